@@ -1,0 +1,201 @@
+"""Runs recipes, step by step, and skips what the store already holds.
+
+Building happens in a process of its own: the one that measures stays small, and an allocator that keeps its memory (`MALLOC_TUNABLES`) is chosen
+when a process starts. A step fills a temporary folder that becomes the artifact when the step ends well, so a half-written one is never visible.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import pretrained
+from harness.configuration import Configuration, choose
+from harness.energy import Meter
+from harness.errors import BuildError, HarnessError
+from harness.manifest import System, Use, find_systems, read_system
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.store import artifact_dir, digest, locked, new_folder
+from harness.tasks.task import Task, task
+
+MALLOC_TUNABLES = ":".join(
+    f"glibc.malloc.{key}"
+    for key in ("hugetlb=1", "mmap_threshold=17179869184", "trim_threshold=17179869184", "top_pad=268435456")
+)
+
+PACKAGES = ("wattbench", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scikit-learn", "numpy")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One step to run: its key, and what it starts from (a key of the store, or an encoder's name)."""
+
+    key: str
+    use: Use
+    parent: str
+    encoder: str
+    base: Path
+
+
+def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
+    """All steps of a system and of its teacher, in order, with the keys of their artifacts.
+
+    The key hashes the step's name, version and parameters, the keys of its inputs, the task and its version, the seed, and the target instruction set.
+    """
+    steps: list[Planned] = []
+    if system.teacher:
+        steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
+    parent = steps[-1].key if steps else ""
+    encoder = system.pretrained
+    for use in system.recipe:
+        inputs = {"artifact": parent, "encoder": pretrained.key(encoder, system.folder) if encoder else ""}
+        key = digest(
+            {
+                "step": [use.step.name, use.step.version, asdict(use.params)],
+                "inputs": inputs,
+                "task": [asked.name, asked.version],
+                "seed": seed,
+                "target": use.step.target(),
+            }
+        )
+        steps.append(Planned(key, use, parent, encoder, system.folder))
+        parent, encoder = key, ""
+    return steps
+
+
+def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifact | None:
+    """The system's artifact; None where its recipe leaves none. Raises: BuildError if it is not built yet."""
+    steps = plan(system, asked, seed, root)
+    if not steps:
+        return None
+    folder = artifact_dir(steps[-1].key)
+    if not folder.is_dir():
+        raise BuildError(f"{system.name} is not built for {asked.name}. Run: wattbench build {system.name} --task {asked.name}")
+    return Artifact.read(folder)
+
+
+def build(systems: Sequence[System], tasks: Sequence[Task], configuration: Configuration, root: Path, seed: int = 0, say: Say = print) -> None:
+    """Build what is missing, each in a process of its own. Raises: BuildError with the step's message."""
+    missing: dict[str, tuple[System, Task]] = {}
+    for asked in tasks:
+        for system in systems:
+            steps = plan(system, asked, seed, root) if system.answers_task(asked.name) else []
+            if steps and not artifact_dir(steps[-1].key).is_dir():
+                missing.setdefault(steps[-1].key, (system, asked))
+    for number, (system, asked) in enumerate(missing.values(), start=1):
+        say(f"build {number}/{len(missing)}: {system.name} for {asked.name}")
+        _in_own_process(system, asked, configuration, root, seed, say)
+
+
+def build_here(system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say) -> Artifact | None:
+    """Build in this process. Returns: the artifact, or None where the recipe leaves none."""
+    for step in plan(system, asked, seed, root):
+        if not artifact_dir(step.key).is_dir():
+            with locked(step.key):
+                if not artifact_dir(step.key).is_dir():
+                    _run_step(step, asked, configuration, seed, say)
+    return find_artifact(system, asked, seed, root)
+
+
+def _run_step(planned: Planned, asked: Task, configuration: Configuration, seed: int, say: Say) -> None:
+    inputs = Inputs(
+        artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
+        encoder=pretrained.fetch(planned.encoder, planned.base) if planned.encoder else None,
+    )
+    name = planned.use.step.name
+    meter = Meter(configuration)
+    with new_folder(artifact_dir(planned.key)) as out:
+        started, used = time.perf_counter(), _cpu_seconds()
+        with meter.window() as energy:
+            context = Context(out, seed, configuration.cores, lambda line: say(f"  {name}: {line}"))
+            about = planned.use.step.run(inputs, asked, planned.use.params, context)
+        seconds, used = time.perf_counter() - started, _cpu_seconds() - used
+        cost = {"seconds": round(seconds, 2), "cpu_seconds": round(used, 2), "energy": meter.complete(energy, used).record()}
+        recipe = [*(inputs.artifact.about["recipe"] if inputs.artifact else []), {"use": name, **asdict(planned.use.params), "cost": cost}]
+        described = {
+            "key": planned.key,
+            "task": [asked.name, asked.version],
+            "labels": len(asked.labels),
+            "max_length": asked.max_length,
+            "parents": inputs.keys(),
+            "seed": seed,
+            "recipe": recipe,
+            "packages": versions(),
+            **about,
+        }
+        (out / "artifact.json").write_text(json.dumps(described, indent=1))
+    meter.close()
+    say(f"  {name}: done in {seconds:.0f} s")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape an artifact or a measurement."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu_seconds() -> float:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in usage)
+
+
+def _in_own_process(system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say) -> None:
+    """Lines of progress come over its stdout; a last line that begins with `error: ` is the fault."""
+    order = [str(system.folder), asked.name, configuration.name, str(root), str(seed)]
+    environment = {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES, "TOKENIZERS_PARALLELISM": "true"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "harness.build", *order],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE if not sys.stderr.isatty() else None,
+        text=True,
+    ) as process:
+        fault: list[str] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            text = line.rstrip("\n")
+            if text.startswith("error: ") or fault:
+                fault.append(text.removeprefix("error: "))
+            else:
+                say(text)
+        errors = process.stderr.read() if process.stderr else ""
+    if process.returncode:
+        reason = "\n".join(fault) or f"the build died with status {process.returncode}: {errors.strip()[-800:] or 'no message'}"
+        raise BuildError(f"{system.manifest}: {reason}")
+
+
+def _main(arguments: list[str]) -> int:
+    folder, task_name, configuration, root, seed = arguments
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        system = read_system(Path(folder), Path(root))
+        build_here(system, task(task_name), choose(configuration), Path(root), int(seed), say)
+    except HarnessError as error:
+        say(f"error: {error}")
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""How an artifact answers: one module per engine."""

@@ -1,0 +1,44 @@
+"""From examples to batches and back: what the engines of encoders share."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from harness import text
+from harness.engines.engine import Candidates, Load, Scores
+
+
+class EncoderEngine:
+    """Tokenizes, forms batches as `[serve]` says, runs them, and puts the scores back in order.
+
+    forward: one padded batch to float32 scores [inputs, labels].
+    """
+
+    def __init__(self, what: Load, forward: Callable[[text.Batch], Scores]) -> None:
+        self.max_length = int(what.about["max_length"])
+        self.tokenizer: Tokenizer = text.load_tokenizer(what.folder / "tokenizer.json", self.max_length)
+        self.length = self.max_length if what.serve.padding == "max" else None
+        self.serve = what.serve
+        self.forward = forward
+
+    def scores(self, examples: Sequence[Candidates]) -> Scores:
+        """float32 [candidates, labels]."""
+        rows = [candidate for example in examples for candidate in example]
+        encodings = text.tokenize(self.tokenizer, rows)
+        if len(rows) == 1:
+            return self.forward(text.pad(encodings, self.length))
+        batches = plan([len(each.ids) for each in encodings], self.serve.batch, self.serve.order)
+        parts = [self.forward(text.pad([encodings[row] for row in batch], self.length)) for batch in batches]
+        scores = np.empty((len(rows), parts[0].shape[1]), np.float32)
+        for batch, part in zip(batches, parts, strict=True):
+            scores[batch] = part
+        return scores
+
+
+def plan(lengths: Sequence[int], batch: int, order: str) -> list[list[int]]:
+    """Every input once, in batches of at most `batch`; `by-length` begins with the shortest."""
+    rows = list(range(len(lengths)))
+    if order == "by-length":
+        rows.sort(key=lambda row: lengths[row])
+    return [rows[start : start + batch] for start in range(0, len(rows), batch)]

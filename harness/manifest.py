@@ -1,0 +1,299 @@
+"""The schema of `submission.toml`: what a system declares, read and checked before anything is built.
+
+A step's parameters are the fields of its dataclass, so the schema, the messages and the step's documentation are one thing.
+"""
+
+import tomllib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from harness import pretrained
+from harness.engines.engine import CHOICES, ENGINES, KEYS, Serve
+from harness.errors import BuildError, HarnessError, ManifestError
+from harness.optimize.step import Step, step
+from harness.tasks.task import nearest, tasks
+
+DIVISIONS = ("baseline", "closed", "open")
+SCENARIOS = ("single_stream", "offline")
+TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
+MODEL_KEYS = ("teacher", "pretrained")
+ANY_TASK = "any"
+
+
+@dataclass(frozen=True)
+class Use:
+    """One `[[step]]`: the step and its parameters (an instance of the step's dataclass)."""
+
+    step: Step
+    params: Any
+
+
+@dataclass(frozen=True)
+class System:
+    """Anything that can be measured.
+
+    teacher: the baseline whose artifact the recipe begins with, or ''.
+    pretrained: the encoder that it begins with, or ''.
+    serve: how it is served, by scenario.
+    """
+
+    name: str
+    folder: Path
+    title: str
+    authors: tuple[str, ...]
+    licence: str
+    division: str
+    tasks: tuple[str, ...]
+    teacher: str
+    pretrained: str
+    recipe: tuple[Use, ...]
+    serve: dict[str, Serve]
+
+    @property
+    def manifest(self) -> Path:
+        """The file."""
+        return self.folder / "submission.toml"
+
+    def answers_task(self, task: str) -> bool:
+        """Whether the system declares this task."""
+        return task in self.tasks or ANY_TASK in self.tasks
+
+
+class Faults:
+    """Collects faults with their place, so that all are said at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[str] = []
+
+    def add(self, fault: str) -> None:
+        """Note a fault; the file's path is put before it."""
+        self.lines.append(f"{self.path}: {fault}")
+
+    def raise_any(self) -> None:
+        """Raises: ManifestError with every fault, a line each."""
+        if self.lines:
+            raise ManifestError("\n".join(self.lines))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file. Raises: ManifestError with the line if it is not TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(f"{path}: there is no such file.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ManifestError(f"{path}: {error}.") from None
+
+
+def read_system(folder: Path, root: Path | None = None) -> System:
+    """The system that a folder declares. root: the project's folder, where baselines are looked up.
+
+    Raises: ManifestError with every fault that can be known without building.
+    """
+    return _read(folder, root or folder.resolve().parent.parent, ())
+
+
+def find_systems(root: Path) -> dict[str, Path]:
+    """The folders of all systems by name: baselines first, then submissions. Raises: ManifestError if a name is taken twice."""
+    found: dict[str, Path] = {}
+    for room in ("baselines", "submissions"):
+        for manifest in sorted((root / room).glob("*/submission.toml")):
+            name = manifest.parent.name
+            if name in found:
+                raise ManifestError(f"{manifest}: {found[name]} has the same name. Rename one of the folders.")
+            found[name] = manifest.parent
+    return found
+
+
+def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
+    path = folder / "submission.toml"
+    data = read_toml(path)
+    faults = Faults(path)
+    _check_keys(faults, "", data, TOP_KEYS)
+    model = _table(faults, data, "model")
+    _check_keys(faults, "[model] ", model, MODEL_KEYS)
+    recipe, shape = _recipe(faults, data, model, root, (*descendants, folder.name))
+    division = _choice(faults, data, "division", DIVISIONS)
+    if division == "closed":
+        _check_closed(faults, model, recipe)
+    serve = _serve(faults, data, shape.get("format", ""))
+    texts = {key: _text(faults, data, key) for key in ("title", "licence")}
+    authors, declared = (_texts(faults, data, key) for key in ("authors", "tasks"))
+    for name in declared:
+        if name != ANY_TASK and name not in tasks():
+            faults.add(f"task {name!r} does not exist. {nearest(name, tasks())}")
+    faults.raise_any()
+    origin = {key: str(model.get(key, "")) for key in MODEL_KEYS}
+    return System(
+        folder.name, folder, **texts, authors=authors, division=division, tasks=declared, **origin, recipe=recipe, serve=serve
+    )
+
+
+def _recipe(
+    faults: Faults, data: dict[str, Any], model: dict[str, Any], root: Path, line: tuple[str, ...]
+) -> tuple[tuple[Use, ...], dict[str, Any]]:
+    """The steps, and what is known of the shape that comes out of them (`format`, `max_length`, ...)."""
+    shape = _start(faults, model, root, line)
+    used = []
+    declared = data.get("step", [])
+    if not isinstance(declared, list):
+        faults.add("step must be written as [[step]], with two brackets.")
+        declared = []
+    for number, entry in enumerate(declared, start=1):
+        name = entry.get("use", "")
+        place = f"step {number} {name!r}: "
+        try:
+            found = step(str(name))
+        except BuildError as error:
+            faults.add(f"step {number}: {error}" if name else f"step {number}: the key 'use' is missing; it names the step.")
+            return tuple(used), {"format": None}
+        parameters = {key: value for key, value in entry.items() if key != "use"}
+        params = _params(faults, place, found.params, parameters)
+        if shape.get("format") is not None and shape["format"] not in found.takes:
+            has, wants = shape["format"] or "nothing", " or ".join(each or "no model" for each in found.takes)
+            faults.add(f"{place}it takes {wants}, but gets {has}. Change the order of the steps, or [model].")
+        if params is not None:
+            for fault in found.validate(params, shape):
+                faults.add(f"{place}{fault}.")
+            used.append(Use(found, params))
+        shape = {**shape, "format": found.gives}
+    return tuple(used), shape
+
+
+def _start(faults: Faults, model: dict[str, Any], root: Path, line: tuple[str, ...]) -> dict[str, Any]:
+    if len(model) > 1:
+        faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
+    if "pretrained" in model:
+        try:
+            config = pretrained.config(str(model["pretrained"]), faults.path.parent)
+            longest = (config or {}).get("max_position_embeddings")
+            return {"format": "encoder", "max_length": longest, "config": config}
+        except HarnessError as error:
+            faults.add(f"[model] pretrained: {error}")
+    elif "teacher" in model:
+        teacher, known = str(model["teacher"]), find_systems(root)
+        if teacher in line:
+            faults.add(f"[model] teacher: {' -> '.join((*line, teacher))} is a circle.")
+        elif teacher not in known:
+            faults.add(f"[model] teacher {teacher!r} does not exist in {root / 'baselines'}. {nearest(teacher, known)}")
+        else:
+            return {"format": output_format(_read(known[teacher], root, line))}
+    else:
+        return {"format": ""}
+    return {"format": None}
+
+
+def output_format(system: System) -> str:
+    """The format of the artifact that the system's recipe leaves; '' where it leaves none."""
+    if system.recipe:
+        return system.recipe[-1].step.gives
+    return output_format(read_system(find_systems(_root(system))[system.teacher])) if system.teacher else ""
+
+
+def _root(system: System) -> Path:
+    return system.folder.resolve().parent.parent
+
+
+def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:
+    """An instance of the step's dataclass, or None where a value has the wrong type."""
+    hints = typing.get_type_hints(schema)
+    known = {each.name for each in fields(schema)}
+    if not _check_keys(faults, place, given, sorted(known)):
+        return None
+    for key, value in given.items():
+        if not _fits(value, hints[key]):
+            faults.add(f"{place}{key} = {value!r} must be {_type_name(hints[key])}.")
+            return None
+    return schema(**given)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def _type_name(hint: Any) -> str:
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
+
+
+def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) -> dict[str, Serve]:
+    table = _table(faults, data, "serve")
+    common = {key: value for key, value in table.items() if key not in SCENARIOS}
+    served = {}
+    for scenario in SCENARIOS:
+        overrides = table.get(scenario, {})
+        place = f"[serve.{scenario}] " if overrides else "[serve] "
+        if not _check_keys(faults, place, {**common, **overrides}, (*KEYS, *SCENARIOS)) or "engine" not in common:
+            continue
+        serve = _params(faults, place, Serve, {**common, **overrides})
+        if serve is None:
+            continue
+        for key, choices in CHOICES.items():
+            if getattr(serve, key) not in choices:
+                faults.add(f"{place}{key} = {getattr(serve, key)!r}: choose {' or '.join(map(repr, choices))}.")
+        if not 1 <= serve.batch <= 4096:
+            faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
+        if serve.engine not in ENGINES:
+            faults.add(f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}")
+        elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].takes:
+            fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.takes]
+            faults.add(
+                f"{place}engine {serve.engine!r} cannot serve {artifact_format or 'an empty recipe'}. "
+                f"{'Choose ' + ' or '.join(fitting) if fitting else 'Add a step that leaves something to serve'}."
+            )
+        served[scenario] = serve
+    if "engine" not in common:
+        faults.add(f"[serve] engine is missing. Choose {', '.join(ENGINES)}.")
+    faults.lines = list(dict.fromkeys(faults.lines))
+    return served
+
+
+def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) -> None:
+    if "teacher" not in model:
+        faults.add('division = "closed" needs [model] teacher: the reference whose own weights it executes.')
+    for use in recipe:
+        if use.step.trains:
+            faults.add(f'division = "closed" allows no step that trains, but {use.step.name!r} does. Use division = "open".')
+
+
+def _check_keys(faults: Faults, place: str, given: dict[str, Any], known: Sequence[str]) -> bool:
+    unknown = [key for key in given if key not in known]
+    for key in unknown:
+        faults.add(f"{place}unknown key {key!r}. {nearest(key, known)}")
+    return not unknown
+
+
+def _table(faults: Faults, data: dict[str, Any], key: str) -> dict[str, Any]:
+    value = data.get(key, {})
+    if isinstance(value, dict):
+        return value
+    faults.add(f"{key} must be a table, written as [{key}].")
+    return {}
+
+
+def _text(faults: Faults, data: dict[str, Any], key: str) -> str:
+    value = data.get(key, "")
+    if not isinstance(value, str) or not value.strip():
+        faults.add(f"{key} is missing or empty; it must be a text.")
+        return ""
+    return value
+
+
+def _texts(faults: Faults, data: dict[str, Any], key: str) -> tuple[str, ...]:
+    value = data.get(key)
+    if isinstance(value, list) and value and all(isinstance(each, str) and each.strip() for each in value):
+        return tuple(value)
+    faults.add(f"{key} is missing or empty; it must be a list of texts.")
+    return ()
+
+
+def _choice(faults: Faults, data: dict[str, Any], key: str, choices: Sequence[str]) -> str:
+    value = data.get(key)
+    if value not in choices:
+        faults.add(f"{key} = {value!r}: choose {', '.join(map(repr, choices))}.")
+    return str(value)

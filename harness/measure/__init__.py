@@ -1,0 +1,1 @@
+"""How well a system answers: the driver, its worker, and what both leave in records."""

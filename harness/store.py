@@ -1,0 +1,109 @@
+"""Where things live, and how they are named by what they are made of.
+
+The cache holds three folders: `sources` (downloaded files, checked by sha256), `artifacts` (what recipes leave behind, one
+folder a key) and `tmp` (what is being written; on the same disk, so that a rename is atomic).
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+
+
+def cache_dir() -> Path:
+    """The cache: `WATTBENCH_CACHE`, else `wattbench` under `XDG_CACHE_HOME`, else under `~/.cache`."""
+    if given := os.environ.get("WATTBENCH_CACHE"):
+        return Path(given).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "wattbench"
+
+
+def digest(value: Any) -> str:
+    """sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
+
+    Raises: HarnessError if the disk is full or the cache cannot be written.
+    """
+    scratch = cache_dir() / "tmp"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=target.name[:24] + ".", dir=scratch))
+    except OSError as error:
+        raise _disk_error(error) from error
+    try:
+        yield temporary
+        if not target.exists():
+            temporary.chmod(0o755)
+            temporary.rename(target)
+    except OSError as error:
+        raise _disk_error(error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Only one process at a time is inside the block for this name; the others wait."""
+    folder = cache_dir() / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = (folder / name).open("w")
+    except OSError as error:
+        raise _disk_error(error) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def artifact_dir(key: str) -> Path:
+    """The folder of the artifact with this key, whether it exists or not."""
+    return cache_dir() / "artifacts" / key
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that a reader sees the old bytes or the new ones, never half."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        raise _disk_error(error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _disk_error(error: OSError) -> HarnessError:
+    place = f"{error.filename or cache_dir()}"
+    if error.errno == errno.ENOSPC:
+        return HarnessError(
+            f"{place}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on another disk; "
+            "what is finished is kept."
+        )
+    return HarnessError(f"{place}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written.")

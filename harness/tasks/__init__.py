@@ -1,0 +1,1 @@
+"""What is asked: tasks, suites, metrics, and where their data comes from."""
