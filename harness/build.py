@@ -1,7 +1,8 @@
 """Runs recipes, step by step, and skips what the store already holds.
 
-Building happens in a process of its own: the one that measures stays small, and an allocator that keeps its memory (`MALLOC_TUNABLES`) is chosen
-when a process starts. A step fills a temporary folder that becomes the artifact when the step ends well, so a half-written one is never visible.
+Building happens in a process of its own: the one that measures stays small, and an allocator that
+keeps its memory (`MALLOC_TUNABLES`) is chosen when a process starts. A step fills a temporary
+folder that becomes the artifact when the step ends well, so a half-written one is never visible.
 """
 
 import importlib.metadata
@@ -15,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from harness import pretrained
 from harness.configuration import Configuration, choose
@@ -28,17 +28,31 @@ from harness.tasks.task import Task, task
 
 MALLOC_TUNABLES = ":".join(
     f"glibc.malloc.{key}"
-    for key in ("hugetlb=1", "mmap_threshold=17179869184", "trim_threshold=17179869184", "top_pad=268435456")
+    for key in (
+        "hugetlb=1",
+        "mmap_threshold=17179869184",
+        "trim_threshold=17179869184",
+        "top_pad=268435456",
+    )
 )
 
-PACKAGES = ("wattbench", "torch", "transformers", "tokenizers", "onnx", "onnxruntime", "scikit-learn", "numpy")
+PACKAGES = (
+    "wattbench",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "onnx",
+    "onnxruntime",
+    "scikit-learn",
+    "numpy",
+)
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One step to run: its key, and what it starts from (a key of the store, or an encoder's name)."""
+    """One step to run: its key, and what it starts from (an artifact's key, or an encoder)."""
 
     key: str
     use: Use
@@ -50,7 +64,8 @@ class Planned:
 def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     """All steps of a system and of its teacher, in order, with the keys of their artifacts.
 
-    The key hashes the step's name, version and parameters, the keys of its inputs, the task and its version, the seed, and the target instruction set.
+    The key hashes the step's name, version and parameters, the keys of its inputs, the task and its
+    version, the seed, and the target instruction set.
     """
     steps: list[Planned] = []
     if system.teacher:
@@ -58,7 +73,10 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     parent = steps[-1].key if steps else ""
     encoder = system.pretrained
     for use in system.recipe:
-        inputs = {"artifact": parent, "encoder": pretrained.key(encoder, system.folder) if encoder else ""}
+        inputs = {
+            "artifact": parent,
+            "encoder": pretrained.key(encoder, system.folder) if encoder else "",
+        }
         key = digest(
             {
                 "step": [use.step.name, use.step.version, asdict(use.params)],
@@ -74,18 +92,34 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
 
 
 def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifact | None:
-    """The system's artifact; None where its recipe leaves none. Raises: BuildError if it is not built yet."""
+    """The system's artifact; None where its recipe leaves none.
+
+    Raises: BuildError if it is not built yet.
+    """
     steps = plan(system, asked, seed, root)
     if not steps:
         return None
     folder = artifact_dir(steps[-1].key)
     if not folder.is_dir():
-        raise BuildError(f"{system.name} is not built for {asked.name}. Run: wattbench build {system.name} --task {asked.name}")
+        raise BuildError(
+            f"{system.name} is not built for {asked.name}. Run: wattbench build {system.name} "
+            f"--task {asked.name}"
+        )
     return Artifact.read(folder)
 
 
-def build(systems: Sequence[System], tasks: Sequence[Task], configuration: Configuration, root: Path, seed: int = 0, say: Say = print) -> None:
-    """Build what is missing, each in a process of its own. Raises: BuildError with the step's message."""
+def build(
+    systems: Sequence[System],
+    tasks: Sequence[Task],
+    configuration: Configuration,
+    root: Path,
+    seed: int = 0,
+    say: Say = print,
+) -> None:
+    """Build what is missing, each in a process of its own.
+
+    Raises: BuildError with the step's message.
+    """
     missing: dict[str, tuple[System, Task]] = {}
     for asked in tasks:
         for system in systems:
@@ -97,7 +131,9 @@ def build(systems: Sequence[System], tasks: Sequence[Task], configuration: Confi
         _in_own_process(system, asked, configuration, root, seed, say)
 
 
-def build_here(system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say) -> Artifact | None:
+def build_here(
+    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
+) -> Artifact | None:
     """Build in this process. Returns: the artifact, or None where the recipe leaves none."""
     for step in plan(system, asked, seed, root):
         if not artifact_dir(step.key).is_dir():
@@ -107,7 +143,9 @@ def build_here(system: System, asked: Task, configuration: Configuration, root: 
     return find_artifact(system, asked, seed, root)
 
 
-def _run_step(planned: Planned, asked: Task, configuration: Configuration, seed: int, say: Say) -> None:
+def _run_step(
+    planned: Planned, asked: Task, configuration: Configuration, seed: int, say: Say
+) -> None:
     inputs = Inputs(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
         encoder=pretrained.fetch(planned.encoder, planned.base) if planned.encoder else None,
@@ -120,8 +158,15 @@ def _run_step(planned: Planned, asked: Task, configuration: Configuration, seed:
             context = Context(out, seed, configuration.cores, lambda line: say(f"  {name}: {line}"))
             about = planned.use.step.run(inputs, asked, planned.use.params, context)
         seconds, used = time.perf_counter() - started, _cpu_seconds() - used
-        cost = {"seconds": round(seconds, 2), "cpu_seconds": round(used, 2), "energy": meter.complete(energy, used).record()}
-        recipe = [*(inputs.artifact.about["recipe"] if inputs.artifact else []), {"use": name, **asdict(planned.use.params), "cost": cost}]
+        cost = {
+            "seconds": round(seconds, 2),
+            "cpu_seconds": round(used, 2),
+            "energy": meter.complete(energy, used).record(),
+        }
+        recipe = [
+            *(inputs.artifact.about["recipe"] if inputs.artifact else []),
+            {"use": name, **asdict(planned.use.params), "cost": cost},
+        ]
         described = {
             "key": planned.key,
             "task": [asked.name, asked.version],
@@ -154,10 +199,16 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
-def _in_own_process(system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say) -> None:
-    """Lines of progress come over its stdout; a last line that begins with `error: ` is the fault."""
+def _in_own_process(
+    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
+) -> None:
+    """Progress comes over its stdout; from a line that begins with `error: ` on it is the fault."""
     order = [str(system.folder), asked.name, configuration.name, str(root), str(seed)]
-    environment = {**os.environ, "GLIBC_TUNABLES": MALLOC_TUNABLES, "TOKENIZERS_PARALLELISM": "true"}
+    environment = {
+        **os.environ,
+        "GLIBC_TUNABLES": MALLOC_TUNABLES,
+        "TOKENIZERS_PARALLELISM": "true",
+    }
     with subprocess.Popen(
         [sys.executable, "-m", "harness.build", *order],
         env=environment,
@@ -176,7 +227,10 @@ def _in_own_process(system: System, asked: Task, configuration: Configuration, r
                 say(text)
         errors = process.stderr.read() if process.stderr else ""
     if process.returncode:
-        reason = "\n".join(fault) or f"the build died with status {process.returncode}: {errors.strip()[-800:] or 'no message'}"
+        reason = (
+            "\n".join(fault)
+            or f"the build died with status {process.returncode}. {errors.strip()[-800:]}"
+        )
         raise BuildError(f"{system.manifest}: {reason}")
 
 

@@ -1,4 +1,6 @@
-"""The fixed configurations under which everything is measured: cores, threads, memory, price, power model."""
+"""The fixed configurations under which everything is measured: cores, threads, memory, price, power
+model.
+"""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -44,7 +46,10 @@ class Configuration:
 
     def misfit(self) -> str:
         """Why this machine cannot hold the configuration; '' if it can."""
-        cores, memory = len(os.sched_getaffinity(0)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        cores, memory = (
+            len(os.sched_getaffinity(0)),
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
+        )
         if self.cores > cores:
             return f"it needs {self.cores} cores, and this machine has {cores}"
         if self.memory_gb > memory:
@@ -67,13 +72,19 @@ def choose(name: str = "") -> Configuration:
     fitting = [each for each in known.values() if not each.misfit()]
     if not fitting:
         smallest = next(iter(known.values()))
-        raise HarnessError(f"no configuration fits this machine; the smallest is {smallest.name!r}, and {smallest.misfit()}.")
+        raise HarnessError(
+            f"no configuration fits this machine; the smallest is {smallest.name!r}, and "
+            f"{smallest.misfit()}."
+        )
     if not name:
         return fitting[-1]
     if name not in known:
         raise HarnessError(f"configuration {name!r} does not exist. {nearest(name, known)}")
     if misfit := known[name].misfit():
-        raise HarnessError(f"configuration {name!r} does not fit: {misfit}. Use --configuration {fitting[-1].name}.")
+        raise HarnessError(
+            f"configuration {name!r} does not fit: {misfit}. Use --configuration "
+            f"{fitting[-1].name}."
+        )
     return known[name]
 
 

@@ -1,8 +1,9 @@
 """Energy of a window of time, with its provenance.
 
-`measured`: codecarbon over RAPL, where the counters can be read. `modelled`: the configuration's declared watts per core times the CPU-seconds
-used. codecarbon's own model is not used for windows: it samples once a second and gives the first sample no load, so that six busy seconds came
-out at 53% of watts times CPU-seconds.
+`measured`: codecarbon over RAPL, where the counters can be read. `modelled`: the configuration's
+declared watts per core times the CPU-seconds used. codecarbon's own model is not used for windows:
+it samples once a second and gives the first sample no load, so that six busy seconds came out at
+53% of watts times CPU-seconds.
 """
 
 import logging
@@ -18,7 +19,9 @@ from harness.errors import HarnessError
 
 @dataclass
 class Energy:
-    """What a window used. cpu_wh, ram_wh: watt-hours; ram_wh is None where it is not known. source: `measured: ...` or `modelled: ...`."""
+    """What a window used. cpu_wh, ram_wh: watt-hours; ram_wh is None where it is not known. source:
+    `measured: ...` or `modelled: ...`.
+    """
 
     cpu_wh: float
     ram_wh: float | None
@@ -46,7 +49,8 @@ class Meter:
 
     @contextmanager
     def window(self) -> Iterator[Energy]:
-        """Measure the block; the caller passes the result through `modelled` with the CPU-seconds of the block.
+        """Measure the block; the caller passes the result through `modelled` with the CPU-seconds
+        of the block.
 
         Raises: HarnessError if codecarbon returned nothing: an error, not a zero.
         """
@@ -61,7 +65,10 @@ class Meter:
         finally:
             data = self.tracker.stop_task()
         if data is None or not data.cpu_energy:
-            raise HarnessError("codecarbon returned no energy for the window. Check that the RAPL counters can be read.")
+            raise HarnessError(
+                "codecarbon returned no energy for the window. Check that the RAPL counters can be "
+                "read."
+            )
         energy.cpu_wh, energy.ram_wh = data.cpu_energy * 1000, data.ram_energy * 1000
 
     def complete(self, energy: Energy, cpu_seconds: float) -> Energy:
@@ -85,7 +92,8 @@ def rapl_readable() -> bool:
 
 @lru_cache
 def grams_co2_per_kwh(country: str) -> float:
-    """Carbon intensity of a country's electricity, from codecarbon's table. country: three-letter code.
+    """Carbon intensity of a country's electricity, from codecarbon's table. country: three-letter
+    code.
 
     Raises: HarnessError if codecarbon does not know the country.
     """
@@ -95,9 +103,13 @@ def grams_co2_per_kwh(country: str) -> float:
     from codecarbon.input import DataSource
 
     try:
-        kilograms = Emissions(DataSource()).get_country_emissions(Kwh.from_energy(kWh=1.0), GeoMetadata(country_iso_code=country))
+        kilograms = Emissions(DataSource()).get_country_emissions(
+            Kwh.from_energy(kWh=1.0), GeoMetadata(country_iso_code=country)
+        )
     except Exception as error:  # the library documents none
-        raise HarnessError(f"country {country!r} is not in codecarbon's table ({error}). Use a three-letter code.") from None
+        raise HarnessError(
+            f"country {country!r} is not in codecarbon's table ({error}). Use a three-letter code."
+        ) from None
     return float(kilograms * 1000)
 
 

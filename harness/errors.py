@@ -2,7 +2,7 @@
 
 
 class HarnessError(Exception):
-    """A fault that the user can mend; the command prints it on one line and leaves with status 2."""
+    """A fault that the user can mend; the command prints it and leaves with status 2."""
 
 
 class ManifestError(HarnessError):

@@ -1,6 +1,8 @@
-"""The schema of `submission.toml`: what a system declares, read and checked before anything is built.
+"""The schema of `submission.toml`: what a system declares, read and checked before anything is
+built.
 
-A step's parameters are the fields of its dataclass, so the schema, the messages and the step's documentation are one thing.
+A step's parameters are the fields of its dataclass, so the schema, the messages and the step's
+documentation are one thing.
 """
 
 import tomllib
@@ -98,13 +100,18 @@ def read_system(folder: Path, root: Path | None = None) -> System:
 
 
 def find_systems(root: Path) -> dict[str, Path]:
-    """The folders of all systems by name: baselines first, then submissions. Raises: ManifestError if a name is taken twice."""
+    """The folders of all systems by name: baselines first, then submissions.
+
+    Raises: ManifestError if a name is taken twice.
+    """
     found: dict[str, Path] = {}
     for room in ("baselines", "submissions"):
         for manifest in sorted((root / room).glob("*/submission.toml")):
             name = manifest.parent.name
             if name in found:
-                raise ManifestError(f"{manifest}: {found[name]} has the same name. Rename one of the folders.")
+                raise ManifestError(
+                    f"{manifest}: {found[name]} has the same name. Rename one of the folders."
+                )
             found[name] = manifest.parent
     return found
 
@@ -129,16 +136,26 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     faults.raise_any()
     origin = {key: str(model.get(key, "")) for key in MODEL_KEYS}
     return System(
-        folder.name, folder, **texts, authors=authors, division=division, tasks=declared, **origin, recipe=recipe, serve=serve
+        folder.name,
+        folder,
+        **texts,
+        authors=authors,
+        division=division,
+        tasks=declared,
+        **origin,
+        recipe=recipe,
+        serve=serve,
     )
 
 
 def _recipe(
     faults: Faults, data: dict[str, Any], model: dict[str, Any], root: Path, line: tuple[str, ...]
 ) -> tuple[tuple[Use, ...], dict[str, Any]]:
-    """The steps, and what is known of the shape that comes out of them (`format`, `max_length`, ...)."""
+    """The steps, and what is known of the shape that comes out of them (`format`, `max_length`,
+    ...).
+    """
     shape = _start(faults, model, root, line)
-    used = []
+    used: list[Use] = []
     declared = data.get("step", [])
     if not isinstance(declared, list):
         faults.add("step must be written as [[step]], with two brackets.")
@@ -149,13 +166,23 @@ def _recipe(
         try:
             found = step(str(name))
         except BuildError as error:
-            faults.add(f"step {number}: {error}" if name else f"step {number}: the key 'use' is missing; it names the step.")
+            faults.add(
+                f"step {number}: {error}"
+                if name
+                else f"step {number}: the key 'use' is missing; it names the step."
+            )
             return tuple(used), {"format": None}
         parameters = {key: value for key, value in entry.items() if key != "use"}
         params = _params(faults, place, found.params, parameters)
         if shape.get("format") is not None and shape["format"] not in found.takes:
-            has, wants = shape["format"] or "nothing", " or ".join(each or "no model" for each in found.takes)
-            faults.add(f"{place}it takes {wants}, but gets {has}. Change the order of the steps, or [model].")
+            has, wants = (
+                shape["format"] or "nothing",
+                " or ".join(each or "no model" for each in found.takes),
+            )
+            faults.add(
+                f"{place}it takes {wants}, but gets {has}. Change the order of the steps, or "
+                "[model]."
+            )
         if params is not None:
             for fault in found.validate(params, shape):
                 faults.add(f"{place}{fault}.")
@@ -164,7 +191,9 @@ def _recipe(
     return tuple(used), shape
 
 
-def _start(faults: Faults, model: dict[str, Any], root: Path, line: tuple[str, ...]) -> dict[str, Any]:
+def _start(
+    faults: Faults, model: dict[str, Any], root: Path, line: tuple[str, ...]
+) -> dict[str, Any]:
     if len(model) > 1:
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
     if "pretrained" in model:
@@ -179,7 +208,10 @@ def _start(faults: Faults, model: dict[str, Any], root: Path, line: tuple[str, .
         if teacher in line:
             faults.add(f"[model] teacher: {' -> '.join((*line, teacher))} is a circle.")
         elif teacher not in known:
-            faults.add(f"[model] teacher {teacher!r} does not exist in {root / 'baselines'}. {nearest(teacher, known)}")
+            faults.add(
+                f"[model] teacher {teacher!r} does not exist in {root / 'baselines'}. "
+                f"{nearest(teacher, known)}"
+            )
         else:
             return {"format": output_format(_read(known[teacher], root, line))}
     else:
@@ -191,7 +223,11 @@ def output_format(system: System) -> str:
     """The format of the artifact that the system's recipe leaves; '' where it leaves none."""
     if system.recipe:
         return system.recipe[-1].step.gives
-    return output_format(read_system(find_systems(_root(system))[system.teacher])) if system.teacher else ""
+    return (
+        output_format(read_system(find_systems(_root(system))[system.teacher]))
+        if system.teacher
+        else ""
+    )
 
 
 def _root(system: System) -> Path:
@@ -218,7 +254,9 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _type_name(hint: Any) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(hint, str(hint))
+    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(
+        hint, str(hint)
+    )
 
 
 def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) -> dict[str, Serve]:
@@ -228,23 +266,32 @@ def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) ->
     for scenario in SCENARIOS:
         overrides = table.get(scenario, {})
         place = f"[serve.{scenario}] " if overrides else "[serve] "
-        if not _check_keys(faults, place, {**common, **overrides}, (*KEYS, *SCENARIOS)) or "engine" not in common:
+        if (
+            not _check_keys(faults, place, {**common, **overrides}, (*KEYS, *SCENARIOS))
+            or "engine" not in common
+        ):
             continue
         serve = _params(faults, place, Serve, {**common, **overrides})
         if serve is None:
             continue
         for key, choices in CHOICES.items():
             if getattr(serve, key) not in choices:
-                faults.add(f"{place}{key} = {getattr(serve, key)!r}: choose {' or '.join(map(repr, choices))}.")
+                faults.add(
+                    f"{place}{key} = {getattr(serve, key)!r}: choose "
+                    f"{' or '.join(map(repr, choices))}."
+                )
         if not 1 <= serve.batch <= 4096:
             faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
         if serve.engine not in ENGINES:
-            faults.add(f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}")
+            faults.add(
+                f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}"
+            )
         elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].takes:
             fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.takes]
             faults.add(
-                f"{place}engine {serve.engine!r} cannot serve {artifact_format or 'an empty recipe'}. "
-                f"{'Choose ' + ' or '.join(fitting) if fitting else 'Add a step that leaves something to serve'}."
+                f"{place}engine {serve.engine!r} cannot serve "
+                f"{artifact_format or 'an empty recipe'}. "
+                f"{'Choose ' + ' or '.join(fitting) if fitting else 'Add a step'}."
             )
         served[scenario] = serve
     if "engine" not in common:
@@ -255,10 +302,15 @@ def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) ->
 
 def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) -> None:
     if "teacher" not in model:
-        faults.add('division = "closed" needs [model] teacher: the reference whose own weights it executes.')
+        faults.add(
+            'division = "closed" needs [model] teacher, the reference whose weights it executes.'
+        )
     for use in recipe:
         if use.step.trains:
-            faults.add(f'division = "closed" allows no step that trains, but {use.step.name!r} does. Use division = "open".')
+            faults.add(
+                f'division = "closed" allows no step that trains, but {use.step.name!r} does. '
+                'Use division = "open".'
+            )
 
 
 def _check_keys(faults: Faults, place: str, given: dict[str, Any], known: Sequence[str]) -> bool:
@@ -286,7 +338,11 @@ def _text(faults: Faults, data: dict[str, Any], key: str) -> str:
 
 def _texts(faults: Faults, data: dict[str, Any], key: str) -> tuple[str, ...]:
     value = data.get(key)
-    if isinstance(value, list) and value and all(isinstance(each, str) and each.strip() for each in value):
+    if (
+        isinstance(value, list)
+        and value
+        and all(isinstance(each, str) and each.strip() for each in value)
+    ):
         return tuple(value)
     faults.add(f"{key} is missing or empty; it must be a list of texts.")
     return ()

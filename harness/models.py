@@ -1,11 +1,16 @@
-"""The encoder classifier: BERT (Devlin et al. 2019) with a classification layer, each layer with heads and neurons of its own number.
+"""The encoder classifier:
 
-Module names are those of transformers' BertForSequenceClassification, so weights pass both ways; the forward pass is checked against its. It is written
-out here because transformers' BERT cannot hold pruned heads, and because a worker that needs nothing but torch is ready two seconds sooner.
+BERT (Devlin et al. 2019) with a classification layer, each layer with heads and neurons of its own
+number.
+
+Module names are those of transformers' BertForSequenceClassification, so weights pass both ways;
+the forward pass is checked against its. It is written out here because transformers' BERT cannot
+hold pruned heads, and because a worker that needs nothing but torch is ready two seconds sooner.
 """
 
 import dataclasses
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +30,8 @@ WEIGHTS = "model.safetensors"
 class Shape:
     """What an artifact says of its model.
 
-    heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one head; width: of the hidden states.
+    heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one
+    head; width: of the hidden states.
     vocabulary, positions, segments: rows of the three embeddings.
     """
 
@@ -49,12 +55,19 @@ class Shape:
     def read(described: dict[str, Any]) -> "Shape":
         """From an artifact's `model`; other keys are left aside."""
         names = {each.name for each in dataclasses.fields(Shape)}
-        known = {key: tuple(value) if isinstance(value, list) else value for key, value in described.items() if key in names}
+        known: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in described.items()
+            if key in names
+        }
         return Shape(**known)
 
     @staticmethod
     def of_config(config: dict[str, Any], labels: int) -> "Shape":
-        """From the `config.json` of a pretrained BERT. Raises: BuildError if it is of another architecture."""
+        """From the `config.json` of a pretrained BERT.
+
+        Raises: BuildError if it is of another architecture.
+        """
         if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
             kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
             raise BuildError(f"the encoder is {kind}; only bert with gelu is known.")
@@ -74,7 +87,9 @@ class Shape:
 
 
 class Embeddings(nn.Module):
-    """Token, position and segment embeddings: int64 ids and segments [inputs, length] to [inputs, length, width]."""
+    """Token, position and segment embeddings: int64 ids and segments [inputs, length] to [inputs,
+    length, width].
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -83,84 +98,153 @@ class Embeddings(nn.Module):
         self.token_type_embeddings = nn.Embedding(shape.segments, shape.width)
         self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
         self.dropout = nn.Dropout(shape.dropout)
+        self.position_ids: Tensor
+        self.register_buffer("position_ids", torch.empty(0), persistent=False)  # _fill counts
 
     def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
-        positions = torch.arange(ids.shape[1]).unsqueeze(0)
+        positions = self.position_ids[:, : ids.shape[1]]
         words = self.word_embeddings(ids) + self.token_type_embeddings(segments)
         embedded: Tensor = self.dropout(self.LayerNorm(words + self.position_embeddings(positions)))
         return embedded
 
 
-class Layer(nn.Module):
-    """Self-attention and feed-forward network, each with its residual and layer norm."""
+class SelfAttention(nn.Module):
+    """Multi-head attention over [inputs, length, width], without the output projection.
 
-    def __init__(self, shape: Shape, index: int) -> None:
+    mask: [inputs, 1, 1, length], True for a token, or, not fused, added to the scores.
+    """
+
+    def __init__(self, shape: Shape, heads: int) -> None:
         super().__init__()
-        heads, ffn, width = shape.heads[index], shape.ffn[index], shape.width
         self.heads, self.head_size = heads, shape.head_size
-        projections = {name: nn.Linear(width, heads * shape.head_size) for name in ("query", "key", "value")}
-        self.attention = nn.ModuleDict({"self": nn.ModuleDict(projections), "output": _output(heads * shape.head_size, shape)})
-        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, ffn)})
-        self.output = _output(ffn, shape)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.query = nn.Linear(shape.width, heads * shape.head_size)
+        self.key = nn.Linear(shape.width, heads * shape.head_size)
+        self.value = nn.Linear(shape.width, heads * shape.head_size)
 
     def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        """hidden: [inputs, length, width]; mask: bool [inputs, 1, 1, length], True for a token; None where nothing is padded."""
-        attended = self._attend(hidden, mask, fused)
-        hidden = self._add(self.attention["output"], attended, hidden)
-        inner = functional.gelu(self.intermediate["dense"](hidden))
-        return self._add(self.output, inner, hidden)
-
-    def _attend(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
         by_head = (hidden.shape[0], hidden.shape[1], self.heads, self.head_size)
-        parts = self.attention["self"]
-        query, key, value = (parts[name](hidden).view(by_head).transpose(1, 2) for name in ("query", "key", "value"))
+        query, key, value = (
+            part(hidden).view(by_head).transpose(1, 2)
+            for part in (self.query, self.key, self.value)
+        )
         if fused:
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:  # the form that onnxruntime's optimizer knows
             scores = torch.matmul(query, key.transpose(-1, -2)) / self.head_size**0.5
-            if mask is not None:
-                scores = scores + (1.0 - mask.to(scores.dtype)) * torch.finfo(scores.dtype).min
-            mixed = torch.matmul(scores.softmax(-1), value)
+            mixed = torch.matmul((scores + mask).softmax(-1), value)
         return mixed.transpose(1, 2).reshape(*by_head[:2], self.heads * self.head_size)
 
-    def _add(self, part: nn.Module, new: Tensor, old: Tensor) -> Tensor:
-        assert isinstance(part, nn.ModuleDict)
-        added: Tensor = part["LayerNorm"](self.dropout(part["dense"](new)) + old)
+
+class AddNorm(nn.Module):
+    """Projection to the width, dropout, residual, layer norm."""
+
+    def __init__(self, shape: Shape, inner: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(inner, shape.width)
+        self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, new: Tensor, old: Tensor) -> Tensor:
+        added: Tensor = self.LayerNorm(self.dropout(self.dense(new)) + old)
         return added
 
 
+class Attention(nn.Module):
+    """Self-attention with its output projection and residual."""
+
+    def __init__(self, shape: Shape, heads: int) -> None:
+        super().__init__()
+        self.add_module("self", SelfAttention(shape, heads))
+        self.output = AddNorm(shape, heads * shape.head_size)
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        added: Tensor = self.output(self.get_submodule("self")(hidden, mask, fused), hidden)
+        return added
+
+
+class Dense(nn.Module):
+    """A projection and its activation."""
+
+    def __init__(self, width: int, out: int, activation: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, out)
+        self.activation = activation
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.activation(self.dense(hidden))
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward network."""
+
+    def __init__(self, shape: Shape, index: int) -> None:
+        super().__init__()
+        self.attention = Attention(shape, shape.heads[index])
+        self.intermediate = Dense(shape.width, shape.ffn[index], functional.gelu)
+        self.output = AddNorm(shape, shape.ffn[index])
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        hidden = self.attention(hidden, mask, fused)
+        out: Tensor = self.output(self.intermediate(hidden), hidden)
+        return out
+
+
+class Encoder(nn.Module):
+    """The layers, one after the other."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
+
+    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        for layer in self.layer:
+            hidden = layer(hidden, mask, fused)
+        return hidden
+
+
+class Bert(nn.Module):
+    """Embeddings, layers, and the pooler over the first token."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(shape)
+        self.encoder = Encoder(shape)
+        self.pooler = Dense(shape.width, shape.width, torch.tanh)
+
+    def forward(self, ids: Tensor, mask: Tensor | None, segments: Tensor, fused: bool) -> Tensor:
+        hidden = self.encoder(self.embeddings(ids, segments), mask, fused)
+        pooled: Tensor = self.pooler(hidden[:, 0])
+        return pooled
+
+
 class Classifier(nn.Module):
-    """The whole model: token ids to logits."""
+    """The whole model: token ids to logits.
+
+    fused_attention: PyTorch's own attention kernel; off for export, whose optimizer knows the
+    plain form.
+    """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
         self.fused_attention = True
-        layers = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
-        self.bert = nn.ModuleDict(
-            {
-                "embeddings": Embeddings(shape),
-                "encoder": nn.ModuleDict({"layer": layers}),
-                "pooler": nn.ModuleDict({"dense": nn.Linear(shape.width, shape.width)}),
-            }
-        )
+        self.bert = Bert(shape)
         self.dropout = nn.Dropout(shape.dropout)
         self.classifier = nn.Linear(shape.width, shape.labels)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Int64 [inputs, length] each to float32 logits [inputs, labels]. attention_mask: 1 for a token, 0 for padding."""
-        keep: Tensor | None = attention_mask[:, None, None, :].bool()
-        if self.fused_attention and bool(attention_mask.all()):
-            keep = None
-        hidden = self.bert["embeddings"](input_ids, token_type_ids)
-        encoder = self.bert["encoder"]
-        assert isinstance(encoder, nn.ModuleDict)
-        for layer in encoder["layer"]:  # type: ignore[union-attr]
-            hidden = layer(hidden, keep, self.fused_attention)
-        pooler = self.bert["pooler"]
-        assert isinstance(pooler, nn.ModuleDict)
-        logits: Tensor = self.classifier(self.dropout(torch.tanh(pooler["dense"](hidden[:, 0]))))
+        """Int64 [inputs, length] each to logits [inputs, labels].
+
+        attention_mask: 1 for a token, 0 for padding.
+        """
+        mask: Tensor | None = None  # where nothing is padded
+        if not self.fused_attention:
+            keep = attention_mask[:, None, None, :].to(self.classifier.weight.dtype)
+            mask = (1.0 - keep) * torch.finfo(keep.dtype).min
+        elif not bool(attention_mask.all()):
+            mask = attention_mask[:, None, None, :].bool()
+        pooled = self.bert(input_ids, mask, token_type_ids, self.fused_attention)
+        logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 
 
@@ -177,7 +261,10 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     model = Classifier(shape)
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
-    weights = {name if name.startswith("bert.") else f"bert.{name}": value for name, value in weights.items()}
+    weights = {
+        name if name.startswith("bert.") else f"bert.{name}": value
+        for name, value in weights.items()
+    }
     weights.pop("bert.embeddings.position_ids", None)
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}
     _fill(model, {**weights, **new}, folder)
@@ -185,13 +272,18 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
 
 
 def load(folder: Path, shape: Shape) -> Classifier:
-    """The classifier of an artifact, in evaluation mode. Raises: BuildError if the weights do not fit the shape."""
+    """The classifier of an artifact, in evaluation mode.
+
+    Raises: BuildError if the weights do not fit the shape.
+    """
     with torch.device("meta"):
         model = Classifier(shape)
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
-        raise BuildError(f"{folder / WEIGHTS}: {error}. Remove the folder and build again.") from None
+        raise BuildError(
+            f"{folder / WEIGHTS}: {error}. Remove the folder and build again."
+        ) from None
     _fill(model, weights, folder)
     return model.eval()
 
@@ -201,17 +293,19 @@ def save(model: Classifier, folder: Path) -> None:
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
     for name, value in weights.items():
         if not torch.isfinite(value).all():
-            raise BuildError(f"weight {name} is not finite: training diverged. Lower the learning rate.")
+            raise BuildError(
+                f"weight {name} is not finite: training diverged. Lower the learning rate."
+            )
     save_file(weights, folder / WEIGHTS)
 
 
 def describe(model: Classifier) -> dict[str, Any]:
     """The shape and the number of parameters, as `artifact.json` holds them."""
-    return {**dataclasses.asdict(model.shape), "layers": model.shape.layers, "parameters": sum(each.numel() for each in model.parameters())}
-
-
-def _output(inner: int, shape: Shape) -> nn.ModuleDict:
-    return nn.ModuleDict({"dense": nn.Linear(inner, shape.width), "LayerNorm": nn.LayerNorm(shape.width, shape.norm_eps)})
+    return {
+        **dataclasses.asdict(model.shape),
+        "layers": model.shape.layers,
+        "parameters": sum(each.numel() for each in model.parameters()),
+    }
 
 
 def _fill(model: Classifier, weights: dict[str, Tensor], folder: Path) -> None:
@@ -219,5 +313,6 @@ def _fill(model: Classifier, weights: dict[str, Tensor], folder: Path) -> None:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise BuildError(f"{folder / WEIGHTS}: {' '.join(str(error).split())[:400]}") from None
+    model.bert.embeddings.position_ids = torch.arange(model.shape.positions).unsqueeze(0)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

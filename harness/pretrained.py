@@ -64,7 +64,10 @@ def key(name: str, base: Path) -> str:
 
 
 def fetch(name: str, base: Path) -> Encoder:
-    """The encoder of this name, hub id, or folder (relative to `base`). Raises: SourceError if it cannot be had."""
+    """The encoder of this name, hub id, or folder (relative to `base`).
+
+    Raises: SourceError if it cannot be had.
+    """
     source = _pinned(name)
     return Encoder(source.fetch() if source else _own_folder(name, base), key(name, base))
 
@@ -76,8 +79,13 @@ def _pinned(name: str) -> Source | None:
 def _own_folder(name: str, base: Path) -> Path:
     folder = (base / Path(name).expanduser()).resolve()
     if not folder.is_dir():
-        raise SourceError(f"encoder {name!r} is neither pinned nor a folder. {nearest(name, ENCODERS)}")
+        raise SourceError(
+            f"encoder {name!r} is neither pinned nor a folder. {nearest(name, ENCODERS)}"
+        )
     for file in FILES:
         if not (folder / file).is_file():
-            raise SourceError(f"{folder}: {file} is missing. A pretrained encoder is a folder with {', '.join(FILES)}.")
+            raise SourceError(
+                f"{folder}: {file} is missing. A pretrained encoder is a folder with "
+                f"{', '.join(FILES)}."
+            )
     return folder

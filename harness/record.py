@@ -1,6 +1,9 @@
-"""The record: everything measured for (session, task, scenario, system). What measuring writes and the board reads.
+"""The record: everything measured for (session, task, scenario, system).
 
-A record is `results/records/<session>/<task>/<scenario>/<system>.json`; beside it `<system>.json.gz` holds the values of single examples and queries.
+What measuring writes and the board reads.
+
+A record is `results/records/<session>/<task>/<scenario>/<system>.json`; beside it
+`<system>.json.gz` holds the values of single examples and queries.
 """
 
 import dataclasses
@@ -24,11 +27,14 @@ class Round:
 
     block: counts from 1; ratios are taken between rounds of one block.
     load_seconds: from starting the process to its answer that it is ready.
-    seconds: the timed window; examples: answered in it; repeats: how often the set was gone through, in whole or in part.
-    cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness' own.
+    seconds: the timed window; examples: answered in it; repeats: how often the set was gone
+    through, in whole or in part.
+    cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness'
+    own.
     energy: of the window, with its source.
     memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
-    agreement: share of the answers that equal those of the accuracy pass; None for that pass itself.
+    agreement: share of the answers that equal those of the accuracy pass; None for that pass
+    itself.
     """
 
     block: int
@@ -48,8 +54,10 @@ class Record:
     """The whole of a row.
 
     roles: the suite's `reference`, `unpadded_reference` and `null` by name.
-    score: metric, value, standard error, majority share and number of examples; None if the system failed before.
-    latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of queries; single_stream only.
+    score: metric, value, standard error, majority share and number of examples; None if the system
+    failed before.
+    latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of
+    queries; single_stream only.
     failure: the reason and the last lines of stderr; None if all went well.
     """
 
@@ -72,11 +80,14 @@ class Record:
 
     def path(self, records: Path) -> Path:
         """Where the record lies below the folder of all records."""
-        return records / self.session / self.task["name"] / self.scenario / f"{self.system['name']}.json"
+        folder = records / self.session / str(self.task["name"]) / self.scenario
+        return folder / f"{self.system['name']}.json"
 
 
 def write(record: Record, side: dict[str, Any], records: Path) -> None:
-    """Write a record and its side file, each atomically; the side file first, so that a record never lacks it."""
+    """Write a record and its side file, each atomically; the side file first, so that a record
+    never lacks it.
+    """
     path = record.path(records)
     packed = gzip.compress(json.dumps(side, separators=(",", ":")).encode(), mtime=0)
     write_atomically(path.with_suffix(".json.gz"), packed)
@@ -107,7 +118,9 @@ def read_side(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(gzip.decompress(side.read_bytes()))
     except (OSError, EOFError, ValueError) as error:
-        raise RecordError(f"{side}: not a side file ({error}). Remove the record beside it, or measure again.") from None
+        raise RecordError(
+            f"{side}: not a side file ({error}). Remove the record beside it, or measure again."
+        ) from None
     return found
 
 
@@ -120,12 +133,23 @@ def _build(kind: type, data: Any, path: Path) -> Any:
     """An instance of a dataclass, with its keys and the types of plain values checked."""
     if not isinstance(data, dict):
         raise RecordError(f"{path}: {kind.__name__} is not an object. Remove it, or measure again.")
-    needed = {each.name for each in dataclasses.fields(kind) if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING}
+    needed = {
+        each.name
+        for each in dataclasses.fields(kind)
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+    }
     known = {each.name for each in dataclasses.fields(kind)}
     if wrong := (needed - set(data)) | (set(data) - known):
-        raise RecordError(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}. Remove it, or measure again.")
+        raise RecordError(
+            f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}. Remove it, or measure "
+            "again."
+        )
     for name, hint in typing.get_type_hints(kind).items():
-        plain = {float: (int, float), int: (int,), str: (str,)}.get(hint) or ((dict,) if typing.get_origin(hint) is dict else None)
+        plain = {float: (int, float), int: (int,), str: (str,)}.get(hint) or (
+            (dict,) if typing.get_origin(hint) is dict else None
+        )
         if plain and name in data and not isinstance(data[name], plain):
-            raise RecordError(f"{path}: {name} = {data[name]!r} has the wrong type. Remove it, or measure again.")
+            raise RecordError(
+                f"{path}: {name} = {data[name]!r} has the wrong type. Remove it, or measure again."
+            )
     return kind(**data)

@@ -1,7 +1,7 @@
 """Intervals and percentiles.
 
-Student (1908) for the interval of a mean; Efron & Tibshirani (1993) for the bootstrap; the early-stopping test of MLPerf inference (Reddi et al.
-2020) for how many queries a percentile needs.
+Student (1908) for the interval of a mean; Efron & Tibshirani (1993) for the bootstrap; the early-
+stopping test of MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs.
 """
 
 import math
@@ -18,7 +18,9 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95% confidence interval; low and high are nan where one value gives no interval."""
+    """An estimate with its 95% confidence interval; low and high are nan where one value gives no
+    interval.
+    """
 
     value: float
     low: float
@@ -26,10 +28,12 @@ class Interval:
 
 
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
-    """How many times faster: the geometric mean of the blocks' ratios slow[i] / fast[i] (times, each above 0).
+    """How many times faster: the geometric mean of the blocks' ratios slow[i] / fast[i] (times,
+    each above 0).
 
-    Ratios are taken within blocks, so that drift hits both sides alike. Student t on the log ratios below ten blocks; percentile bootstrap from ten on,
-    because over five blocks it covers only about 85%.
+    Ratios are taken within blocks, so that drift hits both sides alike. Student t on the log ratios
+    below ten blocks; percentile bootstrap from ten on, because over five blocks it covers only
+    about 85%.
     """
     logs = np.log(np.asarray(slow, float) / np.asarray(fast, float))
     mean = float(logs.mean())
@@ -38,7 +42,11 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     if len(logs) < BOOTSTRAP_FROM:
         from scipy.stats import t
 
-        half = float(t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1)) * float(logs.std(ddof=1)) / math.sqrt(len(logs))
+        half = (
+            float(t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1))
+            * float(logs.std(ddof=1))
+            / math.sqrt(len(logs))
+        )
         return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
     draws = np.random.default_rng(0).choice(logs, (RESAMPLES, len(logs))).mean(axis=1)
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -51,7 +59,9 @@ def geometric_mean(values: Sequence[float]) -> float:
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
-    """Mean of many values (paired differences, say) with its normal interval, 1.96 standard errors to both sides."""
+    """Mean of many values (paired differences, say) with its normal interval, 1.96 standard errors
+    to both sides.
+    """
     array = np.asarray(values, float)
     mean, half = float(array.mean()), 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array))
     return Interval(mean, mean - half, mean + half)
@@ -59,9 +69,11 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
 @cache
 def queries_needed(share: float) -> int:
-    """The fewest queries from which this percentile may be claimed with 99% confidence while one query is left out.
+    """The fewest queries from which this percentile may be claimed with 99% confidence while one
+    query is left out.
 
-    MLPerf's early-stopping test: the smallest n with share^n + n (1 - share) share^(n-1) <= 1%; 64 for 0.90, 662 for 0.99.
+    MLPerf's early-stopping test: the smallest n with share^n + n (1 - share) share^(n-1) <= 1%; 64
+    for 0.90, 662 for 0.99.
     """
     count = 2
     while share**count + count * (1 - share) * share ** (count - 1) > 0.01:

@@ -1,7 +1,8 @@
 """Where things live, and how they are named by what they are made of.
 
-The cache holds three folders: `sources` (downloaded files, checked by sha256), `artifacts` (what recipes leave behind, one
-folder a key) and `tmp` (what is being written; on the same disk, so that a rename is atomic).
+The cache holds three folders: `sources` (downloaded files, checked by sha256), `artifacts` (what
+recipes leave behind, one folder a key) and `tmp` (what is being written; on the same disk, so that
+a rename is atomic).
 """
 
 import errno
@@ -20,7 +21,7 @@ from harness.errors import HarnessError
 
 
 def cache_dir() -> Path:
-    """The cache: `WATTBENCH_CACHE`, else `wattbench` under `XDG_CACHE_HOME`, else under `~/.cache`."""
+    """`WATTBENCH_CACHE`, else `wattbench` in `XDG_CACHE_HOME`, else in `~/.cache`."""
     if given := os.environ.get("WATTBENCH_CACHE"):
         return Path(given).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "wattbench"
@@ -45,7 +46,8 @@ def folder_size(folder: Path) -> int:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
+    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does
+    not.
 
     Raises: HarnessError if the disk is full or the cache cannot be written.
     """
@@ -103,7 +105,10 @@ def _disk_error(error: OSError) -> HarnessError:
     place = f"{error.filename or cache_dir()}"
     if error.errno == errno.ENOSPC:
         return HarnessError(
-            f"{place}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on another disk; "
+            f"{place}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on "
+            "another disk; "
             "what is finished is kept."
         )
-    return HarnessError(f"{place}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written.")
+    return HarnessError(
+        f"{place}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written."
+    )

@@ -1,4 +1,7 @@
-"""Text into token ids: what training and serving must do alike. Needs only `tokenizers` and NumPy."""
+"""Text into token ids: what training and serving must do alike.
+
+Needs only `tokenizers` and NumPy.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +18,9 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids, attention mask (1 for a token, 0 for padding) and segment ids, each int64 [inputs, length]."""
+    """Token ids, attention mask (1 for a token, 0 for padding) and segment ids, each int64 [inputs,
+    length].
+    """
 
     ids: Ids
     mask: Ids
@@ -47,8 +52,10 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
 def tokenize(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Encoding]:
     """Encode candidates (a text, or a text and its pair) in order."""
     if len(texts) == 1:
-        return [tokenizer.encode(*texts[0])]
-    return list(tokenizer.encode_batch_fast([text[0] if len(text) == 1 else tuple(text) for text in texts]))
+        return [tokenizer.encode(texts[0][0], texts[0][1] if len(texts[0]) > 1 else None)]
+    return list(
+        tokenizer.encode_batch_fast([text[0] if len(text) == 1 else tuple(text) for text in texts])
+    )
 
 
 def pad(encodings: Sequence[Encoding], length: int | None = None) -> Batch:

@@ -17,7 +17,9 @@ class EncoderEngine:
 
     def __init__(self, what: Load, forward: Callable[[text.Batch], Scores]) -> None:
         self.max_length = int(what.about["max_length"])
-        self.tokenizer: Tokenizer = text.load_tokenizer(what.folder / "tokenizer.json", self.max_length)
+        self.tokenizer: Tokenizer = text.load_tokenizer(
+            what.folder / "tokenizer.json", self.max_length
+        )
         self.length = self.max_length if what.serve.padding == "max" else None
         self.serve = what.serve
         self.forward = forward
@@ -29,7 +31,10 @@ class EncoderEngine:
         if len(rows) == 1:
             return self.forward(text.pad(encodings, self.length))
         batches = plan([len(each.ids) for each in encodings], self.serve.batch, self.serve.order)
-        parts = [self.forward(text.pad([encodings[row] for row in batch], self.length)) for batch in batches]
+        parts = [
+            self.forward(text.pad([encodings[row] for row in batch], self.length))
+            for batch in batches
+        ]
         scores = np.empty((len(rows), parts[0].shape[1]), np.float32)
         for batch, part in zip(batches, parts, strict=True):
             scores[batch] = part

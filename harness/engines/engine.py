@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Candidates = Sequence[Sequence[str]]
-"""The candidates of one example, as they come over the wire: each a text, or a text and its pair."""
+"""The candidates of one example, as they come over the wire: each a text, or a text and its pair.
+"""
 
 Scores = NDArray[np.float32]
 
@@ -20,7 +21,8 @@ class Serve:
     """How an artifact is served; a manifest's `[serve]`.
 
     engine: `pytorch`, `onnxruntime`, `tfidf` or `constant`.
-    padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what one has out of the box).
+    padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what
+    one has out of the box).
     batch: most inputs in one forward pass, 1..4096.
     order: `given`, or `by-length` so that a batch holds inputs of similar length.
     spin: let onnxruntime's threads spin between calls (faster at times, and never idle).
@@ -39,7 +41,9 @@ KEYS = tuple(each.name for each in fields(Serve))
 
 @dataclass(frozen=True)
 class Load:
-    """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve it, and the threads it may use."""
+    """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve
+    it, and the threads it may use.
+    """
 
     folder: Path
     about: dict[str, Any]
@@ -78,7 +82,8 @@ def load(what: Load) -> Engine:
 
 
 def answers(scores: Scores, candidates: Sequence[int]) -> list[int]:
-    """One integer an example: the best label, or, where it has several candidates, the candidate most surely of label 1.
+    """One integer an example: the best label, or, where it has several candidates, the candidate
+    most surely of label 1.
 
     scores: float32 [candidates, labels]; candidates: how many each example has.
     """

@@ -14,7 +14,11 @@ def load(what: Load) -> Engine:
 
     def forward(batch: text.Batch) -> Scores:
         with torch.inference_mode():
-            out: Scores = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.mask), torch.from_numpy(batch.segments)).numpy()
+            out: Scores = model(
+                torch.from_numpy(batch.ids),
+                torch.from_numpy(batch.mask),
+                torch.from_numpy(batch.segments),
+            ).numpy()
         return out
 
     return EncoderEngine(what, forward)

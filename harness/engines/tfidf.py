@@ -16,7 +16,9 @@ class LinearEngine:
         described = json.loads((what.folder / "vectorizer.json").read_text())
         arrays = np.load(what.folder / "weights.npz", allow_pickle=False)
         self.vectorizer = TfidfVectorizer(
-            vocabulary=described["vocabulary"], ngram_range=tuple(described["ngram_range"]), sublinear_tf=described["sublinear_tf"]
+            vocabulary=described["vocabulary"],
+            ngram_range=tuple(described["ngram_range"]),
+            sublinear_tf=described["sublinear_tf"],
         )
         self.vectorizer.idf_ = arrays["idf"]
         self.weights, self.bias = arrays["weights"], arrays["bias"]
@@ -24,7 +26,9 @@ class LinearEngine:
     def scores(self, examples: Sequence[Candidates]) -> Scores:
         """float32 [candidates, labels]."""
         texts = [" ".join(candidate) for example in examples for candidate in example]
-        out: Scores = (self.vectorizer.transform(texts) @ self.weights + self.bias).astype(np.float32)
+        out: Scores = (self.vectorizer.transform(texts) @ self.weights + self.bias).astype(
+            np.float32
+        )
         return out
 
 

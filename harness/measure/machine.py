@@ -8,7 +8,17 @@ from typing import Any
 
 from harness.build import versions
 
-FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16", "asimddp", "bf16")
+FLAGS = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "avx_vnni",
+    "amx_int8",
+    "amx_bf16",
+    "asimddp",
+    "bf16",
+)
 
 
 def fingerprint() -> dict[str, Any]:
@@ -17,14 +27,17 @@ def fingerprint() -> dict[str, Any]:
     fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     stripped = {key.strip(): value.strip() for key, value in fields.items()}
     flags = (stripped.get("flags") or stripped.get("Features") or "").split()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    )
     return {
         "cpu": stripped.get("model name") or platform.processor() or platform.machine(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 2**30, 1),
         "quota": _quota(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip() or "unknown",
+        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+        or "unknown",
         "hypervisor": "hypervisor" in flags,
         "system": platform.system(),
         "kernel": platform.release(),
@@ -35,9 +48,19 @@ def fingerprint() -> dict[str, Any]:
 def software() -> dict[str, str]:
     """Package versions, and the revision of this project where it is a git checkout."""
     found = versions()
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    command = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
     try:
-        found["revision"] = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        found["revision"] = subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         found["revision"] = "unknown"
     return found

@@ -1,4 +1,7 @@
-"""The driver's side of docs/protocol.md: start a worker, load, ask, end it. Labels never cross this border."""
+"""The driver's side of docs/protocol.md: start a worker, load, ask, end it.
+
+Labels never cross this border.
+"""
 
 import json
 import os
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +21,17 @@ import psutil
 
 from harness.errors import WorkerError
 
-PASSED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV", "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")
+PASSED = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "VIRTUAL_ENV",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+)
 """Environment variables that a worker gets from the driver; all others stay out."""
 
 BUILT_IN = (sys.executable, "-m", "harness.measure.worker")
@@ -30,23 +43,35 @@ LINE_BYTES = 64 << 20
 
 
 def environment(threads: int) -> dict[str, str]:
-    """What a worker's environment holds: the allow-list, and the thread counts of every library that would take all cores."""
+    """What a worker's environment holds: the allow-list, and the thread counts of every library
+    that would take all cores.
+    """
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
-    fixed = {"TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false", "HF_HUB_OFFLINE": "1", "PYTHONHASHSEED": "0"}
-    return {name: os.environ[name] for name in PASSED if name in os.environ} | dict.fromkeys(counts, str(threads)) | fixed
+    fixed = {
+        "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONHASHSEED": "0",
+    }
+    return (
+        {name: os.environ[name] for name in PASSED if name in os.environ}
+        | dict.fromkeys(counts, str(threads))
+        | fixed
+    )
 
 
 class Worker:
     """A worker process, pinned to the first `cores` logical CPUs that the driver may use.
 
-    Every method raises WorkerError, with the last lines of the worker's stderr, if the worker dies, hangs or breaks the protocol.
+    Every method raises WorkerError, with the last lines of the worker's stderr, if the worker dies,
+    hangs or breaks the protocol.
     """
 
     def __init__(self, cores: int, command: Sequence[str] = BUILT_IN) -> None:
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self.buffer = b""
         allowed = os.sched_getaffinity(0)
-        os.sched_setaffinity(0, sorted(allowed)[:cores])  # the child inherits it from its first instruction on
+        # the child inherits it, and so is pinned from its first instruction on
+        os.sched_setaffinity(0, sorted(allowed)[:cores])
         try:
             self.process = subprocess.Popen(
                 list(command),
@@ -62,7 +87,8 @@ class Worker:
             raise WorkerError(f"the worker cannot be started: {error}") from None
         finally:
             os.sched_setaffinity(0, allowed)
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.to, False)
         os.set_blocking(self.back, False)
@@ -74,9 +100,13 @@ class Worker:
     def load(self, message: dict[str, Any]) -> float:
         """Send a load message. Returns: seconds until the worker was ready."""
         started = time.perf_counter()
-        reply = self.parse(self.ask(json.dumps({"op": "load", **message}).encode() + b"\n", LOAD_SECONDS))
+        reply = self.parse(
+            self.ask(json.dumps({"op": "load", **message}).encode() + b"\n", LOAD_SECONDS)
+        )
         if reply.get("ready") is not True:
-            raise self.fault(f"it answered {str(reply)[:100]!r} to the load message instead of ready")
+            raise self.fault(
+                f"it answered {str(reply)[:100]!r} to the load message instead of ready"
+            )
         return time.perf_counter() - started
 
     def ask(self, line: bytes, timeout: float) -> bytes:
@@ -85,7 +115,8 @@ class Worker:
         return replies[0]
 
     def exchange(self, lines: Sequence[bytes], timeout: float) -> list[bytes]:
-        """Send many lines, reading while writing, and return as many replies in the order they came.
+        """Send many lines, reading while writing, and return as many replies in the order they
+        came.
 
         timeout: seconds without a byte in either direction before the worker counts as hung.
         """
@@ -123,19 +154,25 @@ class Worker:
             raise self.fault(str(reply["error"])[:500])
         return reply
 
-    def answers(self, line: bytes, sizes: dict[int, Sequence[int]]) -> tuple[int, list[int]]:
-        """The id and the answers of a reply. sizes: for each id that was asked, how many answers are possible for each example."""
+    def answers(self, line: bytes, sizes: Mapping[int, Sequence[int]]) -> tuple[int, list[int]]:
+        """The id and the answers of a reply. sizes: for each id that was asked, how many answers
+        are possible for each example.
+        """
         reply = self.parse(line)
         number, given = reply.get("id"), reply.get("answers")
         if not isinstance(number, int) or number not in sizes:
-            raise self.fault(f"it answered id {number!r}, which was not asked, or was answered before")
+            raise self.fault(
+                f"it answered id {number!r}, which was not asked, or was answered before"
+            )
         possible = sizes[number]
         if not isinstance(given, list) or len(given) != len(possible):
             count = len(given) if isinstance(given, list) else "no"
             raise self.fault(f"it gave {count} answers to {len(possible)} examples (id {number})")
         for answer, limit in zip(given, possible, strict=True):
             if type(answer) is not int or not 0 <= answer < limit:
-                raise self.fault(f"it answered {answer!r}; an answer is a whole number in 0..{limit - 1}")
+                raise self.fault(
+                    f"it answered {answer!r}; an answer is a whole number in 0..{limit - 1}"
+                )
         return number, given
 
     def cpu_seconds(self) -> float:
@@ -174,7 +211,10 @@ class Worker:
         return error
 
     def close(self) -> None:
-        """End of input, two seconds to leave, then the whole process group is killed. Nothing is left behind."""
+        """End of input, two seconds to leave, then the whole process group is killed.
+
+        Nothing is left behind.
+        """
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
@@ -192,7 +232,12 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _read_lines(self) -> list[bytes]:

@@ -1,6 +1,7 @@
 """A session: blocks of one round of every system in shuffled order, and the records that it leaves.
 
-Records are written after each whole block. An interrupted session loses the block it was in, and can be taken up again with a new one.
+Records are written after each whole block. An interrupted session loses the block it was in, and
+can be taken up again with a new one.
 """
 
 import random
@@ -85,22 +86,39 @@ def measure(
     """
     material = {each.name: _material(each) for each in tasks}
     started = datetime.now(UTC)
-    resumed, session = session, session or f"{started:%Y-%m-%dT%H%M%S}-{configuration.name}-{secrets.token_hex(2)}"
+    resumed, session = (
+        session,
+        session or f"{started:%Y-%m-%dT%H%M%S}-{configuration.name}-{secrets.token_hex(2)}",
+    )
     about = {
         "session": session,
         "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
         "suite": suite.name,
-        "roles": {"reference": suite.reference, "unpadded_reference": suite.unpadded_reference, "null": "null"},
+        "roles": {
+            "reference": suite.reference,
+            "unpadded_reference": suite.unpadded_reference,
+            "null": "null",
+        },
         "configuration": {**asdict(configuration), "hash": configuration.hash},
         "machine": machine.fingerprint(),
         "software": machine.software(),
     }
-    rows = [_row(system, task, about, root, seed) for task in tasks for system in systems if system.answers_task(task.name)]
+    rows = [
+        _row(system, task, about, root, seed)
+        for task in tasks
+        for system in systems
+        if system.answers_task(task.name)
+    ]
     if not rows:
-        raise HarnessError(f"none of the systems declares one of the tasks {', '.join(material)}. Add the task to a manifest's `tasks`.")
+        raise HarnessError(
+            f"none of the systems declares one of the tasks {', '.join(material)}. Add the task to "
+            "a manifest's `tasks`."
+        )
     done = _take_up(rows, resumed, results / "records") if resumed else 0
     if done >= blocks:
-        raise HarnessError(f"session {session} has {done} blocks already. Give a larger --rounds to go on.")
+        raise HarnessError(
+            f"session {session} has {done} blocks already. Give a larger --rounds to go on."
+        )
     meter = Meter(configuration)
     progress = Progress(len(rows) * (blocks - done), say)
     try:
@@ -114,7 +132,10 @@ def measure(
             for row in rows:
                 _write(row, material[row.task.name], results / "records")
     except KeyboardInterrupt:
-        say(f"stopped; whole blocks are kept. Go on with: wattbench run --suite {suite.name} --rounds {blocks} --resume {session}")
+        say(
+            f"stopped; whole blocks are kept. Go on with: wattbench run --suite {suite.name} "
+            f"--rounds {blocks} --resume {session}"
+        )
         raise
     finally:
         meter.close()
@@ -132,7 +153,10 @@ class Progress:
         """A step begins."""
         spent = time.monotonic() - self.started
         left = spent / self.finished * (self.steps - self.finished) if self.finished else 0.0
-        self.say(f"{what} ({self.finished}/{self.steps} rounds{f', about {max(1, round(left / 60))} min left' if left else ''})")
+        self.say(
+            f"{what} ({self.finished}/{self.steps} "
+            f"rounds{f', about {max(1, round(left / 60))} min left' if left else ''})"
+        )
 
     def done(self) -> None:
         """A step ended."""
@@ -155,7 +179,13 @@ def _row(system: System, task: Task, about: dict[str, Any], root: Path, seed: in
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
     }
-    asked = {"name": task.name, "version": task.version, "metric": task.metric, "labels": list(task.labels), "max_length": task.max_length}
+    asked = {
+        "name": task.name,
+        "version": task.version,
+        "metric": task.metric,
+        "labels": list(task.labels),
+        "max_length": task.max_length,
+    }
     kept = None
     if artifact:
         keys = ("key", "format", "dtype", "model", "recipe", "seed")
@@ -166,13 +196,21 @@ def _row(system: System, task: Task, about: dict[str, Any], root: Path, seed: in
         task,
         artifact,
         {
-            name: Record(**about, task=asked, scenario=name, system={**described, "serve": asdict(system.serve[name])}, artifact=kept)
+            name: Record(
+                **about,
+                task=asked,
+                scenario=name,
+                system={**described, "serve": asdict(system.serve[name])},
+                artifact=kept,
+            )
             for name in SCENARIOS
         },
     )
 
 
-def _round(row: Row, block: int, material: Material, configuration: Configuration, meter: Meter) -> None:
+def _round(
+    row: Row, block: int, material: Material, configuration: Configuration, meter: Meter
+) -> None:
     """One fresh worker plays both scenarios; a fault ends this row and no other."""
     if row.failed:
         return
@@ -180,19 +218,28 @@ def _round(row: Row, block: int, material: Material, configuration: Configuratio
     try:
         started = time.perf_counter()
         with Worker(configuration.cores) as worker:
-            loading = _load(worker, row, "single_stream", configuration) and time.perf_counter() - started
+            loading = (
+                _load(worker, row, "single_stream", configuration) and time.perf_counter() - started
+            )
             scenarios.warm_up(worker, material.training, WARM_UP_QUERIES, 0)
             single = scenarios.single_stream(worker, material.questions, order, meter)
             again = row.system.serve["offline"] != row.system.serve["single_stream"]
             if again:
                 _load(worker, row, "offline", configuration)
                 scenarios.warm_up(worker, material.training, 0, WARM_UP_TOGETHER)
-            rows = scenarios.offline_rows(order, row.rate) if row.answers else list(range(len(order)))
+            rows = (
+                scenarios.offline_rows(order, row.rate) if row.answers else list(range(len(order)))
+            )
             slowest = single.seconds / len(single.rows)
-            everything = scenarios.offline(worker, material.questions, rows, meter, 60 + 5 * slowest * len(order))
+            everything = scenarios.offline(
+                worker, material.questions, rows, meter, 60 + 5 * slowest * len(order)
+            )
             memory = worker.peak_memory_mb()
         if memory > configuration.memory_gb * 2**30 / 1e6:
-            raise WorkerError(f"it used {memory:.0f} MB, but {configuration.name} allows {configuration.memory_gb:g} GiB")
+            raise WorkerError(
+                f"it used {memory:.0f} MB, but {configuration.name} allows "
+                f"{configuration.memory_gb:g} GiB"
+            )
         accuracy_pass = not row.answers
         if accuracy_pass:
             row.answers = everything.answers
@@ -204,24 +251,50 @@ def _round(row: Row, block: int, material: Material, configuration: Configuratio
     except WorkerError as error:
         row.failed = True
         for each in row.records.values():
-            each.failure = {"reason": str(error), "stderr": "\n".join(getattr(error, "__notes__", []))}
+            each.failure = {
+                "reason": str(error),
+                "stderr": "\n".join(getattr(error, "__notes__", [])),
+            }
 
 
 def _load(worker: Worker, row: Row, scenario: str, configuration: Configuration) -> float:
     about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
     if row.artifact:
-        about |= {key: row.artifact.about[key] for key in ("answer", "dtype", "model") if key in row.artifact.about}
+        about |= {
+            key: row.artifact.about[key]
+            for key in ("answer", "dtype", "model")
+            if key in row.artifact.about
+        }
     folder = str(row.artifact.folder) if row.artifact else ""
-    return worker.load({"artifact": folder, "about": about, "serve": asdict(row.system.serve[scenario]), "threads": configuration.cores})
+    return worker.load(
+        {
+            "artifact": folder,
+            "about": about,
+            "serve": asdict(row.system.serve[scenario]),
+            "threads": configuration.cores,
+        }
+    )
 
 
-def _keep(row: Row, scenario: str, block: int, loading: float, window: Window, memory: float, compare: bool) -> None:
+def _keep(
+    row: Row,
+    scenario: str,
+    block: int,
+    loading: float,
+    window: Window,
+    memory: float,
+    compare: bool,
+) -> None:
     agreement = None
     if compare:
-        agreement = sum(answer == row.answers[asked] for asked, answer in zip(window.rows, window.answers, strict=True)) / len(window.rows)
+        agreement = sum(
+            answer == row.answers[asked]
+            for asked, answer in zip(window.rows, window.answers, strict=True)
+        ) / len(window.rows)
         if agreement < row.agreement_needed:
             raise WorkerError(
-                f"{agreement:.2%} of its answers in {scenario} (block {block}) equal those of the accuracy pass; "
+                f"{agreement:.2%} of its answers in {scenario} (block {block}) equal those of the "
+                "accuracy pass; "
                 f"at least {row.agreement_needed:.1%} must"
             )
     assert window.energy is not None
@@ -243,7 +316,11 @@ def _keep(row: Row, scenario: str, block: int, loading: float, window: Window, m
 
 def _write(row: Row, material: Material, records: Path) -> None:
     labels = [each.label for each in material.examples]
-    side: dict[str, Any] = {"labels": labels, "groups": [each.group for each in material.examples], "answers": row.answers}
+    side: dict[str, Any] = {
+        "labels": labels,
+        "groups": [each.group for each in material.examples],
+        "answers": row.answers,
+    }
     if row.answers:
         score = METRICS[row.task.metric](row.answers, labels)
         stated = {
@@ -259,28 +336,44 @@ def _write(row: Row, material: Material, records: Path) -> None:
     single = row.records["single_stream"]
     if latencies:
         shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-        single.latency_ms = {name: stats.percentile(latencies, share) for name, share in shares.items()} | {"queries": len(latencies)}
+        single.latency_ms = {
+            name: stats.percentile(latencies, share) for name, share in shares.items()
+        } | {"queries": len(latencies)}
     record.write(single, side | {"queries": row.queries, "latency_us": row.latencies}, records)
     record.write(row.records["offline"], side, records)
 
 
 def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
-    """Continue from the records of a session. Returns: the number of whole blocks it has. Raises: HarnessError if it is another experiment."""
+    """Continue from the records of a session.
+
+    Returns: the number of whole blocks it has. Raises: HarnessError if it is another experiment.
+    """
     counts = set()
     for row in rows:
         for scenario, fresh in row.records.items():
             path = fresh.path(records)
             if not path.is_file():
-                raise HarnessError(f"session {session} has no record {path}. Start a new session (leave --resume out).")
+                raise HarnessError(
+                    f"session {session} has no record {path}. Start a new session (leave --resume "
+                    "out)."
+                )
             old = record.read(path)
             same = ("machine", "configuration", "task", "artifact", "system", "roles")
             if changed := [name for name in same if getattr(old, name) != getattr(fresh, name)]:
-                raise HarnessError(f"{path}: {', '.join(changed)} changed since. Start a new session (leave --resume out).")
-            row.records[scenario] = replace(fresh, started=old.started, rounds=old.rounds, failure=old.failure)
+                raise HarnessError(
+                    f"{path}: {', '.join(changed)} changed since. Start a new session (leave "
+                    "--resume out)."
+                )
+            row.records[scenario] = replace(
+                fresh, started=old.started, rounds=old.rounds, failure=old.failure
+            )
             row.failed = old.failure is not None
             side = record.read_side(path)
             row.answers = side["answers"]
-            row.queries, row.latencies = side.get("queries", row.queries), side.get("latency_us", row.latencies)
+            row.queries, row.latencies = (
+                side.get("queries", row.queries),
+                side.get("latency_us", row.latencies),
+            )
             if not row.failed:
                 counts.add(len(old.rounds))
         if rounds := row.records["offline"].rounds:

@@ -1,6 +1,8 @@
-"""Traffic patterns: `single_stream` (the next query when the last is answered) and `offline` (everything at once).
+"""Traffic patterns: `single_stream` (the next query when the last is answered) and `offline`
+(everything at once).
 
-The driver knows only text and time. Lines are serialised before the clock starts, and it sleeps while it waits.
+The driver knows only text and time. Lines are serialised before the clock starts, and it sleeps
+while it waits.
 """
 
 import json
@@ -40,15 +42,23 @@ class Questions:
     @staticmethod
     def of(examples: Sequence[Example], labels: int) -> "Questions":
         """Only texts go in; the label stays behind."""
-        bodies = [json.dumps(each.candidates, ensure_ascii=False, separators=(",", ":")).encode() for each in examples]
-        choices = [labels if len(each.candidates) == 1 else len(each.candidates) for each in examples]
-        return Questions(bodies, choices, sorted(range(len(bodies)), key=lambda row: len(bodies[row])))
+        bodies = [
+            json.dumps(each.candidates, ensure_ascii=False, separators=(",", ":")).encode()
+            for each in examples
+        ]
+        choices = [
+            labels if len(each.candidates) == 1 else len(each.candidates) for each in examples
+        ]
+        return Questions(
+            bodies, choices, sorted(range(len(bodies)), key=lambda row: len(bodies[row]))
+        )
 
     def order(self, seed: int) -> list[int]:
         """A permutation of which every prefix is a fair sample of lengths.
 
-        The shortest to the longest get the keys frac(u + i * golden ratio), which spread evenly over 0..1 for any run of i; u comes from the seed.
-        A plain shuffle would make the mean length of a short window's examples, and with it the time, vary from system to system.
+        The shortest to the longest get the keys frac(u + i * golden ratio), which spread evenly
+        over 0..1 for any run of i; u comes from the seed. A plain shuffle would make the mean
+        length of a short window's examples, and with it the time, vary from system to system.
         """
         start = random.Random(seed).random()
         keys = {row: math.modf(start + rank * GOLDEN)[0] for rank, row in enumerate(self.by_length)}
@@ -56,14 +66,18 @@ class Questions:
 
     def line(self, number: int, rows: Sequence[int]) -> bytes:
         """One query."""
-        return b'{"id":%d,"examples":[%s]}\n' % (number, b",".join([self.bodies[row] for row in rows]))
+        return b'{"id":%d,"examples":[%s]}\n' % (
+            number,
+            b",".join([self.bodies[row] for row in rows]),
+        )
 
 
 @dataclass
 class Window:
     """What was seen in one timed window.
 
-    rows: the example asked in each query or slot; answers: what came back, in the same order; latencies: seconds of each query (single_stream).
+    rows: the example asked in each query or slot; answers: what came back, in the same order;
+    latencies: seconds of each query (single_stream).
     """
 
     seconds: float = 0.0
@@ -84,9 +98,14 @@ def warm_up(worker: Worker, questions: Questions, queries: int, together: int) -
             worker.answers(reply, {number: [questions.choices[row] for row in asked]})
 
 
-def single_stream(worker: Worker, questions: Questions, order: Sequence[int], meter: Meter) -> Window:
-    """One query after the other for 3 seconds; 1 second is enough where 4,000 queries were answered in it."""
-    window, replies = Window(), []
+def single_stream(
+    worker: Worker, questions: Questions, order: Sequence[int], meter: Meter
+) -> Window:
+    """One query after the other for 3 seconds; 1 second is enough where 4,000 queries were answered
+    in it.
+    """
+    window = Window()
+    replies: list[bytes] = []
     clock = time.perf_counter
     with _timed(worker, meter, window):
         started = clock()
@@ -99,16 +118,24 @@ def single_stream(worker: Worker, questions: Questions, order: Sequence[int], me
             window.latencies.append(now - sent)
             window.rows.append(row)
             replies.append(reply)
-            if now - started >= WINDOW_SECONDS or (now - started >= PLENTY_SECONDS and len(replies) >= PLENTY_QUERIES):
+            if now - started >= WINDOW_SECONDS or (
+                now - started >= PLENTY_SECONDS and len(replies) >= PLENTY_QUERIES
+            ):
                 break
     for number, (row, reply) in enumerate(zip(window.rows, replies, strict=True)):
         window.answers += worker.answers(reply, {number: [questions.choices[row]]})[1]
     return window
 
 
-def offline(worker: Worker, questions: Questions, rows: Sequence[int], meter: Meter, timeout: float) -> Window:
-    """All rows at once, in messages of up to 4,096 examples, many in flight; the window closes with the last answer."""
-    parts = [rows[start : start + MESSAGE_EXAMPLES] for start in range(0, len(rows), MESSAGE_EXAMPLES)]
+def offline(
+    worker: Worker, questions: Questions, rows: Sequence[int], meter: Meter, timeout: float
+) -> Window:
+    """All rows at once, in messages of up to 4,096 examples, many in flight; the window closes with
+    the last answer.
+    """
+    parts = [
+        rows[start : start + MESSAGE_EXAMPLES] for start in range(0, len(rows), MESSAGE_EXAMPLES)
+    ]
     lines = [questions.line(number, part) for number, part in enumerate(parts)]
     window = Window()
     with _timed(worker, meter, window):
@@ -126,7 +153,8 @@ def offline(worker: Worker, questions: Questions, rows: Sequence[int], meter: Me
 
 
 def offline_rows(order: Sequence[int], rate: float) -> list[int]:
-    """What to ask so that a window lasts about 3 seconds at this rate (examples/s): a prefix of the order, or whole passes over it.
+    """What to ask so that a window lasts about 3 seconds at this rate (examples/s): a prefix of the
+    order, or whole passes over it.
 
     1 second is enough where the set is gone through three times in it.
     """

@@ -1,4 +1,5 @@
-"""The process in which an engine runs while it is measured; speaks docs/protocol.md over stdin and stdout.
+"""The process in which an engine runs while it is measured; speaks docs/protocol.md over stdin and
+stdout.
 
 It imports only what its engine needs, and it never sees a label.
 """
@@ -18,12 +19,22 @@ def serve(queries: BinaryIO, replies: BinaryIO) -> None:
     for line in queries:
         message = json.loads(line)
         if message.get("op") == "load":
-            engine = load(Load(Path(message["artifact"]), message["about"], Serve(**message["serve"]), message["threads"]))
+            engine = load(
+                Load(
+                    Path(message["artifact"]),
+                    message["about"],
+                    Serve(**message["serve"]),
+                    message["threads"],
+                )
+            )
             reply: dict[str, Any] = {"ready": True}
         else:
             assert engine is not None, "a query came before the engine was loaded"
             examples = message["examples"]
-            reply = {"id": message["id"], "answers": answers(engine.scores(examples), [len(each) for each in examples])}
+            reply = {
+                "id": message["id"],
+                "answers": answers(engine.scores(examples), [len(each) for each in examples]),
+            }
         replies.write(json.dumps(reply).encode() + b"\n")
 
 

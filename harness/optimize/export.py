@@ -1,4 +1,6 @@
-"""Export to ONNX, and graph optimization by onnxruntime's transformers optimizer (fused attention, GELU, layer norm, embeddings)."""
+"""Export to ONNX, and graph optimization by onnxruntime's transformers optimizer (fused attention,
+GELU, layer norm, embeddings).
+"""
 
 import warnings
 from collections import Counter
@@ -26,7 +28,10 @@ class Export:
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
-    """Write `model.onnx`. Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's."""
+    """Write `model.onnx`.
+
+    Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's.
+    """
     import torch
 
     from harness import models, text
@@ -48,17 +53,25 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
             path,
             input_names=list(feeds),
             output_names=["logits"],
-            dynamic_axes={name: {0: "inputs", 1: "length"} for name in feeds} | {"logits": {0: "inputs"}},
+            dynamic_axes={name: {0: "inputs", 1: "length"} for name in feeds}
+            | {"logits": {0: "inputs"}},
             opset_version=17,
             dynamo=False,
         )
         expected = model(*(torch.from_numpy(each) for each in feeds.values())).numpy()
-    about: dict[str, Any] = {"format": "onnx", "dtype": "fp32", "model": inputs.artifact.about["model"]}
+    about: dict[str, Any] = {
+        "format": "onnx",
+        "dtype": "fp32",
+        "model": inputs.artifact.about["model"],
+    }
     if params.optimize:
         about["fused"] = _optimize(path, about["model"])
     difference = float(np.abs(_logits(path, feeds) - expected).max())
     if difference > TOLERANCE:
-        raise BuildError(f"the exported graph's logits differ from PyTorch's by {difference:.2g} (at most {TOLERANCE}).")
+        raise BuildError(
+            f"the exported graph's logits differ from PyTorch's by {difference:.2g} (at most "
+            f"{TOLERANCE})."
+        )
     text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
     return about | {"logit_difference": difference}
 
@@ -80,21 +93,30 @@ def _optimize(path: Any, model: dict[str, Any]) -> dict[str, int]:
     )
     onnx.save(optimized.model, str(path))
     counts = Counter(node.op_type for node in optimized.model.graph.node)
-    wanted = {"Attention": layers, "SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": 1}
+    wanted = {
+        "Attention": layers,
+        "SkipLayerNormalization": 2 * layers,
+        "EmbedLayerNormalization": 1,
+    }
     for kind, number in wanted.items():
         if counts[kind] != number:
             raise BuildError(
-                f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need {number}. "
+                f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need "
+                f"{number}. "
                 "Set optimize = false, or use the onnxruntime version of constraints.txt."
             )
-    return {kind: counts[kind] for kind in (*wanted, "FastGelu", "BiasGelu", "Gelu") if counts[kind]}
+    return {
+        kind: counts[kind] for kind in (*wanted, "FastGelu", "BiasGelu", "Gelu") if counts[kind]
+    }
 
 
 def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    kinds = {each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()}
+    kinds = {
+        each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()
+    }
     return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
 
 

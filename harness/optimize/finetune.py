@@ -32,12 +32,15 @@ def validate(params: Finetune, shape: dict[str, Any]) -> list[str]:
     checks = {
         f"epochs = {params.epochs}: choose 1..100": 1 <= params.epochs <= 100,
         f"batch = {params.batch}: choose 1..1024": 1 <= params.batch <= 1024,
-        f"learning_rate = {params.learning_rate}: choose a number above 0": params.learning_rate > 0,
+        f"learning_rate = {params.learning_rate}: choose a number above 0": params.learning_rate
+        > 0,
         f"warmup = {params.warmup}: choose 0..1": 0 <= params.warmup <= 1,
         f"weight_decay = {params.weight_decay}: choose 0 or above": params.weight_decay >= 0,
     }
     longest = int(shape.get("max_length") or 512)
-    checks[f"max_length = {params.max_length}: choose 0..{longest}"] = 0 <= params.max_length <= longest
+    checks[f"max_length = {params.max_length}: choose 0..{longest}"] = (
+        0 <= params.max_length <= longest
+    )
     return [fault for fault, fine in checks.items() if not fine]
 
 
@@ -51,7 +54,9 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[
         folder = inputs.artifact.folder
         model = models.load(folder, models.Shape.read(inputs.artifact.about["model"]))
     else:
-        assert inputs.encoder is not None, "a manifest without a model is refused before it is built"
+        assert inputs.encoder is not None, (
+            "a manifest without a model is refused before it is built"
+        )
         folder = inputs.encoder.folder
         model = models.from_pretrained(folder, len(task.labels))
     tokenizer = text.load_tokenizer(folder / "tokenizer.json", params.max_length or task.max_length)
@@ -65,4 +70,6 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[
     return {"format": "safetensors", "model": models.describe(model), "training": history}
 
 
-STEP = Step("finetune", 1, Finetune, ("encoder", "safetensors"), "safetensors", run, validate, trains=True)
+STEP = Step(
+    "finetune", 1, Finetune, ("encoder", "safetensors"), "safetensors", run, validate, trains=True
+)

@@ -10,7 +10,10 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class Majority:
-    """Count the labels of the training split and always answer the most frequent one. No parameters."""
+    """Count the labels of the training split and always answer the most frequent one.
+
+    No parameters.
+    """
 
 
 def run(inputs: Inputs, task: Task, params: Majority, context: Context) -> dict[str, Any]:

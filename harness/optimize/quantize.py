@@ -1,7 +1,8 @@
 """8-bit dynamic quantization of an ONNX graph, by onnxruntime's own quantizer.
 
-Weights are signed, one scale a channel; activations are quantized on the fly, one scale a tensor. Where the instruction set lacks VNNI, two
-8-bit products may overflow 16 bits, so weights keep 7 bits there (`reduce_range`).
+Weights are signed, one scale a channel; activations are quantized on the fly, one scale a tensor.
+Where the instruction set lacks VNNI, two 8-bit products may overflow 16 bits, so weights keep 7
+bits there (`reduce_range`).
 """
 
 import logging
@@ -46,7 +47,8 @@ def target() -> str:
 
 
 def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[str, Any]:
-    """Write the quantized `model.onnx`; its selection score before and after goes into the artifact.
+    """Write the quantized `model.onnx`; its selection score before and after goes into the
+    artifact.
 
     Raises: BuildError if the graph is quantized already.
     """
@@ -57,7 +59,9 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[
     if before["dtype"] != "fp32":
         raise BuildError(f"the graph is {before['dtype']} already; it cannot be quantized again.")
     source, path = inputs.artifact.folder / "model.onnx", context.out / "model.onnx"
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizer remarks on each node it leaves alone
+    logging.getLogger().setLevel(
+        logging.ERROR
+    )  # the quantizer remarks on each node it leaves alone
     quantize_dynamic(
         source,
         path,
@@ -66,19 +70,34 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[
         weight_type=QuantType.QInt8,
         extra_options={"DefaultTensorType": 1},
     )
-    (context.out / "tokenizer.json").write_bytes((inputs.artifact.folder / "tokenizer.json").read_bytes())
-    scores = {name: _selection_accuracy(file, context, task) for name, file in (("before", source), ("after", path))}
-    return {"format": "onnx", "dtype": "int8", "model": before["model"], "target": target(), "selection": scores}
+    (context.out / "tokenizer.json").write_bytes(
+        (inputs.artifact.folder / "tokenizer.json").read_bytes()
+    )
+    scores = {
+        name: _selection_accuracy(file, context, task)
+        for name, file in (("before", source), ("after", path))
+    }
+    return {
+        "format": "onnx",
+        "dtype": "int8",
+        "model": before["model"],
+        "target": target(),
+        "selection": scores,
+    }
 
 
 def _selection_accuracy(graph: Path, context: Context, task: Task) -> float:
     from harness.engines import engine, ort
 
-    what = engine.Load(graph.parent, {"max_length": task.max_length}, engine.Serve("onnxruntime"), context.threads)
+    what = engine.Load(
+        graph.parent, {"max_length": task.max_length}, engine.Serve("onnxruntime"), context.threads
+    )
     examples = task.examples("selection")
     scores = ort.load(what).scores([each.candidates for each in examples])
     answers = engine.answers(scores, [len(each.candidates) for each in examples])
-    return float(np.mean([answer == each.label for answer, each in zip(answers, examples, strict=True)]))
+    return float(
+        np.mean([answer == each.label for answer, each in zip(answers, examples, strict=True)])
+    )
 
 
 STEP = Step("quantize", 1, Quantize, ("onnx",), "onnx", run, validate, target=target)

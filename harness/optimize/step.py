@@ -1,4 +1,6 @@
-"""What a step is: a function from artifact to artifact, with its parameters in one dataclass, found by name in the registry."""
+"""What a step is: a function from artifact to artifact, with its parameters in one dataclass, found
+by name in the registry.
+"""
 
 import importlib
 import json
@@ -44,12 +46,16 @@ class Artifact:
         try:
             return Artifact(folder, json.loads((folder / "artifact.json").read_text()))
         except (OSError, ValueError) as error:
-            raise BuildError(f"{folder}: not an artifact ({error}). Remove the folder and build again.") from None
+            raise BuildError(
+                f"{folder}: not an artifact ({error}). Remove the folder and build again."
+            ) from None
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step starts from: the artifact of the step before (or of the teacher), or a pretrained encoder."""
+    """What a step starts from: the artifact of the step before (or of the teacher), or a pretrained
+    encoder.
+    """
 
     artifact: Artifact | None = None
     encoder: Encoder | None = None
@@ -68,7 +74,8 @@ class Inputs:
 class Context:
     """Where a step works.
 
-    out: the folder to fill; it becomes the artifact when the step returns, and vanishes when it does not.
+    out: the folder to fill; it becomes the artifact when the step returns, and vanishes when it
+    does not.
     seed: of everything random.
     threads: cores that the step may use.
     say: takes a line of progress.
@@ -85,11 +92,14 @@ class Step:
     """One optimization.
 
     version: changes whenever the same inputs would give another artifact.
-    params: the dataclass of its parameters; their defaults and docstring are the manifest's schema and documentation.
-    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, empty for none at all.
+    params: the dataclass of its parameters; their defaults and docstring are the manifest's schema
+    and documentation.
+    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, empty for none
+    at all.
     gives: the format it leaves.
     run: writes files into `context.out` and returns what `artifact.json` shall say of them.
-    validate: faults of the parameters against the shape that comes in (where it is known), as sentences.
+    validate: faults of the parameters against the shape that comes in (where it is known), as
+    sentences.
     target: what of this machine's instruction set changes the artifact, for the key.
     trains: whether it learns from labels; not allowed in the closed division.
     """

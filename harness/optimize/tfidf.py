@@ -12,7 +12,8 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class TfidfLogreg:
-    """Fit scikit-learn's TfidfVectorizer and LogisticRegression; the regularisation is chosen on the selection slice.
+    """Fit scikit-learn's TfidfVectorizer and LogisticRegression; the regularisation is chosen on
+    the selection slice.
 
     ngrams: longest word n-gram, 1..3.
     min_count: training examples that an n-gram must occur in, 1 or above.
@@ -29,7 +30,11 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 def validate(params: TfidfLogreg, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
     faults = [] if 1 <= params.ngrams <= 3 else [f"ngrams = {params.ngrams}: choose 1..3"]
-    return faults if params.min_count >= 1 else [*faults, f"min_count = {params.min_count}: choose 1 or above"]
+    return (
+        faults
+        if params.min_count >= 1
+        else [*faults, f"min_count = {params.min_count}: choose 1 or above"]
+    )
 
 
 def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> dict[str, Any]:
@@ -37,20 +42,38 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
-    texts = {split: [" ".join(each.candidates[0]) for each in task.examples(split)] for split in ("train", "selection")}
-    labels = {split: [each.label for each in task.examples(split)] for split in ("train", "selection")}
-    vectorizer = TfidfVectorizer(ngram_range=(1, params.ngrams), min_df=params.min_count, sublinear_tf=True)
+    texts = {
+        split: [" ".join(each.candidates[0]) for each in task.examples(split)]
+        for split in ("train", "selection")
+    }
+    labels = {
+        split: [each.label for each in task.examples(split)] for split in ("train", "selection")
+    }
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, params.ngrams), min_df=params.min_count, sublinear_tf=True
+    )
     features = vectorizer.fit_transform(texts["train"])
     held_out = vectorizer.transform(texts["selection"])
-    models = [LogisticRegression(C=strength, max_iter=1000, random_state=context.seed) for strength in STRENGTHS]
-    scores = [float(model.fit(features, labels["train"]).score(held_out, labels["selection"])) for model in models]
+    models = [
+        LogisticRegression(C=strength, max_iter=1000, random_state=context.seed)
+        for strength in STRENGTHS
+    ]
+    scores = [
+        float(model.fit(features, labels["train"]).score(held_out, labels["selection"]))
+        for model in models
+    ]
     best = int(np.argmax(scores))
     weights, bias = models[best].coef_.T, models[best].intercept_
     if weights.shape[1] == 1:  # two classes share one column: the log odds of the second
-        weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0] / 2, bias[0] / 2])
+        weights, bias = (
+            np.hstack([-weights / 2, weights / 2]),
+            np.array([-bias[0] / 2, bias[0] / 2]),
+        )
     np.savez(context.out / "weights.npz", idf=vectorizer.idf_, weights=weights, bias=bias)
     described = {
-        "vocabulary": {term: int(column) for term, column in sorted(vectorizer.vocabulary_.items())},
+        "vocabulary": {
+            term: int(column) for term, column in sorted(vectorizer.vocabulary_.items())
+        },
         "ngram_range": [1, params.ngrams],
         "sublinear_tf": True,
     }
@@ -58,7 +81,9 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     return {
         "format": "tfidf",
         "model": {"parameters": int(weights.size + bias.size)},
-        "training": [{"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)],
+        "training": [
+            {"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)
+        ],
     }
 
 

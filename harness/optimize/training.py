@@ -1,8 +1,9 @@
 """The training loop: AdamW with a linear schedule, bf16 autocast, batches of similar length.
 
-On CPU the loop is fast for four reasons: bf16 matrix products; no attention dropout, so that the fused attention kernel is used; batches
-of similar length, so that little is padded; and an allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`).
-Dropout elsewhere stays as the encoder has it.
+On CPU the loop is fast for four reasons: bf16 matrix products; no attention dropout, so that the
+fused attention kernel is used; batches of similar length, so that little is padded; and an
+allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). Dropout
+elsewhere stays as the encoder has it.
 """
 
 import copy
@@ -68,7 +69,9 @@ def prepare(seed: int, threads: int) -> None:
 
 
 def tokenized(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokenized:
-    """Encode examples; a choice among candidates becomes one row a candidate (label 1 for the right one)."""
+    """Encode examples; a choice among candidates becomes one row a candidate (label 1 for the right
+    one).
+    """
     rows: list[Sequence[str]] = []
     labels: list[int] = []
     for example in examples:
@@ -80,38 +83,65 @@ def tokenized(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokenized:
     return Tokenized(text.tokenize(tokenizer, rows), labels)
 
 
-def train(model: Classifier, data: Data, params: Schedule, context: Context) -> list[dict[str, float]]:
-    """Train in place; the weights end as those of the epoch with the best selection score (the first of equals).
+def train(
+    model: Classifier, data: Data, params: Schedule, context: Context
+) -> list[dict[str, float]]:
+    """Train in place; the weights end as those of the epoch with the best selection score (the
+    first of equals).
 
     Returns: per epoch: mean training loss, selection accuracy, seconds, examples per second.
     Raises: BuildError if the loss is not finite.
     """
     optimizer = _optimizer(model, params)
     updates = params.epochs * -(-len(data.train.labels) // params.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda update: _rate(update, updates, params.warmup))
-    shuffler = random.Random(context.seed)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda update: _rate(update, updates, params.warmup)
+    )
+    shuffler, begun = random.Random(context.seed), time.perf_counter()
     best, best_score, history = copy.deepcopy(model.state_dict()), -1.0, []
     for epoch in range(1, params.epochs + 1):
         started, losses, seen, told = time.perf_counter(), 0.0, 0, time.perf_counter()
         model.train()
-        for rows in batches_of_similar_length([len(e.ids) for e in data.train.encodings], params.batch, shuffler):
-            loss = functional.cross_entropy(logits(model, data.train, rows), torch.tensor([data.train.labels[row] for row in rows]))
-            loss.backward()
+        for rows in batches_of_similar_length(
+            [len(e.ids) for e in data.train.encodings], params.batch, shuffler
+        ):
+            loss = functional.cross_entropy(
+                logits(model, data.train, rows),
+                torch.tensor([data.train.labels[row] for row in rows]),
+            )
+            torch.autograd.backward(loss)
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             losses, seen = losses + loss.item() * len(rows), seen + len(rows)
             if not np.isfinite(losses):
-                raise BuildError(f"the loss is not finite in epoch {epoch}. Lower learning_rate (it is {params.learning_rate}).")
+                raise BuildError(
+                    f"the loss is not finite in epoch {epoch}. Lower learning_rate (it is "
+                    f"{params.learning_rate})."
+                )
             if time.perf_counter() - told > 5:
                 told = time.perf_counter()
                 share = (epoch - 1 + seen / len(data.train.labels)) / params.epochs
-                context.say(f"epoch {epoch}/{params.epochs}, loss {losses / seen:.3f}, {share:.0%}")
+                left = (told - begun) * (1 / share - 1) / 60
+                context.say(
+                    f"epoch {epoch}/{params.epochs}, loss {losses / seen:.3f}, {share:.0%}, about "
+                    f"{left:.0f} min left"
+                )
         score = selection_accuracy(model, data.selection, params.batch)
         seconds = time.perf_counter() - started
-        history.append({"loss": losses / seen, "selection": score, "seconds": seconds, "examples_per_second": seen / seconds})
-        context.say(f"epoch {epoch}/{params.epochs}: loss {losses / seen:.3f}, selection {score:.4f}, {seconds:.0f} s")
+        history.append(
+            {
+                "loss": losses / seen,
+                "selection": score,
+                "seconds": seconds,
+                "examples_per_second": seen / seconds,
+            }
+        )
+        context.say(
+            f"epoch {epoch}/{params.epochs}: loss {losses / seen:.3f}, selection {score:.4f}, "
+            f"{seconds:.0f} s"
+        )
         if score > best_score:
             best, best_score = copy.deepcopy(model.state_dict()), score
     model.load_state_dict(best)
@@ -123,7 +153,11 @@ def logits(model: Classifier, data: Tokenized, rows: Sequence[int]) -> Tensor:
     """float32 [rows, labels], computed in bf16."""
     batch = text.pad([data.encodings[row] for row in rows])
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        out: Tensor = model(torch.from_numpy(batch.ids), torch.from_numpy(batch.mask), torch.from_numpy(batch.segments))
+        out: Tensor = model(
+            torch.from_numpy(batch.ids),
+            torch.from_numpy(batch.mask),
+            torch.from_numpy(batch.segments),
+        )
     return out.float()
 
 
@@ -136,17 +170,23 @@ def selection_accuracy(model: Classifier, data: Tokenized, batch: int) -> float:
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
             answers = logits(model, data, rows).argmax(1).tolist()
-            right += sum(answer == data.labels[row] for answer, row in zip(answers, rows, strict=True))
+            right += sum(
+                answer == data.labels[row] for answer, row in zip(answers, rows, strict=True)
+            )
     return right / len(order)
 
 
-def batches_of_similar_length(lengths: Sequence[int], batch: int, shuffler: random.Random) -> Iterator[list[int]]:
+def batches_of_similar_length(
+    lengths: Sequence[int], batch: int, shuffler: random.Random
+) -> Iterator[list[int]]:
     """Every row once, in batches whose rows have about the same length, in random order."""
     rows = list(range(len(lengths)))
     shuffler.shuffle(rows)
     batches = []
     for start in range(0, len(rows), batch * SORTED_TOGETHER):
-        together = sorted(rows[start : start + batch * SORTED_TOGETHER], key=lambda row: lengths[row])
+        together = sorted(
+            rows[start : start + batch * SORTED_TOGETHER], key=lambda row: lengths[row]
+        )
         batches += [together[at : at + batch] for at in range(0, len(together), batch)]
     shuffler.shuffle(batches)
     yield from batches
@@ -155,11 +195,17 @@ def batches_of_similar_length(lengths: Sequence[int], batch: int, shuffler: rand
 def _optimizer(model: Classifier, params: Schedule) -> torch.optim.Optimizer:
     matrices = [each for each in model.parameters() if each.ndim > 1]
     vectors = [each for each in model.parameters() if each.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": params.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": params.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
 
 
 def _rate(update: int, updates: int, warmup: float) -> float:
     rising = max(1, int(updates * warmup))
-    return (update + 1) / rising if update < rising else max(0.0, (updates - update) / max(1, updates - rising))
-
+    return (
+        (update + 1) / rising
+        if update < rising
+        else max(0.0, (updates - update) / max(1, updates - rising))
+    )

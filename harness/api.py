@@ -1,0 +1,68 @@
+"""The public face in Python: what the command does, without the command."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas
+
+from harness.board.ranking import load_rows, sections
+from harness.board.tables import frame
+from harness.build import build, find_artifact
+from harness.configuration import choose
+from harness.errors import HarnessError
+from harness.manifest import System, read_system
+from harness.measure.run import measure
+from harness.tasks.task import suite as find_suite
+from harness.tasks.task import task as find_task
+
+
+def load_submission(folder: str | Path) -> System:
+    """Read and check a system's manifest. Raises: ManifestError with every fault."""
+    return read_system(Path(folder))
+
+
+def build_submission(folder: str | Path, task: str, seed: int = 0) -> Path | None:
+    """Build what a system lacks for a task.
+
+    Returns: the artifact's folder; None where the recipe leaves none. Raises: HarnessError.
+    """
+    system = read_system(Path(folder))
+    root = system.folder.resolve().parent.parent
+    build([system], [find_task(task)], choose(), root, seed)
+    artifact = find_artifact(system, find_task(task), seed, root)
+    return artifact.folder if artifact else None
+
+
+def measure_submissions(
+    folders: Sequence[str | Path],
+    suite: str = "quick",
+    configuration: str = "",
+    results: str | Path = "results",
+    rounds: int = 5,
+) -> str:
+    """Measure built systems in one session; the suite's references are always among them.
+
+    Returns: the session's name. Raises: HarnessError.
+    """
+    chosen = find_suite(suite)
+    systems = [read_system(Path(folder)) for folder in folders]
+    if not systems:
+        raise HarnessError("no folder was given; name at least one.")
+    root = systems[0].folder.resolve().parent.parent
+    present = {each.name for each in systems}
+    roles = (chosen.reference, chosen.unpadded_reference, "null")
+    systems += [
+        read_system(root / "baselines" / name, root) for name in roles if name not in present
+    ]
+    tasks = [find_task(name) for name in chosen.tasks]
+    return measure(systems, tasks, chosen, choose(configuration), root, Path(results), rounds)
+
+
+def load_records(records: str | Path) -> pandas.DataFrame:
+    """One tidy line per (machine, configuration, task, scenario, system): the columns of
+    `leaderboard.csv`. Raises: HarnessError if there are none.
+    """
+    rows, faults = load_rows(Path(records))
+    if not rows:
+        raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
+    return frame(sections(rows))

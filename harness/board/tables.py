@@ -1,0 +1,251 @@
+"""The leaderboard as Markdown, CSV and JSON."""
+
+import io
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas
+from tabulate import tabulate
+
+from harness.board.plots import pareto
+from harness.board.ranking import CSV_COLUMNS, Row, Section, load_rows, sections
+from harness.errors import HarnessError
+from harness.record import Record
+from harness.stats import Interval
+from harness.store import write_atomically
+
+DIVISIONS = {
+    "closed": "Closed division: the reference's own weights, only executed differently",
+    "open": "Open division",
+    "baseline": "Baselines",
+}
+
+
+def write_board(results: Path) -> list[str]:
+    """Render everything below `results` from its records.
+
+    Returns: the faults of records that were left out.
+
+    Raises: HarnessError if there is no record that can be read.
+    """
+    rows, faults = load_rows(results / "records")
+    if not rows:
+        raise HarnessError(
+            "\n".join(
+                [*faults, f"{results / 'records'}: there is no record to draw. Run: wattbench run"]
+            )
+        )
+    found = sections(rows)
+    table = frame(found)
+    text = io.StringIO()
+    table.to_csv(text, index=False, lineterminator="\n")
+    write_atomically(results / "leaderboard.csv", text.getvalue().encode())
+    lines = json.loads(table.to_json(orient="records"))
+    write_atomically(results / "leaderboard.json", (json.dumps(lines, indent=1) + "\n").encode())
+    write_atomically(results / "README.md", markdown(found, faults).encode())
+    offline = [each for each in found if each.scenario == "offline" and each.floor is not None]
+    if offline:
+        write_atomically(
+            results / "pareto.svg", pareto(max(offline, key=lambda each: each.started))
+        )
+    return faults
+
+
+def frame(found: Sequence[Section]) -> pandas.DataFrame:
+    """One line per (machine, configuration, task, scenario, system), plain numbers."""
+    lines = []
+    for section in found:
+        for row in section.rows:
+            failure = row.record.failure
+            lines.append(row.columns() | {"failure": failure["reason"] if failure else None})
+    table = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
+    table["rank"] = table["rank"].astype("Int64")
+    return table.round(dict.fromkeys(CSV_COLUMNS, 6))
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """The offline tables of the latest session, for the terminal."""
+    latest = max(row.record.started for row in rows)
+    found = [
+        each for each in sections(rows) if each.started == latest and each.scenario == "offline"
+    ]
+    return "\n\n".join(
+        f"{each.task['name']}, {each.configuration['name']}, offline\n{plain_table(each)}"
+        for each in found
+    )
+
+
+def plain_table(section: Section) -> str:
+    """All divisions of a section in one table of the main columns."""
+    lines = []
+    for row in section.rows:
+        failure = row.record.failure
+        lines.append(
+            {
+                "system": row.name,
+                "division": row.record.system["division"],
+                "rank": row.rank or "-",
+                "score": f"failed: {failure['reason']}"[:60] if failure else _score(row.record),
+                "examples/s": "-" if failure else number(row.throughput),
+                "speed-up": interval(row.speedup),
+                "unpadded": interval(row.unpadded),
+            }
+        )
+    return tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True)
+
+
+def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
+    """The whole of `results/README.md`."""
+    parts = [
+        "# Leaderboard",
+        "",
+        "Drawn from the records in `records/` by `wattbench board`; measured by `tox -e bench`.",
+        "",
+        HOW_TO_READ,
+        "",
+    ]
+    if any(each.scenario == "offline" and each.floor is not None for each in found):
+        parts += ["![Score against throughput](pareto.svg)", ""]
+    seen: set[str] = set()
+    for section in found:
+        head = f"## {section.task['name']} on {section.configuration['name']}, {section.machine}"
+        if head not in seen:
+            seen.add(head)
+            parts += [head, "", about(section), ""]
+        parts += [section_tables(section), ""]
+    if faults:
+        parts += [
+            "## Records that could not be read",
+            "",
+            *(f"- {_cell(fault)}" for fault in faults),
+            "",
+        ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+HOW_TO_READ = (
+    "Speed-ups are geometric means of ratios within blocks of one session, with their 95% interval "
+    "(Student t), against the padded reference and against the "
+    "unpadded one. *Harness* is the harness' own share of the time. A system is ranked within its "
+    "division where it keeps at least 95% of the reference's gain "
+    "over the majority class; `~` marks a score whose paired interval crosses that floor. A dash: "
+    "not enough queries for the percentile, or not ranked. "
+    "Energy is modelled where the column says so: it is then proportional to CPU time, and no "
+    "claim of an energy saving."
+)
+
+
+def about(section: Section) -> str:
+    """One paragraph: session, machine, configuration, software."""
+    it, fields = section.rows[0].record, section.fingerprint
+    config = section.configuration
+    quota = f", quota {fields['quota']:g} cores" if fields["quota"] else ""
+    software = ", ".join(
+        f"{name} {version}"
+        for name, version in it.software.items()
+        if name in ("python", "torch", "onnxruntime", "wattbench")
+    )
+    count = it.score["examples"] if it.score else 0
+    return (
+        f"Session `{section.session}`, {max(len(row.record.rounds) for row in section.rows)} "
+        f"blocks, {count} examples "
+        f"({it.task['metric']}). {fields['cpu']}, {fields['cores']} cores{quota}, "
+        f"{fields['memory_gb']:g} GiB, {fields['system']} {fields['kernel']}, "
+        f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
+        f"{config['usd_per_hour']:g} USD an hour "
+        f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
+        f"`wattbench run --suite {it.suite} --configuration {config['name']}`."
+    )
+
+
+def section_tables(section: Section) -> str:
+    """One table a division."""
+    floor = (
+        f" The floor is {section.floor:.4f}."
+        if section.floor is not None
+        else " The reference is not above the majority class: nothing is ranked."
+    )
+    parts = [
+        f"### {section.scenario.replace('_', ' ')}",
+        "",
+        f"Energy is {section.source or 'not known'}.{floor}",
+        "",
+    ]
+    for division, title in DIVISIONS.items():
+        rows = [row for row in section.rows if row.record.system["division"] == division]
+        if rows:
+            parts += [f"**{title}**", "", division_table(section, rows), ""]
+    failed = [row for row in section.rows if row.record.failure]
+    parts += [
+        f"- **{row.name} failed**: {_cell((row.record.failure or {})['reason'])}" for row in failed
+    ]
+    return "\n".join(parts).rstrip()
+
+
+def division_table(section: Section, rows: Sequence[Row]) -> str:
+    """GitHub's Markdown."""
+    modelled = "modelled" in section.source
+    energy = "Wh/1k (modelled)" if modelled else "Wh/1k (measured)"
+    return tabulate(
+        [_line(section, row, energy) for row in rows],
+        headers="keys",
+        tablefmt="github",
+        disable_numparse=True,
+    )
+
+
+def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
+    it, columns = row.record, row.columns()
+    place = f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json"
+    line = {"rank": str(row.rank or "-"), "system": f"[{_cell(row.name)}]({place})"}
+    if it.failure or not it.rounds:
+        return line | {"score": "failed"}
+    line |= {
+        "score": _score(it) + ("~" if row.near else ""),
+        "examples/s": number(row.throughput),
+        "speed-up": interval(row.speedup),
+        "unpadded": interval(row.unpadded),
+    }
+    if it.scenario == "single_stream":
+        line |= {
+            f"{name} ms": number(columns[f"latency_{name}_ms"]) for name in ("p50", "p90", "p99")
+        }
+    line |= {
+        "CPU s/1k": number(columns["cpu_seconds_per_1k"]),
+        energy: number(columns["energy_wh_per_1k"]),
+    }
+    if it.scenario == "offline":
+        line |= {"USD/100M": number(columns["usd_per_100m"])}
+    line |= {"memory MB": number(columns["memory_mb"]), "size MB": number(columns["size_mb"])}
+    return line | {"harness": f"{row.share:.2%}" if row.share is not None else "-"}
+
+
+def _score(it: Record) -> str:
+    return f"{it.score['value']:.4f} ± {it.score['se']:.4f}" if it.score else "-"
+
+
+def interval(found: Interval | None) -> str:
+    """`12.3x [12.1, 12.5]`."""
+    if found is None:
+        return "-"
+    if math.isnan(found.low) or found.low == found.high:
+        return f"{number(found.value)}x"
+    return f"{number(found.value)}x [{number(found.low)}, {number(found.high)}]"
+
+
+def number(value: Any) -> str:
+    """Three significant digits, thousands separated; a dash for None."""
+    if value is None:
+        return "-"
+    if value == 0:
+        return "0"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}" if digits <= 6 else f"{value:.2e}"
+
+
+def _cell(text: str) -> str:
+    """Safe in a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
