@@ -102,15 +102,13 @@ def grams_co2_per_kwh(country: str) -> float:
     from codecarbon.external.geography import GeoMetadata
     from codecarbon.input import DataSource
 
-    try:
-        kilograms = Emissions(DataSource()).get_country_emissions(
-            Kwh.from_energy(kWh=1.0), GeoMetadata(country_iso_code=country)
-        )
-    except Exception as error:  # the library documents none
+    tables = DataSource()
+    if country not in tables.get_global_energy_mix_data():  # codecarbon would take the world's
         raise HarnessError(
-            f"country {country!r} is not in codecarbon's table ({error}). Use a three-letter code."
-        ) from None
-    return float(kilograms * 1000)
+            f"country {country!r} is not in codecarbon's table. Use a three-letter code, as USA."
+        )
+    place = GeoMetadata(country_iso_code=country)
+    return float(Emissions(tables).get_country_emissions(Kwh.from_energy(kWh=1.0), place) * 1000)
 
 
 def _tracker(country: str) -> Any:

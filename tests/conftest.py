@@ -1,0 +1,92 @@
+"""Fixtures: a cache of its own for each test, a real two-layer BERT, a small project around it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from harness import store
+from harness.tasks.embedded import VADER
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def sources() -> Path:
+    """The folder of downloaded sources, with the data of `sentiment` in it (2.5 MB, once)."""
+    VADER.fetch()
+    return store.cache_dir() / "sources"
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache."""
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    monkeypatch.setenv("WATTBENCH_CACHE", str(folder))
+    monkeypatch.delenv("WATTBENCH_DATA", raising=False)
+    return folder
+
+
+@pytest.fixture
+def cache_with_data(sources: Path, cache: Path) -> Path:
+    """A cache that holds the downloaded data and nothing else."""
+    (cache / "sources").symlink_to(sources)
+    return cache
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real BERT of 2 layers, width 32, 4 heads, with random weights and a trained tokenizer."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("encoder")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_padding(length=128)  # as the pinned encoders' files do
+    tokenizer.enable_truncation(16)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+TEXTS = [
+    "a wonderful film with a warm heart and a clever script",
+    "dull, dreary and far too long",
+    "the actors are good but the story is thin",
+    "one of the best pictures of the year",
+    "it never finds its feet, and neither did i",
+    "quick",
+    "an ordinary tale that is told with uncommon care by people who know what they do, all evening",
+    "bad",
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
+    """A project with the shipped baselines and submissions, on the tiny encoder and one epoch."""
+    root = tmp_path / "project"
+    for room in ("baselines", "submissions"):
+        shutil.copytree(REPOSITORY / room, root / room)
+    manifest = root / "baselines" / "minilm-l6" / "submission.toml"
+    text = manifest.read_text().replace('"all-MiniLM-L6-v2"', json.dumps(str(tiny_encoder)))
+    text = text.replace("epochs = 3", "epochs = 1").replace("6e-5", "1e-3")
+    manifest.write_text(text)
+    return root

@@ -1,0 +1,174 @@
+import json
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.errors import WorkerError
+from harness.measure import protocol
+from harness.measure.protocol import Worker
+
+Start = Callable[[str], Worker]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Start a worker from the body of a loop over messages (`line`, `say`)."""
+
+    def begin(body: str) -> Worker:
+        script = tmp_path / "worker.py"
+        script.write_text(
+            "import json, os, signal, subprocess, sys, time\n"
+            "def say(**reply): print(json.dumps(reply), flush=True)\n"
+            "for line in sys.stdin:\n"
+            "    message = json.loads(line)\n" + textwrap.indent(textwrap.dedent(body), "    ")
+        )
+        return Worker(1, [sys.executable, str(script)])
+
+    return begin
+
+
+def query(number: int, count: int = 1) -> bytes:
+    return json.dumps({"id": number, "examples": [[["text"]]] * count}).encode() + b"\n"
+
+
+FAULTS = {
+    "dies at once": ("sys.exit(3)", r"closed its output.*status 3"),
+    "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"closed its output.*SIGKILL"),
+    "hangs": ("time.sleep(60)", r"gave no answer for 1 second"),
+    "prints garbage": ("print('Loading weights...', flush=True)", "not JSON: b'Loading"),
+    "sends no object": ("print('[1]', flush=True)", "no JSON object"),
+    "answers too few": ("say(id=7, answers=[1])", "gave 1 answers to 2 examples"),
+    "answers too many": ("say(id=7, answers=[1, 0, 1])", "gave 3 answers to 2 examples"),
+    "answers out of range": ("say(id=7, answers=[0, 2])", r"answered 2; .* 0\.\.1"),
+    "answers a float": ("say(id=7, answers=[0, 1.0])", r"answered 1\.0"),
+    "answers a boolean": ("say(id=7, answers=[0, True])", "answered True"),
+    "answers nothing": ("say(id=7)", "gave no answers"),
+    "answers another id": ("say(id=8, answers=[0, 0])", "id 8, which was not asked"),
+    "says its error": ("say(error='out of luck'); sys.exit(1)", "out of luck"),
+    "speaks twice": ("say(id=7, answers=[0, 0]); say(id=7, answers=[0, 0]); time.sleep(5)", "more"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_breach_ends_in_a_reason_and_leaves_no_process(start: Start, fault: str) -> None:
+    body, reason = FAULTS[fault]
+    began = time.monotonic()
+    with start(body) as worker, pytest.raises(WorkerError, match=reason):
+        worker.answers(worker.ask(query(7, 2), 1.0), {7: [2, 2]})
+        worker.ask(query(8, 2), 1.0)
+    assert not psutil.pid_exists(worker.process.pid)
+    assert time.monotonic() - began < 8
+
+
+def test_last_lines_of_stderr_come_with_the_reason(start: Start) -> None:
+    body = "for n in range(100_000): print('line', n, file=sys.stderr)\nsys.exit(1)"
+    with start(body) as worker, pytest.raises(WorkerError) as caught:
+        worker.ask(query(1), 20.0)
+    assert "line 99999" in caught.value.__notes__[0]
+    assert len(caught.value.__notes__[0].splitlines()) <= protocol.STDERR_LINES
+
+
+def test_children_that_a_worker_leaves_behind_are_killed(start: Start) -> None:
+    body = "say(pid=subprocess.Popen(['sleep', '600']).pid)"
+    with start(body) as worker:
+        child = worker.parse(worker.ask(query(1), 5.0))["pid"]
+        assert psutil.pid_exists(child)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and psutil.pid_exists(child):
+        if psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.02)
+    else:
+        assert not psutil.pid_exists(child)
+
+
+def test_worker_that_ignores_the_end_of_input_is_ended_in_bounded_time(start: Start) -> None:
+    worker = start("signal.signal(signal.SIGTERM, signal.SIG_IGN); say(id=1); time.sleep(600)")
+    worker.ask(query(1), 5.0)
+    began = time.monotonic()
+    worker.close()
+    assert time.monotonic() - began < protocol.LEAVE_SECONDS + 2
+
+
+def test_many_in_flight_come_back_in_any_order(start: Start) -> None:
+    body = """
+    held = globals().setdefault("held", [])
+    held.append(message["id"])
+    if len(held) == 50:
+        for number in reversed(held):
+            say(id=number, answers=[number % 2])
+    """
+    with start(body) as worker:
+        replies = worker.exchange([query(number) for number in range(50)], 10.0)
+        found = [worker.answers(reply, {number: [2] for number in range(50)}) for reply in replies]
+    assert sorted(found) == [(number, [number % 2]) for number in range(50)]
+    assert found[0][0] == 49
+
+
+def test_full_pipes_in_both_directions_do_not_deadlock(start: Start) -> None:
+    lines = [json.dumps({"id": n, "text": "x" * 200_000}).encode() + b"\n" for n in range(40)]
+    with start("say(id=message['id'], echo=message['text'])") as worker:
+        replies = worker.exchange(lines, 20.0)
+    assert [json.loads(reply)["id"] for reply in replies] == list(range(40))
+
+
+def test_worker_is_pinned_and_sees_only_allowed_variables(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    before = os.sched_getaffinity(0)
+    with start("say(cores=len(os.sched_getaffinity(0)), names=sorted(os.environ))") as worker:
+        found = worker.parse(worker.ask(query(1), 5.0))
+    assert found["cores"] == 1
+    assert "SECRET_TOKEN" not in found["names"]
+    assert "HOME" not in found["names"]
+    assert os.sched_getaffinity(0) == before
+
+
+def test_thread_counts_follow_the_configuration() -> None:
+    assert protocol.environment(3)["OMP_NUM_THREADS"] == "3"
+    assert protocol.environment(1)["RAYON_NUM_THREADS"] == "1"
+
+
+def test_cpu_seconds_and_memory_count_the_whole_tree(start: Start) -> None:
+    body = """
+    code = "b = b'x' * 200_000_000; import time; t = time.time()\\n"
+    code += "while time.process_time() < 0.5: pass\\nprint(flush=True); time.sleep(60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    child.stdout.readline()
+    say(done=1)
+    """
+    with start(body) as worker:
+        worker.ask(query(1), 20.0)
+        assert 0.45 < worker.cpu_seconds() < 2
+        assert worker.peak_memory_mb() > 200
+
+
+def test_command_that_does_not_exist_is_a_worker_error() -> None:
+    with pytest.raises(WorkerError, match="cannot be started"):
+        Worker(1, ["/no/such/program"])
+
+
+def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "import numpy\nprint('hello from a library')\n"
+        "class Engine:\n"
+        "    def scores(self, examples):\n"
+        "        print('again'); return numpy.eye(2, dtype='float32')[[1] * len(examples)]\n"
+        "def load(what): return Engine()\n"
+    )
+    script = (
+        "from harness.engines import engine; from harness.measure import worker\n"
+        "engine.ENGINES['chatty'] = engine.EngineKind('chatty', ())\nworker.main()"
+    )
+    with Worker(
+        1, [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{script}"]
+    ) as it:
+        it.load({"artifact": "", "about": {}, "serve": {"engine": "chatty"}, "threads": 1})
+        assert it.answers(it.ask(query(5, 2), 5.0), {5: [2, 2]}) == (5, [1, 1])
