@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from scipy.special import stdtrit
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
@@ -40,10 +41,8 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     if len(logs) == 1:
         return Interval(math.exp(mean), math.nan, math.nan)
     if len(logs) < BOOTSTRAP_FROM:
-        from scipy.stats import t
-
         half = (
-            float(t.ppf((1 + CONFIDENCE) / 2, len(logs) - 1))
+            float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2))
             * float(logs.std(ddof=1))
             / math.sqrt(len(logs))
         )

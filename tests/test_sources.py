@@ -92,7 +92,7 @@ def make_source(folder: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) 
     """A source in a wheel that pip finds in a folder."""
     metadata = {
         "thing-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n",
-        "thing-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "thing-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n",
         "thing-1.0.dist-info/RECORD": b"",
     }
     found = wheel(folder / "thing-1.0-py3-none-any.whl", {"thing/a": b"right", **metadata})

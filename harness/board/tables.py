@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas
 from tabulate import tabulate
@@ -62,8 +63,11 @@ def frame(found: Sequence[Section]) -> pandas.DataFrame:
             failure = row.record.failure
             lines.append(row.columns() | {"failure": failure["reason"] if failure else None})
     table = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
-    table["rank"] = table["rank"].astype("Int64")
-    return table.round(dict.fromkeys(CSV_COLUMNS, 6))
+    for name in ("rank", "rounds"):
+        table[name] = table[name].astype("Int64")
+    for name in table.select_dtypes("float"):
+        table[name] = [float(f"{value:.6g}") for value in table[name]]
+    return table
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -199,7 +203,7 @@ def division_table(section: Section, rows: Sequence[Row]) -> str:
 
 def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
     it, columns = row.record, row.columns()
-    place = f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json"
+    place = quote(f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json")
     line = {"rank": str(row.rank or "-"), "system": f"[{_cell(row.name)}]({place})"}
     if it.failure or not it.rounds:
         return line | {"score": "failed"}

@@ -105,6 +105,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """' Did you mean ...?' with the known name nearest to this one, or the list of all."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1)
+    close = close or [each for each in names if name and name in each]
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
 
 

@@ -1,0 +1,196 @@
+"""What the harness itself costs: rows of `tox -e microbench`.
+
+The null worker shows the cost of a query; the bare onnxruntime loop beside it shows what the same
+session costs without a harness. Training is compared with the loop of a tutorial.
+"""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+
+from harness import models, text
+from harness.build import MALLOC_TUNABLES
+from harness.engines import ort
+from harness.engines.engine import Load, Serve
+from harness.measure.protocol import Worker
+from harness.measure.scenarios import Questions
+from harness.optimize import export, training
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.pretrained import ENCODERS
+from harness.store import cache_dir
+from harness.tasks.task import Example, task
+
+CORES = min(2, len(os.sched_getaffinity(0)))
+
+
+@pytest.fixture(scope="module")
+def examples() -> tuple[Example, ...]:
+    return task("sentiment").examples("validation")
+
+
+@pytest.fixture(scope="module")
+def null() -> Iterator[Worker]:
+    with Worker(CORES) as worker:
+        about = {"labels": 2, "max_length": 128}
+        serve = {"engine": "constant"}
+        worker.load({"artifact": "", "about": about, "serve": serve, "threads": CORES})
+        yield worker
+
+
+def test_null_single_stream_takes_at_most_150_microseconds(
+    benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
+) -> None:
+    questions = Questions.of(examples, 2)
+    lines = [questions.line(row, [row]) for row in range(len(examples))]
+    turns = iter(range(10**9))
+    benchmark.pedantic(
+        lambda: null.ask(lines[next(turns) % len(lines)], 5.0), rounds=20_000, warmup_rounds=500
+    )
+    times = sorted(benchmark.stats.stats.data)
+    p99 = times[int(0.99 * len(times))]
+    benchmark.extra_info["p99_microseconds"] = round(p99 * 1e6)
+    print(
+        f"\nnull, single_stream: median {times[len(times) // 2] * 1e6:.0f} us, p99 {p99 * 1e6:.0f} us"
+    )
+    assert times[len(times) // 2] < 150e-6
+
+
+def test_null_offline_answers_250_000_examples_a_second(
+    benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
+) -> None:
+    questions = Questions.of(examples, 2)
+    lines = [questions.line(number, range(len(examples))) for number in range(100)]
+    benchmark.pedantic(lambda: null.exchange(lines, 10.0), rounds=10, warmup_rounds=2)
+    rate = 100 * len(examples) / benchmark.stats.stats.median
+    benchmark.extra_info["examples_per_second"] = round(rate)
+    print(f"\nnull, offline: {rate:,.0f} examples/s")
+    assert rate > 250_000
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The pinned encoder with an untrained classifier: speed does not depend on weights."""
+    folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
+    torch.manual_seed(0)
+    model = models.from_pretrained(folder, 2)
+    plain, out = (tmp_path_factory.mktemp(name) for name in ("plain", "graph"))
+    models.save(model, plain)
+    text.save_tokenizer(
+        text.load_tokenizer(folder / "tokenizer.json", 128), plain / "tokenizer.json"
+    )
+    start = Artifact(
+        plain, {"key": "plain", "model": json.loads(json.dumps(models.describe(model)))}
+    )
+    about = export.run(Inputs(start), task("sentiment"), export.Export(), Context(out, 0, CORES))
+    return Artifact(out, {**about, "max_length": 128, "labels": 2})
+
+
+def serve_graph(graph: Artifact) -> dict[str, object]:
+    serve = {"engine": "onnxruntime"}
+    return {"artifact": str(graph.folder), "about": graph.about, "serve": serve, "threads": CORES}
+
+
+def test_bare_onnxruntime_loop(
+    benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
+) -> None:
+    loaded = ort.load(Load(graph.folder, graph.about, Serve("onnxruntime"), CORES))
+    turns = iter(range(10**9))
+    benchmark.pedantic(
+        lambda: loaded.scores([examples[next(turns) % len(examples)].candidates]),
+        rounds=500,
+        warmup_rounds=20,
+    )
+
+
+def test_the_same_graph_through_the_harness(
+    benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
+) -> None:
+    questions = Questions.of(examples, 2)
+    lines = [questions.line(row, [row]) for row in range(len(examples))]
+    turns = iter(range(10**9))
+    with Worker(CORES) as worker:
+        worker.load(serve_graph(graph))
+        benchmark.pedantic(
+            lambda: worker.ask(lines[next(turns) % len(lines)], 5.0), rounds=500, warmup_rounds=20
+        )
+
+
+def naive_steps(model: torch.nn.Module, folder: Path, examples: list[Example]) -> float:
+    """A tutorial's loop: fp32, random batches padded to the longest. Returns: seconds."""
+    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    model.train()
+    started = time.perf_counter()
+    for start in range(0, len(examples), 32):
+        rows = examples[start : start + 32]
+        batch = text.pad(text.tokenize(tokenizer, [each.candidates[0] for each in rows]))
+        out = model(
+            input_ids=torch.from_numpy(batch.ids),
+            attention_mask=torch.from_numpy(batch.mask),
+            token_type_ids=torch.from_numpy(batch.segments),
+            labels=torch.tensor([each.label for each in rows]),
+        )
+        out.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return time.perf_counter() - started
+
+
+def test_finetuning_is_one_and_a_half_times_the_naive_loop(
+    benchmark: BenchmarkFixture, tmp_path: Path
+) -> None:
+    """In turns, each in a process of its own, as build.py starts it and as a user would."""
+
+    def seconds(loop: str) -> float:
+        environment = dict(os.environ)
+        if loop == "ours":
+            environment["GLIBC_TUNABLES"] = MALLOC_TUNABLES
+        command = [sys.executable, "-m", "tests.benchmarks.test_harness", loop]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return float(done.stdout.split()[-1])
+
+    ratios: list[float] = []
+    benchmark.pedantic(lambda: ratios.append(seconds("naive") / seconds("ours")), rounds=3)
+    ratios.sort()
+    benchmark.extra_info["ratios"] = [round(each, 2) for each in ratios]
+    print(f"\nfine-tuning against the naive loop: {', '.join(f'{each:.2f}x' for each in ratios)}")
+    assert ratios[1] > 1.5
+
+
+def _time_training(loop: str) -> float:
+    """Seconds for 640 examples with the loop `naive` or `ours`."""
+    from harness.optimize.finetune import Finetune
+
+    folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
+    examples = list(task("sentiment").examples("train")[:640])
+    random.Random(0).shuffle(examples)
+    training.prepare(0, CORES)
+    if loop == "naive":
+        from transformers import BertForSequenceClassification
+
+        model = BertForSequenceClassification.from_pretrained(folder)
+        naive_steps(model, folder, examples[:64])
+        return naive_steps(model, folder, examples)
+    ours = models.from_pretrained(folder, 2)
+    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
+    few = training.tokenized(tokenizer, examples[:64])
+    one = Finetune(epochs=1)
+    training.train(ours, training.Data(few, few), one, Context(cache_dir(), 0, CORES))
+    everything = training.tokenized(tokenizer, examples)
+    started = time.perf_counter()
+    nothing = training.Tokenized(everything.encodings[:1], everything.labels[:1])
+    training.train(ours, training.Data(everything, nothing), one, Context(cache_dir(), 0, CORES))
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    print(_time_training(sys.argv[1]))

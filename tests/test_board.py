@@ -1,0 +1,295 @@
+import copy
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import record
+from harness.board.cost import usd_per_100m
+from harness.board.ranking import load_rows, machine_name, sections
+from harness.board.tables import interval, number, write_board
+from harness.configuration import configurations
+from harness.errors import HarnessError, RecordError
+from harness.record import Record, Round
+from harness.stats import Interval
+
+GOLDEN = Path(__file__).parent / "data" / "board"
+
+
+def make(
+    name: str, seconds: list[float], right: float, **kwargs: Any
+) -> tuple[Record, dict[str, Any]]:
+    """A record whose blocks took `seconds` for 1,000 examples; `right`: share of right answers."""
+    labels = [number % 2 for number in range(1000)]
+    answers = [label if n < right * 1000 else 1 - label for n, label in enumerate(labels)]
+    rounds = [
+        Round(block, 0.5, each, 1000, 1.0, each, 0.01, energy(each), 100.0, None)
+        for block, each in enumerate(seconds, start=1)
+    ]
+    score = {"metric": "accuracy", "value": right, "se": 0.01, "majority": 0.5, "examples": 1000}
+    made = Record(
+        session=kwargs.get("session", "s1"),
+        started=kwargs.get("started", "2026-01-01T00:00:00Z"),
+        suite="quick",
+        roles={"reference": "ref", "unpadded_reference": "unpadded", "null": "null"},
+        task={
+            "name": "sentiment",
+            "version": "1",
+            "metric": "accuracy",
+            "labels": ["a", "b"],
+            "max_length": 128,
+        },
+        scenario=kwargs.get("scenario", "offline"),
+        system={
+            "name": name,
+            "title": name,
+            "authors": ["x"],
+            "licence": "MIT",
+            "division": kwargs.get("division", "open"),
+            "folder": f"submissions/{name}",
+            "serve": {},
+        },
+        configuration={
+            "name": kwargs.get("configuration", "cpu-2"),
+            "hash": "h",
+            "title": "2 cores",
+            "usd_per_hour": 0.0846,
+            "price_source": "list",
+            "price_date": "2020",
+            "grams_co2_per_kwh": 369.5,
+        },
+        machine={
+            "cpu": kwargs.get("cpu", "CPU"),
+            "flags": ["avx2"],
+            "cores": 2,
+            "memory_gb": 8.0,
+            "quota": None,
+            "system": "Linux",
+            "kernel": "6",
+            "isolation": "process",
+        },
+        software={"python": "3.11", "wattbench": "0.1.0"},
+        artifact={"key": "k", "size_mb": 12.5},
+        rounds=rounds,
+        score=score,
+        latency_ms={"p50": 1.0, "p90": 2.0, "p99": None, "queries": 100}
+        if kwargs.get("scenario") == "single_stream"
+        else None,
+    )
+    return made, {"labels": labels, "answers": answers, "groups": [-1] * 1000}
+
+
+def energy(seconds: float) -> dict[str, Any]:
+    return {
+        "cpu_wh": seconds * 4.27 / 3600,
+        "ram_wh": None,
+        "source": "modelled: 4.27 W a core",
+    }
+
+
+def board(tmp_path: Path, *made: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
+    for it, side in made:
+        record.write(it, side, tmp_path / "records")
+    rows, faults = load_rows(tmp_path / "records")
+    assert not faults
+    return {row.name: row for section in sections(rows) for row in section.rows}
+
+
+def drifting(base: float) -> list[float]:
+    return [
+        base * drift * wobble
+        for drift, wobble in zip((1, 2, 3, 4, 5), (1, 1.01, 0.99, 1, 1.02), strict=True)
+    ]
+
+
+def test_speedup_is_a_ratio_within_blocks(tmp_path: Path) -> None:
+    rows = board(tmp_path, make("ref", drifting(10), 0.9), make("fast", drifting(2), 0.9))
+    found = rows["fast"].speedup
+    assert (found.value, found.low, found.high) == pytest.approx((5, 5, 5))
+
+
+def test_blocks_that_only_one_side_has_do_not_count(tmp_path: Path) -> None:
+    rows = board(tmp_path, make("ref", [10, 10, 99], 0.9), make("fast", [2, 2], 0.9))
+    assert rows["fast"].speedup.value == pytest.approx(5)
+
+
+def test_floor_keeps_95_percent_of_the_gain(tmp_path: Path) -> None:
+    rows = board(
+        tmp_path,
+        make("ref", drifting(10), 0.9),
+        make("above", drifting(2), 0.881),
+        make("below", drifting(1), 0.879),
+        make("far", drifting(1), 0.6),
+    )
+    assert rows["above"].qualified
+    assert rows["above"].near
+    assert not rows["below"].qualified
+    assert rows["below"].near, "not significantly below"
+    assert (rows["far"].qualified, rows["far"].near, rows["far"].rank) == (False, False, None)
+
+
+def test_rank_counts_the_significantly_faster(tmp_path: Path) -> None:
+    noisy = [1.0, 1.3, 0.8, 1.1, 0.9]
+    rows = board(
+        tmp_path,
+        make("ref", [10] * 5, 0.9),
+        make("a", [1.0, 1.01, 0.99, 1, 1], 0.9),
+        make("b", noisy, 0.9),
+        make("c", [2.0, 2.01, 1.99, 2, 2], 0.9),
+        make("other", [0.1] * 5, 0.9, division="closed"),
+    )
+    ranks = {name: rows[name].rank for name in ("a", "b", "c", "ref", "other")}
+    assert ranks == {"a": 1, "b": 1, "c": 3, "ref": 4, "other": 1}
+
+
+def test_nothing_is_ranked_where_the_reference_learned_nothing(tmp_path: Path) -> None:
+    rows = board(tmp_path, make("ref", [10] * 3, 0.51), make("fast", [1] * 3, 0.51))
+    assert rows["fast"].rank is None
+    assert rows["fast"].speedup.value == pytest.approx(10)
+
+
+def test_machines_and_configurations_get_sections_of_their_own(tmp_path: Path) -> None:
+    for number_, kwargs in enumerate(({}, {"cpu": "other"}, {"configuration": "cpu-1"})):
+        record.write(*make("ref", [1.0], 0.9, session=f"s{number_}", **kwargs), tmp_path)
+    assert len(sections(load_rows(tmp_path)[0])) == 3
+
+
+def test_latest_session_that_holds_the_reference_is_shown(tmp_path: Path) -> None:
+    record.write(*make("ref", [1.0], 0.9, session="old", started="2026-01-01"), tmp_path)
+    record.write(*make("ref", [1.0], 0.9, session="new", started="2026-01-02"), tmp_path)
+    record.write(*make("fast", [1.0], 0.9, session="newest", started="2026-01-03"), tmp_path)
+    assert [each.session for each in sections(load_rows(tmp_path)[0])] == ["new"]
+
+
+def golden_records(folder: Path) -> None:
+    systems = {
+        "ref": ("baseline", [10.0, 11, 10, 10.5, 9.5], 0.9),
+        "unpadded": ("baseline", [4.0, 4.1, 4.2, 3.9, 4], 0.9),
+        "null": ("baseline", [0.001] * 5, 0.5),
+        "fast|<b>": ("closed", [1.0, 1.02, 0.98, 1.01, 1], 0.89),
+        "small": ("open", [0.5, 0.52, 0.48, 0.5, 0.5], 0.7),
+    }
+    for scenario in ("offline", "single_stream"):
+        for name, (division, seconds, right) in systems.items():
+            it, side = make(name, seconds, right, division=division, scenario=scenario)
+            record.write(it, side, folder)
+        it, side = make("dead", [], 0.5, division="open", scenario=scenario)
+        it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}
+        record.write(it, side | {"answers": []}, folder)
+
+
+@pytest.mark.parametrize("name", ["README.md", "leaderboard.csv", "leaderboard.json"])
+def test_board_is_the_golden_one(tmp_path: Path, name: str) -> None:
+    golden_records(tmp_path / "records")
+    assert write_board(tmp_path) == []
+    assert (tmp_path / name).read_text() == (GOLDEN / name).read_text()
+
+
+def test_board_needs_no_torch(tmp_path: Path) -> None:
+    golden_records(tmp_path / "records")
+    script = (
+        "import sys\n"
+        "for name in ('torch', 'transformers', 'onnxruntime', 'tokenizers', 'sklearn'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\nfrom harness.board.tables import write_board\n"
+        f"write_board(Path({str(tmp_path)!r}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pareto.svg").read_text().startswith("<?xml")
+
+
+def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    golden_records(tmp_path / "records")
+    write_board(tmp_path)
+    first = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    write_board(tmp_path)
+    assert first == {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    assert set(first) == {"README.md", "leaderboard.csv", "leaderboard.json", "pareto.svg"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 1"),
+        (lambda data: data | {"extra": 1}, r"unknown keys: extra"),
+        (lambda data: {k: v for k, v in data.items() if k != "task"}, r"missing .*task"),
+        (lambda data: data | {"session": 3}, r"session = 3 has the wrong type"),
+        (lambda data: data | {"rounds": [{"block": 1}]}, r"missing"),
+        (lambda data: [data], r"schema None"),
+    ],
+)
+def test_record_that_is_not_one_is_refused_by_name(
+    tmp_path: Path, change: Any, message: str
+) -> None:
+    it, side = make("ref", [1.0], 0.9)
+    record.write(it, side, tmp_path)
+    path = it.path(tmp_path)
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(RecordError, match=message) as caught:
+        record.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_record_survives_the_round_trip(tmp_path: Path) -> None:
+    it, side = make("ref", [1.0, 2.0], 0.9)
+    expected = copy.deepcopy(asdict(it))
+    record.write(it, side, tmp_path)
+    assert asdict(record.read(it.path(tmp_path))) == expected
+    assert record.read_side(it.path(tmp_path)) == side
+
+
+def test_missing_side_file_takes_only_its_row_down(tmp_path: Path) -> None:
+    for name in ("ref", "fast"):
+        record.write(*make(name, [1.0], 0.9), tmp_path)
+    make("fast", [1.0], 0.9)[0].path(tmp_path).with_suffix(".json.gz").unlink()
+    rows, faults = load_rows(tmp_path)
+    assert [row.name for row in rows] == ["ref"]
+    assert "fast.json.gz" in faults[0]
+
+
+def test_empty_results_say_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(HarnessError, match="Run: wattbench run"):
+        write_board(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "usd"),
+    [(734.35, 4223), (209.29, 1204), (22.5, 129), (9.97, 57), (5.68, 33), (4.11, 24), (3.14, 18)],
+)
+def test_cost_agrees_with_table_3_of_fastformers(seconds: float, usd: int) -> None:
+    price = configurations()["cpu-16"].usd_per_hour
+    assert round(usd_per_100m(price, 3270 / seconds)) == usd
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (1234.5, "1,234"),
+        (9.876, "9.88"),
+        (0.01234, "0.0123"),
+        (3e-9, "3.00e-09"),
+    ],
+)
+def test_numbers_have_three_digits(value: float | None, text: str) -> None:
+    assert number(value) == text
+
+
+def test_interval_is_shown_with_its_ends() -> None:
+    assert interval(Interval(12.34, 12.0, 12.6)) == "12.3x [12.0, 12.6]"
+    assert interval(Interval(2.0, float("nan"), float("nan"))) == "2.00x"
+    assert interval(None) == "-"
+
+
+def test_machine_name_tells_a_quota(tmp_path: Path) -> None:
+    it, _ = make("ref", [1.0], 0.9)
+    it.machine["quota"] = 1.5
+    assert machine_name(it) == "CPU, 2 cores, quota 1.5 (avx2)"
+    shutil.rmtree(tmp_path)

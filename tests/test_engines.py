@@ -1,0 +1,91 @@
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import text
+from harness.engines import engine
+from harness.engines.batching import EncoderEngine, plan
+from harness.engines.engine import Load, Scores, Serve
+
+
+@given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
+def test_plan_holds_every_input_once(lengths: list[int], batch: int, order: str) -> None:
+    batches = plan(lengths, batch, order)
+    assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
+    assert all(1 <= len(each) <= batch for each in batches)
+
+
+def test_plan_by_length_pads_least() -> None:
+    assert plan([9, 1, 8, 2], 2, "by-length") == [[1, 3], [2, 0]]
+
+
+def count_tokens(batch: text.Batch) -> Scores:
+    """Scores that tell the inputs apart: the sum of ids, and the number of tokens."""
+    return np.stack([batch.ids.sum(1), batch.mask.sum(1)], 1).astype(np.float32)
+
+
+WORDS = st.lists(st.sampled_from(["quick", "a film", "warm", "it never"]), min_size=1, max_size=6)
+
+
+@given(st.lists(WORDS.map(" ".join), min_size=1, max_size=12), st.integers(1, 5), st.randoms())
+def test_permuting_examples_permutes_scores(
+    tiny_encoder: Path, texts: list[str], batch: int, shuffler: "object"
+) -> None:
+    what = Load(tiny_encoder, {"max_length": 64}, Serve("x", batch=batch, order="by-length"), 1)
+    loaded = EncoderEngine(what, count_tokens)
+    order = list(range(len(texts)))
+    shuffler.shuffle(order)  # type: ignore[attr-defined]
+    straight = loaded.scores([[[each]] for each in texts])
+    permuted = loaded.scores([[[texts[row]]] for row in order])
+    np.testing.assert_array_equal(permuted, straight[order])
+
+
+def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def forward(batch: text.Batch) -> Scores:
+        seen.append(batch.ids.shape)
+        return count_tokens(batch)
+
+    for padding in ("max", "longest"):
+        serve = Serve("x", padding=padding)
+        EncoderEngine(Load(tiny_encoder, {"max_length": 64}, serve, 1), forward).scores([[["a"]]])
+    assert seen == [(1, 64), (1, 3)]
+
+
+@pytest.mark.parametrize(
+    ("scores", "candidates", "expected"),
+    [
+        ([[0.1, 0.9], [0.8, 0.2]], [1, 1], [1, 0]),
+        ([[0, 1], [0, 3], [0, 2], [5, 0]], [3, 1], [1, 0]),
+        ([[9, 9.5], [0, 2]], [2], [1]),
+    ],
+)
+def test_answers_are_labels_or_the_best_candidate(
+    scores: Sequence[Sequence[float]], candidates: list[int], expected: list[int]
+) -> None:
+    assert engine.answers(np.array(scores, np.float32), candidates) == expected
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("harness.engines.ort", ["torch", "transformers", "pandas", "sklearn"]),
+        ("harness.engines.constant", ["torch", "transformers", "pandas", "onnxruntime"]),
+        ("harness.engines.pytorch", ["transformers", "pandas", "onnxruntime"]),
+        ("harness.measure.run", ["torch", "transformers", "onnxruntime"]),
+    ],
+)
+def test_a_process_imports_only_what_it_needs(module: str, forbidden: list[str]) -> None:
+    script = (
+        f"import sys, {module}, harness.measure.worker; "
+        f"print([name for name in {forbidden!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr

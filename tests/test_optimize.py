@@ -1,0 +1,247 @@
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from harness import models, text
+from harness.engines import engine
+from harness.engines.engine import Load, Serve
+from harness.errors import BuildError
+from harness.optimize import export, finetune, majority, quantize, tfidf, training
+from harness.optimize.step import Artifact, Context, Inputs, step
+from harness.pretrained import Encoder
+from harness.tasks.task import Example, Task
+from tests.conftest import TEXTS
+
+POSITIVE = ("wonderful", "good", "clever", "best", "warm")
+NEGATIVE = ("dull", "bad", "thin", "dreary", "long")
+
+
+def load_split(split: str) -> tuple[Example, ...]:
+    """Texts whose label is told by one word."""
+    draw = random.Random(split)
+    found = []
+    for _ in range(400 if split == "train" else 100):
+        label = draw.randrange(2)
+        word = draw.choice((NEGATIVE, POSITIVE)[label])
+        filler = draw.choice(TEXTS[5:7])
+        found.append(Example(((f"{filler} {word}",),), label))
+    return tuple(found)
+
+
+TASK = Task(
+    "words", "Words", "1", ("no", "yes"), "accuracy", 64, 50, "-", "-", load_split, lambda: True
+)
+
+
+def keep(folder: Path, about: dict[str, Any]) -> Artifact:
+    """What build.py adds to an artifact."""
+    described = {"key": folder.name, "max_length": 64, "labels": 2, "recipe": [], **about}
+    (folder / "artifact.json").write_text(json.dumps(described))
+    return Artifact.read(folder)
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
+    out = tmp_path_factory.mktemp("finetuned")
+    params = finetune.Finetune(epochs=3, batch=16, learning_rate=3e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    return keep(out, finetune.run(inputs, TASK, params, Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
+    out = tmp_path_factory.mktemp("exported")
+    return keep(out, export.run(Inputs(finetuned), TASK, export.Export(), Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory: pytest.TempPathFactory, exported: Artifact) -> Artifact:
+    out = tmp_path_factory.mktemp("quantized")
+    return keep(out, quantize.run(Inputs(exported), TASK, quantize.Quantize(), Context(out, 0, 1)))
+
+
+def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:
+    name = "pytorch" if artifact.format == "safetensors" else "onnxruntime"
+    loaded = engine.load(Load(artifact.folder, artifact.about, Serve(name, **serve), 1))
+    return loaded.scores([each.candidates for each in TASK.examples(split)])
+
+
+def share_right(found: Any) -> float:
+    labels = [each.label for each in TASK.examples("validation")]
+    return float(np.mean(found.argmax(1) == labels))
+
+
+def test_finetuning_learns(finetuned: Artifact) -> None:
+    assert share_right(scores(finetuned)) > 0.95
+    losses = [epoch["loss"] for epoch in finetuned.about["training"]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_same_seed_gives_the_same_weights(
+    finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    params = finetune.Finetune(epochs=3, batch=16, learning_rate=3e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    finetune.run(inputs, TASK, params, Context(tmp_path, 0, 1))
+    first, again = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
+    params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    artifact = keep(tmp_path, finetune.run(inputs, TASK, params, Context(tmp_path, 1, 1)))
+    model = models.load(tmp_path, models.Shape.read(artifact.about["model"]))
+    tokenizer = text.load_tokenizer(tmp_path / "tokenizer.json", 64)
+    data = training.tokenized(tokenizer, TASK.examples("selection"))
+    best = max(epoch["selection"] for epoch in artifact.about["training"])
+    assert training.selection_accuracy(model, data, 32) == pytest.approx(best)
+
+
+def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: Path) -> None:
+    params = finetune.Finetune(epochs=1, learning_rate=float("inf"))
+    with pytest.raises(BuildError, match=r"not finite.*Lower"):
+        finetune.run(
+            Inputs(encoder=Encoder(tiny_encoder, "")), TASK, params, Context(tmp_path, 0, 1)
+        )
+
+
+def test_batches_hold_every_row_once_and_similar_lengths() -> None:
+    lengths = [random.Random(n).randrange(5, 100) for n in range(1000)]
+    batches = list(training.batches_of_similar_length(lengths, 32, random.Random(0)))
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
+    tokenizer = text.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
+    example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
+    assert training.tokenized(tokenizer, [example]).labels == [0, 1, 0]
+
+
+def test_exported_graph_is_fused_and_agrees_with_pytorch(
+    finetuned: Artifact, exported: Artifact
+) -> None:
+    assert exported.about["fused"]["Attention"] == 2
+    nodes = onnx.load(exported.folder / "model.onnx").graph.node
+    assert sum(node.op_type == "SkipLayerNormalization" for node in nodes) == 4
+    expected, found = scores(finetuned), scores(exported)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_padding_and_batching_change_no_fp32_answer(
+    finetuned: Artifact, exported: Artifact
+) -> None:
+    for artifact in (finetuned, exported):
+        expected = scores(artifact)
+        for serve in ({"padding": "max"}, {"batch": 7}, {"batch": 16, "order": "by-length"}):
+            np.testing.assert_allclose(scores(artifact, **serve), expected, atol=1e-4)
+
+
+def test_quantized_graph_is_smaller_and_keeps_its_answers(
+    exported: Artifact, quantized: Artifact
+) -> None:
+    big, small = ((each.folder / "model.onnx").stat().st_size for each in (exported, quantized))
+    assert small < 0.6 * big
+    assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
+    assert quantized.about["selection"]["before"] > 0.9
+    kinds = {node.op_type for node in onnx.load(quantized.folder / "model.onnx").graph.node}
+    assert kinds & {"QAttention", "MatMulInteger", "DynamicQuantizeMatMul"}
+
+
+def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="is int8 already"):
+        quantize.run(Inputs(quantized), TASK, quantize.Quantize(), Context(tmp_path, 0, 1))
+
+
+def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
+    about = finetuned.about
+    wrong = Artifact(finetuned.folder, about | {"model": about["model"] | {"layers": 3}})
+    with pytest.raises(BuildError, match="fused 2 Attention nodes, but 3 layers need 3"):
+        export.run(Inputs(wrong), TASK, export.Export(), Context(tmp_path, 0, 1))
+
+
+def test_graph_may_stay_unfused(finetuned: Artifact, tmp_path: Path) -> None:
+    about = export.run(
+        Inputs(finetuned), TASK, export.Export(optimize=False), Context(tmp_path, 0, 1)
+    )
+    assert "fused" not in about
+    assert about["logit_difference"] < 1e-4
+
+
+def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    artifact = keep(
+        tmp_path, tfidf.run(Inputs(), TASK, tfidf.TfidfLogreg(), Context(tmp_path, 0, 1))
+    )
+    texts, labels = zip(
+        *((e.candidates[0][0], e.label) for e in TASK.examples("train")), strict=True
+    )
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    best = max(artifact.about["training"], key=lambda tried: tried["selection"])
+    model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
+    model.fit(vectorizer.fit_transform(texts), labels)
+    asked = [e.candidates[0][0] for e in TASK.examples("validation")]
+    loaded = engine.load(Load(tmp_path, artifact.about, Serve("tfidf"), 1))
+    found = loaded.scores([[[text]] for text in asked])
+    expected = model.decision_function(vectorizer.transform(asked))
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)
+
+
+def test_majority_is_the_training_splits(tmp_path: Path) -> None:
+    labels = [each.label for each in TASK.examples("train")]
+    about = majority.run(Inputs(), TASK, majority.Majority(), Context(tmp_path, 0, 1))
+    assert about["answer"] == int(np.bincount(labels).argmax())
+
+
+def test_every_step_documents_each_of_its_parameters() -> None:
+    from dataclasses import fields
+
+    from harness.optimize.step import MODULES
+
+    for name in MODULES:
+        found = step(name)
+        assert found.name == name
+        for field in fields(found.params):
+            assert f"{field.name}:" in (found.params.__doc__ or ""), f"{name}: {field.name}"
+
+
+def test_unknown_step_names_the_nearest() -> None:
+    with pytest.raises(BuildError, match="Did you mean 'finetune'"):
+        step("fine-tune")
+
+
+def test_nothing_is_trained_on_the_reported_split(
+    tiny_encoder: Path, tmp_path: Path, exported: Artifact
+) -> None:
+    asked: list[str] = []
+
+    def watched(split: str) -> tuple[Example, ...]:
+        asked.append(split)
+        return load_split(split)
+
+    from dataclasses import replace
+
+    task = replace(TASK, name="watched", load=watched)
+    torch.manual_seed(0)
+    for number, (run, inputs, params) in enumerate(
+        (
+            (finetune.run, Inputs(encoder=Encoder(tiny_encoder, "")), finetune.Finetune(epochs=1)),
+            (tfidf.run, Inputs(), tfidf.TfidfLogreg()),
+            (majority.run, Inputs(), majority.Majority()),
+            (quantize.run, Inputs(exported), quantize.Quantize()),
+        )
+    ):
+        out = tmp_path / str(number)
+        out.mkdir()
+        run(inputs, task, params, Context(out, 0, 1))  # type: ignore[operator]
+    assert set(asked) == {"train", "selection"}
