@@ -65,8 +65,8 @@ def frame(found: Sequence[Section]) -> pandas.DataFrame:
     table = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
     for name in ("rank", "rounds"):
         table[name] = table[name].astype("Int64")
-    for name in table.select_dtypes("float"):
-        table[name] = [float(f"{value:.6g}") for value in table[name]]
+    for column in table.select_dtypes("float"):
+        table[column] = [float(f"{value:.6g}") for value in table[column]]
     return table
 
 
