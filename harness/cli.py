@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.manifest import System, find_systems, output_format, read_system
+from harness.manifest import System, find_systems, read_system
 from harness.tasks.task import Suite, Task, nearest, suite, suites, task, tasks
 
 HELP = {
@@ -234,7 +234,7 @@ def check(options: argparse.Namespace, console: Console) -> None:
             "does and why."
         )
     console(
-        f"{folder}: fine. {len(system.recipe)} steps, {output_format(system) or 'no artifact'}, "
+        f"{folder}: fine. {len(system.recipe)} steps, {system.shape['format'] or 'no artifact'}, "
         f"division {system.division}."
     )
 

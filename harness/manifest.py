@@ -40,6 +40,8 @@ class System:
     teacher: the baseline whose artifact the recipe begins with, or ''.
     pretrained: the encoder that it begins with, or ''.
     serve: how it is served, by scenario.
+    shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
+        model also the `name` of its origin, `heads`, `ffn` and `max_length`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class System:
     pretrained: str
     recipe: tuple[Use, ...]
     serve: dict[str, Serve]
+    shape: dict[str, Any]
 
     @property
     def manifest(self) -> Path:
@@ -145,19 +148,18 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
         **origin,
         recipe=recipe,
         serve=serve,
+        shape=shape,
     )
 
 
 def _recipe(
     faults: Faults, data: dict[str, Any], model: dict[str, Any], root: Path, line: tuple[str, ...]
 ) -> tuple[tuple[Use, ...], dict[str, Any]]:
-    """The steps, and what is known of the shape that comes out of them (`format`, `max_length`,
-    ...).
-    """
+    """The steps, and what is known of the shape that comes out of them."""
     shape = _start(faults, model, root, line)
     used: list[Use] = []
     declared = data.get("step", [])
-    if not isinstance(declared, list):
+    if not isinstance(declared, list) or not all(isinstance(each, dict) for each in declared):
         faults.add("step must be written as [[step]], with two brackets.")
         declared = []
     for number, entry in enumerate(declared, start=1):
@@ -187,6 +189,7 @@ def _recipe(
             for fault in found.validate(params, shape):
                 faults.add(f"{place}{fault}.")
             used.append(Use(found, params))
+            shape = {**shape, **{key: getattr(params, key) for key in found.reshapes}}
         shape = {**shape, "format": found.gives}
     return tuple(used), shape
 
@@ -198,9 +201,8 @@ def _start(
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
     if "pretrained" in model:
         try:
-            config = pretrained.config(str(model["pretrained"]), faults.path.parent)
-            longest = (config or {}).get("max_position_embeddings")
-            return {"format": "encoder", "max_length": longest, "config": config}
+            known_shape = pretrained.shape(str(model["pretrained"]), faults.path.parent)
+            return {**known_shape, "format": "encoder"}
         except HarnessError as error:
             faults.add(f"[model] pretrained: {error}")
     elif "teacher" in model:
@@ -213,25 +215,10 @@ def _start(
                 f"{nearest(teacher, known)}"
             )
         else:
-            return {"format": output_format(_read(known[teacher], root, line))}
+            return {**_read(known[teacher], root, line).shape, "name": teacher}
     else:
         return {"format": ""}
     return {"format": None}
-
-
-def output_format(system: System) -> str:
-    """The format of the artifact that the system's recipe leaves; '' where it leaves none."""
-    if system.recipe:
-        return system.recipe[-1].step.gives
-    return (
-        output_format(read_system(find_systems(_root(system))[system.teacher]))
-        if system.teacher
-        else ""
-    )
-
-
-def _root(system: System) -> Path:
-    return system.folder.resolve().parent.parent
 
 
 def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:
@@ -264,7 +251,7 @@ def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) ->
     common = {key: value for key, value in table.items() if key not in SCENARIOS}
     served = {}
     for scenario in SCENARIOS:
-        overrides = table.get(scenario, {})
+        overrides = _table(faults, table, scenario, "serve.")
         place = f"[serve.{scenario}] " if overrides else "[serve] "
         if (
             not _check_keys(faults, place, {**common, **overrides}, (*KEYS, *SCENARIOS))
@@ -320,11 +307,11 @@ def _check_keys(faults: Faults, place: str, given: dict[str, Any], known: Sequen
     return not unknown
 
 
-def _table(faults: Faults, data: dict[str, Any], key: str) -> dict[str, Any]:
+def _table(faults: Faults, data: dict[str, Any], key: str, above: str = "") -> dict[str, Any]:
     value = data.get(key, {})
     if isinstance(value, dict):
         return value
-    faults.add(f"{key} must be a table, written as [{key}].")
+    faults.add(f"{key} must be a table, written as [{above}{key}].")
     return {}
 
 

@@ -99,7 +99,7 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
         self.dropout = nn.Dropout(shape.dropout)
         self.position_ids: Tensor
-        self.register_buffer("position_ids", torch.empty(0), persistent=False)  # _fill counts
+        self.register_buffer("position_ids", torch.empty(0), persistent=False)  # fill counts
 
     def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
         positions = self.position_ids[:, : ids.shape[1]]
@@ -267,7 +267,7 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     }
     weights.pop("bert.embeddings.position_ids", None)
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}
-    _fill(model, {**weights, **new}, folder)
+    fill(model, {**weights, **new}, folder)
     return model
 
 
@@ -284,7 +284,7 @@ def load(folder: Path, shape: Shape) -> Classifier:
         raise BuildError(
             f"{folder / WEIGHTS}: {error}. Remove the folder and build again."
         ) from None
-    _fill(model, weights, folder)
+    fill(model, weights, folder)
     return model.eval()
 
 
@@ -308,7 +308,8 @@ def describe(model: Classifier) -> dict[str, Any]:
     }
 
 
-def _fill(model: Classifier, weights: dict[str, Tensor], folder: Path) -> None:
+def fill(model: Classifier, weights: dict[str, Tensor], folder: Path = Path()) -> None:
+    """Give a model its weights. Raises: BuildError, with the file in `folder`, if one misfits."""
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.errors import SourceError
 from harness.store import digest, file_sha256
@@ -31,6 +32,9 @@ ENCODERS = {
 }
 
 
+SHAPES = {"all-MiniLM-L6-v2": {"heads": 12, "ffn": 1536, "max_length": 512}}
+
+
 @dataclass(frozen=True)
 class Encoder:
     """A pretrained encoder at hand. key: a digest of its files."""
@@ -39,20 +43,24 @@ class Encoder:
     key: str
 
 
-def config(name: str, base: Path) -> dict[str, object] | None:
-    """The encoder's `config.json` where it can be read without a download; None where not.
+def shape(name: str, base: Path) -> dict[str, Any]:
+    """What is known of an encoder without a download: `name`, `heads`, `ffn`, `max_length`.
 
     Raises: SourceError if the encoder does not exist.
     """
-    source = _pinned(name)
-    if source is None:
-        folder = _own_folder(name, base)
-    elif source.at_hand():
-        folder = source.fetch()
-    else:
-        return None
-    found: dict[str, object] = json.loads((folder / "config.json").read_text())
-    return found
+    if source := _pinned(name):
+        return {"name": source.name, **SHAPES[source.name]}
+    folder = _own_folder(name, base)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        return {
+            "name": folder.name,
+            "heads": config["num_attention_heads"],
+            "ffn": config["intermediate_size"],
+            "max_length": config["max_position_embeddings"],
+        }
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"{folder / 'config.json'}: not an encoder's ({error}).") from None
 
 
 def key(name: str, base: Path) -> str:

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ManifestError
-from harness.manifest import find_systems, output_format, read_system
+from harness.manifest import find_systems, read_system
 from tests.conftest import REPOSITORY
 
 GOOD = """
@@ -59,6 +59,13 @@ FAULTS = {
     ),
     "no authors": ('["Me"]', "[]", "authors is missing or empty"),
     "no title": ('"Mine"', '""', "title is missing or empty"),
+    "too many heads": (
+        'use = "export"',
+        'use = "prune"\nheads = 16\nffn = 768\n[[step]]\nuse = "export"',
+        "step 1 'prune': heads = 16, but minilm-l6 has 12 heads. Choose 1..12",
+    ),
+    "steps that are no tables": ("[[step]]\nuse", "[step]\nuse", "with two brackets|Cannot"),
+    "scenario that is no table": ("[serve.offline]\nbatch = 4", "offline = 4", "serve.offline"),
     "not TOML": ("title =", "title", r"\(at line 2, column 7\)"),
 }
 
@@ -77,7 +84,7 @@ def test_manifest_is_read_with_its_overrides(folder: Path) -> None:
     system = read_system(folder)
     assert [use.step.name for use in system.recipe] == ["export", "quantize"]
     assert (system.serve["offline"].batch, system.serve["single_stream"].batch) == (4, 1)
-    assert output_format(system) == "onnx"
+    assert system.shape["format"] == "onnx"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -1,6 +1,9 @@
 import dataclasses
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -158,3 +161,46 @@ def test_only_clear_ratings_are_kept(tmp_path: Path) -> None:
         (each.candidates[0][0], each.label) for each in embedded.read_sentiment(tmp_path / "file")
     ]
     assert kept == [("a", 1), ("c", 0)]
+
+
+def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--org--model"
+    snapshot = repository / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("a" * 40)
+    (snapshot / "a").write_bytes(b"right")
+    script = (
+        "from harness.tasks.sources import Package, Source\n"
+        "package = Package('thing==1.0', '0' * 64, 1)\n"
+        f"source = Source('thing', {{'a': {sha(b'right')!r}}}, package, hub='org/model')\n"
+        "print(source.fetch())"
+    )
+    environment = {
+        **os.environ,
+        "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_HUB_OFFLINE": "1",
+        "PIP_NO_INDEX": "1",
+    }
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(snapshot), done.stderr
+    (snapshot / "a").write_bytes(b"wrong")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "sha256 is" in done.stderr
+    assert "thing must have" in done.stderr
+
+
+@pytest.mark.usefixtures("closed_network")
+def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> None:
+    script = (
+        "import time; from harness.tasks.sources import _hub_download\n"
+        "begun = time.monotonic()\n"
+        "print(_hub_download('org/model', ['a']), time.monotonic() - begun)"
+    )
+    environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    found, seconds = done.stdout.split()
+    assert found == "None"
+    assert float(seconds) < 10

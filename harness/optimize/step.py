@@ -15,6 +15,7 @@ from harness.tasks.task import Task, nearest
 
 MODULES = {
     "finetune": "harness.optimize.finetune",
+    "prune": "harness.optimize.prune",
     "export": "harness.optimize.export",
     "quantize": "harness.optimize.quantize",
     "majority": "harness.optimize.majority",
@@ -102,6 +103,7 @@ class Step:
     sentences.
     target: what of this machine's instruction set changes the artifact, for the key.
     trains: whether it learns from labels; not allowed in the closed division.
+    reshapes: parameters that become the model's shape.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Step:
     validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, shape: [])
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
+    reshapes: tuple[str, ...] = ()
 
 
 def step(name: str) -> Step:

@@ -149,10 +149,10 @@ def train(
     return history
 
 
-def logits(model: Classifier, data: Tokenized, rows: Sequence[int]) -> Tensor:
-    """float32 [rows, labels], computed in bf16."""
+def logits(model: Classifier, data: Tokenized, rows: Sequence[int], half: bool = True) -> Tensor:
+    """float32 [rows, labels], computed in bf16 unless `half` is off."""
     batch = text.pad([data.encodings[row] for row in rows])
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         out: Tensor = model(
             torch.from_numpy(batch.ids),
             torch.from_numpy(batch.mask),

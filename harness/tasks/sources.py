@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from harness.errors import SourceError
 from harness.store import cache_dir, digest, file_sha256, locked, new_folder
@@ -291,12 +292,9 @@ def _hub_download(repository: str, names: Iterable[str]) -> Path | None:
 
     if constants.HF_HUB_OFFLINE:
         return None
+    place = urlsplit(constants.ENDPOINT)
     try:
-        socket.create_connection(
-            (constants.ENDPOINT.split("//")[-1].split("/")[0], 443), timeout=3
-        ).close()
+        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
         return Path(snapshot_download(repository, allow_patterns=list(names)))
-    except (
-        Exception
-    ):  # whatever the hub's client raises: this way is closed, and the caller says what to do
+    except Exception:  # whatever the client raises, this way is closed; the caller says what to do
         return None

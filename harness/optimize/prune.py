@@ -1,0 +1,172 @@
+"""Structured pruning: whole attention heads and feed-forward neurons are removed.
+
+Importance is first-order: the mean over batches of |dL/d mask|, with a mask of ones behind every
+head and neuron (Michel et al. 2019; Molchanov et al. 2017), as FastFormers uses it (Kim & Hassan
+2020, section 3.2). It is computed on training data.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import BuildError
+from harness.optimize.step import Context, Inputs, Step
+from harness.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from harness.models import Classifier
+    from harness.optimize.training import Tokenized
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Keep the most important heads and neurons, the same number in every layer.
+
+    heads: attention heads to keep in each layer, 1..the model's.
+    ffn: feed-forward neurons to keep in each layer, 1..the model's.
+    examples: training examples that importance is computed on, 1 or above.
+    """
+
+    heads: int
+    ffn: int
+    examples: int = 2048
+
+
+BATCH = 32
+
+
+def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
+    """Faults of the parameters, as sentences."""
+    faults = [] if params.examples >= 1 else [f"examples = {params.examples}: choose 1 or above"]
+    for name, what in (("heads", "heads"), ("ffn", "neurons")):
+        wanted, most = getattr(params, name), shape.get(name)
+        if most and wanted > most:
+            faults.append(
+                f"{name} = {wanted}, but {shape['name']} has {most} {what}. Choose 1..{most}"
+            )
+        elif wanted < 1:
+            faults.append(f"{name} = {wanted}: choose 1..{most or 'the number of the model'}")
+    return faults
+
+
+def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str, Any]:
+    """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
+    from harness import models, text
+    from harness.optimize import training
+
+    assert inputs.artifact is not None
+    folder = inputs.artifact.folder
+    shape = models.Shape.read(inputs.artifact.about["model"])
+    if params.heads > min(shape.heads) or params.ffn > min(shape.ffn):
+        raise BuildError(f"heads = {params.heads}, ffn = {params.ffn}: the model is {shape}.")
+    training.prepare(context.seed, context.threads)
+    model = models.load(folder, shape)
+    tokenizer = text.load_tokenizer(folder / "tokenizer.json", task.max_length)
+    rows = task.examples("train")[: params.examples]
+    heads, ffn = importance(model, training.tokenized(tokenizer, rows))
+    pruned = remove(
+        model,
+        [best(layer, params.heads) for layer in heads],
+        [best(layer, params.ffn) for layer in ffn],
+    )
+    models.save(pruned, context.out)
+    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
+    return {"format": "safetensors", "model": models.describe(pruned)}
+
+
+def importance(model: "Classifier", data: "Tokenized") -> "tuple[list[Tensor], list[Tensor]]":
+    """Mean |dL/d mask| of every head and every neuron, each layer scaled to unit L2 norm.
+
+    Returns: for each layer float32 [heads], and for each layer float32 [neurons].
+    Raises: BuildError if a gradient is not finite.
+    """
+    import torch
+
+    from harness.optimize import training
+
+    layers = [layer.get_submodule("attention.self") for layer in model.bert.encoder.layer]
+    inner = [layer.get_submodule("intermediate") for layer in model.bert.encoder.layer]
+    shape = model.shape
+    head_masks = [torch.ones(count, requires_grad=True) for count in shape.heads]
+    ffn_masks = [torch.ones(count, requires_grad=True) for count in shape.ffn]
+    wide = [mask.repeat_interleave(shape.head_size) for mask in head_masks]
+    hooks = [_scale(module, mask) for module, mask in zip(layers, wide, strict=True)]
+    hooks += [_scale(module, mask) for module, mask in zip(inner, ffn_masks, strict=True)]
+    masks = [*head_masks, *ffn_masks]
+    sums = [torch.zeros(len(mask)) for mask in masks]
+    try:
+        for start in range(0, len(data.labels), BATCH):
+            rows = list(range(start, min(start + BATCH, len(data.labels))))
+            labels = torch.tensor([data.labels[row] for row in rows])
+            found = training.logits(model, data, rows, half=False)
+            loss = torch.nn.functional.cross_entropy(found, labels)
+            # gradients of this batch alone; heads share one graph, which the next batch needs again
+            for total, gradient in zip(
+                sums, torch.autograd.grad(loss, masks, retain_graph=True), strict=True
+            ):
+                total += gradient.abs() * len(rows)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not all(bool(torch.isfinite(each).all()) for each in sums):
+        raise BuildError("a gradient is not finite. Train with a lower learning_rate first.")
+    scaled = [each / each.norm().clamp_min(1e-12) for each in sums]
+    return scaled[: shape.layers], scaled[shape.layers :]
+
+
+def best(scores: "Tensor", keep: int) -> list[int]:
+    """Positions of the `keep` highest scores, in rising order."""
+    return sorted(scores.argsort(descending=True, stable=True)[:keep].tolist())
+
+
+def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) -> "Classifier":
+    """A smaller model that holds only these heads and neurons of each layer.
+
+    heads, ffn: for each layer the positions to keep. Agrees with the whole model in which the
+    other heads and neurons are masked.
+    """
+    from harness.models import Classifier, fill
+
+    shape = replace(
+        model.shape,
+        heads=tuple(len(each) for each in heads),
+        ffn=tuple(len(each) for each in ffn),
+    )
+    weights = {name: value.detach() for name, value in model.state_dict().items()}
+    size = shape.head_size
+    for index, (kept, neurons) in enumerate(zip(heads, ffn, strict=True)):
+        layer = f"bert.encoder.layer.{index}"
+        columns = [head * size + offset for head in kept for offset in range(size)]
+        for part in ("query", "key", "value"):
+            for kind in ("weight", "bias"):
+                name = f"{layer}.attention.self.{part}.{kind}"
+                weights[name] = weights[name][columns]
+        for name, kept_columns in (
+            (f"{layer}.attention.output.dense.weight", columns),
+            (f"{layer}.output.dense.weight", neurons),
+        ):
+            weights[name] = weights[name][:, kept_columns]
+        for kind in ("weight", "bias"):
+            name = f"{layer}.intermediate.dense.{kind}"
+            weights[name] = weights[name][neurons]
+    pruned = Classifier(shape)
+    fill(pruned, {name: value.clone() for name, value in weights.items()})
+    return pruned.eval()
+
+
+def _scale(module: "nn.Module", mask: "Tensor") -> Any:
+    return module.register_forward_hook(lambda module, given, output: output * mask)
+
+
+STEP = Step(
+    "prune",
+    1,
+    Prune,
+    ("safetensors",),
+    "safetensors",
+    run,
+    validate,
+    trains=True,
+    reshapes=("heads", "ffn"),
+)
