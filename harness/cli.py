@@ -78,8 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.close()
         print(
-            "wattbench: stopped. What is built and measured is kept; the same command goes on from "
-            "there.",
+            "wattbench: stopped. What is built is kept; the same command goes on from there.",
             file=sys.stderr,
         )
         return 130

@@ -49,7 +49,7 @@ def keep(folder: Path, about: dict[str, Any]) -> Artifact:
 @pytest.fixture(scope="session")
 def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
     out = tmp_path_factory.mktemp("finetuned")
-    params = finetune.Finetune(epochs=3, batch=16, learning_rate=3e-3)
+    params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     return keep(out, finetune.run(inputs, TASK, params, Context(out, 0, 1)))
 
@@ -86,7 +86,7 @@ def test_finetuning_learns(finetuned: Artifact) -> None:
 def test_same_seed_gives_the_same_weights(
     finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    params = finetune.Finetune(epochs=3, batch=16, learning_rate=3e-3)
+    params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     finetune.run(inputs, TASK, params, Context(tmp_path, 0, 1))
     first, again = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
