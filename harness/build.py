@@ -12,6 +12,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -128,6 +129,7 @@ def build(
                 missing.setdefault(steps[-1].key, (system, asked))
     for number, (system, asked) in enumerate(missing.values(), start=1):
         say(f"build {number}/{len(missing)}: {system.name} for {asked.name}")
+        _fetch(system, asked, seed, root)
         _in_own_process(system, asked, configuration, root, seed, say)
 
 
@@ -199,6 +201,14 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
+def _fetch(system: System, asked: Task, seed: int, root: Path) -> None:
+    """Download what the recipe needs; here, where pip has the terminal for its progress bar."""
+    asked.examples("train")
+    for step in plan(system, asked, seed, root):
+        if step.encoder and not artifact_dir(step.key).is_dir():
+            pretrained.fetch(step.encoder, step.base)
+
+
 def _in_own_process(
     system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
 ) -> None:
@@ -209,15 +219,19 @@ def _in_own_process(
         "GLIBC_TUNABLES": MALLOC_TUNABLES,
         "TOKENIZERS_PARALLELISM": "true",
     }
-    with subprocess.Popen(
-        [sys.executable, "-m", "harness.build", *order],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE if not sys.stderr.isatty() else None,
-        text=True,
-    ) as process:
-        fault: list[str] = []
+    command = [sys.executable, "-m", "harness.build", *order]
+    fault: list[str] = []
+    with (
+        tempfile.TemporaryFile("w+") as stderr,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             text = line.rstrip("\n")
@@ -225,12 +239,11 @@ def _in_own_process(
                 fault.append(text.removeprefix("error: "))
             else:
                 say(text)
-        errors = process.stderr.read() if process.stderr else ""
-    if process.returncode:
-        reason = (
-            "\n".join(fault)
-            or f"the build died with status {process.returncode}. {errors.strip()[-800:]}"
-        )
+        status = process.wait()
+        stderr.seek(0)
+        tail = stderr.read()[-800:].strip()
+    if status:
+        reason = "\n".join(fault) or f"the build died with status {status}. {tail}"
         raise BuildError(f"{system.manifest}: {reason}")
 
 

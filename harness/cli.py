@@ -23,6 +23,41 @@ HELP = {
     "check": "Check a submission folder, and say all faults of its manifest at once.",
 }
 
+CHOICE = """
+Without --system the suite's default systems are taken, with --all every system that declares one of
+its tasks; the reference, the unpadded reference and `null` are always among them. The configuration
+fixes cores, threads, memory, price and watts; one that does not fit this machine is refused.
+"""
+
+DETAILS = {
+    "bench": CHOICE
+    + """
+Building takes minutes the first time and nothing after that. Measuring takes about a minute a block
+for the default systems on two cores, and another minute in the first block, whose offline pass
+covers the whole set. Keep the machine quiet meanwhile.
+""",
+    "build": CHOICE
+    + """
+Every step's result is kept under a key that hashes all it is made of, so a change of a manifest
+builds only what depends on it. An interrupted build goes on with the first step that is missing.
+""",
+    "run": CHOICE
+    + """
+Each block plays one round of every system in shuffled order, each in a fresh worker process. Whole
+blocks are written to RESULTS/records; --resume goes on with a session until it has --rounds blocks.
+""",
+    "board": """
+Writes README.md, leaderboard.csv, leaderboard.json and pareto.svg. A record that cannot be read is
+named and left out. Of several sessions of one machine and configuration the latest is shown.
+""",
+    "tasks": "",
+    "systems": "",
+    "check": """
+Faults are said with file, place and remedy. Steps are followed from the model on, so that a step
+that cannot take what it gets, or more heads than the model has, is found before hours are spent.
+""",
+}
+
 EPILOG = """
 examples:
   wattbench bench                                   the default systems of the suite `quick`
@@ -300,7 +335,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     made = {
-        name: commands.add_parser(name, help=text, description=text) for name, text in HELP.items()
+        name: commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=DETAILS[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, text in HELP.items()
     }
     for name in ("bench", "build", "run"):
         _add_choice(made[name])

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from harness.errors import HarnessError
 
 
@@ -55,7 +57,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     try:
         scratch.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=target.name[:24] + ".", dir=scratch))
+        _sweep(scratch)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}.", dir=scratch))
     except OSError as error:
         raise _disk_error(error) from error
     try:
@@ -99,6 +102,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise _disk_error(error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove what processes that were killed left behind."""
+    for left in scratch.iterdir():
+        owner = left.name.partition(".")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _disk_error(error: OSError) -> HarnessError:

@@ -17,7 +17,7 @@ from harness.energy import Energy, Meter
 from harness.measure.protocol import Worker
 from harness.tasks.task import Example
 
-WINDOW_SECONDS = 2.0
+WINDOW_SECONDS = 1.5
 PLENTY_SECONDS = 0.5
 PLENTY_QUERIES = 2000
 PLENTY_PASSES = 3
@@ -101,7 +101,7 @@ def warm_up(worker: Worker, questions: Questions, queries: int, together: int) -
 def single_stream(
     worker: Worker, questions: Questions, order: Sequence[int], meter: Meter
 ) -> Window:
-    """One query after the other for 2 seconds, or half a second where it holds 2,000."""
+    """One query after the other for 1.5 seconds, or half a second where it holds 2,000."""
     window = Window()
     replies: list[bytes] = []
     clock = time.perf_counter
@@ -151,8 +151,8 @@ def offline(
 
 
 def offline_rows(order: Sequence[int], rate: float) -> list[int]:
-    """What to ask so that a window lasts about 2 seconds at this rate (examples/s): a prefix of the
-    order, or whole passes over it.
+    """What to ask so that a window lasts about 1.5 seconds at this rate (examples/s): a prefix of
+    the order, or whole passes over it.
 
     Half a second is enough where the set is gone through three times in it.
     """

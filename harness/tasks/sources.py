@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -64,7 +65,7 @@ class Source:
 
     def at_hand(self) -> bool:
         """Whether the files are in the cache already (or in a local folder)."""
-        return self._cached().is_dir() or any(True for _ in self._local_folders())
+        return self._cached().is_dir() or self._local() is not None
 
     def fetch(self) -> Path:
         """The folder with the files; downloads them the first time.
@@ -77,8 +78,7 @@ class Source:
         with locked(self.key):
             if target.is_dir():
                 return target
-            for folder in self._local_folders():
-                self._check(folder)
+            if folder := self._local():
                 return folder
             self._fetch_into(target)
         return target
@@ -86,13 +86,18 @@ class Source:
     def _cached(self) -> Path:
         return cache_dir() / "sources" / f"{self.name}-{self.key[:16]}"
 
-    def _local_folders(self) -> Iterator[Path]:
+    def _local(self) -> Path | None:
+        """A folder in WATTBENCH_DATA, which must be right, or in the hub's cache, if it is."""
         if given := os.environ.get("WATTBENCH_DATA"):
             folder = Path(given).expanduser() / self.name
             if all((folder / name).is_file() for name in self.sha256):
-                yield folder
+                self._check(folder)
+                return folder
         if self.hub and (cached := _hub_cache(self.hub, self.sha256)):
-            yield cached
+            with suppress(SourceError):  # another revision
+                self._check(cached)
+                return cached
+        return None
 
     def _fetch_into(self, target: Path) -> None:
         try:
