@@ -10,18 +10,17 @@ MARKS = {"closed": "o", "open": "D", "baseline": "s"}
 
 
 def pareto(section: Section) -> bytes:
-    """Score against throughput, the frontier drawn; the same bytes for the same records."""
+    """Score against throughput, the frontier drawn; the same bytes for the same records.
+
+    Systems that are no better than the majority class are left out.
+    """
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "wattbench"
     from matplotlib import pyplot
 
-    rows = [
-        row
-        for row in section.rows
-        if row.record.rounds and row.record.score and row.name != row.record.roles["null"]
-    ]
+    rows = [row for row in section.rows if row.record.rounds and _learned(row)]
     figure, axes = pyplot.subplots(figsize=(8, 4.2))
     _draw(axes, rows)
     if section.floor is not None:
@@ -41,7 +40,9 @@ def pareto(section: Section) -> bytes:
         f"{section.configuration['name']}"
     )
     axes.set_ylabel(f"{section.task['metric']} on {section.task['name']} (± standard error)")
-    axes.margins(x=0.12, y=0.12)
+    axes.margins(x=0.1, y=0.1)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.45 * (high - low))  # room for the names
     axes.grid(True, which="major", color="#f1f3f5")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -72,10 +73,25 @@ def _draw(axes: Any, rows: list[Row]) -> None:
             capsize=2,
             elinewidth=0.8,
         )
-        axes.annotate(row.name, (x, y), textcoords="offset points", xytext=(7, 6), fontsize=8)
+        axes.annotate(
+            row.name,
+            (x, y + error),
+            textcoords="offset points",
+            xytext=(-2, 4),
+            rotation=50,
+            rotation_mode="anchor",
+            fontsize=8,
+        )
+    places = [(x, y) for x, y, _ in points]
     frontier = sorted(
-        point
-        for point in ((x, y) for x, y, _ in points)
-        if not any(a > point[0] and b > point[1] for a, b, _ in points)
+        place
+        for place in places
+        if not any(a >= place[0] and b >= place[1] and (a, b) != place for a, b in places)
     )
     axes.plot(*zip(*frontier, strict=True), color="#ced4da", linewidth=1, zorder=0)
+
+
+def _learned(row: Row) -> bool:
+    """Whether a score is there and above the majority class; the others would only stretch it."""
+    score = row.record.score
+    return score is not None and score["value"] > score["majority"]

@@ -71,34 +71,58 @@ def frame(found: Sequence[Section]) -> pandas.DataFrame:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """The offline tables of the latest session, for the terminal."""
+    """The overview of the latest session, for the terminal."""
     latest = max(row.record.started for row in rows)
-    found = [
-        each for each in sections(rows) if each.started == latest and each.scenario == "offline"
-    ]
-    return "\n\n".join(
-        f"{each.task['name']}, {each.configuration['name']}, offline\n{plain_table(each)}"
+    found = [each for each in sections(rows) if each.started == latest]
+    parts = [
+        f"{each.task['name']}, {each.configuration['name']}\n{overview(found, each, 'simple')}"
         for each in found
-    )
+        if each.scenario == "offline"
+    ]
+    return "\n\n".join(parts)
 
 
-def plain_table(section: Section) -> str:
-    """All divisions of a section in one table of the main columns."""
+def overview(found: Sequence[Section], offline: Section, style: str) -> str:
+    """All divisions of one offline section in one table, with the latency of `single_stream`.
+
+    style: one of tabulate's formats.
+    """
+    single = {
+        row.name: row.columns()
+        for each in found
+        if each.scenario == "single_stream" and each.session == offline.session
+        for row in each.rows
+        if each.task == offline.task
+    }
     lines = []
-    for row in section.rows:
-        failure = row.record.failure
+    for row in sorted(offline.rows, key=_fastest_qualified_first):
+        failure, columns = row.record.failure, row.columns()
         lines.append(
             {
                 "system": row.name,
                 "division": row.record.system["division"],
-                "rank": row.rank or "-",
                 "score": f"failed: {failure['reason']}"[:60] if failure else _score(row.record),
                 "examples/s": "-" if failure else number(row.throughput),
                 "speed-up": interval(row.speedup),
                 "unpadded": interval(row.unpadded),
+                "p50 ms": number(single.get(row.name, {}).get("latency_p50_ms")),
+                energy_head(offline): number(columns.get("energy_wh_per_1k")),
+                "USD/100M": number(columns.get("usd_per_100m")),
+                "memory MB": number(columns.get("memory_mb")),
             }
         )
-    return tabulate(lines, headers="keys", tablefmt="simple", disable_numparse=True)
+    if style == "github":
+        lines = [{key: _cell(value) for key, value in line.items()} for line in lines]
+    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
+
+
+def _fastest_qualified_first(row: Row) -> tuple[bool, float]:
+    return not row.qualified, -(row.speedup.value if row.speedup else 0.0)
+
+
+def energy_head(section: Section) -> str:
+    """The head of the energy column says where the figures come from."""
+    return "Wh/1k (modelled)" if "modelled" in section.source else "Wh/1k (measured)"
 
 
 def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
@@ -119,6 +143,8 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
         if head not in seen:
             seen.add(head)
             parts += [head, "", about(section), ""]
+            if section.scenario == "offline":
+                parts += [overview(found, section, "github"), ""]
         parts += [section_tables(section), ""]
     if faults:
         parts += [
@@ -191,8 +217,7 @@ def section_tables(section: Section) -> str:
 
 def division_table(section: Section, rows: Sequence[Row]) -> str:
     """GitHub's Markdown."""
-    modelled = "modelled" in section.source
-    energy = "Wh/1k (modelled)" if modelled else "Wh/1k (measured)"
+    energy = energy_head(section)
     return tabulate(
         [_line(section, row, energy) for row in rows],
         headers="keys",
