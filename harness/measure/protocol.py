@@ -200,7 +200,7 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)
         ended = self.process.poll()
-        if ended is not None and "error" not in reason:
+        if ended is not None:
             name = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"status {ended}"
             reason = f"{reason} (the worker ended with {name})"
         size = self.stderr.seek(0, os.SEEK_END)
