@@ -5,7 +5,7 @@ number.
 
 Module names are those of transformers' BertForSequenceClassification, so weights pass both ways;
 the forward pass is checked against its. It is written out here because transformers' BERT cannot
-hold pruned heads, and because a worker that needs nothing but torch is ready two seconds sooner.
+hold pruned heads, and because a worker that needs nothing but torch is ready a second sooner.
 """
 
 import dataclasses
