@@ -1,6 +1,5 @@
 import copy
 import json
-import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -288,8 +287,7 @@ def test_interval_is_shown_with_its_ends() -> None:
     assert interval(None) == "-"
 
 
-def test_machine_name_tells_a_quota(tmp_path: Path) -> None:
+def test_machine_name_tells_a_quota() -> None:
     it, _ = make("ref", [1.0], 0.9)
     it.machine["quota"] = 1.5
     assert machine_name(it) == "CPU, 2 cores, quota 1.5 (avx2)"
-    shutil.rmtree(tmp_path)
