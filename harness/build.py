@@ -103,8 +103,8 @@ def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifac
     folder = artifact_dir(steps[-1].key)
     if not folder.is_dir():
         raise BuildError(
-            f"{system.name} is not built for {asked.name}. Run: wattbench build {system.name} "
-            f"--task {asked.name}"
+            f"{system.name} is not built for {asked.name}. Run: wattbench build --system "
+            f"{system.name} --task {asked.name}"
         )
     return Artifact.read(folder)
 

@@ -44,12 +44,12 @@ class Meter:
     def source(self) -> str:
         """Where the figures come from."""
         if self.tracker is not None:
-            return "measured: RAPL through codecarbon"
+            return "measured: CPU by RAPL through codecarbon, RAM by its estimate"
         return f"modelled: {self.watts:g} W per busy core x CPU-seconds"
 
     @contextmanager
     def window(self) -> Iterator[Energy]:
-        """Measure the block; the caller passes the result through `modelled` with the CPU-seconds
+        """Measure the block; the caller passes the result through `complete` with the CPU-seconds
         of the block.
 
         Raises: HarnessError if codecarbon returned nothing: an error, not a zero.

@@ -12,6 +12,7 @@ from harness import record
 from harness.board.ranking import load_rows, sections
 from harness.board.tables import write_board
 from harness.build import build, find_artifact, plan
+from harness.cli import _parser
 from harness.configuration import choose
 from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
@@ -145,8 +146,11 @@ def test_session_cannot_be_taken_up_by_another_experiment(project: Path) -> None
 
 
 def test_system_that_is_not_built_is_said_with_the_command(project: Path) -> None:
-    with pytest.raises(BuildError, match="wattbench build tfidf-logreg --task sentiment"):
+    with pytest.raises(BuildError, match="is not built for sentiment") as caught:
         measure(project, 1, names=("tfidf-logreg",))
+    remedy = str(caught.value).partition("Run: wattbench ")[2].split()
+    options = _parser().parse_args(remedy)  # leaves with an error if it is no command
+    assert (options.command, options.system) == ("build", ["tfidf-logreg"])
 
 
 def test_keys_follow_what_an_artifact_is_made_of(project: Path) -> None:
@@ -298,3 +302,15 @@ def test_driver_sleeps_while_it_waits(project: Path) -> None:
         window = scenarios.single_stream(worker, questions, range(50), Meter(choose("cpu-1")))
     assert 70 < len(window.rows) / window.seconds < 100
     assert window.driver_cpu_seconds / window.seconds < 0.02
+
+
+def test_one_slow_round_does_not_make_the_estimate() -> None:
+    said: list[str] = []
+    progress = run.Progress(40, 8, said.append)
+    progress.times[0] -= 65
+    progress.done()
+    progress.step("second")
+    assert said == ["second (1/40 rounds, about 3.9 min left)"]
+    progress.times = [10.0 * number for number in range(9)]
+    progress.step("ninth")
+    assert said[1] == "ninth (8/40 rounds, about 5.3 min left)"

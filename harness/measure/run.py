@@ -10,7 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 
 from harness import record, stats
@@ -106,11 +108,15 @@ def measure(
     return session
 
 
+USUAL_ROUND_SECONDS = 6.0
+
+
 class Progress:
     """Says what is being done and how long the rest will take.
 
-    The estimate is made of the rounds of the last block, since the first one also holds the
-    accuracy passes.
+    The estimate is the mean of the last block's rounds. In the first block, which also holds the
+    accuracy passes, it is the median of the rounds so far and of three usual ones, so that one slow
+    system does not stand for all.
     """
 
     def __init__(self, steps: int, block: int, say: Say) -> None:
@@ -119,12 +125,13 @@ class Progress:
 
     def step(self, what: str) -> None:
         """A step begins."""
-        finished, recent = len(self.times) - 1, self.times[-self.block - 1 :]
-        left = ""
-        if finished:
-            mean = (recent[-1] - recent[0]) / (len(recent) - 1)
-            left = f", about {mean * (self.steps - finished) / 60:.1f} min left"
-        self.say(f"{what} ({finished}/{self.steps} rounds{left})")
+        rounds = [after - before for before, after in pairwise(self.times)]
+        if len(rounds) >= self.block:
+            each = mean(rounds[-self.block :])
+        else:
+            each = median([*rounds, *[USUAL_ROUND_SECONDS] * 3])
+        left = each * (self.steps - len(rounds)) / 60
+        self.say(f"{what} ({len(rounds)}/{self.steps} rounds, about {left:.1f} min left)")
 
     def done(self) -> None:
         """A step ended."""
