@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
 from harness.manifest import System, Use, find_systems, read_system
 from harness.optimize.step import Artifact, Context, Inputs
-from harness.store import artifact_dir, digest, locked, new_folder
+from harness.store import artifact_dir, checkpoint_dir, digest, locked, new_folder
 from harness.tasks.task import Task, task
 
 MALLOC_TUNABLES = ":".join(
@@ -53,30 +54,40 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Planned:
-    """One step to run: its key, and what it starts from (an artifact's key, or an encoder)."""
+    """One step to run: its key, and what it starts from (an artifact's key, or an encoder).
+
+    teacher: key of the artifact that it learns from, or ''.
+    """
 
     key: str
     use: Use
     parent: str
     encoder: str
     base: Path
+    teacher: str
 
 
 def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     """All steps of a system and of its teacher, in order, with the keys of their artifacts.
 
-    The key hashes the step's name, version and parameters, the keys of its inputs, the task and its
-    version, the seed, and the target instruction set.
+    The key hashes the step's name, version and parameters, the keys of its inputs (also the
+    teacher's and the transfer text's), the task and its version, the seed, and the target
+    instruction set.
     """
     steps: list[Planned] = []
     if system.teacher:
         steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
-    parent = steps[-1].key if steps else ""
+    parent = teacher = steps[-1].key if steps else ""
     encoder = system.pretrained
     for use in system.recipe:
+        encoder = getattr(use.params, "student", "") or encoder
+        learns_from = teacher if use.step.taught else ""
+        transfer = asked.transfer if getattr(use.params, "transfer", False) else None
         inputs = {
             "artifact": parent,
             "encoder": pretrained.key(encoder, system.folder) if encoder else "",
+            "teacher": learns_from,
+            "transfer": transfer.key if transfer else "",
         }
         key = digest(
             {
@@ -87,7 +98,7 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
                 "target": use.step.target(),
             }
         )
-        steps.append(Planned(key, use, parent, encoder, system.folder))
+        steps.append(Planned(key, use, parent, encoder, system.folder, learns_from))
         parent, encoder = key, ""
     return steps
 
@@ -151,13 +162,17 @@ def _run_step(
     inputs = Inputs(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
         encoder=pretrained.fetch(planned.encoder, planned.base) if planned.encoder else None,
+        teacher=Artifact.read(artifact_dir(planned.teacher)) if planned.teacher else None,
     )
+    kept = checkpoint_dir(planned.key)
     name = planned.use.step.name
     meter = Meter(configuration)
     with new_folder(artifact_dir(planned.key)) as out:
         started, used = time.perf_counter(), _cpu_seconds()
         with meter.window() as energy:
-            context = Context(out, seed, configuration.cores, lambda line: say(f"  {name}: {line}"))
+            context = Context(
+                out, seed, configuration.cores, lambda line: say(f"  {name}: {line}"), kept
+            )
             about = planned.use.step.run(inputs, asked, planned.use.params, context)
         seconds, used = time.perf_counter() - started, _cpu_seconds() - used
         cost = {
@@ -182,6 +197,7 @@ def _run_step(
         }
         (out / "artifact.json").write_text(json.dumps(described, indent=1))
     meter.close()
+    shutil.rmtree(kept, ignore_errors=True)
     say(f"  {name}: done in {seconds:.0f} s")
 
 

@@ -6,9 +6,10 @@ documentation are one thing.
 """
 
 import tomllib
+import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class System:
     pretrained: the encoder that it begins with, or ''.
     serve: how it is served, by scenario.
     shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
-        model also the `name` of its origin, `heads`, `ffn` and `max_length`.
+        model also the `name` of its origin, `layers`, `heads`, `ffn`, `max_length` and `dtype`, the
+        same of its `teacher`, and the manifest's folder as `base`.
     """
 
     name: str
@@ -130,7 +132,7 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     division = _choice(faults, data, "division", DIVISIONS)
     if division == "closed":
         _check_closed(faults, model, recipe)
-    serve = _serve(faults, data, shape.get("format", ""))
+    serve = _serve(faults, data, shape)
     texts = {key: _text(faults, data, key) for key in ("title", "licence")}
     authors, declared = (_texts(faults, data, key) for key in ("authors", "tasks"))
     for name in declared:
@@ -189,8 +191,9 @@ def _recipe(
             for fault in found.validate(params, shape):
                 faults.add(f"{place}{fault}.")
             used.append(Use(found, params))
-            shape = {**shape, **{key: getattr(params, key) for key in found.reshapes}}
-        shape = {**shape, "format": found.gives}
+            shape = {**shape, **found.reshape(params, shape)}
+        else:
+            shape = {"format": None}
     return tuple(used), shape
 
 
@@ -202,7 +205,7 @@ def _start(
     if "pretrained" in model:
         try:
             known_shape = pretrained.shape(str(model["pretrained"]), faults.path.parent)
-            return {**known_shape, "format": "encoder"}
+            return {**known_shape, "format": "encoder", "base": faults.path.parent}
         except HarnessError as error:
             faults.add(f"[model] pretrained: {error}")
     elif "teacher" in model:
@@ -215,7 +218,12 @@ def _start(
                 f"{nearest(teacher, known)}"
             )
         else:
-            return {**_read(known[teacher], root, line).shape, "name": teacher}
+            learned = {**_read(known[teacher], root, line).shape, "name": teacher}
+            own = {
+                key: value for key, value in learned.items() if key not in ("teacher", "finetuned")
+            }
+            own["base"] = faults.path.parent
+            return {**own, "teacher": own}
     else:
         return {"format": ""}
     return {"format": None}
@@ -227,26 +235,33 @@ def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> 
     known = {each.name for each in fields(schema)}
     if not _check_keys(faults, place, given, sorted(known)):
         return None
-    for key, value in given.items():
+    read = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    for key, value in read.items():
         if not _fits(value, hints[key]):
-            faults.add(f"{place}{key} = {value!r} must be {_type_name(hints[key])}.")
+            faults.add(f"{place}{key} = {given[key]!r} must be {_type_name(hints[key])}.")
             return None
-    return schema(**given)
+    return schema(**read)
 
 
 def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is types.UnionType:
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, int) for each in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
 
 
 def _type_name(hint: Any) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}.get(
-        hint, str(hint)
-    )
+    if typing.get_origin(hint) is types.UnionType:
+        return " or ".join(_type_name(each) for each in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(hint, "a list of whole numbers")
 
 
-def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) -> dict[str, Serve]:
+def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Serve]:
+    artifact_format = shape.get("format", "")
     table = _table(faults, data, "serve")
     common = {key: value for key, value in table.items() if key not in SCENARIOS}
     served = {}
@@ -269,6 +284,14 @@ def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) ->
                 )
         if not 1 <= serve.batch <= 4096:
             faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
+        if not (
+            serve.instances == "per-core"
+            if isinstance(serve.instances, str)
+            else 1 <= serve.instances <= 256
+        ):
+            faults.add(f"{place}instances = {serve.instances!r}: choose 1..256, or 'per-core'.")
+        if scenario == "single_stream":
+            serve = replace(serve, instances=1)
         if serve.engine not in ENGINES:
             faults.add(
                 f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}"
@@ -279,6 +302,11 @@ def _serve(faults: Faults, data: dict[str, Any], artifact_format: str | None) ->
                 f"{place}engine {serve.engine!r} cannot serve "
                 f"{artifact_format or 'an empty recipe'}. "
                 f"{'Choose ' + ' or '.join(fitting) if fitting else 'Add a step'}."
+            )
+        elif serve.engine == "openvino" and shape["format"] == "onnx" and "dtype" in shape:
+            faults.add(
+                f"{place}engine 'openvino' cannot serve a graph that onnxruntime has quantized. "
+                "Quantize with by = 'nncf', or leave the step out."
             )
         served[scenario] = serve
     if "engine" not in common:

@@ -25,6 +25,11 @@ from harness.errors import BuildError
 
 WEIGHTS = "model.safetensors"
 
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+}
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -33,6 +38,7 @@ class Shape:
     heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one
     head; width: of the hidden states.
     vocabulary, positions, segments: rows of the three embeddings.
+    activation: of the feed-forward network, `gelu` or `relu`.
     """
 
     width: int
@@ -45,6 +51,7 @@ class Shape:
     labels: int
     dropout: float = 0.1
     norm_eps: float = 1e-12
+    activation: str = "gelu"
 
     @property
     def layers(self) -> int:
@@ -68,9 +75,9 @@ class Shape:
 
         Raises: BuildError if it is of another architecture.
         """
-        if config.get("model_type") != "bert" or config.get("hidden_act") != "gelu":
+        if config.get("model_type") != "bert" or config.get("hidden_act") not in ACTIVATIONS:
             kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
-            raise BuildError(f"the encoder is {kind}; only bert with gelu is known.")
+            raise BuildError(f"the encoder is {kind}; only bert with gelu or relu is known.")
         layers = config["num_hidden_layers"]
         return Shape(
             width=config["hidden_size"],
@@ -83,6 +90,7 @@ class Shape:
             labels=labels,
             dropout=config["hidden_dropout_prob"],
             norm_eps=config["layer_norm_eps"],
+            activation=config["hidden_act"],
         )
 
 
@@ -112,6 +120,7 @@ class SelfAttention(nn.Module):
     """Multi-head attention over [inputs, length, width], without the output projection.
 
     mask: [inputs, 1, 1, length], True for a token, or, not fused, added to the scores.
+    asking: the hidden states that ask, all of them or only the first token's.
     """
 
     def __init__(self, shape: Shape, heads: int) -> None:
@@ -121,18 +130,18 @@ class SelfAttention(nn.Module):
         self.key = nn.Linear(shape.width, heads * shape.head_size)
         self.value = nn.Linear(shape.width, heads * shape.head_size)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        by_head = (hidden.shape[0], hidden.shape[1], self.heads, self.head_size)
+    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
         query, key, value = (
-            part(hidden).view(by_head).transpose(1, 2)
-            for part in (self.query, self.key, self.value)
+            part.view(*part.shape[:2], self.heads, self.head_size).transpose(1, 2)
+            for part in (self.query(asking), self.key(hidden), self.value(hidden))
         )
         if fused:
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:  # the form that onnxruntime's optimizer knows
             scores = torch.matmul(query, key.transpose(-1, -2)) / self.head_size**0.5
             mixed = torch.matmul((scores + mask).softmax(-1), value)
-        return mixed.transpose(1, 2).reshape(*by_head[:2], self.heads * self.head_size)
+        by_token = (asking.shape[0], asking.shape[1], self.heads * self.head_size)
+        return mixed.transpose(1, 2).reshape(by_token)
 
 
 class AddNorm(nn.Module):
@@ -157,8 +166,8 @@ class Attention(nn.Module):
         self.add_module("self", SelfAttention(shape, heads))
         self.output = AddNorm(shape, heads * shape.head_size)
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        added: Tensor = self.output(self.get_submodule("self")(hidden, mask, fused), hidden)
+    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        added: Tensor = self.output(self.get_submodule("self")(hidden, asking, mask, fused), asking)
         return added
 
 
@@ -180,11 +189,11 @@ class Layer(nn.Module):
     def __init__(self, shape: Shape, index: int) -> None:
         super().__init__()
         self.attention = Attention(shape, shape.heads[index])
-        self.intermediate = Dense(shape.width, shape.ffn[index], functional.gelu)
+        self.intermediate = Dense(shape.width, shape.ffn[index], ACTIVATIONS[shape.activation])
         self.output = AddNorm(shape, shape.ffn[index])
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        hidden = self.attention(hidden, mask, fused)
+    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        hidden = self.attention(hidden, asking, mask, fused)
         out: Tensor = self.output(self.intermediate(hidden), hidden)
         return out
 
@@ -196,9 +205,11 @@ class Encoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
 
-    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        for layer in self.layer:
-            hidden = layer(hidden, mask, fused)
+    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool, first_only: bool) -> Tensor:
+        last = len(self.layer) - 1
+        for index, layer in enumerate(self.layer):
+            asking = hidden[:, :1] if first_only and index == last else hidden
+            hidden = layer(hidden, asking, mask, fused)
         return hidden
 
 
@@ -211,8 +222,10 @@ class Bert(nn.Module):
         self.encoder = Encoder(shape)
         self.pooler = Dense(shape.width, shape.width, torch.tanh)
 
-    def forward(self, ids: Tensor, mask: Tensor | None, segments: Tensor, fused: bool) -> Tensor:
-        hidden = self.encoder(self.embeddings(ids, segments), mask, fused)
+    def forward(
+        self, ids: Tensor, mask: Tensor | None, segments: Tensor, fused: bool, first_only: bool
+    ) -> Tensor:
+        hidden = self.encoder(self.embeddings(ids, segments), mask, fused, first_only)
         pooled: Tensor = self.pooler(hidden[:, 0])
         return pooled
 
@@ -222,15 +235,25 @@ class Classifier(nn.Module):
 
     fused_attention: PyTorch's own attention kernel; off for export, whose optimizer knows the
     plain form.
+    first_only: the last layer computes the first token alone, since the pooler reads no other; the
+    logits are the same. Off unless set, so that plain PyTorch is what everybody has.
     """
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.fused_attention = True
+        self.fused_attention, self.first_only = True, False
         self.bert = Bert(shape)
         self.dropout = nn.Dropout(shape.dropout)
         self.classifier = nn.Linear(shape.width, shape.labels)
+
+    def activate(self, activation: str) -> None:
+        """Take another activation in the feed-forward networks."""
+        self.shape = dataclasses.replace(self.shape, activation=activation)
+        for layer in self.bert.encoder.layer:
+            inner = layer.get_submodule("intermediate")
+            assert isinstance(inner, Dense)
+            inner.activation = ACTIVATIONS[activation]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
         """Int64 [inputs, length] each to logits [inputs, labels].
@@ -243,7 +266,7 @@ class Classifier(nn.Module):
             mask = (1.0 - keep) * torch.finfo(keep.dtype).min
         elif not bool(attention_mask.all()):
             mask = attention_mask[:, None, None, :].bool()
-        pooled = self.bert(input_ids, mask, token_type_ids, self.fused_attention)
+        pooled = self.bert(input_ids, mask, token_type_ids, self.fused_attention, self.first_only)
         logits: Tensor = self.classifier(self.dropout(pooled))
         return logits
 
@@ -291,12 +314,17 @@ def load(folder: Path, shape: Shape) -> Classifier:
 def save(model: Classifier, folder: Path) -> None:
     """Write the weights. Raises: BuildError if one of them is not finite."""
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise BuildError(
-                f"weight {name} is not finite: training diverged. Lower the learning rate."
-            )
+    if name := not_finite(weights):
+        raise BuildError(
+            f"weight {name} is not finite: training diverged. Lower the learning rate."
+        )
     save_file(weights, folder / WEIGHTS)
+
+
+def not_finite(weights: dict[str, Tensor]) -> str:
+    """The name of a weight that is infinite or not a number; '' where all are finite."""
+    found = (name for name, value in weights.items() if not bool(torch.isfinite(value).all()))
+    return next(found, "")
 
 
 def describe(model: Classifier) -> dict[str, Any]:
@@ -309,7 +337,15 @@ def describe(model: Classifier) -> dict[str, Any]:
 
 
 def fill(model: Classifier, weights: dict[str, Tensor], folder: Path = Path()) -> None:
-    """Give a model its weights. Raises: BuildError, with the file in `folder`, if one misfits."""
+    """Give a model its weights.
+
+    Raises: BuildError, with the file in `folder`, if one misfits or is not finite.
+    """
+    if name := not_finite(weights):  # before hours are spent on it
+        raise BuildError(
+            f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint, or train "
+            "again with a lower learning rate."
+        )
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:

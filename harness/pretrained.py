@@ -32,7 +32,10 @@ ENCODERS = {
 }
 
 
-SHAPES = {"all-MiniLM-L6-v2": {"heads": 12, "ffn": 1536, "max_length": 512}}
+SHAPES = {"all-MiniLM-L6-v2": {"layers": 6, "heads": 12, "ffn": 1536, "max_length": 512}}
+
+HERE = Path()
+"""What a relative folder is relative to, where no manifest says."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ class Encoder:
 
 
 def shape(name: str, base: Path) -> dict[str, Any]:
-    """What is known of an encoder without a download: `name`, `heads`, `ffn`, `max_length`.
+    """What is known of an encoder without a download: `name`, `layers`, `heads`, `ffn`,
+    `max_length`.
 
     Raises: SourceError if the encoder does not exist.
     """
@@ -55,6 +59,7 @@ def shape(name: str, base: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
         return {
             "name": folder.name,
+            "layers": config["num_hidden_layers"],
             "heads": config["num_attention_heads"],
             "ffn": config["intermediate_size"],
             "max_length": config["max_position_embeddings"],

@@ -1,8 +1,8 @@
 """Where things live, and how they are named by what they are made of.
 
-The cache holds three folders: `sources` (downloaded files, checked by sha256), `artifacts` (what
-recipes leave behind, one folder a key) and `tmp` (what is being written; on the same disk, so that
-a rename is atomic).
+The cache holds `sources` (downloaded files, checked by sha256), `artifacts` (what recipes leave
+behind, one folder a key), `outputs` (what teachers answered), `checkpoints` (of steps that were
+interrupted) and `tmp` (what is being written; on the same disk, so that a rename is atomic).
 """
 
 import errno
@@ -89,6 +89,11 @@ def locked(name: str) -> Iterator[None]:
 def artifact_dir(key: str) -> Path:
     """The folder of the artifact with this key, whether it exists or not."""
     return cache_dir() / "artifacts" / key
+
+
+def checkpoint_dir(key: str) -> Path:
+    """Where the step with this key keeps what it needs to go on after an interruption."""
+    return cache_dir() / "checkpoints" / key
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -1,6 +1,7 @@
 """From examples to batches and back: what the engines of encoders share."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -12,7 +13,8 @@ from harness.engines.engine import Candidates, Load, Scores
 class EncoderEngine:
     """Tokenizes, forms batches as `[serve]` says, runs them, and puts the scores back in order.
 
-    forward: one padded batch to float32 scores [inputs, labels].
+    forward: one padded batch to float32 scores [inputs, labels]; with several instances it is
+    called by as many threads at once.
     """
 
     def __init__(self, what: Load, forward: Callable[[text.Batch], Scores]) -> None:
@@ -23,6 +25,8 @@ class EncoderEngine:
         self.length = self.max_length if what.serve.padding == "max" else None
         self.serve = what.serve
         self.forward = forward
+        self.instances = what.serve.count(what.threads)
+        self.pool = ThreadPoolExecutor(self.instances) if self.instances > 1 else None
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
         """float32 [candidates, labels]."""
@@ -31,13 +35,22 @@ class EncoderEngine:
         if len(rows) == 1:
             return self.forward(text.pad(encodings, self.length))
         batches = plan([len(each.ids) for each in encodings], self.serve.batch, self.serve.order)
-        parts = [
-            self.forward(text.pad([encodings[row] for row in batch], self.length))
-            for batch in batches
-        ]
-        scores = np.empty((len(rows), parts[0].shape[1]), np.float32)
-        for batch, part in zip(batches, parts, strict=True):
-            scores[batch] = part
+        parts: dict[int, Scores] = {}
+        numbers = iter(range(len(batches)))
+
+        def work() -> None:
+            for number in numbers:  # shared: each instance takes the next batch
+                chosen = [encodings[row] for row in batches[number]]
+                parts[number] = self.forward(text.pad(chosen, self.length))
+
+        if self.pool:
+            for done in [self.pool.submit(work) for _ in range(self.instances)]:
+                done.result()
+        else:
+            work()
+        scores: Scores = np.empty((len(rows), parts[0].shape[1]), np.float32)
+        for number, part in parts.items():
+            scores[batches[number]] = part
         return scores
 
 

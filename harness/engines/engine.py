@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import HarnessError
+
 Candidates = Sequence[Sequence[str]]
 """The candidates of one example, as they come over the wire: each a text, or a text and its pair.
 """
@@ -20,11 +22,15 @@ Scores = NDArray[np.float32]
 class Serve:
     """How an artifact is served; a manifest's `[serve]`.
 
-    engine: `pytorch`, `onnxruntime`, `tfidf` or `constant`.
+    engine: `pytorch`, `onnxruntime`, `openvino`, `tfidf` or `constant`.
     padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what
     one has out of the box).
     batch: most inputs in one forward pass, 1..4096.
     order: `given`, or `by-length` so that a batch holds inputs of similar length.
+    instances: copies that answer side by side, each on its share of the threads: a number, or
+        `per-core` (multi-instance inference: Kim & Hassan 2020). They are threads over
+        one model where the engine allows it, else processes. `single_stream` always has one
+        instance on all threads.
     spin: let onnxruntime's threads spin between calls (faster at times, and never idle).
     """
 
@@ -32,7 +38,13 @@ class Serve:
     padding: str = "longest"
     batch: int = 1
     order: str = "given"
+    instances: int | str = 1
     spin: bool = False
+
+    def count(self, threads: int) -> int:
+        """The instances on this many threads; never more than one a thread."""
+        wanted = threads if isinstance(self.instances, str) else self.instances
+        return min(wanted, threads)
 
 
 CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
@@ -42,13 +54,19 @@ KEYS = tuple(each.name for each in fields(Serve))
 @dataclass(frozen=True)
 class Load:
     """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve
-    it, and the threads it may use.
+    it, the threads it may use (all instances together), and the device, `cpu` or `cuda`.
     """
 
     folder: Path
     about: dict[str, Any]
     serve: Serve
     threads: int
+    device: str = "cpu"
+
+    @property
+    def threads_each(self) -> int:
+        """Threads of one instance."""
+        return self.threads // self.serve.count(self.threads)
 
 
 class Engine(Protocol):
@@ -60,15 +78,24 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class EngineKind:
-    """An engine's module (which has `load(Load) -> Engine`) and the artifact formats it takes."""
+    """An engine's module (which has `load(Load) -> Engine`) and the artifact formats it takes.
+
+    extra: the optional dependencies it needs. shares: whether instances are threads over one model,
+    since the engine lets go of the interpreter's lock; else they are processes.
+    """
 
     module: str
     takes: tuple[str, ...]
+    extra: str = ""
+    shares: bool = False
 
 
 ENGINES = {
     "pytorch": EngineKind("harness.engines.pytorch", ("safetensors",)),
-    "onnxruntime": EngineKind("harness.engines.ort", ("onnx",)),
+    "onnxruntime": EngineKind("harness.engines.ort", ("onnx",), shares=True),
+    "openvino": EngineKind(
+        "harness.engines.openvino", ("onnx", "openvino"), extra="openvino", shares=True
+    ),
     "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),
     "constant": EngineKind("harness.engines.constant", ("constant", "")),
 }
@@ -76,8 +103,24 @@ ENGINES = {
 
 
 def load(what: Load) -> Engine:
-    """Load an artifact with the engine that its manifest names."""
-    loaded: Engine = importlib.import_module(ENGINES[what.serve.engine].module).load(what)
+    """Load an artifact with the engine that its manifest names.
+
+    Raises: HarnessError if the engine's optional dependencies are missing.
+    """
+    kind = ENGINES[what.serve.engine]
+    if what.serve.count(what.threads) > 1 and not kind.shares:
+        from harness.engines.processes import Processes
+
+        return Processes(what)
+    try:
+        loaded: Engine = importlib.import_module(kind.module).load(what)
+    except ModuleNotFoundError as error:
+        if not kind.extra:
+            raise
+        raise HarnessError(
+            f"engine {what.serve.engine!r} needs {error.name}, which is not installed. Run: pip "
+            f"install 'wattbench[{kind.extra}]'"
+        ) from None
     return loaded
 
 

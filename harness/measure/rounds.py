@@ -134,6 +134,7 @@ def _load(worker: Worker, row: Row, scenario: str, configuration: Configuration)
             "about": about,
             "serve": asdict(row.system.serve[scenario]),
             "threads": configuration.cores,
+            "device": "cuda" if configuration.device == "gpu" else "cpu",
         }
     )
 

@@ -2,6 +2,7 @@
 GELU, layer norm, embeddings).
 """
 
+import logging
 import warnings
 from collections import Counter
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from harness.errors import BuildError
 from harness.optimize.step import Context, Inputs, Step
 from harness.tasks.task import Task
 
+LOGGERS = ("onnxruntime.transformers.fusion_attention",)
 TOLERANCE = 1e-3
 """Largest difference of a logit between PyTorch and the exported graph, in fp32."""
 
@@ -21,10 +23,26 @@ TOLERANCE = 1e-3
 class Export:
     """Write the model as an ONNX graph with dynamic batch and sequence.
 
-    optimize: fuse attention, GELU, layer norm and embeddings.
+    optimize: fuse attention, GELU and layer norm into one node each.
+    norm: `layer` leaves the residual addition in front of the layer norm and the embeddings'
+        look-ups as they are; `skip` fuses those too (SkipLayerNormalization and
+        EmbedLayerNormalization), whose CPU kernels are several times slower than the parts.
+    first_only: let the last layer compute the first token alone; the logits are the same.
     """
 
     optimize: bool = True
+    norm: str = "layer"
+    first_only: bool = True
+
+
+def validate(params: Export, shape: dict[str, Any]) -> list[str]:
+    """Faults of the parameters, as sentences."""
+    faults = []
+    if params.norm not in ("layer", "skip"):
+        faults.append(f"norm = {params.norm!r}: choose 'layer' or 'skip'")
+    if shape.get("dtype", "fp32") != "fp32":
+        faults.append(f"it takes fp32 weights, but gets {shape['dtype']}; quantize after it")
+    return faults
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
@@ -39,7 +57,7 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     assert inputs.artifact is not None
     torch.set_num_threads(context.threads)
     model = models.load(inputs.artifact.folder, models.Shape.read(inputs.artifact.about["model"]))
-    model.fused_attention = False
+    model.fused_attention, model.first_only = False, params.first_only
     tokenizer = text.load_tokenizer(inputs.artifact.folder / "tokenizer.json", task.max_length)
     rows = [each.candidates[0] for each in task.examples("selection")[:16]]
     batch = text.pad(text.tokenize(tokenizer, rows))
@@ -65,7 +83,7 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
         "model": inputs.artifact.about["model"],
     }
     if params.optimize:
-        about["fused"] = _optimize(path, about["model"])
+        about["fused"] = _optimize(path, about["model"], params)
     difference = float(np.abs(_logits(path, feeds) - expected).max())
     if difference > TOLERANCE:
         raise BuildError(
@@ -76,48 +94,66 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     return about | {"logit_difference": difference}
 
 
-def _optimize(path: Any, model: dict[str, Any]) -> dict[str, int]:
+def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int]:
     """Optimize the graph in place. Returns: the count of each fused kind of node."""
     import onnx
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    layers = int(model["layers"])
+    layers, skip = int(model["layers"]), params.norm == "skip"
+    options = FusionOptions("bert")
+    options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip
+    options.enable_embed_layer_norm = skip
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for each in loggers:  # remarks on pruned heads, whose columns are not the width
+        each.setLevel(logging.ERROR)
     optimized = optimizer.optimize_model(
         str(path),
         model_type="bert",
         num_heads=int(model["heads"][0]),
         hidden_size=int(model["width"]),
         opt_level=1,
-        optimization_options=FusionOptions("bert"),
+        optimization_options=options,
     )
     onnx.save(optimized.model, str(path))
     counts = Counter(node.op_type for node in optimized.model.graph.node)
-    wanted = {
-        "Attention": layers,
-        "SkipLayerNormalization": 2 * layers,
-        "EmbedLayerNormalization": 1,
-    }
+    wanted = {"Attention": layers - params.first_only}
+    if skip:
+        wanted |= {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": 1}
+    else:
+        wanted |= {"LayerNormalization": 2 * layers + 1}
+    if model.get("activation", "gelu") == "gelu":
+        wanted |= {"BiasGelu": layers}
     for kind, number in wanted.items():
         if counts[kind] != number:
             raise BuildError(
                 f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need "
-                f"{number}. "
-                "Set optimize = false, or use the onnxruntime version of constraints.txt."
+                f"{number}. Set optimize = false, or use the onnxruntime version of "
+                "constraints.txt."
             )
-    return {
-        kind: counts[kind] for kind in (*wanted, "FastGelu", "BiasGelu", "Gelu") if counts[kind]
-    }
+    return {kind: counts[kind] for kind in wanted}
 
 
 def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    from harness.engines.ort import UNFUSED
+
+    session = onnxruntime.InferenceSession(
+        path, providers=["CPUExecutionProvider"], disabled_optimizers=list(UNFUSED)
+    )
     kinds = {
         each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()
     }
     return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
 
 
-STEP = Step("export", 1, Export, ("safetensors",), "onnx", run)
+STEP = Step(
+    "export",
+    2,
+    Export,
+    ("safetensors",),
+    run,
+    validate,
+    reshape=lambda params, shape: {"format": "onnx"},
+)

@@ -22,4 +22,12 @@ def run(inputs: Inputs, task: Task, params: Majority, context: Context) -> dict[
     return {"format": "constant", "answer": min(counts, key=lambda label: (-counts[label], label))}
 
 
-STEP = Step("majority", 1, Majority, ("",), "constant", run, trains=True)
+STEP = Step(
+    "majority",
+    1,
+    Majority,
+    ("",),
+    run,
+    reshape=lambda params, shape: {"format": "constant"},
+    trains=True,
+)

@@ -5,6 +5,7 @@ head and neuron (Michel et al. 2019; Molchanov et al. 2017), as FastFormers uses
 2020, section 3.2). It is computed on training data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +22,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prune:
-    """Keep the most important heads and neurons, the same number in every layer.
+    """Keep the most important heads and neurons.
 
     heads: attention heads to keep in each layer, 1..the model's.
     ffn: feed-forward neurons to keep in each layer, 1..the model's.
+    scope: `layer` keeps that many in every layer; `global` keeps that many on average, the most
+        important ones wherever they are, and at least one in each layer.
     examples: training examples that importance is computed on, 1 or above.
     """
 
     heads: int
     ffn: int
+    scope: str = "layer"
     examples: int = 2048
 
 
@@ -39,6 +43,10 @@ BATCH = 32
 def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
     faults = [] if params.examples >= 1 else [f"examples = {params.examples}: choose 1 or above"]
+    if params.scope not in ("layer", "global"):
+        faults.append(f"scope = {params.scope!r}: choose 'layer' or 'global'")
+    if shape.get("dtype", "fp32") != "fp32":
+        faults.append(f"it takes fp32 weights, but gets {shape['dtype']}; quantize after it")
     for name, what in (("heads", "heads"), ("ffn", "neurons")):
         wanted, most = getattr(params, name), shape.get(name)
         if most and wanted > most:
@@ -52,27 +60,18 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str, Any]:
     """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
-    from harness import models, text
     from harness.optimize import training
 
     assert inputs.artifact is not None
-    folder = inputs.artifact.folder
-    shape = models.Shape.read(inputs.artifact.about["model"])
-    if params.heads > min(shape.heads) or params.ffn > min(shape.ffn):
-        raise BuildError(f"heads = {params.heads}, ffn = {params.ffn}: the model is {shape}.")
     training.prepare(context.seed, context.threads)
-    model = models.load(folder, shape)
-    tokenizer = text.load_tokenizer(folder / "tokenizer.json", task.max_length)
+    model, tokenizer = training.opened(inputs.artifact, task)
     rows = task.examples("train")[: params.examples]
+    if not rows:
+        raise BuildError(f"{task.name} has no training examples to compute importance on.")
     heads, ffn = importance(model, training.tokenized(tokenizer, rows))
-    pruned = remove(
-        model,
-        [best(layer, params.heads) for layer in heads],
-        [best(layer, params.ffn) for layer in ffn],
-    )
-    models.save(pruned, context.out)
-    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    return {"format": "safetensors", "model": models.describe(pruned)}
+    share = best if params.scope == "layer" else best_of_all
+    pruned = remove(model, share(heads, params.heads), share(ffn, params.ffn))
+    return training.written(pruned, tokenizer, context.out)
 
 
 def importance(model: "Classifier", data: "Tokenized") -> "tuple[list[Tensor], list[Tensor]]":
@@ -115,9 +114,39 @@ def importance(model: "Classifier", data: "Tokenized") -> "tuple[list[Tensor], l
     return scaled[: shape.layers], scaled[shape.layers :]
 
 
-def best(scores: "Tensor", keep: int) -> list[int]:
-    """Positions of the `keep` highest scores, in rising order."""
-    return sorted(scores.argsort(descending=True, stable=True)[:keep].tolist())
+def best(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
+    """For each layer the positions of its `keep` highest scores, in rising order.
+
+    Raises: BuildError if a layer has fewer.
+    """
+    if keep > min(len(scores) for scores in layers):
+        raise BuildError(f"a layer cannot keep {keep} of {min(len(each) for each in layers)}.")
+    return [
+        sorted(scores.argsort(descending=True, stable=True)[:keep].tolist()) for scores in layers
+    ]
+
+
+def best_of_all(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
+    """For each layer positions in rising order: its best one, and the highest scores of all layers
+    until `keep` times the number of layers are kept.
+
+    Raises: BuildError if there are fewer in all.
+    """
+    wanted = keep * len(layers)
+    if wanted > sum(len(scores) for scores in layers):
+        raise BuildError(f"{len(layers)} layers cannot keep {keep} each on average.")
+    ranked = sorted(
+        (-float(score), layer, position)
+        for layer, scores in enumerate(layers)
+        for position, score in enumerate(scores)
+    )
+    kept = {(layer, best([scores], 1)[0][0]) for layer, scores in enumerate(layers)}
+    for _, layer, position in ranked:
+        if len(kept) < wanted:
+            kept.add((layer, position))
+    return [
+        sorted(position for at, position in kept if at == layer) for layer in range(len(layers))
+    ]
 
 
 def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) -> "Classifier":
@@ -161,12 +190,11 @@ def _scale(module: "nn.Module", mask: "Tensor") -> Any:
 
 STEP = Step(
     "prune",
-    1,
+    2,
     Prune,
     ("safetensors",),
-    "safetensors",
     run,
     validate,
+    reshape=lambda params, shape: {"heads": params.heads, "ffn": params.ffn},
     trains=True,
-    reshapes=("heads", "ffn"),
 )

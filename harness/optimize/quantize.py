@@ -1,35 +1,85 @@
-"""8-bit dynamic quantization of an ONNX graph, by onnxruntime's own quantizer.
+"""Fewer bits: int8 by onnxruntime's own quantizer or by NNCF, fp16 for GPUs, bf16 for CPUs.
 
-Weights are signed, one scale a channel; activations are quantized on the fly, one scale a tensor.
-Where the instruction set lacks VNNI, two 8-bit products may overflow 16 bits, so weights keep 7
-bits there (`reduce_range`).
+Weights are signed 8-bit integers with one scale a channel. Activations are quantized on the fly
+with the scale of each input (`dynamic`), or with one that was found on training text (`static`).
+Where the instruction set lacks VNNI, two 8-bit products may overflow 16 bits, so onnxruntime's
+weights keep 7 bits there (`reduce_range`).
 """
 
+import importlib
 import logging
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.step import Artifact, Context, Inputs, Step
 from harness.tasks.task import Task
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+DTYPES = {"int8": ("onnx",), "fp16": ("onnx", "safetensors"), "bf16": ("safetensors",)}
+"""The formats that each type is made from."""
+
+SERVED_BY = {"onnx": "onnxruntime", "safetensors": "pytorch", "openvino": "openvino"}
 
 
 @dataclass(frozen=True)
 class Quantize:
-    """Quantize matrix products and embeddings.
+    """Store and compute with fewer bits.
 
-    dtype: `int8`.
+    dtype: `int8` of an ONNX graph; `fp16` of a graph or of weights, for GPUs; `bf16` of weights,
+        for PyTorch on a CPU that has it.
+    method: of int8: `dynamic`, or `static` (matrix products outside of attention have a fixed
+        scale).
+    calibration: training examples that `static` and NNCF calibrate on, 1 or above.
+    by: of int8: `onnxruntime`, or `nncf` for the engine `openvino` (always static; needs
+        wattbench[openvino]).
     """
 
     dtype: str = "int8"
+    method: str = "dynamic"
+    calibration: int = 256
+    by: str = "onnxruntime"
 
 
 def validate(params: Quantize, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
-    return [] if params.dtype == "int8" else [f"dtype = {params.dtype!r}: choose 'int8'"]
+    choices = {
+        "dtype": tuple(DTYPES),
+        "method": ("dynamic", "static"),
+        "by": ("onnxruntime", "nncf"),
+    }
+    faults = []
+    for key, known in choices.items():
+        if getattr(params, key) not in known:
+            faults.append(
+                f"{key} = {getattr(params, key)!r}: choose {' or '.join(map(repr, known))}"
+            )
+    if params.calibration < 1:
+        faults.append(
+            f"calibration = {params.calibration}: the scales need at least 1 training example"
+        )
+    takes, gets = DTYPES.get(params.dtype), shape.get("format")
+    if takes and gets in SERVED_BY and gets not in takes:
+        faults.append(
+            f"{params.dtype} is made from {' or '.join(takes)}, but it gets {gets}. "
+            + ("Put the step 'export' before it" if gets == "safetensors" else "Leave it out")
+        )
+    if shape.get("dtype", "fp32") != "fp32":
+        faults.append(f"it takes fp32, but gets {shape['dtype']}: quantize once")
+    return faults
+
+
+def reshape(params: Quantize, shape: dict[str, Any]) -> dict[str, Any]:
+    """What of the shape is another afterwards."""
+    return {"dtype": params.dtype} | ({"format": "openvino"} if params.by == "nncf" else {})
 
 
 def has_vnni() -> bool:
@@ -47,57 +97,146 @@ def target() -> str:
 
 
 def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[str, Any]:
-    """Write the quantized `model.onnx`; its selection score before and after goes into the
-    artifact.
+    """Write the quantized model; its selection score before and after goes into the artifact.
 
-    Raises: BuildError if the graph is quantized already.
+    Raises: BuildError if it is quantized already, if there is nothing to calibrate on, or if NNCF
+    is not installed.
     """
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
     assert inputs.artifact is not None
-    before = inputs.artifact.about
-    if before["dtype"] != "fp32":
-        raise BuildError(f"the graph is {before['dtype']} already; it cannot be quantized again.")
-    source, path = inputs.artifact.folder / "model.onnx", context.out / "model.onnx"
-    logging.getLogger().setLevel(
-        logging.ERROR
-    )  # the quantizer remarks on each node it leaves alone
-    quantize_dynamic(
-        source,
-        path,
-        per_channel=True,
-        reduce_range=not has_vnni(),
-        weight_type=QuantType.QInt8,
-        extra_options={"DefaultTensorType": 1},
-    )
-    (context.out / "tokenizer.json").write_bytes(
-        (inputs.artifact.folder / "tokenizer.json").read_bytes()
-    )
+    before = inputs.artifact
+    dtype = before.about.get("dtype", "fp32")
+    if dtype != "fp32":
+        raise BuildError(f"the model is {dtype} already; it cannot be quantized again.")
+    form = "openvino" if params.by == "nncf" else before.format
+    tokenizer = context.out / "tokenizer.json"
+    shutil.copyfile(before.folder / "tokenizer.json", tokenizer)
+    if params.dtype == "int8" and params.by == "nncf":
+        _int8_nncf(before, task, params, context)
+    elif params.dtype == "int8":
+        _int8(before, task, params, context)
+    elif before.format == "onnx":
+        _fp16_graph(before.folder / "model.onnx", context.out / "model.onnx")
+    else:
+        _half_weights(before, params.dtype, context.out)
+    about = {"format": form, "dtype": params.dtype, "model": before.about["model"]}
+    after = Artifact(context.out, {**before.about, **about})
     scores = {
-        name: _selection_accuracy(file, context, task)
-        for name, file in (("before", source), ("after", path))
+        name: _selection_accuracy(each, context, task)
+        for name, each in (("before", before), ("after", after))
     }
-    return {
-        "format": "onnx",
-        "dtype": "int8",
-        "model": before["model"],
-        "target": target(),
-        "selection": scores,
+    return {**about, "target": target(), "selection": scores}
+
+
+def _int8(before: Artifact, task: Task, params: Quantize, context: Context) -> None:
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+
+    logging.getLogger().setLevel(logging.ERROR)  # remarks on each node that is left alone
+    source, path = before.folder / "model.onnx", context.out / "model.onnx"
+    common: dict[str, Any] = {
+        "per_channel": True,
+        "reduce_range": not has_vnni(),
+        "weight_type": QuantType.QInt8,
+        "extra_options": {"DefaultTensorType": 1},
     }
-
-
-def _selection_accuracy(graph: Path, context: Context, task: Task) -> float:
-    from harness.engines import engine, ort
-
-    what = engine.Load(
-        graph.parent, {"max_length": task.max_length}, engine.Serve("onnxruntime"), context.threads
+    if params.method == "dynamic":
+        quantize_dynamic(source, path, **common)
+        return
+    half = context.out / "half.onnx"
+    quantize_static(
+        source,
+        half,
+        _reader(before, task, params),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        op_types_to_quantize=["MatMul"],
+        **common,
     )
+    # fused attention has no static form, and embeddings have no activations
+    quantize_dynamic(half, path, op_types_to_quantize=["Attention", "Gather"], **common)
+    half.unlink()
+
+
+def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: Context) -> None:
+    os.environ["NNCF_CI"] = "1"  # it reports its use otherwise; read when it is imported
+    try:
+        nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
+    except ModuleNotFoundError as error:
+        raise BuildError(
+            f"by = 'nncf' needs {error.name}, which is not installed. Run: pip install "
+            "'wattbench[openvino]'"
+        ) from None
+    nncf.set_log_level(logging.ERROR)
+    feeds = list(_feeds(before, task, params))
+    quantized = nncf.quantize(
+        openvino.Core().read_model(before.folder / "model.onnx"),
+        nncf.Dataset(feeds),
+        model_type=nncf.ModelType.TRANSFORMER,
+        subset_size=len(feeds),
+    )
+    openvino.save_model(quantized, context.out / "model.xml", compress_to_fp16=False)
+
+
+def _fp16_graph(source: Path, path: Path) -> None:
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), path)
+
+
+def _half_weights(before: Artifact, dtype: str, out: Path) -> None:
+    import torch
+
+    from harness import models
+
+    model = models.load(before.folder, models.Shape.read(before.about["model"]))
+    models.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
+
+
+def _feeds(artifact: Artifact, task: Task, params: Quantize) -> "Iterator[dict[str, NDArray[Any]]]":
+    """Training examples, one at a time, as the graph takes them. Raises: BuildError if none."""
+    import onnx
+
+    from harness import text
+
+    rows = [each.candidates[0] for each in task.examples("train")[: params.calibration]]
+    if not rows:
+        raise BuildError(f"{task.name} has no training examples to calibrate on.")
+    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", task.max_length)
+    taken = {each.name for each in onnx.load(artifact.folder / "model.onnx").graph.input}
+    for each in text.tokenize(tokenizer, rows):
+        batch = text.pad([each])
+        feeds = {
+            "input_ids": batch.ids,
+            "attention_mask": batch.mask,
+            "token_type_ids": batch.segments,
+        }
+        yield {name: value for name, value in feeds.items() if name in taken}
+
+
+def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    feeds = _feeds(artifact, task, params)
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> Any:
+            return next(feeds, None)
+
+    return Reader()
+
+
+def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float:
+    from harness.engines import engine
+
+    about = {**artifact.about, "max_length": task.max_length}
+    serve = engine.Serve(SERVED_BY[artifact.format])
+    loaded = engine.load(engine.Load(artifact.folder, about, serve, context.threads))
     examples = task.examples("selection")
-    scores = ort.load(what).scores([each.candidates for each in examples])
+    scores = loaded.scores([each.candidates for each in examples])
     answers = engine.answers(scores, [len(each.candidates) for each in examples])
     return float(
         np.mean([answer == each.label for answer, each in zip(answers, examples, strict=True)])
     )
 
 
-STEP = Step("quantize", 1, Quantize, ("onnx",), "onnx", run, validate, target=target)
+STEP = Step("quantize", 2, Quantize, ("onnx", "safetensors"), run, validate, reshape, target=target)

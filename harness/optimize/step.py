@@ -3,9 +3,10 @@ by name in the registry.
 """
 
 import importlib
+import inspect
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from harness.tasks.task import Task, nearest
 
 MODULES = {
     "finetune": "harness.optimize.finetune",
+    "distill": "harness.optimize.distill",
+    "vocabulary": "harness.optimize.vocabulary",
     "prune": "harness.optimize.prune",
     "export": "harness.optimize.export",
     "quantize": "harness.optimize.quantize",
@@ -54,12 +57,16 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step starts from: the artifact of the step before (or of the teacher), or a pretrained
-    encoder.
+    """What a step starts from.
+
+    artifact: of the step before, or, for a first step, of the teacher.
+    encoder: a pretrained one, of the manifest's model or of the step's own parameters.
+    teacher: the artifact of the manifest's teacher, for a step that learns from it.
     """
 
     artifact: Artifact | None = None
     encoder: Encoder | None = None
+    teacher: Artifact | None = None
 
     def keys(self) -> dict[str, str]:
         """Content addresses of all inputs."""
@@ -68,6 +75,8 @@ class Inputs:
             keys["artifact"] = self.artifact.key
         if self.encoder:
             keys["encoder"] = self.encoder.key
+        if self.teacher:
+            keys["teacher"] = self.teacher.key
         return keys
 
 
@@ -80,12 +89,14 @@ class Context:
     seed: of everything random.
     threads: cores that the step may use.
     say: takes a line of progress.
+    kept: a folder that outlives an interruption, for checkpoints; None to keep none.
     """
 
     out: Path
     seed: int
     threads: int
     say: Callable[[str], None] = field(default=lambda line: None)
+    kept: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,25 +108,38 @@ class Step:
     and documentation.
     takes: the artifact formats it can be applied to; `encoder` for a pretrained one, empty for none
     at all.
-    gives: the format it leaves.
     run: writes files into `context.out` and returns what `artifact.json` shall say of them.
     validate: faults of the parameters against the shape that comes in (where it is known), as
     sentences.
+    reshape: what of the shape is another after it; its `format` at least, where that changes.
     target: what of this machine's instruction set changes the artifact, for the key.
     trains: whether it learns from labels; not allowed in the closed division.
-    reshapes: parameters that become the model's shape.
+    taught: whether it learns from the manifest's teacher, and so depends on it.
     """
 
     name: str
     version: int
     params: type
     takes: tuple[str, ...]
-    gives: str
     run: Callable[[Inputs, Task, Any, Context], dict[str, Any]]
     validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, shape: [])
+    reshape: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(
+        default=lambda params, shape: {}
+    )
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
-    reshapes: tuple[str, ...] = ()
+    taught: bool = False
+
+
+def documented(found: Step) -> str:
+    """A step's name, what it does, and each parameter with its default, out of its dataclass."""
+    parts = [inspect.cleandoc(each.__doc__ or "") for each in found.params.__mro__[:-1]]
+    defaults = [
+        f"{each.name} = {each.default!r}" if each.default is not MISSING else f"{each.name} (given)"
+        for each in fields(found.params)
+    ]
+    lines = [f"[{found.name}] {', '.join(defaults)}", *"\n\n".join(parts).splitlines()]
+    return "\n    ".join(line.rstrip() for line in lines).replace("    \n", "\n") + "\n"
 
 
 def step(name: str) -> Step:

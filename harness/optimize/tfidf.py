@@ -87,4 +87,9 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     }
 
 
-STEP = Step("tfidf-logreg", 1, TfidfLogreg, ("",), "tfidf", run, validate, trains=True)
+def reshape(params: TfidfLogreg, shape: dict[str, Any]) -> dict[str, Any]:
+    """What of the shape is another afterwards."""
+    return {"format": "tfidf"}
+
+
+STEP = Step("tfidf-logreg", 1, TfidfLogreg, ("",), run, validate, reshape, trains=True)

@@ -9,55 +9,52 @@ elsewhere stays as the encoder has it.
 import copy
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional
 
-from harness import text
+from harness import models, text
 from harness.errors import BuildError
 from harness.models import Classifier
-from harness.optimize.step import Context
-from harness.tasks.task import Example
+from harness.optimize import checkpoint
+from harness.optimize.schedule import Schedule
+from harness.optimize.step import Artifact, Context
+from harness.tasks.task import Example, Task
 
 SORTED_TOGETHER = 50
 """Batches whose examples are sorted by length together, after shuffling."""
 
+CHECKPOINT_SECONDS = 60.0
 
-class Schedule(Protocol):
-    """The parameters that the loop needs; each training step's dataclass has them."""
-
-    @property
-    def epochs(self) -> int: ...
-    @property
-    def batch(self) -> int: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def warmup(self) -> float: ...
-    @property
-    def weight_decay(self) -> float: ...
+Loss = Callable[[list[int]], Tensor]
+"""The mean loss of these rows, as a scalar."""
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """Encoded candidates, one to a row, with their labels."""
+    """Encoded candidates, one to a row, with their labels (-1: none)."""
 
     encodings: list[Encoding]
     labels: list[int]
 
 
-@dataclass(frozen=True)
-class Data:
-    """What to train on, and what to select the best epoch on."""
+def opened(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Classifier, Tokenizer]:
+    """An artifact's model and tokenizer. Raises: BuildError if the weights cannot be used."""
+    model = models.load(artifact.folder, models.Shape.read(artifact.about["model"]))
+    path = artifact.folder / "tokenizer.json"
+    return model, text.load_tokenizer(path, max_length or task.max_length)
 
-    train: Tokenized
-    selection: Tokenized
+
+def written(model: Classifier, tokenizer: Tokenizer, out: Path) -> dict[str, object]:
+    """Write weights and tokenizer. Returns: what `artifact.json` shall say of them."""
+    models.save(model, out)
+    text.save_tokenizer(tokenizer, out / "tokenizer.json")
+    return {"format": "safetensors", "model": models.describe(model)}
 
 
 def prepare(seed: int, threads: int) -> None:
@@ -84,69 +81,106 @@ def tokenized(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokenized:
 
 
 def train(
-    model: Classifier, data: Data, params: Schedule, context: Context
+    model: Classifier,
+    lengths: Sequence[int],
+    loss: Loss,
+    selection: Tokenized,
+    params: Schedule,
+    context: Context,
+    helpers: Sequence[nn.Module] = (),
 ) -> list[dict[str, float]]:
     """Train in place; the weights end as those of the epoch with the best selection score (the
-    first of equals).
+    first of equals). Goes on from the checkpoint of `context` where there is one.
+
+    lengths: tokens of each row of the text; loss: of some of these rows.
+    helpers: modules that are trained too and thrown away.
 
     Returns: per epoch: mean training loss, selection accuracy, seconds, examples per second.
-    Raises: BuildError if the loss is not finite.
+    Raises: BuildError if there is nothing to train or select on, or the loss is not finite.
     """
-    optimizer = _optimizer(model, params)
-    updates = params.epochs * -(-len(data.train.labels) // params.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda update: _rate(update, updates, params.warmup)
-    )
-    shuffler, begun = random.Random(context.seed), time.perf_counter()
-    best, best_score, history = copy.deepcopy(model.state_dict()), -1.0, []
+    if not lengths or not selection.labels:
+        raise BuildError("the training split or the selection slice is empty. Check the task.")
+    trained = nn.ModuleList([model, *helpers])
+    optimizer = _optimizer(trained, params)
+    updates = params.epochs * -(-len(lengths) // params.batch)
+    shuffler, at = random.Random(context.seed), checkpoint.Position()
+    best = copy.deepcopy(model.state_dict())
+    if context.kept and (found := checkpoint.restore(context.kept, trained, optimizer)):
+        at, best = found
+        context.say(f"goes on in epoch {at.epoch}/{params.epochs}, update {at.update}/{updates}")
     for epoch in range(1, params.epochs + 1):
-        started, losses, seen, told = time.perf_counter(), 0.0, 0, time.perf_counter()
+        # an epoch's order depends on the orders before it, so those are drawn again after a restart
+        batches = list(batches_of_similar_length(lengths, params.batch, shuffler))
+        if epoch < at.epoch:
+            continue
         model.train()
-        for rows in batches_of_similar_length(
-            [len(e.ids) for e in data.train.encodings], params.batch, shuffler
-        ):
-            loss = functional.cross_entropy(
-                logits(model, data.train, rows),
-                torch.tensor([data.train.labels[row] for row in rows]),
-            )
-            torch.autograd.backward(loss)
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            losses, seen = losses + loss.item() * len(rows), seen + len(rows)
-            if not np.isfinite(losses):
+        started = told = kept = time.perf_counter()
+        begun = at.update
+        for rows in batches[at.batch :]:
+            rate = params.learning_rate * _rate(at.update, updates, params.warmup)
+            at.losses += _update(trained, optimizer, loss, rows, params, rate)
+            at.seen, at.batch, at.update = at.seen + len(rows), at.batch + 1, at.update + 1
+            if not np.isfinite(at.losses):
                 raise BuildError(
                     f"the loss is not finite in epoch {epoch}. Lower learning_rate (it is "
                     f"{params.learning_rate})."
                 )
-            if time.perf_counter() - told > 5:
-                told = time.perf_counter()
-                share = (epoch - 1 + seen / len(data.train.labels)) / params.epochs
-                left = (told - begun) * (1 / share - 1) / 60
+            now = time.perf_counter()
+            if now - told > 5:
+                told = now
+                left = (now - started) / (at.update - begun) * (updates - at.update) / 60
                 context.say(
-                    f"epoch {epoch}/{params.epochs}, loss {losses / seen:.3f}, {share:.0%}, about "
-                    f"{left:.0f} min left"
+                    f"epoch {epoch}/{params.epochs}, loss {at.losses / at.seen:.3f}, "
+                    f"{at.update / updates:.0%}, about {left:.0f} min left"
                 )
-        score = selection_accuracy(model, data.selection, params.batch)
-        seconds = time.perf_counter() - started
-        history.append(
+            if context.kept and now - kept > CHECKPOINT_SECONDS:
+                at.seconds, started, begun, kept = at.seconds + now - started, now, at.update, now
+                checkpoint.save(context.kept, at, trained, optimizer, best)
+        score = selection_accuracy(model, selection, params.batch)
+        seconds = at.seconds + time.perf_counter() - started
+        at.history.append(
             {
-                "loss": losses / seen,
+                "loss": at.losses / at.seen,
                 "selection": score,
                 "seconds": seconds,
-                "examples_per_second": seen / seconds,
+                "examples_per_second": at.seen / seconds,
             }
         )
         context.say(
-            f"epoch {epoch}/{params.epochs}: loss {losses / seen:.3f}, selection {score:.4f}, "
-            f"{seconds:.0f} s"
+            f"epoch {epoch}/{params.epochs}: loss {at.losses / at.seen:.3f}, selection "
+            f"{score:.4f}, {seconds:.0f} s"
         )
-        if score > best_score:
-            best, best_score = copy.deepcopy(model.state_dict()), score
+        if score > at.best_score:
+            best, at.best_score = copy.deepcopy(model.state_dict()), score
+        at.epoch, at.batch, at.losses, at.seen, at.seconds = epoch + 1, 0, 0.0, 0, 0.0
+        if context.kept:
+            checkpoint.save(context.kept, at, trained, optimizer, best)
     model.load_state_dict(best)
     model.eval()
-    return history
+    return at.history
+
+
+def _update(
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    rows: list[int],
+    params: Schedule,
+    rate: float,
+) -> float:
+    """One update at this learning rate. Returns: the sum of the rows' losses."""
+    total, size = 0.0, -(-len(rows) // params.accumulate)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        mean = loss(part)
+        torch.autograd.backward(mean * (len(part) / len(rows)))
+        total += mean.item() * len(part)
+    nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
 
 
 def logits(model: Classifier, data: Tokenized, rows: Sequence[int], half: bool = True) -> Tensor:
@@ -192,9 +226,9 @@ def batches_of_similar_length(
     yield from batches
 
 
-def _optimizer(model: Classifier, params: Schedule) -> torch.optim.Optimizer:
-    matrices = [each for each in model.parameters() if each.ndim > 1]
-    vectors = [each for each in model.parameters() if each.ndim <= 1]
+def _optimizer(trained: nn.Module, params: Schedule) -> torch.optim.Optimizer:
+    matrices = [each for each in trained.parameters() if each.ndim > 1]
+    vectors = [each for each in trained.parameters() if each.ndim <= 1]
     groups = [
         {"params": matrices, "weight_decay": params.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -203,9 +237,8 @@ def _optimizer(model: Classifier, params: Schedule) -> torch.optim.Optimizer:
 
 
 def _rate(update: int, updates: int, warmup: float) -> float:
+    """Share of the peak rate: it rises over the warm-up, then falls to 0."""
     rising = max(1, int(updates * warmup))
-    return (
-        (update + 1) / rising
-        if update < rising
-        else max(0.0, (updates - update) / max(1, updates - rising))
-    )
+    if update < rising:
+        return (update + 1) / rising
+    return max(0.0, (updates - update) / max(1, updates - rising))

@@ -1,20 +1,25 @@
 """Tasks whose data comes out of PyPI packages, and the suites made of them.
 
 `sentiment`: movie-review snippets with the mean rating of 20 people, -4..+4 (Hutto & Gilbert, ICWSM
-2014).
+2014). The other three texts of the same study, on products, in editorials and tweets, are its
+transfer text, without their ratings.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import SourceError
 from harness.tasks.sources import Package, Source
-from harness.tasks.task import Example, Suite, Task
+from harness.tasks.task import Candidate, Example, Suite, Task, Transfer
 
 VADER = Source(
-    name="vader-movie-reviews",
+    name="vader",
     sha256={
-        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350"
+        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        "amazonReviewSnippets_GroundTruth.txt": "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
+        "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
+        "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
     },
     package=Package(
         requirement="vaderSentiment==3.3.2",
@@ -42,21 +47,30 @@ def read_sentiment(path: Path) -> list[Example]:
 
     Raises: SourceError with the line number if a line is not `id <tab> rating <tab> text`.
     """
-    examples = []
+    return [
+        Example(((text,),), int(rating > 0)) for rating, text in _lines(path) if abs(rating) >= 0.5
+    ]
+
+
+def _lines(path: Path) -> Iterator[tuple[float, str]]:
+    """Rating and text of each line."""
     for number, line in enumerate(path.read_bytes().decode("utf-8").split("\r\n"), start=1):
         if not line:
             continue
         try:
-            _, rating_text, text = line.split("\t")
-            rating = float(rating_text)
+            _, rating, text = line.split("\t")
+            yield float(rating), text.strip()
         except ValueError:
             raise SourceError(
                 f"{path}: line {number} is not `id <tab> rating <tab> text`. Remove the file and "
                 "fetch it anew."
             ) from None
-        if abs(rating) >= 0.5:
-            examples.append(Example(((text.strip(),),), int(rating > 0)))
-    return examples
+
+
+def _load_transfer() -> tuple[Candidate, ...]:
+    folder = VADER.fetch()
+    names = sorted(set(VADER.sha256) - {"movieReviewSnippets_GroundTruth.txt"})
+    return tuple((text,) for name in names for _, text in _lines(folder / name))
 
 
 def _load_sentiment(split: str) -> tuple[Example, ...]:
@@ -78,6 +92,7 @@ TASKS = (
         licence="MIT",
         load=_load_sentiment,
         at_hand=VADER.at_hand,
+        transfer=Transfer(VADER.key, _load_transfer),
     ),
 )
 
@@ -96,6 +111,14 @@ SUITES = (
             "null",
             "onnx-fp32",
             "onnx-int8",
+        ),
+        ladder=(
+            "minilm-l6",
+            "minilm-l6-unpadded",
+            "distilled",
+            "distilled-int8",
+            "distilled-int8-multi",
+            "fastformers",
         ),
     ),
 )

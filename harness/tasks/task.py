@@ -31,6 +31,17 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """Text of a task's domain without labels, for a student to learn from.
+
+    key: a digest of it; load: gives it, as candidates.
+    """
+
+    key: str
+    load: Callable[[], tuple[Candidate, ...]]
+
+
+@dataclass(frozen=True)
 class Task:
     """A labelled data set.
 
@@ -41,6 +52,7 @@ class Task:
     at_hand: whether the data is there without a download.
     max_length: tokens; what the padded reference pads to, and where longer inputs are cut.
     latency_bound_ms: the 99th percentile that the server scenario must hold.
+    transfer: unlabelled text of its domain, where there is some.
     """
 
     name: str
@@ -54,6 +66,7 @@ class Task:
     licence: str
     load: Callable[[str], tuple[Example, ...]]
     at_hand: Callable[[], bool]
+    transfer: Transfer | None = None
 
     def examples(self, split: str) -> tuple[Example, ...]:
         """The examples of a split, loaded once a process.
@@ -68,6 +81,7 @@ class Suite:
     """Tasks that are scored together, with the systems they are compared with.
 
     systems: the default set; `--all` measures every system that names one of the tasks.
+    ladder: systems of which each adds one optimization to the one before.
     """
 
     name: str
@@ -75,6 +89,7 @@ class Suite:
     reference: str
     unpadded_reference: str
     systems: tuple[str, ...]
+    ladder: tuple[str, ...] = ()
 
 
 def task(name: str) -> Task:

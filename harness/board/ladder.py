@@ -1,0 +1,71 @@
+"""What each optimization adds: the table of the FastFormers paper (Kim & Hassan 2020, Table 3)."""
+
+from collections.abc import Sequence
+
+from tabulate import tabulate
+
+from harness.board.ranking import Row, Section, faster, sections
+from harness.board.tables import interval, number
+from harness.errors import HarnessError
+from harness.tasks.task import Suite
+
+
+def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
+    """One table a task: the time for the whole set, speed-ups over the first rung and over the one
+    before (`offline`, and over the first also `single_stream`), score and price.
+
+    style: one of tabulate's formats.
+
+    Raises: HarnessError if no session holds every rung.
+    """
+    found = [each for each in sections(rows) if _rungs(each, suite)]
+    tables = [_table(each, found, suite, style) for each in found if each.scenario == "offline"]
+    if not tables:
+        raise HarnessError(
+            f"no session holds all of {', '.join(suite.ladder) or suite.name}. Run: "
+            f"wattbench bench --suite {suite.name} --ladder"
+        )
+    return "\n\n".join(tables)
+
+
+def _rungs(section: Section, suite: Suite) -> list[Row]:
+    """The rows of the ladder in its order; empty where one is missing or failed."""
+    good = {row.name: row for row in section.rows if row.seconds}
+    rungs = [good[name] for name in suite.ladder if name in good]
+    return rungs if len(rungs) == len(suite.ladder) else []
+
+
+def _table(offline: Section, found: Sequence[Section], suite: Suite, style: str) -> str:
+    rungs = _rungs(offline, suite)
+    single = next(
+        (
+            {row.name: row for row in _rungs(each, suite)}
+            for each in found
+            if each.scenario == "single_stream"
+            and (each.session, each.task) == (offline.session, offline.task)
+        ),
+        {},
+    )
+    first, lines = rungs[0], []
+    for before, row in zip([None, *rungs], rungs, strict=False):
+        score, columns = row.record.score, row.columns()
+        count = score["examples"] if score else 0
+        lines.append(
+            {
+                "system": row.name,
+                f"s for {count:,}": number(count / row.throughput if row.throughput else None),
+                "speed-up": interval(faster(first, row)),
+                "of the step": interval(faster(before, row)),
+                "single stream": interval(faster(single.get(first.name), single[row.name]))
+                if row.name in single
+                else "-",
+                "score": (f"{score['value']:.4f}" if score else "-")
+                + ("" if row.qualified else " below the floor"),
+                "USD/100M": number(columns.get("usd_per_100m")),
+            }
+        )
+    head = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}, session "
+    return (
+        f"{head}{offline.session}\n\n"
+        f"{tabulate(lines, headers='keys', tablefmt=style, disable_numparse=True)}"
+    )

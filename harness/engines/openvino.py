@@ -1,0 +1,50 @@
+"""OpenVINO on CPU: an ONNX graph as `export` leaves it, or one that NNCF has quantized.
+
+Needs the extra `wattbench[openvino]`.
+"""
+
+import threading
+
+import openvino
+
+from harness import text
+from harness.engines.batching import EncoderEngine
+from harness.engines.engine import Engine, Load, Scores
+from harness.errors import HarnessError
+
+
+def load(what: Load) -> Engine:
+    """Serve `model.xml` or `model.onnx` in fp32 precision, each instance with a request of its own.
+
+    Raises: HarnessError if OpenVINO cannot read the graph.
+    """
+    path = what.folder / ("model.xml" if (what.folder / "model.xml").exists() else "model.onnx")
+    core = openvino.Core()
+    settings = {
+        "INFERENCE_NUM_THREADS": what.threads,
+        "NUM_STREAMS": what.serve.count(what.threads),
+        "INFERENCE_PRECISION_HINT": "f32",  # else bf16 where the processor has it
+        "ENABLE_CPU_PINNING": False,  # the worker is pinned as a whole
+    }
+    try:
+        model = core.compile_model(core.read_model(path), "CPU", settings)
+    except RuntimeError as error:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1]
+        raise HarnessError(
+            f"OpenVINO cannot read {path} ({reason.strip()}). What onnxruntime has quantized it "
+            "cannot; quantize with by = 'nncf'."
+        ) from None
+    own = threading.local()
+
+    def forward(batch: text.Batch) -> Scores:
+        if not hasattr(own, "request"):
+            own.request = model.create_infer_request()
+        feeds = {
+            "input_ids": batch.ids,
+            "attention_mask": batch.mask,
+            "token_type_ids": batch.segments,
+        }
+        out: Scores = own.request.infer(feeds)[0].copy()
+        return out
+
+    return EncoderEngine(what, forward)

@@ -1,0 +1,148 @@
+"""What the `wattbench` command takes, and what it says of itself."""
+
+import argparse
+import importlib.metadata
+
+HELP = {
+    "bench": "Build what is missing, measure, and draw the leaderboard: what `tox -e bench` runs.",
+    "build": "Build systems: run their recipes, skipping what the store already holds.",
+    "run": "Measure built systems in one session and write its records.",
+    "board": "Draw tables and pictures from the records in RESULTS/records.",
+    "ladder": "Print what each rung of the suite's ladder adds, from the records of one session.",
+    "steps": "List the steps that a recipe may have, with their parameters.",
+    "tasks": "List the tasks: sizes, metric, majority score, licence, source, whether at hand.",
+    "systems": "List baselines and submissions: division, recipe, engine, whether they are built.",
+    "check": "Check a submission folder, and say all faults of its manifest at once.",
+}
+
+CHOICE = """
+Without --system the suite's default systems are taken, with --ladder those of its ladder, with
+--all every system that declares one of its tasks; the reference, the unpadded reference and `null`
+are always among them. The configuration fixes cores, threads, memory, price and watts; one that
+does not fit this machine is refused.
+"""
+
+DETAILS = {
+    "bench": CHOICE
+    + """
+Building takes minutes the first time and nothing after that. Measuring takes about a minute a block
+for the default systems on two cores, and another minute in the first block, whose offline pass
+covers the whole set. Keep the machine quiet meanwhile.
+""",
+    "build": CHOICE
+    + """
+Every step's result is kept under a key that hashes all it is made of, so a change of a manifest
+builds only what depends on it. An interrupted build goes on with the first step that is missing.
+""",
+    "run": CHOICE
+    + """
+Each block plays one round of every system in shuffled order, each in a fresh worker process. Whole
+blocks are written to RESULTS/records; --resume goes on with a session until it has --rounds blocks.
+""",
+    "board": """
+Writes README.md, leaderboard.csv, leaderboard.json and pareto.svg. A record that cannot be read is
+named and left out. Of several sessions of one machine and configuration the latest is shown.
+""",
+    "ladder": """
+The table of the FastFormers paper (Kim & Hassan 2020, Table 3): the time for the whole set, how
+much faster each rung is than the first and than the one before, its score and its price. All rungs
+come from the latest session that holds them all; `bench --ladder` measures one.
+""",
+    "steps": "",
+    "tasks": "",
+    "systems": "",
+    "check": """
+Faults are said with file, place and remedy. Steps are followed from the model on, so that a step
+that cannot take what it gets, or more heads than the model has, is found before hours are spent.
+""",
+}
+
+EPILOG = """
+examples:
+  wattbench bench                                   the default systems of the suite `quick`
+  wattbench bench --system onnx-int8 --rounds 2     one system and the references, quickly
+  wattbench run --configuration cpu-1               the same systems on one core
+  wattbench run --resume SESSION --rounds 10        go on with a session
+
+Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
+WATTBENCH_DATA may name a folder with data to use instead of downloading. Faults are said in one
+message; the exit status is 2 then, and 130 after Ctrl-C.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    whole = argparse.ArgumentParser(
+        prog="wattbench",
+        description="Measure what a language model gives for its time, energy and cost.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument(
+        "--version",
+        action="version",
+        version=f"wattbench {importlib.metadata.version('wattbench')}",
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made = {
+        name: commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=DETAILS[name],
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, text in HELP.items()
+    }
+    for name in ("bench", "build", "run"):
+        _add_choice(made[name])
+    for name in ("bench", "run"):
+        made[name].add_argument(
+            "--rounds", type=_positive, default=5, metavar="N", help="blocks to measure (default 5)"
+        )
+        made[name].add_argument(
+            "--resume", default="", metavar="SESSION", help="go on with an interrupted session"
+        )
+    made["ladder"].add_argument("--suite", default="quick", help="whose ladder (default quick)")
+    made["steps"].add_argument("step", nargs="?", default="", metavar="STEP", help="only this one")
+    for name in ("bench", "run", "board", "ladder"):
+        made[name].add_argument(
+            "--results",
+            default="",
+            metavar="FOLDER",
+            help="where records and board lie (default: results/ of the project)",
+        )
+    made["check"].add_argument("folder", metavar="FOLDER", help="the submission's folder")
+    return whole
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suite", default="quick", help="tasks and references (default quick)")
+    parser.add_argument(
+        "--task",
+        action="append",
+        metavar="NAME",
+        help="only this task of the suite; may be repeated",
+    )
+    parser.add_argument(
+        "--system",
+        action="append",
+        metavar="NAME",
+        help="this system and the references; may be repeated (default: the suite's)",
+    )
+    parser.add_argument("--ladder", action="store_true", help="the suite's ladder")
+    parser.add_argument("--all", action="store_true", help="every system there is")
+    parser.add_argument(
+        "--configuration",
+        default="",
+        metavar="NAME",
+        help="cpu-1, cpu-2, ... (default: the largest that fits this machine)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of training (default 0)")
+
+
+def _positive(text: str) -> int:
+    value = int(text) if text.isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
