@@ -284,6 +284,8 @@ def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[
                 )
         if not 1 <= serve.batch <= 4096:
             faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
+        if serve.tokens < 0:
+            faults.add(f"{place}tokens = {serve.tokens}: choose 0 or above.")
         if not (
             serve.instances == "per-core"
             if isinstance(serve.instances, str)

@@ -8,10 +8,11 @@ import pytest
 
 import harness
 from harness import energy
-from harness.cli import HELP, main
+from harness.cli import main
 from harness.configuration import choose, configurations
 from harness.energy import Meter
 from harness.errors import HarnessError
+from harness.usage import HELP
 from tests.conftest import REPOSITORY
 
 

@@ -22,7 +22,19 @@ def test_plan_holds_every_input_once(lengths: list[int], batch: int, order: str)
 
 
 def test_plan_by_length_pads_least() -> None:
-    assert plan([9, 1, 8, 2], 2, "by-length") == [[1, 3], [2, 0]]
+    assert plan([9, 1, 8, 2], 2, "by-length") == [[0, 2], [3, 1]]
+
+
+@given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.integers(1, 200))
+def test_plan_keeps_to_the_budget_of_tokens(lengths: list[int], batch: int, tokens: int) -> None:
+    batches = plan(lengths, batch, "by-length", tokens)
+    assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
+    for each in batches:
+        longest = max(lengths[row] for row in each)
+        assert len(each) == 1 or longest * len(each) <= tokens
+    # no two neighbours would have gone into one
+    for one, two in zip(batches, batches[1:], strict=False):
+        assert len(one) == batch or max(lengths[row] for row in one) * (len(one) + 1) > tokens, two
 
 
 def count_tokens(batch: text.Batch) -> Scores:

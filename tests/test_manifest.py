@@ -47,7 +47,11 @@ FAULTS = {
     ),
     "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8 must be a text"),
     "wrong value": ('"int8"', '"int7"', "dtype = 'int7': choose 'int8'"),
-    "wrong order": ('use = "export"', 'use = "quantize"', "int8 is made from onnx, but it gets safetensors"),
+    "wrong order": (
+        'use = "export"',
+        'use = "quantize"',
+        "int8 is made from onnx, but it gets safetensors",
+    ),
     "unknown engine": ('"onnxruntime"', '"onnx"', "engine 'onnx' does not exist. Did you"),
     "engine that cannot serve it": ('"onnxruntime"', '"pytorch"', "cannot serve onnx. Choose onnx"),
     "batch": ("batch = 4", "batch = 0", r"\[serve.offline\] batch = 0: choose 1..4096"),

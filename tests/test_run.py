@@ -12,7 +12,6 @@ from harness import record
 from harness.board.ranking import load_rows, sections
 from harness.board.tables import write_board
 from harness.build import build, find_artifact, plan
-from harness.cli import _parser
 from harness.configuration import choose
 from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
@@ -22,6 +21,7 @@ from harness.measure.rounds import Material
 from harness.store import artifact_dir
 from harness.tasks.metrics import accuracy
 from harness.tasks.task import suite, task
+from harness.usage import parser
 
 NAMES = ("minilm-l6", "minilm-l6-unpadded", "null", "onnx-int8", "tfidf-logreg")
 
@@ -149,7 +149,7 @@ def test_system_that_is_not_built_is_said_with_the_command(project: Path) -> Non
     with pytest.raises(BuildError, match="is not built for sentiment") as caught:
         measure(project, 1, names=("tfidf-logreg",))
     remedy = str(caught.value).partition("Run: wattbench ")[2].split()
-    options = _parser().parse_args(remedy)  # leaves with an error if it is no command
+    options = parser().parse_args(remedy)  # leaves with an error if it is no command
     assert (options.command, options.system) == ("build", ["tfidf-logreg"])
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from harness.board.figures import interval, number
 from harness.board.ranking import Row, Section, faster, sections
-from harness.board.tables import interval, number
 from harness.errors import HarnessError
-from harness.tasks.task import Suite
+from harness.tasks.task import Suite, suites
 
 
 def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
@@ -18,14 +18,25 @@ def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
 
     Raises: HarnessError if no session holds every rung.
     """
-    found = [each for each in sections(rows) if _rungs(each, suite)]
-    tables = [_table(each, found, suite, style) for each in found if each.scenario == "offline"]
+    tables = _tables(rows, suite, style)
     if not tables:
         raise HarnessError(
             f"no session holds all of {', '.join(suite.ladder) or suite.name}. Run: "
             f"wattbench bench --suite {suite.name} --ladder"
         )
     return "\n\n".join(tables)
+
+
+def ladders(rows: Sequence[Row], style: str) -> str:
+    """The tables of all suites that these rows hold whole; '' if there is none."""
+    names = {row.record.suite for row in rows}
+    known = [each for name, each in suites().items() if name in names and each.ladder]
+    return "\n\n".join(table for each in known for table in _tables(rows, each, style))
+
+
+def _tables(rows: Sequence[Row], suite: Suite, style: str) -> list[str]:
+    found = [each for each in sections(rows) if _rungs(each, suite)]
+    return [_table(each, found, suite, style) for each in found if each.scenario == "offline"]
 
 
 def _rungs(section: Section, suite: Suite) -> list[Row]:

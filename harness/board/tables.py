@@ -2,20 +2,19 @@
 
 import io
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import pandas
 from tabulate import tabulate
 
+from harness.board.figures import cell, interval, number
+from harness.board.ladder import ladders
 from harness.board.plots import pareto
 from harness.board.ranking import CSV_COLUMNS, Row, Section, load_rows, sections
 from harness.errors import HarnessError
 from harness.record import Record
-from harness.stats import Interval
 from harness.store import write_atomically
 
 DIVISIONS = {
@@ -112,7 +111,7 @@ def overview(found: Sequence[Section], offline: Section, style: str) -> str:
             }
         )
     if style == "github":
-        lines = [{key: _cell(value) for key, value in line.items()} for line in lines]
+        lines = [{key: cell(value) for key, value in line.items()} for line in lines]
     return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
 
 
@@ -146,11 +145,13 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
             if section.scenario == "offline":
                 parts += [overview(found, section, "github"), ""]
         parts += [section_tables(section), ""]
+    if rungs := ladders([row for section in found for row in section.rows], "github"):
+        parts += ["## The ladder: what each optimization adds", "", LADDER, "", rungs, ""]
     if faults:
         parts += [
             "## Records that could not be read",
             "",
-            *(f"- {_cell(fault)}" for fault in faults),
+            *(f"- {cell(fault)}" for fault in faults),
             "",
         ]
     return "\n".join(parts).rstrip() + "\n"
@@ -165,6 +166,13 @@ HOW_TO_READ = (
     "not enough queries for the percentile, or not ranked. "
     "Energy is modelled where the column says so: it is then proportional to CPU time, and no "
     "claim of an energy saving."
+)
+
+
+LADDER = (
+    "Printed by `wattbench ladder`, as in Table 3 of Kim & Hassan (2020): the time for the whole "
+    "set, `offline`, batch size 1; the speed-up over the first rung, and of each step over the one "
+    "before. A rung whose score is below the floor says so."
 )
 
 
@@ -210,7 +218,7 @@ def section_tables(section: Section) -> str:
             parts += [f"**{title}**", "", division_table(section, rows), ""]
     failed = [row for row in section.rows if row.record.failure]
     parts += [
-        f"- **{row.name} failed**: {_cell((row.record.failure or {})['reason'])}" for row in failed
+        f"- **{row.name} failed**: {cell((row.record.failure or {})['reason'])}" for row in failed
     ]
     return "\n".join(parts).rstrip()
 
@@ -229,7 +237,7 @@ def division_table(section: Section, rows: Sequence[Row]) -> str:
 def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
     it, columns = row.record, row.columns()
     place = quote(f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json")
-    line = {"rank": str(row.rank or "-"), "system": f"[{_cell(row.name)}]({place})"}
+    line = {"rank": str(row.rank or "-"), "system": f"[{cell(row.name)}]({place})"}
     if it.failure or not it.rounds:
         return line | {"score": "failed"}
     line |= {
@@ -254,27 +262,3 @@ def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
 
 def _score(it: Record) -> str:
     return f"{it.score['value']:.4f} ± {it.score['se']:.4f}" if it.score else "-"
-
-
-def interval(found: Interval | None) -> str:
-    """`12.3x [12.1, 12.5]`."""
-    if found is None:
-        return "-"
-    if math.isnan(found.low) or found.low == found.high:
-        return f"{number(found.value)}x"
-    return f"{number(found.value)}x [{number(found.low)}, {number(found.high)}]"
-
-
-def number(value: Any) -> str:
-    """Three significant digits, thousands separated; a dash for None."""
-    if value is None:
-        return "-"
-    if value == 0:
-        return "0"
-    digits = max(0, 2 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{digits}f}" if digits <= 6 else f"{value:.2e}"
-
-
-def _cell(text: str) -> str:
-    """Safe in a Markdown table."""
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -34,7 +34,8 @@ class EncoderEngine:
         encodings = text.tokenize(self.tokenizer, rows)
         if len(rows) == 1:
             return self.forward(text.pad(encodings, self.length))
-        batches = plan([len(each.ids) for each in encodings], self.serve.batch, self.serve.order)
+        lengths = [self.length or len(each.ids) for each in encodings]
+        batches = plan(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
         parts: dict[int, Scores] = {}
         numbers = iter(range(len(batches)))
 
@@ -54,9 +55,20 @@ class EncoderEngine:
         return scores
 
 
-def plan(lengths: Sequence[int], batch: int, order: str) -> list[list[int]]:
-    """Every input once, in batches of at most `batch`; `by-length` begins with the shortest."""
+def plan(lengths: Sequence[int], batch: int, order: str, tokens: int = 0) -> list[list[int]]:
+    """Every input once, in batches of at most `batch` inputs and (unless 0) `tokens` tokens with
+    their padding; `by-length` begins with the longest, so that instances end together.
+    """
     rows = list(range(len(lengths)))
     if order == "by-length":
-        rows.sort(key=lambda row: lengths[row])
-    return [rows[start : start + batch] for start in range(0, len(rows), batch)]
+        rows.sort(key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, lengths[row])
+        full = not batches or len(batches[-1]) == batch
+        if full or (tokens and longest * (len(batches[-1]) + 1) > tokens):
+            batches.append([])
+            longest = lengths[row]
+        batches[-1].append(row)
+    return batches

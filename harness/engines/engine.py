@@ -26,6 +26,8 @@ class Serve:
     padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what
     one has out of the box).
     batch: most inputs in one forward pass, 1..4096.
+    tokens: most tokens in one forward pass, padding counted (a longer input goes alone); 0: no
+        limit.
     order: `given`, or `by-length` so that a batch holds inputs of similar length.
     instances: copies that answer side by side, each on its share of the threads: a number, or
         `per-core` (multi-instance inference: Kim & Hassan 2020). They are threads over
@@ -37,6 +39,7 @@ class Serve:
     engine: str
     padding: str = "longest"
     batch: int = 1
+    tokens: int = 0
     order: str = "given"
     instances: int | str = 1
     spin: bool = False

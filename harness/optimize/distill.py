@@ -45,7 +45,7 @@ class Distill(Schedule):
     match: the teacher layer that each student layer learns from; empty: the layers it begins as,
         else spread evenly.
     transfer: learn also from the task's unlabelled transfer text, where it has some.
-    augment: copies of the text in which words are masked and ends are cut, 0..20 (Tang et al. 2019).
+    augment: copies of the text with words masked and ends cut, 0..20 (Tang et al. 2019).
     """
 
     layers: int | tuple[int, ...] = ()

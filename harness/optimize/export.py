@@ -110,8 +110,8 @@ def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int
     optimized = optimizer.optimize_model(
         str(path),
         model_type="bert",
-        num_heads=int(model["heads"][0]),
-        hidden_size=int(model["width"]),
+        num_heads=0,  # read off the graph, where each layer may have its own
+        hidden_size=0,
         opt_level=1,
         optimization_options=options,
     )

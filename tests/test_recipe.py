@@ -1,0 +1,176 @@
+"""The whole FastFormers recipe through build.py, on a tiny encoder and real text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import models
+from harness.build import find_artifact, plan
+from harness.engines import engine
+from harness.engines.engine import Load
+from harness.manifest import System, read_system
+from harness.models import Shape
+from harness.store import artifact_dir, checkpoint_dir
+from harness.tasks.task import task
+
+RECIPE = """
+title = "All steps"
+authors = ["a"]
+licence = "MIT"
+division = "open"
+tasks = ["any"]
+[model]
+teacher = "minilm-l6"
+[[step]]
+use = "distill"
+layers = 1
+epochs = 1
+learning_rate = 1e-3
+transfer = false
+[[step]]
+use = "vocabulary"
+[[step]]
+use = "prune"
+heads = 2
+ffn = 32
+[[step]]
+use = "distill"
+epochs = 1
+learning_rate = 1e-3
+transfer = false
+[[step]]
+use = "export"
+[[step]]
+use = "quantize"
+[serve]
+engine = "onnxruntime"
+[serve.offline]
+instances = "per-core"
+"""
+
+KILLED_AT_THE_RENAME = """
+import os, signal, sys
+from pathlib import Path
+real = Path.rename
+def rename(self, target):
+    if Path(target).parent.name == "artifacts":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+Path.rename = rename
+from harness.build import _main
+_main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def system(project: Path) -> System:
+    folder = project / "submissions" / "all-steps"
+    folder.mkdir()
+    (folder / "submission.toml").write_text(RECIPE)
+    return read_system(folder, project)
+
+
+def run(script: list[str], system: System, project: Path) -> int:
+    order = [str(system.folder), "sentiment", "cpu-1", str(project), "0"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *script, *order]
+    return subprocess.run(command, env=environment, capture_output=True).returncode
+
+
+def test_step_that_is_killed_leaves_nothing_half_and_is_taken_up(
+    project: Path, system: System, cache_with_data: Path
+) -> None:
+    """Each build is killed when its first missing step is all but done; the next one goes on."""
+    steps = plan(system, task("sentiment"), 0, project)
+    assert len(steps) == 7
+    for number, step in enumerate(steps):
+        assert run(["-c", KILLED_AT_THE_RENAME], system, project) == -9
+        built = {each.name for each in (cache_with_data / "artifacts").iterdir()}
+        assert built == {each.key for each in steps[:number]}
+        trains = step.use.step.name in ("finetune", "distill")
+        assert checkpoint_dir(step.key).exists() == trains
+        # the step alone, so that the next one is the first that is missing
+        done = {"first": step.key}
+        assert run(["-c", ONE_STEP.format(**done)], system, project) == 0
+        about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
+        assert about["key"] == step.key
+        assert about["recipe"][-1]["use"] == step.use.step.name
+        assert not checkpoint_dir(step.key).exists()
+    found = find_artifact(system, task("sentiment"), 0, project)
+    assert found is not None
+    assert not list((cache_with_data / "tmp").iterdir())
+    check_answers(found.folder, steps[4].key, system)
+
+
+ONE_STEP = """
+import sys
+from harness import build
+real = build._run_step
+def once(planned, *rest):
+    if planned.key == "{first}":
+        return real(planned, *rest)
+    sys.exit(0)
+build._run_step = once
+build._main(sys.argv[1:])
+"""
+
+
+def check_answers(folder: Path, trained: str, system: System) -> None:
+    """The quantized graph of the pruned student answers as its weights do."""
+    about = json.loads((folder / "artifact.json").read_text())
+    shape = Shape.read(about["model"])
+    assert (shape.heads, shape.ffn) == ((2,), (32,))
+    weights = artifact_dir(trained)
+    before = json.loads((weights / "artifact.json").read_text())
+    assert models.load(weights, Shape.read(before["model"])).shape == shape
+    asked = [each.candidates for each in task("sentiment").examples("selection")]
+    serve = engine.Serve("pytorch")
+    expected = engine.load(Load(weights, before, serve, 1)).scores(asked).argmax(1)
+    found = engine.load(Load(folder, about, system.serve["offline"], 2)).scores(asked).argmax(1)
+    assert float(np.mean(found == expected)) >= 0.97
+    scores = about["selection"]
+    assert abs(scores["before"] - scores["after"]) <= 0.02
+
+
+def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
+    asked = task("sentiment")
+    before = [each.key for each in plan(system, asked, 0, project)]
+    assert before == [each.key for each in plan(system, asked, 0, project)]
+    manifest = project / "baselines" / "minilm-l6" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
+    after = [each.key for each in plan(system, asked, 0, project)]
+    assert not set(before) & set(after)
+
+
+def test_student_is_another_when_its_transfer_text_changes(project: Path, system: System) -> None:
+    from dataclasses import replace
+
+    from harness.tasks.task import Transfer
+
+    system.manifest.write_text(RECIPE.replace("transfer = false", "transfer = true"))
+    learned = read_system(system.folder, project)
+    asked = task("sentiment")
+    assert asked.transfer is not None
+    other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
+    one, two = ([each.key for each in plan(learned, each, 0, project)] for each in (asked, other))
+    assert one[0] == two[0], "the teacher does not read it"
+    assert one[1] != two[1]
+    without = [[each.key for each in plan(system, each, 0, project)] for each in (asked, other)]
+    assert without[0][1] == without[1][1], "nor does a student that is told not to"
+
+
+def test_shared_steps_are_built_once(project: Path, system: System) -> None:
+    """Two systems whose recipes begin alike share the artifacts of the beginning."""
+    folder = project / "submissions" / "shorter"
+    folder.mkdir()
+    (folder / "submission.toml").write_text(
+        RECIPE.partition('[[step]]\nuse = "vocabulary"')[0] + '[serve]\nengine = "pytorch"\n'
+    )
+    shorter = plan(read_system(folder, project), task("sentiment"), 0, project)
+    whole = plan(system, task("sentiment"), 0, project)
+    assert [each.key for each in shorter] == [each.key for each in whole[:2]]
