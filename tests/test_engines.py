@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def test_plan_keeps_to_the_budget_of_tokens(lengths: list[int], batch: int, toke
         longest = max(lengths[row] for row in each)
         assert len(each) == 1 or longest * len(each) <= tokens
     # no two neighbours would have gone into one
-    for one, two in zip(batches, batches[1:], strict=False):
+    for one, two in pairwise(batches):
         assert len(one) == batch or max(lengths[row] for row in one) * (len(one) + 1) > tokens, two
 
 

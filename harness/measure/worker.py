@@ -25,7 +25,7 @@ def serve(queries: BinaryIO, replies: BinaryIO) -> None:
                     message["about"],
                     Serve(**message["serve"]),
                     message["threads"],
-                    message["device"],
+                    message.get("device", "cpu"),
                 )
             )
             reply: dict[str, Any] = {"ready": True}

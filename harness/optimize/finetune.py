@@ -19,9 +19,6 @@ class Finetune(Schedule):
 
 def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[str, Any]:
     """Write weights, configuration and tokenizer. Raises: BuildError if training diverges."""
-    import torch
-    from torch.nn import functional
-
     from harness import models, text
     from harness.optimize import training
 
@@ -38,12 +35,8 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[
         model.activate(params.activation)
     rows = training.tokenized(tokenizer, task.examples("train"))
     selection = training.tokenized(tokenizer, task.examples("selection"))
-    labels = torch.tensor(rows.labels)
-
-    def loss(asked: list[int]) -> torch.Tensor:
-        return functional.cross_entropy(training.logits(model, rows, asked), labels[asked])
-
     lengths = [len(each.ids) for each in rows.encodings]
+    loss = training.cross_entropy(model, rows)
     history = training.train(model, lengths, loss, selection, params, context)
     return {**training.written(model, tokenizer, context.out), "training": history}
 

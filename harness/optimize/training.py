@@ -183,6 +183,16 @@ def _update(
     return total
 
 
+def cross_entropy(model: Classifier, rows: Tokenized) -> Loss:
+    """The loss against the labels."""
+    labels = torch.tensor(rows.labels)
+
+    def loss(asked: list[int]) -> Tensor:
+        return nn.functional.cross_entropy(logits(model, rows, asked), labels[asked])
+
+    return loss
+
+
 def logits(model: Classifier, data: Tokenized, rows: Sequence[int], half: bool = True) -> Tensor:
     """float32 [rows, labels], computed in bf16 unless `half` is off."""
     batch = text.pad([data.encodings[row] for row in rows])

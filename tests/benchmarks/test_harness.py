@@ -24,6 +24,7 @@ from harness.engines.engine import Load, Serve
 from harness.measure.protocol import Worker
 from harness.measure.scenarios import Questions
 from harness.optimize import export, training
+from harness.optimize.finetune import Finetune
 from harness.optimize.step import Artifact, Context, Inputs
 from harness.pretrained import ENCODERS
 from harness.store import cache_dir
@@ -75,20 +76,21 @@ def test_null_offline_answers_250_000_examples_a_second(
     assert rate > 250_000
 
 
+def untrained(out: Path) -> Artifact:
+    """The pinned encoder with a new classifier."""
+    folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
+    torch.manual_seed(0)
+    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
+    about = training.written(models.from_pretrained(folder, 2), tokenizer, out)
+    plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
+    return Artifact(out, plain)
+
+
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The pinned encoder with an untrained classifier: speed does not depend on weights."""
-    folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
-    torch.manual_seed(0)
-    model = models.from_pretrained(folder, 2)
-    plain, out = (tmp_path_factory.mktemp(name) for name in ("plain", "graph"))
-    models.save(model, plain)
-    text.save_tokenizer(
-        text.load_tokenizer(folder / "tokenizer.json", 128), plain / "tokenizer.json"
-    )
-    start = Artifact(
-        plain, {"key": "plain", "model": json.loads(json.dumps(models.describe(model)))}
-    )
+    start = untrained(tmp_path_factory.mktemp("plain"))
+    out = tmp_path_factory.mktemp("graph")
     about = export.run(Inputs(start), task("sentiment"), export.Export(), Context(out, 0, CORES))
     return Artifact(out, {**about, "max_length": 128, "labels": 2})
 
@@ -167,8 +169,6 @@ def test_finetuning_is_one_and_a_half_times_the_naive_loop(
 
 def _time_training(loop: str) -> float:
     """Seconds for 640 examples with the loop `naive` or `ours`."""
-    from harness.optimize.finetune import Finetune
-
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     examples = list(task("sentiment").examples("train")[:640])
     random.Random(0).shuffle(examples)
@@ -183,12 +183,23 @@ def _time_training(loop: str) -> float:
     tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
     few = training.tokenized(tokenizer, examples[:64])
     one = Finetune(epochs=1)
-    training.train(ours, training.Data(few, few), one, Context(cache_dir(), 0, CORES))
+    _train(ours, few, few, one)
     everything = training.tokenized(tokenizer, examples)
     started = time.perf_counter()
     nothing = training.Tokenized(everything.encodings[:1], everything.labels[:1])
-    training.train(ours, training.Data(everything, nothing), one, Context(cache_dir(), 0, CORES))
+    _train(ours, everything, nothing, one)
     return time.perf_counter() - started
+
+
+def _train(
+    model: models.Classifier,
+    rows: training.Tokenized,
+    selection: training.Tokenized,
+    params: Finetune,
+) -> None:
+    lengths = [len(each.ids) for each in rows.encodings]
+    loss = training.cross_entropy(model, rows)
+    training.train(model, lengths, loss, selection, params, Context(cache_dir(), 0, CORES))
 
 
 if __name__ == "__main__":
