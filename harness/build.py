@@ -220,6 +220,8 @@ def _cpu_seconds() -> float:
 def _fetch(system: System, asked: Task, seed: int, root: Path) -> None:
     """Download what the recipe needs; here, where pip has the terminal for its progress bar."""
     asked.examples("train")
+    if asked.transfer:
+        asked.transfer.load()
     for step in plan(system, asked, seed, root):
         if step.encoder and not artifact_dir(step.key).is_dir():
             pretrained.fetch(step.encoder, step.base)

@@ -9,6 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness import models, text
 from harness.engines import engine
@@ -166,6 +168,32 @@ def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path
         seen = onnx.load(tmp_path / "seen.onnx").graph.node
         fused = sum("SkipLayerNorm" in node.op_type for node in seen)
         assert fused >= expected if expected else fused == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3).map(" ".join), min_size=1),
+    st.sampled_from(["longest", "max"]),
+    st.integers(1, 9),
+    st.integers(0, 100),
+    st.sampled_from(["given", "by-length"]),
+    st.integers(1, 2),
+)
+def test_no_way_to_serve_changes_a_fp32_score(
+    finetuned: Artifact,
+    exported: Artifact,
+    texts: list[str],
+    padding: str,
+    batch: int,
+    tokens: int,
+    order: str,
+    instances: int,
+) -> None:
+    asked = [[[each]] for each in texts]
+    plain = engine.load(Load(finetuned.folder, finetuned.about, Serve("pytorch"), 1))
+    serve = Serve("onnxruntime", padding, batch, tokens, order, instances)
+    other = engine.load(Load(exported.folder, exported.about, serve, 2))
+    np.testing.assert_allclose(other.scores(asked), plain.scores(asked), atol=1e-4)
 
 
 def test_padding_and_batching_change_no_fp32_answer(
