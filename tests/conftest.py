@@ -90,4 +90,9 @@ def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
     text = manifest.read_text().replace('"all-MiniLM-L6-v2"', json.dumps(str(tiny_encoder)))
     text = text.replace("epochs = 3", "epochs = 1").replace("6e-5", "1e-3")
     manifest.write_text(text)
+    for manifest in (root / "submissions").glob("*/submission.toml"):
+        text = manifest.read_text().replace("layers = [1, 3, 5]", "layers = [1]")
+        for large, small in (("heads = 8", "heads = 2"), ("ffn = 768", "ffn = 32")):
+            text = text.replace(large, small)
+        manifest.write_text(text)
     return root

@@ -51,7 +51,12 @@ FAULTS = {
     "answers nothing": ("say(id=7)", "gave no answers"),
     "answers another id": ("say(id=8, answers=[0, 0])", "id 8, which was not asked"),
     "says its error": ("say(error='out of luck'); sys.exit(1)", "out of luck"),
-    "speaks twice": ("say(id=7, answers=[0, 0]); say(id=7, answers=[0, 0]); time.sleep(5)", "more"),
+    "speaks twice": (
+        "line = json.dumps({'id': 7, 'answers': [0, 0]}) + chr(10)\n"
+        "print(line * 2, end='', flush=True)\n"
+        "time.sleep(5)",
+        "more",
+    ),
 }
 
 

@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -59,10 +60,9 @@ def test_no_text_is_in_two_splits(cache_with_data: Path) -> None:
 def test_local_folder_comes_first_and_is_checked(
     cache_with_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    genuine = (VADER.fetch() / DATA).read_bytes()
     local = tmp_path / "data" / VADER.name
-    local.mkdir(parents=True)
-    (local / DATA).write_bytes(genuine)
+    shutil.copytree(VADER.fetch(), local)
+    genuine = (local / DATA).read_bytes()
     monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "other"))
     monkeypatch.setenv("WATTBENCH_DATA", str(tmp_path / "data"))
     assert VADER.fetch() == local
