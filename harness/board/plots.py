@@ -6,6 +6,9 @@ from typing import Any
 from harness.board.ranking import Row, Section
 
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
+NEAR = 1.2
+"""Points whose throughput differs by less have their names on different sides."""
+
 MARKS = {"closed": "o", "open": "D", "baseline": "s"}
 
 
@@ -42,7 +45,7 @@ def pareto(section: Section) -> bytes:
     axes.set_ylabel(f"{section.task['metric']} on {section.task['name']} (± standard error)")
     axes.margins(x=0.1, y=0.1)
     low, high = axes.get_ylim()
-    axes.set_ylim(low, high + 0.45 * (high - low))  # room for the names
+    axes.set_ylim(low - 0.3 * (high - low), high + 0.45 * (high - low))  # room for the names
     axes.grid(True, which="major", color="#f1f3f5")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -55,7 +58,11 @@ def pareto(section: Section) -> bytes:
 
 
 def _draw(axes: Any, rows: list[Row]) -> None:
-    points = [(row.throughput, (row.record.score or {})["value"], row) for row in rows]
+    points = sorted(
+        ((row.throughput, (row.record.score or {})["value"], row) for row in rows),
+        key=lambda point: point[:2],
+    )
+    last = 0.0  # throughput of the last point with its name above
     named: set[str] = set()
     for x, y, row in points:
         division = row.record.system["division"]
@@ -73,13 +80,16 @@ def _draw(axes: Any, rows: list[Row]) -> None:
             capsize=2,
             elinewidth=0.8,
         )
+        above = division != "open" and x > NEAR * last
+        last = x if above else last
         axes.annotate(
             row.name,
-            (x, y + error),
+            (x, y + error if above else y - error),
             textcoords="offset points",
-            xytext=(-2, 4),
-            rotation=50,
+            xytext=(-2, 4 if above else -6),
+            rotation=50 if above else -50,
             rotation_mode="anchor",
+            va="bottom" if above else "top",
             fontsize=8,
         )
     places = [(x, y) for x, y, _ in points]
