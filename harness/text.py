@@ -26,6 +26,15 @@ class Batch:
     mask: Ids
     segments: Ids
 
+    @property
+    def feeds(self) -> dict[str, Ids]:
+        """The three by the names that exported graphs give them."""
+        return {
+            "input_ids": self.ids,
+            "attention_mask": self.mask,
+            "token_type_ids": self.segments,
+        }
+
 
 def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
     """A tokenizer that pads nothing and cuts at `max_length` tokens, whatever its file says.

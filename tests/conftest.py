@@ -37,12 +37,50 @@ def cache_with_data(sources: Path, cache: Path) -> Path:
     return cache
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real BERT of 2 layers, width 32, 4 heads, with random weights and the words of TEXTS."""
+def save_encoder(
+    folder: Path, vocabulary: int, layers: int, width: int, heads: int, ffn: int
+) -> None:
+    """Random weights of this shape, as transformers saves them; without a tokenizer."""
     import torch
     from transformers import BertConfig, BertModel
 
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=ffn,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(folder)
+
+
+MANIFEST = """
+title = "A submission"
+authors = ["a"]
+licence = "MIT"
+division = "open"
+tasks = ["any"]
+[model]
+teacher = "minilm-l6"
+{steps}
+[serve]
+{serve}
+"""
+
+
+def declare(project: Path, steps: str, serve: str, name: str = "mine") -> Path:
+    """A submission of the project that begins with `minilm-l6`. Returns: its folder."""
+    folder = project / "submissions" / name
+    folder.mkdir()
+    (folder / "submission.toml").write_text(MANIFEST.format(steps=steps, serve=serve))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real BERT of 2 layers, width 32, 4 heads, with random weights and the words of TEXTS."""
     folder = tmp_path_factory.mktemp("encoder")
     words = sorted({word for text in TEXTS for word in text.replace(",", " ,").split()})
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words, *"abcdefghijklmnopqrstuvwxyz"]
@@ -55,16 +93,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer.enable_padding(length=128)  # as the pinned encoders' files do
     tokenizer.enable_truncation(16)
     tokenizer.save(str(folder / "tokenizer.json"))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=128,
-    )
-    BertModel(config).save_pretrained(folder)
+    save_encoder(folder, tokenizer.get_vocab_size(), layers=2, width=32, heads=4, ffn=64)
     return folder
 
 

@@ -16,6 +16,7 @@ from harness.optimize.prune import Prune
 from harness.optimize.quantize import Quantize
 from harness.optimize.step import Artifact, Context, Inputs
 from harness.tasks.task import Example
+from tests.conftest import declare
 from tests.test_optimize import TASK, keep, scores, share_right
 from tests.test_optimize import exported as exported
 from tests.test_optimize import finetuned as finetuned
@@ -73,19 +74,6 @@ def test_empty_calibration_slice_is_a_build_error(exported: Artifact, tmp_path: 
         quantize.run(Inputs(exported), task, params, Context(tmp_path, 0, 1))
 
 
-MANIFEST = """
-title = "A quantized model"
-authors = ["a"]
-licence = "MIT"
-division = "open"
-tasks = ["any"]
-[model]
-teacher = "minilm-l6"
-{steps}
-[serve]
-{serve}
-"""
-
 EXPORT = '[[step]]\nuse = "export"\n'
 QUANTIZE = '[[step]]\nuse = "quantize"\n'
 ORT, TORCH = 'engine = "onnxruntime"', 'engine = "pytorch"'
@@ -95,7 +83,7 @@ FAULTS = {
         "step 3 'finetune': it takes encoder or safetensors, but gets onnx"
     ),
     (QUANTIZE + 'dtype = "bf16"\n[[step]]\nuse = "finetune"', TORCH): (
-        "step 2 'finetune': it trains fp32 weights, but gets bf16; quantize after it"
+        "step 2 'finetune': it takes fp32 weights, but gets bf16; quantize after it"
     ),
     (QUANTIZE + 'dtype = "fp16"\n[[step]]\nuse = "prune"\nheads = 1\nffn = 1', TORCH): (
         "step 2 'prune': it takes fp32 weights, but gets fp16"
@@ -124,19 +112,14 @@ FAULTS = {
 def test_what_cannot_work_is_said_before_anything_is_built(
     project: Path, steps: str, serve: str
 ) -> None:
-    folder = project / "submissions" / "mine"
-    folder.mkdir()
-    (folder / "submission.toml").write_text(MANIFEST.format(steps=steps, serve=serve))
+    folder = declare(project, steps, serve)
     with pytest.raises(ManifestError, match=FAULTS[steps, serve]):
         read_system(folder, project)
 
 
 def test_single_stream_has_one_instance(project: Path) -> None:
-    folder = project / "submissions" / "mine"
-    folder.mkdir()
     serve = ORT + '\ninstances = "per-core"'
-    (folder / "submission.toml").write_text(MANIFEST.format(steps=EXPORT, serve=serve))
-    system = read_system(folder, project)
+    system = read_system(declare(project, EXPORT, serve), project)
     assert system.serve["offline"].count(4) == 4
     assert system.serve["single_stream"].count(4) == 1
 

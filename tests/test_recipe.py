@@ -17,37 +17,32 @@ from harness.manifest import System, read_system
 from harness.models import Shape
 from harness.store import artifact_dir, checkpoint_dir
 from harness.tasks.task import task
+from tests.conftest import declare
 
-RECIPE = """
-title = "All steps"
-authors = ["a"]
-licence = "MIT"
-division = "open"
-tasks = ["any"]
-[model]
-teacher = "minilm-l6"
+LEARN = """
 [[step]]
 use = "distill"
-layers = 1
 epochs = 1
 learning_rate = 1e-3
 transfer = false
+"""
+
+STEPS = f"""
+{LEARN}layers = 1
 [[step]]
 use = "vocabulary"
 [[step]]
 use = "prune"
 heads = 2
 ffn = 32
-[[step]]
-use = "distill"
-epochs = 1
-learning_rate = 1e-3
-transfer = false
+{LEARN}
 [[step]]
 use = "export"
 [[step]]
 use = "quantize"
-[serve]
+"""
+
+SERVE = """
 engine = "onnxruntime"
 [serve.offline]
 instances = "per-core"
@@ -75,10 +70,7 @@ sys.exit(_main(sys.argv[2:]))
 
 @pytest.fixture
 def system(project: Path) -> System:
-    folder = project / "submissions" / "all-steps"
-    folder.mkdir()
-    (folder / "submission.toml").write_text(RECIPE)
-    return read_system(folder, project)
+    return read_system(declare(project, STEPS, SERVE, "all-steps"), project)
 
 
 def build_and_die(key: str, system: System, project: Path) -> int:
@@ -144,8 +136,8 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 
     from harness.tasks.task import Transfer
 
-    system.manifest.write_text(RECIPE.replace("transfer = false", "transfer = true"))
-    learned = read_system(system.folder, project)
+    steps = STEPS.replace("transfer = false", "transfer = true")
+    learned = read_system(declare(project, steps, SERVE, "with-transfer"), project)
     asked = task("sentiment")
     assert asked.transfer is not None
     other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
@@ -158,11 +150,7 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 
 def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     """Two systems whose recipes begin alike share the artifacts of the beginning."""
-    folder = project / "submissions" / "shorter"
-    folder.mkdir()
-    (folder / "submission.toml").write_text(
-        RECIPE.partition('[[step]]\nuse = "vocabulary"')[0] + '[serve]\nengine = "pytorch"\n'
-    )
+    folder = declare(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
     shorter = plan(read_system(folder, project), task("sentiment"), 0, project)
     whole = plan(system, task("sentiment"), 0, project)
     assert [each.key for each in shorter] == [each.key for each in whole[:2]]

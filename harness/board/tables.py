@@ -16,6 +16,7 @@ from harness.board.ranking import CSV_COLUMNS, Row, Section, load_rows, sections
 from harness.errors import HarnessError
 from harness.record import Record
 from harness.store import write_atomically
+from harness.tasks.task import suites
 
 DIVISIONS = {
     "closed": "Closed division: the reference's own weights, only executed differently",
@@ -187,6 +188,8 @@ def about(section: Section) -> str:
         if name in ("python", "torch", "onnxruntime", "wattbench")
     )
     count = it.score["examples"] if it.score else 0
+    known = suites().get(it.suite)
+    beyond = {row.name for row in section.rows} - set(known.systems if known else ())
     return (
         f"Session `{section.session}`, {max(len(row.record.rounds) for row in section.rows)} "
         f"blocks, {count} examples "
@@ -195,7 +198,8 @@ def about(section: Section) -> str:
         f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
         f"{config['usd_per_hour']:g} USD an hour "
         f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
-        f"`wattbench run --suite {it.suite} --configuration {config['name']}`."
+        f"`wattbench run --suite {it.suite} --configuration {config['name']}"
+        f"{' --all' if beyond else ''}`."
     )
 
 

@@ -39,12 +39,7 @@ def load(what: Load) -> Engine:
     def forward(batch: text.Batch) -> Scores:
         if not hasattr(own, "request"):
             own.request = model.create_infer_request()
-        feeds = {
-            "input_ids": batch.ids,
-            "attention_mask": batch.mask,
-            "token_type_ids": batch.segments,
-        }
-        out: Scores = own.request.infer(feeds)[0].copy()
+        out: Scores = own.request.infer(batch.feeds)[0].copy()
         return out
 
     return EncoderEngine(what, forward)

@@ -42,11 +42,7 @@ def load(what: Load) -> Engine:
     }
 
     def forward(batch: text.Batch) -> Scores:
-        feeds = {
-            "input_ids": batch.ids,
-            "attention_mask": batch.mask,
-            "token_type_ids": batch.segments,
-        }
+        feeds = batch.feeds
         out: Scores = session.run(
             None, {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
         )[0]

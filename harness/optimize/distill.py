@@ -263,11 +263,7 @@ def _text(
     from harness.optimize.training import Tokenized, tokenized
 
     labels = tokenized(tokenizer, task.examples("train")).labels
-    rows: list[tuple[str, ...]] = [
-        candidate for each in task.examples("train") for candidate in each.candidates
-    ]
-    if params.transfer and task.transfer:
-        rows += task.transfer.load()
+    rows = task.texts(params.transfer)
     draw, real = random.Random(context.seed), list(rows)
     mask = "[MASK]" if tokenizer.token_to_id("[MASK]") is not None else "<mask>"
     for _ in range(params.augment):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.step import Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 LOGGERS = ("onnxruntime.transformers.fusion_attention",)
@@ -40,9 +40,7 @@ def validate(params: Export, shape: dict[str, Any]) -> list[str]:
     faults = []
     if params.norm not in ("layer", "skip"):
         faults.append(f"norm = {params.norm!r}: choose 'layer' or 'skip'")
-    if shape.get("dtype", "fp32") != "fp32":
-        faults.append(f"it takes fp32 weights, but gets {shape['dtype']}; quantize after it")
-    return faults
+    return faults + fp32_fault(shape)
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
@@ -52,16 +50,15 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     """
     import torch
 
-    from harness import models, text
+    from harness import text
+    from harness.optimize import training
 
     assert inputs.artifact is not None
     torch.set_num_threads(context.threads)
-    model = models.load(inputs.artifact.folder, models.Shape.read(inputs.artifact.about["model"]))
+    model, tokenizer = training.opened(inputs.artifact, task)
     model.fused_attention, model.first_only = False, params.first_only
-    tokenizer = text.load_tokenizer(inputs.artifact.folder / "tokenizer.json", task.max_length)
     rows = [each.candidates[0] for each in task.examples("selection")[:16]]
-    batch = text.pad(text.tokenize(tokenizer, rows))
-    feeds = {"input_ids": batch.ids, "attention_mask": batch.mask, "token_type_ids": batch.segments}
+    feeds = text.pad(text.tokenize(tokenizer, rows)).feeds
     path = context.out / "model.onnx"
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer's remarks; the logits are compared below

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.step import Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -45,8 +45,6 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
     faults = [] if params.examples >= 1 else [f"examples = {params.examples}: choose 1 or above"]
     if params.scope not in ("layer", "global"):
         faults.append(f"scope = {params.scope!r}: choose 'layer' or 'global'")
-    if shape.get("dtype", "fp32") != "fp32":
-        faults.append(f"it takes fp32 weights, but gets {shape['dtype']}; quantize after it")
     for name, what in (("heads", "heads"), ("ffn", "neurons")):
         wanted, most = getattr(params, name), shape.get(name)
         if most and wanted > most:
@@ -55,7 +53,7 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
             )
         elif wanted < 1:
             faults.append(f"{name} = {wanted}: choose 1..{most or 'the number of the model'}")
-    return faults
+    return faults + fp32_fault(shape)
 
 
 def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str, Any]:

@@ -204,12 +204,7 @@ def _feeds(artifact: Artifact, task: Task, params: Quantize) -> "Iterator[dict[s
     tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", task.max_length)
     taken = {each.name for each in onnx.load(artifact.folder / "model.onnx").graph.input}
     for each in text.tokenize(tokenizer, rows):
-        batch = text.pad([each])
-        feeds = {
-            "input_ids": batch.ids,
-            "attention_mask": batch.mask,
-            "token_type_ids": batch.segments,
-        }
+        feeds = text.pad([each]).feeds
         yield {name: value for name, value in feeds.items() if name in taken}
 
 

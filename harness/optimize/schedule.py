@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from harness.optimize.step import fp32_fault
+
 ACTIVATIONS = ("gelu", "relu")
 
 
@@ -49,8 +51,5 @@ def faults(params: Schedule, shape: dict[str, Any]) -> list[str]:
         f"activation = {params.activation!r}: choose 'gelu' or 'relu'": (
             params.activation in ("", *ACTIVATIONS)
         ),
-        f"it trains fp32 weights, but gets {shape.get('dtype')}; quantize after it": (
-            shape.get("dtype", "fp32") == "fp32"
-        ),
     }
-    return [fault for fault, fine in checks.items() if not fine]
+    return [fault for fault, fine in checks.items() if not fine] + fp32_fault(shape)

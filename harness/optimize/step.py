@@ -131,6 +131,14 @@ class Step:
     taught: bool = False
 
 
+def fp32_fault(shape: dict[str, Any]) -> list[str]:
+    """The fault of a step that works on fp32 weights where it gets others."""
+    dtype = shape.get("dtype", "fp32")
+    return (
+        [] if dtype == "fp32" else [f"it takes fp32 weights, but gets {dtype}; quantize after it"]
+    )
+
+
 def documented(found: Step) -> str:
     """A step's name, what it does, and each parameter with its default, out of its dataclass."""
     parts = [inspect.cleandoc(each.__doc__ or "") for each in found.params.__mro__[:-1]]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.step import Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class Vocabulary:
 def validate(params: Vocabulary, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
     faults = [] if params.floor >= 1 else [f"floor = {params.floor}: choose 1 or above"]
-    if shape.get("dtype", "fp32") != "fp32":
-        faults.append(f"it takes fp32 weights, but gets {shape['dtype']}; quantize after it")
-    return faults
+    return faults + fp32_fault(shape)
 
 
 def run(inputs: Inputs, task: Task, params: Vocabulary, context: Context) -> dict[str, Any]:
@@ -52,11 +50,7 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: Context) -> dic
     assert inputs.artifact is not None
     model, tokenizer = training.opened(inputs.artifact, task)
     tokenizer.no_truncation()
-    rows: list[tuple[str, ...]] = [
-        candidate for each in task.examples("train") for candidate in each.candidates
-    ]
-    if params.transfer and task.transfer:
-        rows += task.transfer.load()
+    rows = task.texts(params.transfer)
     counts = Counter(token for each in text.tokenize(tokenizer, rows) for token in each.ids)
     smaller, kept = restricted(
         tokenizer, {token for token in counts if counts[token] >= params.floor}

@@ -75,6 +75,11 @@ class Task:
         """
         return _examples(self, split)
 
+    def texts(self, transfer: bool) -> list[Candidate]:
+        """All candidates of the training split, then, if asked, the transfer text."""
+        rows = [candidate for each in self.examples("train") for candidate in each.candidates]
+        return rows + list(self.transfer.load() if transfer and self.transfer else ())
+
 
 @dataclass(frozen=True)
 class Suite:

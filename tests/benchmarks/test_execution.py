@@ -95,12 +95,7 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
     )
 
     def forward(batch: text.Batch) -> Any:
-        feeds = {
-            "input_ids": batch.ids,
-            "attention_mask": batch.mask,
-            "token_type_ids": batch.segments,
-        }
-        return session.run(None, feeds)[0]
+        return session.run(None, batch.feeds)[0]
 
     default = EncoderEngine(Load(start.folder, start.about, Serve("onnxruntime"), CORES), forward)
     ours = loaded(make(Export(), Quantize()), instances="per-core")
