@@ -11,7 +11,7 @@ from harness.build import build, find_artifact
 from harness.configuration import choose
 from harness.errors import HarnessError
 from harness.manifest import System, read_system
-from harness.measure.run import measure
+from harness.measure.run import Effort, measure
 from harness.tasks.task import suite as find_suite
 from harness.tasks.task import task as find_task
 
@@ -38,9 +38,11 @@ def measure_submissions(
     suite: str = "quick",
     configuration: str = "",
     results: str | Path = "results",
-    rounds: int = 5,
+    effort: Effort = Effort(),
 ) -> str:
     """Measure built systems in one session; the suite's references are always among them.
+
+    effort: blocks, the interval to reach, and whether the `server` scenario is played.
 
     Returns: the session's name. Raises: HarnessError.
     """
@@ -55,7 +57,7 @@ def measure_submissions(
         read_system(root / "baselines" / name, root) for name in roles if name not in present
     ]
     tasks = [find_task(name) for name in chosen.tasks]
-    return measure(systems, tasks, chosen, choose(configuration), root, Path(results), rounds)
+    return measure(systems, tasks, chosen, choose(configuration), root, Path(results), effort)
 
 
 def load_records(records: str | Path) -> pandas.DataFrame:

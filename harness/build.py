@@ -178,7 +178,7 @@ def _run_step(
         cost = {
             "seconds": round(seconds, 2),
             "cpu_seconds": round(used, 2),
-            "energy": meter.complete(energy, used).record(),
+            "energy": {**meter.complete(energy, used).record(), "source": meter.source},
         }
         recipe = [
             *(inputs.artifact.about["recipe"] if inputs.artifact else []),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import usage
+from harness import record, usage
 from harness.errors import HarnessError
 from harness.manifest import System, find_systems, read_system
 from harness.tasks.task import Suite, Task, nearest, suite, suites, task, tasks
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def bench(options: argparse.Namespace, console: Console) -> None:
     """Build, run and board in one."""
     build(options, console)
+    options.explain = False
     run(options, console)
 
 
@@ -76,7 +77,9 @@ def build(options: argparse.Namespace, console: Console) -> None:
     from harness.build import build as build_systems
     from harness.configuration import choose
 
-    root, configuration = _root(), choose(options.configuration)
+    root = _root()
+    _take_up(options, root)
+    configuration = choose(options.configuration)
     systems, asked, _ = _chosen(options, root)
     started = time.monotonic()
     build_systems(systems, asked, configuration, root, options.seed, console)
@@ -89,11 +92,19 @@ def build(options: argparse.Namespace, console: Console) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Measure one session, then draw the board."""
     from harness.configuration import choose
-    from harness.measure.run import measure
+    from harness.measure.run import Effort, measure
 
-    root, configuration = _root(), choose(options.configuration)
+    root = _root()
+    _take_up(options, root)
+    configuration = choose(options.configuration)
     systems, asked, chosen = _chosen(options, root)
     results = _results(options, root)
+    effort = Effort(options.rounds, options.until, options.minutes, options.scenario == "server")
+    if options.explain:
+        from harness.measure.explain import explain
+
+        print(explain(systems, asked, chosen, configuration, results, effort))
+        return
     started = time.monotonic()
     session = measure(
         systems,
@@ -102,7 +113,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         configuration,
         root,
         results,
-        options.rounds,
+        effort,
         options.resume,
         options.seed,
         console,
@@ -120,7 +131,7 @@ def board(options: argparse.Namespace, console: Console) -> None:
     faults = write_board(results)
     for fault in faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
-    console(summary(load_rows(results / "records")[0]))
+    print(summary(load_rows(results / "records")[0]))
     console(f"drawn: {results / 'README.md'}, leaderboard.csv, leaderboard.json, pareto.svg")
 
 
@@ -141,11 +152,19 @@ def show_steps(options: argparse.Namespace, console: Console) -> None:
         console(documented(step(name)))
 
 
+def show_doctor(options: argparse.Namespace, console: Console) -> None:
+    """What the machine is like, as a ruler."""
+    from harness.measure.doctor import examine
+
+    for finding in examine():
+        print(finding, flush=True)
+
+
 def show_tasks(options: argparse.Namespace, console: Console) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
-    from harness.tasks.metrics import majority_share
+    from harness.tasks.metrics import METRICS
 
     lines = []
     for each in tasks().values():
@@ -155,11 +174,8 @@ def show_tasks(options: argparse.Namespace, console: Console) -> None:
             if hand
             else []
         )
-        majority = (
-            f"{majority_share([one.label for one in each.examples('validation')]):.4f}"
-            if hand
-            else "-"
-        )
+        labels = [one.label for one in each.examples("validation")] if hand else []
+        majority = f"{METRICS[each.metric].majority(labels):.4f}" if hand else "-"
         lines.append(
             {
                 "task": each.name,
@@ -255,6 +271,22 @@ def _chosen(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     )
 
 
+def _take_up(options: argparse.Namespace, root: Path) -> None:
+    """Where a session is taken up, it says which systems, tasks and scenarios it is of."""
+    if not getattr(options, "resume", ""):
+        return
+    folder = _results(options, root) / "records" / options.resume
+    found = [path.relative_to(folder).parts for path in folder.glob("*/*/*.json")]
+    if not found:
+        raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")
+    it = record.read(folder / Path(*found[0]))
+    options.task = sorted({each[0] for each in found})
+    options.system = sorted({each[2].removesuffix(".json") for each in found})
+    options.suite, options.configuration = it.suite, it.configuration["name"]
+    if any(each[1] == "server" for each in found):
+        options.scenario = "server"
+
+
 def _root() -> Path:
     """The project's folder: the nearest one above that holds baselines/ and submissions/."""
     for folder in (Path.cwd(), *Path.cwd().parents):
@@ -277,6 +309,7 @@ COMMANDS = {
     "board": board,
     "ladder": show_ladder,
     "steps": show_steps,
+    "doctor": show_doctor,
     "tasks": show_tasks,
     "systems": show_systems,
     "check": check,

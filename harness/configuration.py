@@ -20,6 +20,7 @@ FOLDER = Path(__file__).parent / "configurations"
 class Configuration:
     """One `configurations/*.toml`.
 
+    device: `cpu`, or `gpu`: then the worker also gets the first CUDA device.
     cores: logical CPUs that the worker is pinned to; it runs as many threads.
     memory_gb: what a worker may hold, in GiB.
     usd_per_hour, price_source, price_date: what renting it costs.
@@ -46,6 +47,8 @@ class Configuration:
 
     def misfit(self) -> str:
         """Why this machine cannot hold the configuration; '' if it can."""
+        if self.device == "gpu" and not nvml_devices():
+            return "it needs an NVIDIA GPU, and NVML finds none on this machine"
         cores, memory = (
             len(os.sched_getaffinity(0)),
             os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
@@ -60,16 +63,28 @@ class Configuration:
 def configurations() -> dict[str, Configuration]:
     """All by name, smallest first. Raises: ManifestError if a file is not one."""
     found = [_read(path) for path in FOLDER.glob("*.toml")]
-    return {each.name: each for each in sorted(found, key=lambda each: each.cores)}
+    return {each.name: each for each in sorted(found, key=lambda each: (each.device, each.cores))}
+
+
+def nvml_devices() -> list[str]:
+    """The names of the NVIDIA GPUs that the driver's library (NVML) knows, without CUDA."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return [str(pynvml.nvmlDeviceGetName(each)) for each in handles]
+    except pynvml.NVMLError:
+        return []
 
 
 def choose(name: str = "") -> Configuration:
-    """The configuration of this name; without one, the largest that fits the machine.
+    """The configuration of this name; without one, the largest `cpu` one that fits the machine.
 
     Raises: HarnessError if it does not fit, with the name of one that does.
     """
     known = configurations()
-    fitting = [each for each in known.values() if not each.misfit()]
+    fitting = [each for each in known.values() if each.device == "cpu" and not each.misfit()]
     if not fitting:
         smallest = next(iter(known.values()))
         raise HarnessError(

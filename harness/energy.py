@@ -1,31 +1,32 @@
 """Energy of a window of time, with its provenance.
 
-`measured`: codecarbon over RAPL, where the counters can be read. `modelled`: the configuration's
-declared watts per core times the CPU-seconds used. codecarbon's own model is not used for windows:
-it samples once a second and gives the first sample no load, so that six busy seconds came out at
-53% of watts times CPU-seconds.
+`measured`: codecarbon over RAPL (CPU) and NVML (GPU), where the counters can be read. `modelled`:
+the configuration's declared watts per core times the CPU-seconds used. codecarbon's own model is
+not used for windows: it samples once a second and gives the first sample no load, so that six busy
+seconds came out at 53% of watts times CPU-seconds.
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
 
-from harness.configuration import Configuration
+from harness.configuration import Configuration, nvml_devices
 from harness.errors import HarnessError
+
+IDLE_SECONDS = 5.0
 
 
 @dataclass
 class Energy:
-    """What a window used. cpu_wh, ram_wh: watt-hours; ram_wh is None where it is not known. source:
-    `measured: ...` or `modelled: ...`.
-    """
+    """What a window used, in watt-hours; None where a component is not known."""
 
-    cpu_wh: float
-    ram_wh: float | None
-    source: str
+    cpu_wh: float = 0.0
+    ram_wh: float | None = None
+    gpu_wh: float | None = None
 
     def record(self) -> dict[str, Any]:
         """As a record holds it."""
@@ -37,15 +38,38 @@ class Meter:
 
     def __init__(self, configuration: Configuration) -> None:
         self.watts = configuration.watts_per_core
-        self.tracker = _tracker(configuration.country) if rapl_readable() else None
+        self.cpu = rapl_readable()
+        self.gpu = configuration.device == "gpu" and bool(nvml_devices())
+        self.tracker = _tracker(configuration.country) if self.cpu or self.gpu else None
         self.windows = 0
+        if self.tracker is not None:
+            self.tracker.start_task("first")  # looks for hardware meanwhile, 0.2 s and more
+            self.tracker.stop_task()
 
     @property
     def source(self) -> str:
-        """Where the figures come from."""
-        if self.tracker is not None:
-            return "measured: CPU by RAPL through codecarbon, RAM by its estimate"
-        return f"modelled: {self.watts:g} W per busy core x CPU-seconds"
+        """Where the figures come from; begins with `measured` only where all of it is."""
+        model = f"modelled: {self.watts:g} W per busy core x CPU-seconds"
+        gpu = "; GPU measured by NVML through codecarbon" if self.gpu else ""
+        if self.cpu:
+            return f"measured: CPU by RAPL through codecarbon{gpu}; RAM by codecarbon's estimate"
+        return model + gpu
+
+    def idle_watts(self) -> dict[str, float] | None:
+        """Watts of each component while nothing runs, over five seconds; None where no counter can
+        be read.
+        """
+        if self.tracker is None:
+            return None
+        with self.window() as energy:
+            started = time.perf_counter()
+            time.sleep(IDLE_SECONDS)
+            hours = (time.perf_counter() - started) / 3600
+        return {
+            name.replace("_wh", "_w"): round(value / hours, 3)
+            for name, value in energy.record().items()
+            if value is not None
+        }
 
     @contextmanager
     def window(self) -> Iterator[Energy]:
@@ -54,7 +78,7 @@ class Meter:
 
         Raises: HarnessError if codecarbon returned nothing: an error, not a zero.
         """
-        energy = Energy(0.0, None, self.source)
+        energy = Energy()
         if self.tracker is None:
             yield energy
             return
@@ -64,16 +88,20 @@ class Meter:
             yield energy
         finally:
             data = self.tracker.stop_task()
-        if data is None or not data.cpu_energy:
+        if data is None or not (data.cpu_energy if self.cpu else data.gpu_energy):
+            counters = "RAPL" if self.cpu else "NVML"
             raise HarnessError(
-                "codecarbon returned no energy for the window. Check that the RAPL counters can be "
-                "read."
+                f"codecarbon returned no energy for the window. Check that the {counters} counters "
+                "can be read: wattbench doctor."
             )
-        energy.cpu_wh, energy.ram_wh = data.cpu_energy * 1000, data.ram_energy * 1000
+        if self.cpu:
+            energy.cpu_wh, energy.ram_wh = data.cpu_energy * 1000, data.ram_energy * 1000
+        if self.gpu:
+            energy.gpu_wh = data.gpu_energy * 1000
 
     def complete(self, energy: Energy, cpu_seconds: float) -> Energy:
-        """The same with modelled watt-hours, where nothing was measured."""
-        if self.tracker is None:
+        """The same with modelled watt-hours, where the CPU is not measured."""
+        if not self.cpu:
             energy.cpu_wh = self.watts * cpu_seconds / 3600
         return energy
 
@@ -127,5 +155,5 @@ def _tracker(country: str) -> Any:
         rapl_include_dram=False,
         rapl_prefer_psys=False,
         pue=1.0,
-        gpu_ids=None,
+        gpu_ids=[0],
     )

@@ -20,7 +20,7 @@ from harness.optimize.step import Step, step
 from harness.tasks.task import nearest, tasks
 
 DIVISIONS = ("baseline", "closed", "open")
-SCENARIOS = ("single_stream", "offline")
+SCENARIOS = ("single_stream", "offline", "server")
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
 MODEL_KEYS = ("teacher", "pretrained")
 ANY_TASK = "any"

@@ -18,35 +18,41 @@ from typing import Any
 from harness.errors import RecordError
 from harness.store import write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass
 class Round:
-    """One scenario in one fresh worker.
+    """One window: a scenario in one fresh worker; of `server` there is one for each rate.
 
     block: counts from 1; ratios are taken between rounds of one block.
-    load_seconds: from starting the process to its answer that it is ready.
+    load_seconds: from starting the process to its answer that it is ready; load_wh: energy of that.
     seconds: the timed window; examples: answered in it; repeats: how often the set was gone
     through, in whole or in part.
     cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness'
-    own.
-    energy: of the window, with its source.
+    own; others: cores that all other processes kept busy; steal: cores that the hypervisor took.
+    energy: watt-hours of the window: cpu_wh, ram_wh, gpu_wh.
     memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
     agreement: share of the answers that equal those of the accuracy pass; None for that pass
     itself.
+    rate: queries a second that were sent, and late: those that missed the bound; `server` only.
     """
 
     block: int
     load_seconds: float
+    load_wh: float
     seconds: float
     examples: int
     repeats: float
     cpu_seconds: float
     driver_cpu_seconds: float
+    others: float
+    steal: float
     energy: dict[str, Any]
     memory_mb: float
     agreement: float | None
+    rate: float | None = None
+    late: int | None = None
 
 
 @dataclass
@@ -56,8 +62,12 @@ class Record:
     roles: the suite's `reference`, `unpadded_reference` and `null` by name.
     score: metric, value, standard error, majority share and number of examples; None if the system
     failed before.
+    energy: `source`, and `idle`: watts of each component before the session, where measured.
     latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of
-    queries; single_stream only.
+    queries; of `server` at the sustained rate.
+    sustained: of `server`: `rate`, the highest (queries/s) whose p99 is within `bound_ms`, None if
+    none is; `missed`, the lowest that is not; `offline`, the rate that shares refer to; `capped`,
+    whether that is the driver's own limit; `probes`: share, queries, late ones.
     failure: the reason and the last lines of stderr; None if all went well.
     """
 
@@ -72,9 +82,11 @@ class Record:
     machine: dict[str, Any]
     software: dict[str, str]
     artifact: dict[str, Any] | None
+    energy: dict[str, Any]
     rounds: list[Round] = field(default_factory=list)
     score: dict[str, Any] | None = None
     latency_ms: dict[str, Any] | None = None
+    sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     schema: int = SCHEMA
 
@@ -91,7 +103,10 @@ def write(record: Record, side: dict[str, Any], records: Path) -> None:
     path = record.path(records)
     packed = gzip.compress(json.dumps(side, separators=(",", ":")).encode(), mtime=0)
     write_atomically(path.with_suffix(".json.gz"), packed)
-    write_atomically(path, (json.dumps(dataclasses.asdict(record), indent=1) + "\n").encode())
+    stated = dataclasses.asdict(record)
+    rounds = ",\n  ".join(json.dumps(each) for each in stated.pop("rounds"))
+    text = json.dumps(stated | {"rounds": []}, indent=1)
+    write_atomically(path, f"{text[:-4]}[\n  {rounds}\n ]\n}}\n".encode())
 
 
 def read(path: Path) -> Record:

@@ -1,20 +1,25 @@
-"""Intervals and percentiles.
+"""Intervals, paired tests, percentiles, and what is wrong with a series of times.
 
 Student (1908) for the interval of a mean; Efron & Tibshirani (1993) for the bootstrap; the early-
-stopping test of MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs.
+stopping test of MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs;
+McNemar (1947) for two systems' answers to the same questions; Iglewicz & Hoaglin (1993) for
+outliers.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from scipy.special import stdtrit
+from numpy.typing import NDArray
+from scipy.special import bdtr, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
 RESAMPLES = 10_000
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,14 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
         )
         return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
     draws = np.random.default_rng(0).choice(logs, (RESAMPLES, len(logs))).mean(axis=1)
+    found = middle(mean, draws)
+    return Interval(math.exp(mean), math.exp(found.low), math.exp(found.high))
+
+
+def middle(value: float, draws: Floats) -> Interval:
+    """A value with the percentile interval of its bootstrap draws."""
     low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(math.exp(mean), math.exp(float(low)), math.exp(float(high)))
+    return Interval(value, float(low), float(high))
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -57,7 +68,73 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(float(np.mean(np.log(values))))
 
 
-def mean_interval(values: Sequence[float]) -> Interval:
+def mcnemar(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Two-sided p-value that two systems are right equally often: the exact binomial test on the
+    examples of which one alone is right.
+    """
+    gained, lost = int((one & ~other).sum()), int((other & ~one).sum())
+    return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
+
+
+def resampled(counts: Floats, groups: Sequence[int], value: Callable[[Floats], Floats]) -> Floats:
+    """Bootstrap of a statistic of sums, whole groups drawn together.
+
+    counts: [examples, ...] what each example adds. groups: of each example; -1: on its own. value:
+    from the sums of a resample [resamples, ...] to its statistic.
+
+    Returns: [resamples, ...]. Examples of one group are not independent: drawing them one by one
+    would make intervals too narrow (Efron & Tibshirani 1993, section 8.6).
+    """
+    own = np.asarray(groups)
+    alone = own < 0
+    numbers = np.where(alone, np.arange(len(own)) + own.max(initial=0) + 1, own)
+    _, places = np.unique(numbers, return_inverse=True)
+    sums = np.zeros((places.max() + 1, *counts.shape[1:]))
+    np.add.at(sums, places, counts)
+    kinds, many = np.unique(sums.reshape(len(sums), -1), axis=0, return_counts=True)
+    draws = np.random.default_rng(0).multinomial(len(sums), many / len(sums), RESAMPLES)
+    return value((draws @ kinds).reshape(RESAMPLES, *counts.shape[1:]))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How a series moved from its start to its end: `change` as a share (0.1: 10% up), and the
+    p-value that it did not.
+    """
+
+    change: float
+    p: float
+
+
+def drift(values: Sequence[float]) -> Drift | None:
+    """The straight line through the logarithms of a series (each above 0), by least squares, with
+    the t test of its slope; None below four values.
+    """
+    count = len(values)
+    if count < 4:
+        return None
+    times, logs = np.arange(count) - (count - 1) / 2, np.log(np.asarray(values, float))
+    spread = float(times @ times)
+    slope = float(times @ logs) / spread
+    left = float(((logs - logs.mean() - slope * times) ** 2).sum())
+    error = math.sqrt(left / (count - 2) / spread)
+    p = 2 * float(stdtr(count - 2, -abs(slope) / error)) if error else float(slope == 0)
+    return Drift(math.exp(slope * (count - 1)) - 1, p)
+
+
+def outliers(values: Sequence[float], share: float = 0.1) -> list[int]:
+    """Which values lie apart: their modified z-score (0.6745 times the distance from the median,
+    over the median distance) is above 3.5, and they are more than `share` off the median.
+    """
+    array = np.asarray(values, float)
+    middle = float(np.median(array))
+    distance = np.abs(array - middle)
+    usual = float(np.median(distance))
+    far = (0.6745 * distance > 3.5 * usual) & (distance > share * middle)
+    return [int(each) for each in np.flatnonzero(far)]
+
+
+def mean_interval(values: Sequence[float] | Floats) -> Interval:
     """Mean of many values (paired differences, say) with its normal interval, 1.96 standard errors
     to both sides.
     """

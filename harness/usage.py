@@ -10,6 +10,7 @@ HELP = {
     "board": "Draw tables and pictures from the records in RESULTS/records.",
     "ladder": "Print what each rung of the suite's ladder adds, from the records of one session.",
     "steps": "List the steps that a recipe may have, with their parameters.",
+    "doctor": "Say what makes this machine a bad ruler, and how to mend it.",
     "tasks": "List the tasks: sizes, metric, majority score, licence, source, whether at hand.",
     "systems": "List baselines and submissions: division, recipe, engine, whether they are built.",
     "check": "Check a submission folder, and say all faults of its manifest at once.",
@@ -37,7 +38,10 @@ builds only what depends on it. An interrupted build goes on with the first step
     "run": CHOICE
     + """
 Each block plays one round of every system in shuffled order, each in a fresh worker process. Whole
-blocks are written to RESULTS/records; --resume goes on with a session until it has --rounds blocks.
+blocks are written to RESULTS/records; --resume goes on with a session, its systems and scenarios,
+until it has --rounds blocks.
+--until 3% goes on until the interval of every offline speed-up is within 3% of its value, or the
+time is up. --explain prints what would be measured, for how long and why, and measures nothing.
 """,
     "board": """
 Writes README.md, leaderboard.csv, leaderboard.json and pareto.svg. A record that cannot be read is
@@ -49,6 +53,10 @@ much faster each rung is than the first and than the one before, its score and i
 come from the latest session that holds them all; `bench --ladder` measures one.
 """,
     "steps": "",
+    "doctor": """
+Looks at cores, quota, governor, SMT, swap, other processes, the hypervisor's steal and the energy
+counters, and times a fixed piece of work over and over for a few seconds. Nothing is changed.
+""",
     "tasks": "",
     "systems": "",
     "check": """
@@ -63,6 +71,8 @@ examples:
   wattbench bench --system onnx-int8 --rounds 2     one system and the references, quickly
   wattbench run --configuration cpu-1               the same systems on one core
   wattbench run --resume SESSION --rounds 10        go on with a session
+  wattbench run --until 3% --minutes 30             until intervals are narrow
+  wattbench run --scenario server --explain         what that would measure, and why
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
 WATTBENCH_DATA may name a folder with data to use instead of downloading. Faults are said in one
@@ -101,8 +111,27 @@ def parser() -> argparse.ArgumentParser:
             "--rounds", type=_positive, default=5, metavar="N", help="blocks to measure (default 5)"
         )
         made[name].add_argument(
+            "--until",
+            type=_percent,
+            metavar="PERCENT",
+            help="then go on until every interval is this narrow, as 3%%",
+        )
+        made[name].add_argument(
+            "--minutes",
+            type=_positive,
+            default=60,
+            metavar="N",
+            help="when --until gives up (default 60)",
+        )
+        made[name].add_argument(
+            "--scenario",
+            choices=["server"],
+            help="also find the highest rate of random arrivals that holds the latency bound",
+        )
+        made[name].add_argument(
             "--resume", default="", metavar="SESSION", help="go on with an interrupted session"
         )
+    made["run"].add_argument("--explain", action="store_true", help="say it, and measure nothing")
     made["ladder"].add_argument("--suite", default="quick", help="whose ladder (default quick)")
     made["steps"].add_argument("step", nargs="?", default="", metavar="STEP", help="only this one")
     for name in ("bench", "run", "board", "ladder"):
@@ -145,4 +174,15 @@ def _positive(text: str) -> int:
     value = int(text) if text.isdecimal() else 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return value
+
+
+def _percent(text: str) -> float:
+    """A share, from `3%`."""
+    try:
+        value = float(text.removesuffix("%")) / 100
+    except ValueError:
+        value = 0.0
+    if not text.endswith("%") or not 0.001 <= value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage, 0.1% .. 99%")
     return value

@@ -15,96 +15,10 @@ from harness.board.ranking import load_rows, machine_name, sections
 from harness.board.tables import write_board
 from harness.configuration import configurations
 from harness.errors import HarnessError, RecordError
-from harness.record import Record, Round
 from harness.stats import Interval
+from tests.records import board, drifting, golden_records, make
 
 GOLDEN = Path(__file__).parent / "data" / "board"
-
-
-def make(
-    name: str, seconds: list[float], right: float, **kwargs: Any
-) -> tuple[Record, dict[str, Any]]:
-    """A record whose blocks took `seconds` for 1,000 examples; `right`: share of right answers."""
-    labels = [number % 2 for number in range(1000)]
-    answers = [label if n < right * 1000 else 1 - label for n, label in enumerate(labels)]
-    rounds = [
-        Round(block, 0.5, each, 1000, 1.0, each, 0.01, energy(each), 100.0, None)
-        for block, each in enumerate(seconds, start=1)
-    ]
-    score = {"metric": "accuracy", "value": right, "se": 0.01, "majority": 0.5, "examples": 1000}
-    made = Record(
-        session=kwargs.get("session", "s1"),
-        started=kwargs.get("started", "2026-01-01T00:00:00Z"),
-        suite="quick",
-        roles={"reference": "ref", "unpadded_reference": "unpadded", "null": "null"},
-        task={
-            "name": "sentiment",
-            "version": "1",
-            "metric": "accuracy",
-            "labels": ["a", "b"],
-            "max_length": 128,
-        },
-        scenario=kwargs.get("scenario", "offline"),
-        system={
-            "name": name,
-            "title": name,
-            "authors": ["x"],
-            "licence": "MIT",
-            "division": kwargs.get("division", "open"),
-            "folder": f"submissions/{name}",
-            "serve": {},
-        },
-        configuration={
-            "name": kwargs.get("configuration", "cpu-2"),
-            "hash": "h",
-            "title": "2 cores",
-            "usd_per_hour": 0.0846,
-            "price_source": "list",
-            "price_date": "2020",
-            "grams_co2_per_kwh": 369.5,
-        },
-        machine={
-            "cpu": kwargs.get("cpu", "CPU"),
-            "flags": ["avx2"],
-            "cores": 2,
-            "memory_gb": 8.0,
-            "quota": None,
-            "system": "Linux",
-            "kernel": "6",
-            "isolation": "process",
-        },
-        software={"python": "3.11", "wattbench": "0.1.0"},
-        artifact={"key": "k", "size_mb": 12.5},
-        rounds=rounds,
-        score=score,
-        latency_ms={"p50": 1.0, "p90": 2.0, "p99": None, "queries": 100}
-        if kwargs.get("scenario") == "single_stream"
-        else None,
-    )
-    return made, {"labels": labels, "answers": answers, "groups": [-1] * 1000}
-
-
-def energy(seconds: float) -> dict[str, Any]:
-    return {
-        "cpu_wh": seconds * 4.27 / 3600,
-        "ram_wh": None,
-        "source": "modelled: 4.27 W a core",
-    }
-
-
-def board(tmp_path: Path, *made: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
-    for it, side in made:
-        record.write(it, side, tmp_path / "records")
-    rows, faults = load_rows(tmp_path / "records")
-    assert not faults
-    return {row.name: row for section in sections(rows) for row in section.rows}
-
-
-def drifting(base: float) -> list[float]:
-    return [
-        base * drift * wobble
-        for drift, wobble in zip((1, 2, 3, 4, 5), (1, 1.01, 0.99, 1, 1.02), strict=True)
-    ]
 
 
 def test_speedup_is_a_ratio_within_blocks(tmp_path: Path) -> None:
@@ -166,23 +80,6 @@ def test_latest_session_that_holds_the_reference_is_shown(tmp_path: Path) -> Non
     assert [each.session for each in sections(load_rows(tmp_path)[0])] == ["new"]
 
 
-def golden_records(folder: Path) -> None:
-    systems = {
-        "ref": ("baseline", [10.0, 11, 10, 10.5, 9.5], 0.9),
-        "unpadded": ("baseline", [4.0, 4.1, 4.2, 3.9, 4], 0.9),
-        "null": ("baseline", [0.001] * 5, 0.5),
-        "fast|<b>": ("closed", [1.0, 1.02, 0.98, 1.01, 1], 0.89),
-        "small": ("open", [0.5, 0.52, 0.48, 0.5, 0.5], 0.7),
-    }
-    for scenario in ("offline", "single_stream"):
-        for name, (division, seconds, right) in systems.items():
-            it, side = make(name, seconds, right, division=division, scenario=scenario)
-            record.write(it, side, folder)
-        it, side = make("dead", [], 0.5, division="open", scenario=scenario)
-        it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}
-        record.write(it, side | {"answers": []}, folder)
-
-
 @pytest.mark.parametrize("name", ["README.md", "leaderboard.csv", "leaderboard.json"])
 def test_board_is_the_golden_one(tmp_path: Path, name: str) -> None:
     golden_records(tmp_path / "records")
@@ -216,7 +113,7 @@ def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 1"),
+        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2"),
         (lambda data: data | {"extra": 1}, r"unknown keys: extra"),
         (lambda data: {k: v for k, v in data.items() if k != "task"}, r"missing .*task"),
         (lambda data: data | {"session": 3}, r"session = 3 has the wrong type"),

@@ -1,17 +1,11 @@
-import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import harness
-from harness import energy
 from harness.cli import main
-from harness.configuration import choose, configurations
-from harness.energy import Meter
-from harness.errors import HarnessError
 from harness.usage import HELP
 from tests.conftest import REPOSITORY
 
@@ -134,55 +128,3 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_load_submission_reads_a_manifest() -> None:
     system = harness.load_submission(REPOSITORY / "submissions" / "onnx-fp32")
     assert (system.name, system.division) == ("onnx-fp32", "closed")
-
-
-def test_largest_configuration_that_fits_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(5)))
-    assert choose().name == "cpu-4"
-    with pytest.raises(
-        HarnessError, match=r"'cpu-8' does not fit: it needs 8 cores.*Use --conf.*cpu-4"
-    ):
-        choose("cpu-8")
-
-
-def test_prices_are_those_of_the_f_series() -> None:
-    found = {name: each.usd_per_hour for name, each in configurations().items()}
-    assert list(found) == ["cpu-1", "cpu-2", "cpu-4", "cpu-8", "cpu-16"]
-    for each in configurations().values():
-        assert each.usd_per_hour == pytest.approx(0.0423 * each.cores, rel=0.003)
-
-
-def test_hash_of_a_configuration_changes_with_what_it_declares() -> None:
-    one = configurations()["cpu-1"]
-    assert one.hash != replace(one, watts_per_core=5.0).hash
-
-
-def test_modelled_energy_is_watts_times_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "rapl_readable", lambda: False)
-    meter = Meter(configurations()["cpu-1"])
-    with meter.window() as used:
-        pass
-    found = meter.complete(used, 3600.0)
-    assert found.cpu_wh == pytest.approx(4.27)
-    assert found.source.startswith("modelled: 4.27 W")
-
-
-def test_tracker_that_returns_nothing_is_an_error_not_a_zero(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Silent:
-        def start_task(self, name: str) -> None: ...
-        def stop_task(self) -> None: ...
-
-    monkeypatch.setattr(energy, "rapl_readable", lambda: True)
-    monkeypatch.setattr(energy, "_tracker", lambda country: Silent())
-    meter = Meter(configurations()["cpu-1"])
-    with pytest.raises(HarnessError, match="returned no energy"), meter.window():
-        pass
-
-
-def test_carbon_intensity_is_codecarbons_and_unknown_countries_are_refused() -> None:
-    assert 300 < energy.grams_co2_per_kwh("USA") < 500
-    assert energy.grams_co2_per_kwh("FRA") < 100
-    with pytest.raises(HarnessError, match="'ZZZ' is not in codecarbon's table"):
-        energy.grams_co2_per_kwh("ZZZ")

@@ -177,3 +177,52 @@ def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
     ) as it:
         it.load({"artifact": "", "about": {}, "serve": {"engine": "chatty"}, "threads": 1})
         assert it.answers(it.ask(query(5, 2), 5.0), {5: [2, 2]}) == (5, [1, 1])
+
+
+def test_memory_that_processes_share_counts_once(start: Start) -> None:
+    """200 MB, then two forked children that see the same pages: not 600 MB."""
+    body = """
+    block = globals().setdefault("block", bytearray(b"x" * 200_000_000))
+    for _ in range(2):
+        if os.fork() == 0:
+            time.sleep(60)
+    time.sleep(0.2)
+    say(done=1)
+    """
+    with start(body) as worker:
+        worker.ask(query(1), 20.0)
+        assert 200 < worker.peak_memory_mb() < 300
+
+
+def test_memory_that_was_freed_still_counts(start: Start) -> None:
+    with start("b = b'x' * 300_000_000; del b; say(done=1)") as worker:
+        worker.ask(query(1), 20.0)
+        assert 300 < worker.peak_memory_mb() < 350
+
+
+def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import numpy, time\n"
+        "class Engine:\n"
+        "    def scores(self, examples):\n"
+        "        time.sleep(0.2); return numpy.eye(2, dtype='float32')[[1] * len(examples)]\n"
+        "def load(what): return Engine()\n"
+    )
+    script = (
+        f"import sys; sys.path.append({str(tmp_path)!r})\n"
+        "from harness.engines import engine; from harness.measure import worker\n"
+        "engine.ENGINES['slow'] = engine.EngineKind('slow', (), shares=True)\nworker.main()"
+    )
+    seconds = []
+    with Worker(2, [sys.executable, "-c", script]) as it:
+        for instances in (1, 4, 1):
+            serve = {"engine": "slow", "instances": instances}
+            it.load({"artifact": "", "about": {}, "serve": serve, "threads": 4})
+            began = time.monotonic()
+            replies = it.exchange([query(number) for number in range(4)], 5.0)
+            seconds.append(time.monotonic() - began)
+            sizes = {number: [2] for number in range(4)}
+            assert sorted(it.answers(each, sizes) for each in replies) == [
+                (number, [1]) for number in range(4)
+            ]
+    assert seconds == pytest.approx([0.8, 0.2, 0.8], abs=0.1)

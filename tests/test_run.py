@@ -17,9 +17,10 @@ from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
 from harness.manifest import System, find_systems, read_system
 from harness.measure import run, scenarios
-from harness.measure.rounds import Material
+from harness.measure.rounds import Material, Setting
+from harness.measure.run import Effort
 from harness.store import artifact_dir
-from harness.tasks.metrics import accuracy
+from harness.tasks.metrics import ACCURACY
 from harness.tasks.task import suite, task
 from harness.usage import parser
 
@@ -46,7 +47,7 @@ def measure(project: Path, blocks: int, session: str = "", **kwargs: object) -> 
         choose("cpu-1"),
         project,
         project / "results",
-        blocks,
+        Effort(blocks),
         session,
         say=lambda line: None,
     )
@@ -94,7 +95,8 @@ def test_from_manifest_to_board_with_a_fault_and_a_second_helping(project: Path)
 
     side = record.read_side(folder / "sentiment" / "offline" / "minilm-l6.json")
     assert again.score
-    assert again.score["value"] == accuracy(side["answers"], side["labels"]).value
+    found = ACCURACY.score(side["answers"], side["labels"], side["groups"])
+    assert again.score["value"] == found.value
     assert len(side["labels"]) == 1994
     for path in folder.glob("sentiment/*/*.json"):
         assert path.stat().st_size < 10_000
@@ -213,10 +215,10 @@ def test_build_that_fails_says_file_and_reason(project: Path) -> None:
 def test_answers_that_differ_from_the_accuracy_pass_fail_the_row(project: Path) -> None:
     (null,) = systems(project, ("null",))
     asked = task("sentiment")
-    row = run._row(null, asked, run_about(), project, 0)
+    row = run._row(null, asked, run_about(), project, 0, Effort().scenarios)
     row.answers = [1] * 1994
-    meter = Meter(choose("cpu-1"))
-    run.play_round(row, 1, Material.of(asked), choose("cpu-1"), meter)
+    one = choose("cpu-1")
+    run.play_round(row, 1, Setting(Material.of(asked), one, Meter(one)))
     assert row.failed
     failure = row.records["offline"].failure
     assert failure
@@ -228,8 +230,8 @@ def test_memory_over_the_configuration_fails_the_row(project: Path) -> None:
 
     (null,) = systems(project, ("null",))
     small = replace(choose("cpu-1"), memory_gb=0.001)
-    row = run._row(null, task("sentiment"), run_about(), project, 0)
-    run.play_round(row, 1, Material.of(task("sentiment")), small, Meter(small))
+    row = run._row(null, task("sentiment"), run_about(), project, 0, Effort().scenarios)
+    run.play_round(row, 1, Setting(Material.of(task("sentiment")), small, Meter(small)))
     failure = row.records["offline"].failure
     assert failure
     assert "cpu-1 allows 0.001 GiB" in failure["reason"]
@@ -244,6 +246,7 @@ def run_about() -> dict[str, object]:
         "configuration": {},
         "machine": {},
         "software": {},
+        "energy": {},
     }
 
 
@@ -306,7 +309,7 @@ def test_driver_sleeps_while_it_waits(project: Path) -> None:
 
 def test_one_slow_round_does_not_make_the_estimate() -> None:
     said: list[str] = []
-    progress = run.Progress(40, 8, said.append)
+    progress = run.Progress(8, 5, said.append)
     progress.times[0] -= 65
     progress.done()
     progress.step("second")

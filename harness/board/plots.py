@@ -23,7 +23,7 @@ def pareto(section: Section) -> bytes:
     matplotlib.rcParams["svg.hashsalt"] = "wattbench"
     from matplotlib import pyplot
 
-    rows = [row for row in section.rows if row.record.rounds and _learned(row)]
+    rows = [row for row in section.rows if row.measured and _learned(row)]
     figure, axes = pyplot.subplots(figsize=(8, 4.2))
     _draw(axes, rows)
     if section.floor is not None:

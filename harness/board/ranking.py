@@ -1,18 +1,17 @@
 """From records to rows: speed-ups within blocks, the floor, ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
-
-import numpy as np
 
 from harness import record, stats
 from harness.board.cost import usd_per_100m
 from harness.errors import RecordError
-from harness.record import Record
+from harness.record import Record, Round
 from harness.stats import Interval
+from harness.tasks.metrics import METRICS, Comparison, compare
 
 FLOOR = 0.95
 """Share of the reference's gain over the majority class that a ranked system must keep."""
@@ -22,15 +21,19 @@ FLOOR = 0.95
 class Row:
     """One line of a table.
 
-    seconds: per example, by block. speedup, unpadded: against the two references. share: of the
-    harness in the time, as the null system shows it.
+    seconds: per example, by block; of `server` there are none. speedup, unpadded: against the two
+    references. compared: with the reference, on the same examples. share: of the harness in the
+    time, as the null system shows it.
     qualified: above the floor; near: the paired interval crosses the floor. rank: within the
     division; None if not ranked.
     """
 
     record: Record
     seconds: dict[int, float]
-    right: list[bool]
+    answers: list[int]
+    labels: list[int]
+    groups: list[int]
+    compared: Comparison | None = None
     speedup: Interval | None = None
     unpadded: Interval | None = None
     share: float | None = None
@@ -44,18 +47,53 @@ class Row:
         return str(self.record.system["name"])
 
     @property
+    def rounds(self) -> list[Round]:
+        """The windows that figures are taken from: of `server` those at the sustained rate."""
+        found = self.record.sustained
+        if self.record.scenario != "server":
+            return self.record.rounds
+        return [each for each in self.record.rounds if found and each.rate == found["rate"]]
+
+    @property
     def throughput(self) -> float:
-        """Examples per second over all rounds."""
-        return self.examples / sum(each.seconds for each in self.record.rounds)
+        """Examples per second over all rounds; of `server` the sustained rate."""
+        if self.record.scenario == "server":
+            return float((self.record.sustained or {})["rate"])
+        return self.examples / sum(each.seconds for each in self.rounds)
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are figures to compare."""
+        return self.record.failure is None and bool(self.rounds)
+
+    @property
+    def scored(self) -> bool:
+        """Whether it went well and has answers, also where it sustains no rate."""
+        return self.record.failure is None and bool(self.record.rounds and self.answers)
 
     @property
     def examples(self) -> int:
         """Answered in the timed windows."""
-        return sum(each.examples for each in self.record.rounds)
+        return sum(each.examples for each in self.rounds)
 
-    def per_1k(self, values: Sequence[float]) -> float:
+    def per_1k(self, values: Iterable[float]) -> float:
         """The sum of the rounds' values for 1,000 examples."""
         return 1000 * sum(values) / self.examples
+
+    def energy_per_1k(self) -> dict[str, float | None]:
+        """Watt-hours for 1,000 examples: in all, by component (None where one is not known), and
+        above the idle machine (None where that was not measured).
+        """
+        parts: dict[str, float | None] = {}
+        for part in ("cpu", "ram", "gpu"):
+            known = [each.energy[f"{part}_wh"] for each in self.rounds]
+            parts[f"{part}_wh_per_1k"] = None if None in known else self.per_1k(known)
+        whole = sum(each for each in parts.values() if each)
+        idle, above = self.record.energy["idle"], None
+        if idle and energy_measured(self.record):
+            hours = [each.seconds / 3600 for each in self.rounds]
+            above = whole - sum(idle.values()) * self.per_1k(hours)
+        return {"energy_wh_per_1k": whole, "energy_above_idle_wh_per_1k": above, **parts}
 
     def columns(self) -> dict[str, Any]:
         """The row as `leaderboard.csv` has it; None where there is no figure."""
@@ -70,11 +108,17 @@ class Row:
             "score": it.score and it.score["value"],
             "score_se": it.score and it.score["se"],
         }
-        if it.failure or not it.rounds:
+        if it.artifact:
+            base |= {key: it.artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
+        if self.compared:
+            base |= {"score_difference": self.compared.difference.value}
+            base |= {"score_p": self.compared.p}
+        if not self.measured:
             return base
         latency = it.latency_ms or {}
-        used = [each.energy["cpu_wh"] + (each.energy["ram_wh"] or 0) for each in it.rounds]
-        energy = self.per_1k(used)
+        energy = self.energy_per_1k()
+        whole = energy["energy_wh_per_1k"] or 0.0
+        price = it.configuration["usd_per_hour"]
         return base | {
             "throughput": self.throughput,
             **{f"latency_{name}_ms": latency.get(name) for name in ("p50", "p90", "p99")},
@@ -82,30 +126,42 @@ class Row:
             "speedup_low": self.speedup and self.speedup.low,
             "speedup_high": self.speedup and self.speedup.high,
             "speedup_unpadded": self.unpadded and self.unpadded.value,
-            "cpu_seconds_per_1k": self.per_1k([each.cpu_seconds for each in it.rounds]),
-            "energy_wh_per_1k": energy,
-            "energy_source": it.rounds[0].energy["source"],
-            "co2_g_per_1k": energy / 1000 * it.configuration["grams_co2_per_kwh"],
-            "usd_per_100m": usd_per_100m(it.configuration["usd_per_hour"], self.throughput)
-            if it.scenario == "offline"
+            "cpu_seconds_per_1k": self.per_1k(each.cpu_seconds for each in self.rounds),
+            **energy,
+            "energy_source": it.energy["source"],
+            "co2_g_per_1k": whole / 1000 * it.configuration["grams_co2_per_kwh"],
+            "usd_per_100m": usd_per_100m(price, self.throughput)
+            if it.scenario != "single_stream"
             else None,
-            "memory_mb": max(each.memory_mb for each in it.rounds),
-            "size_mb": it.artifact["size_mb"] if it.artifact else 0.0,
+            "load_seconds": median(each.load_seconds for each in self.rounds),
+            "load_wh": median(each.load_wh for each in self.rounds),
+            "memory_mb": max(each.memory_mb for each in self.rounds),
             "rank": self.rank,
             "qualified": self.qualified,
             "near_floor": self.near,
             "harness_share": self.share,
-            "rounds": len(it.rounds),
+            "rounds": len(self.rounds),
             "session": it.session,
         }
 
 
 CSV_COLUMNS = (
     *("system", "division", "machine", "configuration", "task", "scenario"),
-    *("score", "score_se", "throughput", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
+    *(
+        "score",
+        "score_se",
+        "score_difference",
+        "score_p",
+        "throughput",
+        "latency_p50_ms",
+        "latency_p90_ms",
+        "latency_p99_ms",
+    ),
     *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
-    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
-    *("memory_mb", "size_mb", "rank", "qualified", "near_floor", "harness_share"),
+    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
+    *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
+    *("load_seconds", "load_wh", "memory_mb", "size_mb", "weights_mb", "parameters"),
+    *("rank", "qualified", "near_floor", "harness_share"),
     *("rounds", "session", "failure"),
 )
 
@@ -131,8 +187,7 @@ class Section:
     @property
     def source(self) -> str:
         """Where the energy figures come from."""
-        sources = {each.energy["source"] for row in self.rows for each in row.record.rounds}
-        return "; ".join(sorted(sources))
+        return "; ".join(sorted({row.record.energy["source"] for row in self.rows}))
 
 
 TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
@@ -146,6 +201,11 @@ def machine_name(it: Record) -> str:
     return f"{it.machine['cpu']}, {cores} ({flags[-1] if flags else 'no vector flags'})"
 
 
+def energy_measured(it: Record) -> bool:
+    """Whether all of a record's energy is measured, none modelled."""
+    return str(it.energy["source"]).startswith("measured")
+
+
 def load_rows(records: Path) -> tuple[list[Row], list[str]]:
     """All records below a folder, and the faults of those that cannot be read: a broken one takes
     nothing else down.
@@ -156,14 +216,11 @@ def load_rows(records: Path) -> tuple[list[Row], list[str]]:
             it = record.read(path)
             side = record.read_side(path)
             labels, answers = side["labels"], side["answers"]
-            right = (
-                [answer == label for answer, label in zip(answers, labels, strict=True)]
-                if answers
-                else []
-            )
-            rows.append(
-                Row(it, {each.block: each.seconds / each.examples for each in it.rounds}, right)
-            )
+            if answers and len(answers) != len(labels):
+                raise ValueError("it has not one answer for each label")
+            timed = [] if it.scenario == "server" else it.rounds
+            seconds = {each.block: each.seconds / each.examples for each in timed}
+            rows.append(Row(it, seconds, answers, labels, side["groups"]))
         except RecordError as error:
             faults.append(str(error))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -192,9 +249,7 @@ def sections(rows: Sequence[Row]) -> list[Section]:
         whole = [
             key
             for key, members in sessions.items()
-            if any(
-                _measured(each) and each.name == each.record.roles["reference"] for each in members
-            )
+            if any(each.scored and each.name == each.record.roles["reference"] for each in members)
         ]
         started, session = max(whole or sessions)
         members = sessions[started, session]
@@ -214,12 +269,8 @@ def sections(rows: Sequence[Row]) -> list[Section]:
     return found
 
 
-def _measured(row: Row) -> bool:
-    return row.record.failure is None and bool(row.record.rounds)
-
-
 def _compare(section: Section) -> None:
-    good = [row for row in section.rows if _measured(row)]
+    good = [row for row in section.rows if row.measured]
     by_name = {row.name: row for row in good}
     roles = section.rows[0].record.roles
     reference, unpadded, null = (
@@ -229,9 +280,11 @@ def _compare(section: Section) -> None:
         row.speedup = faster(reference, row)
         row.unpadded = faster(unpadded, row)
         if null is not None:
-            row.share = mean(null.seconds.values()) / mean(row.seconds.values())
-    if reference is not None:
-        section.floor = _apply_floor(good, reference)
+            row.share = _time(null) / _time(row)
+    scored = [row for row in section.rows if row.scored]
+    standard = next((row for row in scored if row.name == roles["reference"]), None)
+    if standard is not None:
+        section.floor = _apply_floor(scored, standard)
     for row in good:
         if row.qualified:
             peers = [
@@ -245,22 +298,41 @@ def _compare(section: Section) -> None:
         key=lambda row: (
             row.rank is None,
             row.rank or 0,
-            -(row.speedup.value if row.speedup else 0),
+            -(row.throughput if row.measured else 0),
             row.name,
         )
     )
 
 
+def _time(row: Row) -> float:
+    """Seconds an example; in `server` the median latency."""
+    if row.record.scenario == "server":
+        return float((row.record.latency_ms or {})["p50"]) / 1000
+    return mean(row.seconds.values())
+
+
 def faster(slow: Row | None, fast: Row) -> Interval | None:
-    """How many times faster, over the blocks that both have."""
-    shared = sorted(set(slow.seconds) & set(fast.seconds)) if slow else []
-    if not slow or not shared:
+    """How many times faster, over the blocks that both have; in `server` the ratio of the sustained
+    rates, between what their brackets (the rate that held, the next one that did not) allow.
+    """
+    if slow is None:
         return None
     if slow is fast:
         return Interval(1.0, 1.0, 1.0)
+    if fast.record.scenario == "server":
+        (least, most), (least_slow, most_slow) = _bracket(fast), _bracket(slow)
+        return Interval(least / least_slow, least / most_slow, most / least_slow)
+    shared = sorted(set(slow.seconds) & set(fast.seconds))
+    if not shared:
+        return None
     return stats.ratio(
         [slow.seconds[block] for block in shared], [fast.seconds[block] for block in shared]
     )
+
+
+def _bracket(row: Row) -> tuple[float, float]:
+    found = row.record.sustained or {}
+    return found["rate"], found["missed"] or found["offline"]
 
 
 def _significantly_faster(one: Row, other: Row) -> bool:
@@ -280,10 +352,12 @@ def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
     majority, gain = score["majority"], score["value"] - score["majority"]
     if gain <= 1.645 * score["se"]:
         return None
-    base = np.asarray(reference.right, float)
+    metric = METRICS[reference.record.task["metric"]]
     for row in rows:
-        own = np.asarray(row.right, float)
-        kept = stats.mean_interval((own - majority - FLOOR * (base - majority)).tolist())
+        row.compared = compare(
+            metric, row.answers, reference.answers, row.labels, row.groups, majority, FLOOR
+        )
+        kept = row.compared.kept
         row.qualified = kept.value >= 0
         row.near = kept.low < 0 < kept.high
     return float(majority + FLOOR * gain)

@@ -11,8 +11,16 @@ from tabulate import tabulate
 
 from harness.board.figures import cell, interval, number
 from harness.board.ladder import ladders
+from harness.board.noise import remarks
 from harness.board.plots import pareto
-from harness.board.ranking import CSV_COLUMNS, Row, Section, load_rows, sections
+from harness.board.ranking import (
+    CSV_COLUMNS,
+    Row,
+    Section,
+    energy_measured,
+    load_rows,
+    sections,
+)
 from harness.errors import HarnessError
 from harness.record import Record
 from harness.store import write_atomically
@@ -63,7 +71,7 @@ def frame(found: Sequence[Section]) -> pandas.DataFrame:
             failure = row.record.failure
             lines.append(row.columns() | {"failure": failure["reason"] if failure else None})
     table = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
-    for name in ("rank", "rounds"):
+    for name in ("rank", "rounds", "parameters"):
         table[name] = table[name].astype("Int64")
     for column in table.select_dtypes("float"):
         table[column] = [float(f"{value:.6g}") for value in table[column]]
@@ -79,7 +87,8 @@ def summary(rows: Sequence[Row]) -> str:
         for each in found
         if each.scenario == "offline"
     ]
-    return "\n\n".join(parts)
+    noticed = [f"{each.scenario}: {one}" for each in found for one in remarks(each)]
+    return "\n\n".join(parts) + "".join(f"\nwarning: {each}" for each in noticed)
 
 
 def overview(found: Sequence[Section], offline: Section, style: str) -> str:
@@ -102,7 +111,7 @@ def overview(found: Sequence[Section], offline: Section, style: str) -> str:
                 "system": row.name,
                 "division": row.record.system["division"],
                 "score": f"failed: {failure['reason']}"[:60] if failure else _score(row.record),
-                "examples/s": "-" if failure else number(row.throughput),
+                "examples/s": number(row.throughput if row.measured else None),
                 "speed-up": interval(row.speedup),
                 "unpadded": interval(row.unpadded),
                 "p50 ms": number(single.get(row.name, {}).get("latency_p50_ms")),
@@ -122,7 +131,8 @@ def _fastest_qualified_first(row: Row) -> tuple[bool, float]:
 
 def energy_head(section: Section) -> str:
     """The head of the energy column says where the figures come from."""
-    return "Wh/1k (modelled)" if "modelled" in section.source else "Wh/1k (measured)"
+    measured = all(energy_measured(row.record) for row in section.rows)
+    return f"Wh/1k ({'measured' if measured else 'modelled'})"
 
 
 def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
@@ -166,7 +176,10 @@ HOW_TO_READ = (
     "over the majority class; `~` marks a score whose paired interval crosses that floor. A dash: "
     "not enough queries for the percentile, or not ranked. "
     "Energy is modelled where the column says so: it is then proportional to CPU time, and no "
-    "claim of an energy saving."
+    "claim of an energy saving. *Difference* is the score less the reference's on the same "
+    "examples, with the p-value that there is none. In *server* the rate is the highest of random "
+    "arrivals whose p99 is within the task's latency bound, and the interval of a speed-up is what "
+    "the steps between probed rates allow. docs/measurement.md has every rule."
 )
 
 
@@ -191,7 +204,7 @@ def about(section: Section) -> str:
     known = suites().get(it.suite)
     beyond = {row.name for row in section.rows} - set(known.systems if known else ())
     return (
-        f"Session `{section.session}`, {max(len(row.record.rounds) for row in section.rows)} "
+        f"Session `{section.session}`, {_blocks(section)} "
         f"blocks, {count} examples "
         f"({it.task['metric']}). {fields['cpu']}, {fields['cores']} cores{quota}, "
         f"{fields['memory_gb']:g} GiB, {fields['system']} {fields['kernel']}, "
@@ -201,6 +214,10 @@ def about(section: Section) -> str:
         f"`wattbench run --suite {it.suite} --configuration {config['name']}"
         f"{' --all' if beyond else ''}`."
     )
+
+
+def _blocks(section: Section) -> int:
+    return max((each.block for row in section.rows for each in row.record.rounds), default=0)
 
 
 def section_tables(section: Section) -> str:
@@ -220,10 +237,14 @@ def section_tables(section: Section) -> str:
         rows = [row for row in section.rows if row.record.system["division"] == division]
         if rows:
             parts += [f"**{title}**", "", division_table(section, rows), ""]
+    if section.scenario == "offline":
+        parts += ["**Carrying and loading**", "", burden_table(section), ""]
     failed = [row for row in section.rows if row.record.failure]
     parts += [
         f"- **{row.name} failed**: {cell((row.record.failure or {})['reason'])}" for row in failed
     ]
+    if noticed := remarks(section):
+        parts += ["*What to know of these figures:*", "", *(f"- {cell(each)}" for each in noticed)]
     return "\n".join(parts).rstrip()
 
 
@@ -238,30 +259,65 @@ def division_table(section: Section, rows: Sequence[Row]) -> str:
     )
 
 
+def burden_table(section: Section) -> str:
+    """What there is to carry and to load, and the carbon of answering, in GitHub's Markdown."""
+    grams = section.configuration["grams_co2_per_kwh"]
+    lines = []
+    for row in sorted(section.rows, key=lambda row: row.name):
+        columns = row.columns()
+        lines.append(
+            {
+                "system": cell(row.name),
+                "parameters": f"{(columns.get('parameters') or 0) / 1e6:.2f} M",
+                "weights MB": number(columns.get("weights_mb")),
+                "artifact MB": number(columns.get("size_mb")),
+                "load s": number(columns.get("load_seconds")),
+                "load Wh": number(columns.get("load_wh")),
+                f"g CO2/1k ({section.configuration['country']}, {grams:.0f} g/kWh)": number(
+                    columns.get("co2_g_per_1k")
+                ),
+            }
+        )
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+
+
 def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
     it, columns = row.record, row.columns()
     place = quote(f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json")
     line = {"rank": str(row.rank or "-"), "system": f"[{cell(row.name)}]({place})"}
-    if it.failure or not it.rounds:
+    if it.failure or not it.score:
         return line | {"score": "failed"}
+    rate = number(row.throughput if row.measured else None)
+    if it.scenario == "server" and (it.sustained or {}).get("capped"):
+        rate = f">= {rate}"
     line |= {
         "score": _score(it) + ("~" if row.near else ""),
-        "examples/s": number(row.throughput),
+        "difference": _difference(row),
+        "queries/s" if it.scenario == "server" else "examples/s": rate,
         "speed-up": interval(row.speedup),
         "unpadded": interval(row.unpadded),
     }
-    if it.scenario == "single_stream":
+    if it.scenario != "offline":
         line |= {
-            f"{name} ms": number(columns[f"latency_{name}_ms"]) for name in ("p50", "p90", "p99")
+            f"{name} ms": number(columns.get(f"latency_{name}_ms"))
+            for name in ("p50", "p90", "p99")
         }
-    line |= {
-        "CPU s/1k": number(columns["cpu_seconds_per_1k"]),
-        energy: number(columns["energy_wh_per_1k"]),
-    }
-    if it.scenario == "offline":
-        line |= {"USD/100M": number(columns["usd_per_100m"])}
-    line |= {"memory MB": number(columns["memory_mb"]), "size MB": number(columns["size_mb"])}
+    heads = {"CPU s/1k": "cpu_seconds_per_1k", energy: "energy_wh_per_1k"}
+    if energy_measured(it):
+        heads["above idle"] = "energy_above_idle_wh_per_1k"
+    if it.scenario != "single_stream":
+        heads["USD/100M"] = "usd_per_100m"
+    heads["memory MB"] = "memory_mb"
+    line |= {head: number(columns.get(name)) for head, name in heads.items()}
     return line | {"harness": f"{row.share:.2%}" if row.share is not None else "-"}
+
+
+def _difference(row: Row) -> str:
+    """Against the reference, with the p-value that there is none."""
+    if row.compared is None or row.name == row.record.roles["reference"]:
+        return "-"
+    value, p = row.compared.difference.value, row.compared.p
+    return f"{value:+.4f} (p {p:.2f})" if p >= 0.005 else f"{value:+.4f} (p < 0.01)"
 
 
 def _score(it: Record) -> str:

@@ -32,7 +32,7 @@ class EncoderEngine:
         """float32 [candidates, labels]."""
         rows = [candidate for example in examples for candidate in example]
         encodings = text.tokenize(self.tokenizer, rows)
-        if len(rows) == 1:
+        if len(rows) == 1:  # also called so by each instance on its own, in `server`
             return self.forward(text.pad(encodings, self.length))
         lengths = [self.length or len(each.ids) for each in encodings]
         batches = plan(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
@@ -44,7 +44,7 @@ class EncoderEngine:
                 chosen = [encodings[row] for row in batches[number]]
                 parts[number] = self.forward(text.pad(chosen, self.length))
 
-        if self.pool:
+        if self.pool and len(batches) > 1:
             for done in [self.pool.submit(work) for _ in range(self.instances)]:
                 done.result()
         else:

@@ -15,14 +15,15 @@ from harness.engines import engine
 from harness.engines.engine import Candidates, Load, Scores
 
 SHARES = 8
-"""Into how many pieces an instance's share of the examples is cut, so that all end together."""
+"""Into how many pieces an instance's share of the examples is cut, so that all end together; none
+is smaller than a batch."""
 
 
 class Processes:
     """As many engines as `what` asks for, each in a process with its share of the threads."""
 
     def __init__(self, what: Load) -> None:
-        self.count = what.serve.count(what.threads)
+        self.count, self.batch = what.serve.count(what.threads), what.serve.batch
         threads = what.threads_each
         one = replace(what, threads=threads, serve=replace(what.serve, instances=1))
         context = multiprocessing.get_context("spawn")
@@ -46,7 +47,7 @@ class Processes:
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
         """float32 [candidates, labels]."""
-        size = -(-len(examples) // (self.count * SHARES))
+        size = max(self.batch, -(-len(examples) // (self.count * SHARES)))
         parts = [examples[start : start + size] for start in range(0, len(examples), size)]
         return np.concatenate(list(self.pool.map(self._ask, parts)))
 

@@ -23,7 +23,7 @@ FLAGS = (
 
 def fingerprint() -> dict[str, Any]:
     """What tells one machine from another, and what makes it a good or a bad ruler."""
-    info = _read("/proc/cpuinfo")
+    info = read("/proc/cpuinfo")
     fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     stripped = {key.strip(): value.strip() for key, value in fields.items()}
     flags = (stripped.get("flags") or stripped.get("Features") or "").split()
@@ -35,14 +35,25 @@ def fingerprint() -> dict[str, Any]:
         "flags": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 2**30, 1),
-        "quota": _quota(),
-        "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+        "quota": quota(),
+        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
         or "unknown",
+        "smt": {"1": True, "0": False}.get(read("/sys/devices/system/cpu/smt/active").strip()),
         "hypervisor": "hypervisor" in flags,
         "system": platform.system(),
         "kernel": platform.release(),
         "isolation": "process",
     }
+
+
+def ticks() -> tuple[float, float]:
+    """CPU-seconds since the start of the machine: busy (of all processes), and stolen by the
+    hypervisor.
+    """
+    first = read("/proc/stat").partition("\n")[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = map(int, first[:8])
+    hertz = os.sysconf("SC_CLK_TCK")
+    return (user + nice + system + irq + softirq) / hertz, steal / hertz
 
 
 def software() -> dict[str, str]:
@@ -66,13 +77,14 @@ def software() -> dict[str, str]:
     return found
 
 
-def _quota() -> float | None:
+def quota() -> float | None:
     """The cgroup's limit in cores; None where there is none."""
-    limit, _, period = _read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
+    limit, _, period = read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
     return int(limit) / int(period) if limit.isdigit() and period else None
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A file of the kernel's; '' where it is missing."""
     try:
         return Path(path).read_text()
     except OSError:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -37,7 +36,7 @@ PASSED = (
 BUILT_IN = (sys.executable, "-m", "harness.measure.worker")
 LOAD_SECONDS = 300.0
 LEAVE_SECONDS = 2.0
-PIPE_BYTES = 1 << 20
+PIPE_BYTES, READ_BYTES = 1 << 20, 1 << 16
 STDERR_LINES = 12
 LINE_BYTES = 64 << 20
 
@@ -97,9 +96,8 @@ class Worker:
         self.writable.register(self.back, selectors.EVENT_READ)
         self.readable.register(self.back, selectors.EVENT_READ)
 
-    def load(self, message: dict[str, Any]) -> float:
-        """Send a load message. Returns: seconds until the worker was ready."""
-        started = time.perf_counter()
+    def load(self, message: dict[str, Any]) -> None:
+        """Send a load message and wait until the worker is ready."""
         reply = self.parse(
             self.ask(json.dumps({"op": "load", **message}).encode() + b"\n", LOAD_SECONDS)
         )
@@ -107,7 +105,6 @@ class Worker:
             raise self.fault(
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
-        return time.perf_counter() - started
 
     def ask(self, line: bytes, timeout: float) -> bytes:
         """Send one line, sleep until its reply is there, and return that line unread."""
@@ -124,12 +121,7 @@ class Worker:
         position, offset = 0, 0
         while len(replies) < len(lines):
             if position < len(lines):
-                try:
-                    offset += os.write(self.to, memoryview(lines[position])[offset:])
-                except BlockingIOError:
-                    pass
-                except BrokenPipeError:
-                    raise self.fault("it closed its input") from None
+                offset += self.push(memoryview(lines[position])[offset:])
                 if offset == len(lines[position]):
                     position, offset = position + 1, 0
             waiting = self.readable if position == len(lines) else self.writable
@@ -137,10 +129,33 @@ class Worker:
             if not ready:
                 raise self.fault(f"it gave no answer for {timeout:.0f} seconds")
             if any(key.fd == self.back for key, _ in ready):
-                replies += self._read_lines()
-        if len(replies) > len(lines) or self.buffer:
-            raise self.fault("it sent more than was asked for")
+                replies += self.replies()
+        self.settled(len(replies) - len(lines))
         return replies
+
+    def push(self, data: bytearray | memoryview) -> int:
+        """Write what the pipe takes now. Returns: how many bytes."""
+        try:
+            return os.write(self.to, data)
+        except BlockingIOError:
+            return 0
+        except BrokenPipeError:
+            raise self.fault("it closed its input") from None
+
+    def replies(self) -> list[bytes]:
+        """The lines that are there, unread; to be called when there is something."""
+        data = os.read(self.back, READ_BYTES)
+        if not data:
+            raise self.fault("it closed its output")
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        if len(self.buffer) > LINE_BYTES:
+            raise self.fault(f"it sent a line longer than {LINE_BYTES >> 20} MiB")
+        return lines
+
+    def settled(self, surplus: int) -> None:
+        """After the last reply: nothing more may have come."""
+        if surplus > 0 or self.buffer:
+            raise self.fault("it sent more than was asked for")
 
     def parse(self, line: bytes) -> dict[str, Any]:
         """A reply as JSON."""
@@ -187,12 +202,21 @@ class Worker:
         return total
 
     def peak_memory_mb(self) -> float:
-        """Sum of the peak resident memory of the worker and its children, in 10^6 bytes."""
-        total = 0
-        for process in self._tree():
+        """Peak resident memory of the worker's process tree, in 10^6 bytes.
+
+        Several processes share pages (libraries, weights): then each one's peak counts with the
+        share of it that is its own (PSS over RSS now). Not to be called in a window: the kernel
+        walks all pages for it.
+        """
+        tree = self._tree()
+        total = 0.0
+        for process in tree:
             with suppress(OSError):
-                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-                total += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+                peak = _kilobytes(process.pid, "status", "VmHWM")
+                if len(tree) > 1:
+                    own = _kilobytes(process.pid, "smaps_rollup", "Pss")
+                    peak *= own / _kilobytes(process.pid, "smaps_rollup", "Rss")
+                total += peak
         return total * 1024 / 1e6
 
     def fault(self, reason: str) -> WorkerError:
@@ -240,18 +264,17 @@ class Worker:
     ) -> None:
         self.close()
 
-    def _read_lines(self) -> list[bytes]:
-        data = os.read(self.back, PIPE_BYTES)
-        if not data:
-            raise self.fault("it closed its output")
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
-        if len(self.buffer) > LINE_BYTES:
-            raise self.fault(f"it sent a line longer than {LINE_BYTES >> 20} MiB")
-        return lines
-
     def _tree(self) -> list[psutil.Process]:
         try:
             first = psutil.Process(self.process.pid)
             return [first, *first.children(recursive=True)]
         except psutil.Error:
             return []
+
+
+def _kilobytes(pid: int, file: str, name: str) -> float:
+    """A field of a file in /proc/PID; 1 where it is missing (a process that is just leaving)."""
+    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return float(line.split()[1])
+    return 1.0

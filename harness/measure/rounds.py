@@ -1,13 +1,14 @@
 """One round: a fresh worker plays the scenarios of one system on one task."""
 
-import time
+import math
 from dataclasses import asdict, dataclass, field
 
+from harness import stats
 from harness.configuration import Configuration
 from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import System
-from harness.measure import scenarios
+from harness.measure import scenarios, server
 from harness.measure.protocol import Worker
 from harness.measure.scenarios import Questions, Window
 from harness.optimize.step import Artifact
@@ -23,7 +24,11 @@ EXACT_AGREEMENT = 0.999
 
 @dataclass
 class Row:
-    """A system on a task: what is asked, and what was seen so far."""
+    """A system on a task: what is asked, and what was seen so far.
+
+    rate: examples a second of the last offline window. queries, latencies: the example that each
+    query asked, and its microseconds, by scenario and window.
+    """
 
     system: System
     task: Task
@@ -31,8 +36,9 @@ class Row:
     records: dict[str, Record]
     answers: list[int] = field(default_factory=list)
     rate: float = 0.0
-    queries: list[list[int]] = field(default_factory=list)
-    latencies: list[list[int]] = field(default_factory=list)
+    search: server.Search | None = None
+    queries: dict[str, list[list[int]]] = field(default_factory=dict)
+    latencies: dict[str, list[list[int]]] = field(default_factory=dict)
     failed: bool = False
 
     @property
@@ -58,18 +64,23 @@ class Material:
         return Material(examples, Questions.of(examples, labels), Questions.of(training, labels))
 
 
-def play_round(
-    row: Row, block: int, material: Material, configuration: Configuration, meter: Meter
-) -> None:
-    """One fresh worker plays both scenarios; a fault ends this row and no other."""
+@dataclass(frozen=True)
+class Setting:
+    """What a round is played with. queries: how many each rate gets in `server`."""
+
+    material: Material
+    configuration: Configuration
+    meter: Meter
+    queries: int = 0
+
+
+def play_round(row: Row, block: int, setting: Setting) -> None:
+    """One fresh worker plays all scenarios of the row; a fault ends this row and no other."""
     if row.failed:
         return
     try:
-        started = time.perf_counter()
-        with Worker(configuration.cores) as worker:
-            _load(worker, row, "single_stream", configuration)
-            loading = time.perf_counter() - started
-            _play(worker, row, block, loading, material, configuration, meter)
+        with Worker(setting.configuration.cores) as worker:
+            _play(worker, row, block, setting)
     except HarnessError as error:
         row.failed = True
         stderr = "\n".join(getattr(error, "__notes__", []))
@@ -77,38 +88,63 @@ def play_round(
             each.failure = {"reason": str(error), "stderr": stderr}
 
 
-def _play(
-    worker: Worker,
-    row: Row,
-    block: int,
-    loading: float,
-    material: Material,
-    configuration: Configuration,
-    meter: Meter,
-) -> None:
-    order = material.questions.order(seed=block)
-    scenarios.warm_up(worker, material.training, WARM_UP_QUERIES, 0)
-    single = scenarios.single_stream(worker, material.questions, order, meter)
-    single_memory = _memory(worker, configuration)
+def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
+    questions, meter = setting.material.questions, setting.meter
+    order = questions.order(seed=block)
+    loading = _load(worker, row, "single_stream", setting)
+    single = scenarios.single_stream(worker, questions, order, meter)
+    single_memory = _memory(worker, setting.configuration)
     if row.system.serve["offline"] != row.system.serve["single_stream"]:
-        loading = _load(worker, row, "offline", configuration)
-        scenarios.warm_up(worker, material.training, 0, WARM_UP_TOGETHER)
+        _load(worker, row, "offline", setting)
     patience = 60 + 5 * len(order) * single.seconds / len(single.rows)
     everything, compare = None, bool(row.answers)
     if not row.answers:
         whole = list(range(len(order)))
-        everything = scenarios.offline(worker, material.questions, whole, meter, patience)
+        everything = scenarios.offline(worker, questions, whole, meter, patience)
         row.answers, row.rate = everything.answers, len(whole) / everything.seconds
     if everything is None or everything.seconds < scenarios.WINDOW_SECONDS:
         rows = scenarios.offline_rows(order, row.rate)
-        everything = scenarios.offline(worker, material.questions, rows, meter, patience)
+        everything = scenarios.offline(worker, questions, rows, meter, patience)
         compare = True
     row.rate = len(everything.rows) / everything.seconds
-    memory = _memory(worker, configuration)
-    _keep(row, "single_stream", block, loading, single, single_memory, compare=True)
+    memory = _memory(worker, setting.configuration)
+    _keep(row, "single_stream", block, loading, single, single_memory)
     _keep(row, "offline", block, loading, everything, memory, compare)
-    row.queries.append(single.rows)
-    row.latencies.append([round(latency * 1e6) for latency in single.latencies])
+    if "server" in row.records:
+        if row.system.serve["server"] != row.system.serve["offline"]:
+            _load(worker, row, "server", setting)
+        _serve(worker, row, block, loading, order, setting)
+
+
+def _serve(
+    worker: Worker, row: Row, block: int, loading: Window, order: list[int], setting: Setting
+) -> None:
+    """Probe rates until the round is over; the first one begins with the offline rate."""
+    search = row.search = row.search or server.Search(min(row.rate, server.DRIVER_RATE))
+    bound, tried = row.task.latency_bound_ms / 1000, list[float]()
+    quota = min(setting.queries * block, stats.queries_needed(0.99))
+    while len(tried) < server.PROBES:
+        share = search.following(set(tried), quota)
+        if share is None:
+            break
+        rate = share * search.offline
+        window = server.poisson(
+            worker,
+            setting.material.questions,
+            order,
+            rate,
+            math.ceil(rate * server.probe_seconds(rate, setting.queries)),
+            block,
+            bound,
+            setting.meter,
+        )
+        late = sum(latency > bound for latency in window.latencies)
+        search.note(share, len(window.rows), late)
+        tried.append(share)
+        memory = _memory(worker, setting.configuration)
+        _keep(row, "server", block, loading, window, memory)
+        last = row.records["server"].rounds[-1]
+        last.rate, last.late = rate, late
 
 
 def _memory(worker: Worker, configuration: Configuration) -> float:
@@ -119,7 +155,10 @@ def _memory(worker: Worker, configuration: Configuration) -> float:
     return used
 
 
-def _load(worker: Worker, row: Row, scenario: str, configuration: Configuration) -> float:
+def _load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
+    """Load as the scenario is served, and warm up on training text. Returns: the loading's window,
+    without the warm-up.
+    """
     about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
     if row.artifact:
         about |= {
@@ -127,26 +166,30 @@ def _load(worker: Worker, row: Row, scenario: str, configuration: Configuration)
             for key in ("answer", "dtype", "model")
             if key in row.artifact.about
         }
-    folder = str(row.artifact.folder) if row.artifact else ""
-    return worker.load(
-        {
-            "artifact": folder,
-            "about": about,
-            "serve": asdict(row.system.serve[scenario]),
-            "threads": configuration.cores,
-            "device": "cuda" if configuration.device == "gpu" else "cpu",
-        }
-    )
+    message = {
+        "artifact": str(row.artifact.folder) if row.artifact else "",
+        "about": about,
+        "serve": asdict(row.system.serve[scenario]),
+        "threads": setting.configuration.cores,
+        "device": "cuda" if setting.configuration.device == "gpu" else "cpu",
+    }
+    loading = Window()
+    with scenarios.timed(worker, setting.meter, loading):
+        worker.load(message)
+    queries = 0 if scenario == "offline" else WARM_UP_QUERIES
+    together = 0 if scenario == "single_stream" else WARM_UP_TOGETHER
+    scenarios.warm_up(worker, setting.material.training, queries, together)
+    return loading
 
 
 def _keep(
     row: Row,
     scenario: str,
     block: int,
-    loading: float,
+    loading: Window,
     window: Window,
     memory: float,
-    compare: bool,
+    compare: bool = True,
 ) -> None:
     agreement = None
     if compare:
@@ -160,18 +203,25 @@ def _keep(
                 "accuracy pass; "
                 f"at least {row.agreement_needed:.1%} must"
             )
-    assert window.energy is not None
     row.records[scenario].rounds.append(
         Round(
             block=block,
-            load_seconds=round(loading, 4),
+            load_seconds=round(loading.seconds, 4),
+            load_wh=sum(each for each in loading.energy.record().values() if each),
             seconds=window.seconds,
             examples=len(window.rows),
             repeats=round(len(window.rows) / len(row.answers), 3),
             cpu_seconds=round(window.cpu_seconds, 4),
             driver_cpu_seconds=round(window.driver_cpu_seconds, 4),
+            others=round(window.others, 3),
+            steal=round(window.steal, 3),
             energy=window.energy.record(),
             memory_mb=round(memory, 1),
             agreement=agreement,
         )
     )
+    if window.latencies:
+        row.queries.setdefault(scenario, []).append(window.rows)
+        row.latencies.setdefault(scenario, []).append(
+            [round(latency * 1e6) for latency in window.latencies]
+        )

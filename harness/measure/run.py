@@ -4,11 +4,12 @@ Records are written after each whole block. An interrupted session loses the blo
 can be taken up again with a new one.
 """
 
+import math
 import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -21,14 +22,34 @@ from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
 from harness.manifest import SCENARIOS, System
-from harness.measure import machine
-from harness.measure.rounds import Material, Row, play_round
+from harness.measure import machine, server, weights
+from harness.measure.rounds import Material, Row, Setting, play_round
 from harness.record import Record
 from harness.store import folder_size
-from harness.tasks.metrics import METRICS, majority_share
+from harness.tasks.metrics import METRICS
 from harness.tasks.task import Suite, Task
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much of everything is measured.
+
+    blocks: at least so many. until: go on until the 95% interval of every offline speed-up is
+    within this share of its value (0.03: 3%), or `minutes` have passed. server: whether the
+    `server` scenario is played too.
+    """
+
+    blocks: int = 5
+    until: float | None = None
+    minutes: float = 60.0
+    server: bool = False
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """What each round plays."""
+        return SCENARIOS if self.server else tuple(each for each in SCENARIOS if each != "server")
 
 
 def measure(
@@ -38,24 +59,113 @@ def measure(
     configuration: Configuration,
     root: Path,
     results: Path,
-    blocks: int = 5,
+    effort: Effort = Effort(),
     session: str = "",
     seed: int = 0,
     say: Say = print,
 ) -> str:
     """Measure all systems on all tasks that they declare. Returns: the session's name.
 
-    session: one that was interrupted, to go on with until it has `blocks` blocks.
+    session: one that was interrupted, to go on with until it has as many blocks as `effort` says.
     Raises: HarnessError if a system is not built, or the session cannot be taken up.
     """
     material = {each.name: Material.of(each) for each in tasks}
+    meter = Meter(configuration)
+    resumed = session
+    about = _about(configuration, suite, session, meter)
+    rows = [
+        _row(system, task, about, root, seed, effort.scenarios)
+        for task in tasks
+        for system in systems
+        if system.answers_task(task.name)
+    ]
+    if not rows:
+        raise HarnessError(
+            f"none of the systems declares one of the tasks {', '.join(material)}. Add the task to "
+            "a manifest's `tasks`."
+        )
+    done = _take_up(rows, resumed, results / "records") if resumed else 0
+    if done >= effort.blocks and not (effort.until and spread(rows) > effort.until):
+        raise HarnessError(
+            f"session {resumed} has {done} blocks already. Give a larger --rounds, or a narrower "
+            "--until, to go on."
+        )
+    each_rate = server.queries_a_round(None if effort.until else effort.blocks)
+    settings = {
+        name: Setting(each, configuration, meter, each_rate) for name, each in material.items()
+    }
+    progress = Progress(len(rows), max(1, effort.blocks - done), say)
+    try:
+        while not _enough(done, rows, effort, progress):
+            done += 1
+            order = list(rows)
+            random.Random(f"{about['session']} {done}").shuffle(order)
+            for row in order:
+                progress.step(f"block {done}: {row.system.name} on {row.task.name}")
+                play_round(row, done, settings[row.task.name])
+                progress.done()
+            for row in rows:
+                _write(row, material[row.task.name], results / "records")
+    except KeyboardInterrupt:
+        if done > 1:
+            say(f"whole blocks are kept; the same command goes on with --resume {about['session']}")
+        raise
+    finally:
+        meter.close()
+    return str(about["session"])
+
+
+def spread(rows: Sequence[Row]) -> float:
+    """The widest 95% interval of an offline speed-up over its task's reference, as a share of its
+    value; infinite with fewer than two blocks. `null` does not count.
+    """
+    widest = 0.0
+    times = {
+        (row.task.name, row.system.name): {
+            each.block: each.seconds / each.examples for each in row.records["offline"].rounds
+        }
+        for row in rows
+        if not row.failed
+    }
+    for row in rows:
+        roles = row.records["offline"].roles
+        slow = times.get((row.task.name, roles["reference"]), {})
+        fast = times.get((row.task.name, row.system.name), {})
+        shared = sorted(set(slow) & set(fast))
+        if row.failed or slow is fast or row.system.name == roles["null"]:
+            continue
+        if len(shared) < 2:
+            return math.inf
+        found = stats.ratio([slow[each] for each in shared], [fast[each] for each in shared])
+        widest = max(widest, math.sqrt(found.high / found.low) - 1)
+    return widest
+
+
+def _enough(done: int, rows: Sequence[Row], effort: Effort, progress: "Progress") -> bool:
+    """Whether the session has what was asked for; says what is still missing."""
+    if done < effort.blocks or effort.until is None:
+        return done >= effort.blocks
+    widest = spread(rows)
+    found = f"after {done} blocks the widest interval is ±{100 * widest:.1f} percent"
+    if widest <= effort.until:
+        progress.say(found)
+        return True
+    if progress.minutes_after_another > effort.minutes:
+        progress.say(f"{found}; the time of {effort.minutes:g} minutes is up")
+        return True
+    progress.say(f"{found}: another one")
+    progress.blocks += 1
+    return False
+
+
+def _about(
+    configuration: Configuration, suite: Suite, session: str, meter: Meter
+) -> dict[str, Any]:
+    """What all records of a session share."""
     started = datetime.now(UTC)
-    resumed, session = (
-        session,
-        session or f"{started:%Y-%m-%dT%H%M%S}-{configuration.name}-{secrets.token_hex(2)}",
-    )
-    about = {
-        "session": session,
+    fresh = f"{started:%Y-%m-%dT%H%M%S}-{configuration.name}-{secrets.token_hex(2)}"
+    return {
+        "session": session or fresh,
         "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
         "suite": suite.name,
         "roles": {
@@ -70,42 +180,8 @@ def measure(
         },
         "machine": machine.fingerprint(),
         "software": machine.software(),
+        "energy": {"source": meter.source, "idle": None if session else meter.idle_watts()},
     }
-    rows = [
-        _row(system, task, about, root, seed)
-        for task in tasks
-        for system in systems
-        if system.answers_task(task.name)
-    ]
-    if not rows:
-        raise HarnessError(
-            f"none of the systems declares one of the tasks {', '.join(material)}. Add the task to "
-            "a manifest's `tasks`."
-        )
-    done = _take_up(rows, resumed, results / "records") if resumed else 0
-    if done >= blocks:
-        raise HarnessError(
-            f"session {session} has {done} blocks already. Give a larger --rounds to go on."
-        )
-    meter = Meter(configuration)
-    progress = Progress(len(rows) * (blocks - done), len(rows), say)
-    try:
-        for block in range(done + 1, blocks + 1):
-            order = list(rows)
-            random.Random(f"{session} {block}").shuffle(order)
-            for row in order:
-                progress.step(f"block {block}/{blocks}: {row.system.name} on {row.task.name}")
-                play_round(row, block, material[row.task.name], configuration, meter)
-                progress.done()
-            for row in rows:
-                _write(row, material[row.task.name], results / "records")
-    except KeyboardInterrupt:
-        if block > 1:
-            say(f"whole blocks are kept; go on with the same command and --resume {session}")
-        raise
-    finally:
-        meter.close()
-    return session
 
 
 USUAL_ROUND_SECONDS = 6.0
@@ -119,9 +195,15 @@ class Progress:
     system does not stand for all.
     """
 
-    def __init__(self, steps: int, block: int, say: Say) -> None:
-        self.steps, self.block, self.say = steps, block, say
+    def __init__(self, block: int, blocks: int, say: Say) -> None:
+        self.block, self.blocks, self.say = block, blocks, say
         self.times = [time.monotonic()]
+
+    @property
+    def minutes_after_another(self) -> float:
+        """How long it will have taken after one more block."""
+        last = self.times[-1] - self.times[max(-1 - self.block, -len(self.times))]
+        return (self.times[-1] - self.times[0] + last) / 60
 
     def step(self, what: str) -> None:
         """A step begins."""
@@ -130,15 +212,23 @@ class Progress:
             each = mean(rounds[-self.block :])
         else:
             each = median([*rounds, *[USUAL_ROUND_SECONDS] * 3])
-        left = each * (self.steps - len(rounds)) / 60
-        self.say(f"{what} ({len(rounds)}/{self.steps} rounds, about {left:.1f} min left)")
+        steps = self.block * self.blocks
+        left = each * (steps - len(rounds)) / 60
+        self.say(f"{what} ({len(rounds)}/{steps} rounds, about {left:.1f} min left)")
 
     def done(self) -> None:
         """A step ended."""
         self.times.append(time.monotonic())
 
 
-def _row(system: System, task: Task, about: dict[str, Any], root: Path, seed: int) -> Row:
+def _row(
+    system: System,
+    task: Task,
+    about: dict[str, Any],
+    root: Path,
+    seed: int,
+    scenarios: Sequence[str],
+) -> Row:
     artifact = find_artifact(system, task, seed, root)
     described = {
         "name": system.name,
@@ -154,12 +244,14 @@ def _row(system: System, task: Task, about: dict[str, Any], root: Path, seed: in
         "metric": task.metric,
         "labels": list(task.labels),
         "max_length": task.max_length,
+        "latency_bound_ms": task.latency_bound_ms,
     }
     kept = None
     if artifact:
         keys = ("key", "format", "dtype", "model", "recipe", "seed")
         kept = {key: artifact.about[key] for key in keys if key in artifact.about}
         kept["size_mb"] = round(folder_size(artifact.folder) / 1e6, 3)
+        kept["weights_mb"], kept["parameters"] = weights.weigh(artifact.folder)
     return Row(
         system,
         task,
@@ -172,7 +264,7 @@ def _row(system: System, task: Task, about: dict[str, Any], root: Path, seed: in
                 system={**described, "serve": asdict(system.serve[name])},
                 artifact=kept,
             )
-            for name in SCENARIOS
+            for name in scenarios
         },
     )
 
@@ -185,25 +277,52 @@ def _write(row: Row, material: Material, records: Path) -> None:
         "answers": row.answers,
     }
     if row.answers:
-        score = METRICS[row.task.metric](row.answers, labels)
+        metric = METRICS[row.task.metric]
+        score = metric.score(row.answers, labels, side["groups"])
         stated = {
             "metric": row.task.metric,
             "value": score.value,
             "se": score.se,
-            "majority": majority_share(labels),
+            "majority": metric.majority(labels),
             "examples": len(labels),
         }
         for each in row.records.values():
             each.score = stated
-    latencies = [latency / 1000 for each in row.latencies for latency in each]
-    single = row.records["single_stream"]
-    if latencies:
-        shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-        single.latency_ms = {
-            name: stats.percentile(latencies, share) for name, share in shares.items()
-        } | {"queries": len(latencies)}
-    record.write(single, side | {"queries": row.queries, "latency_us": row.latencies}, records)
-    record.write(row.records["offline"], side, records)
+    for name, it in row.records.items():
+        own = row.latencies.get(name, [])
+        chosen = own if name == "single_stream" else []
+        if name == "server":
+            it.sustained = _sustained(row)
+            rate = it.sustained and it.sustained["rate"]
+            chosen = [each for each, one in zip(own, it.rounds, strict=False) if one.rate == rate]
+        it.latency_ms = _percentiles(chosen)
+        apart = {"queries": row.queries[name], "latency_us": own} if own else {}
+        record.write(it, side | apart, records)
+
+
+def _percentiles(windows: Sequence[Sequence[int]]) -> dict[str, Any] | None:
+    """Pooled over windows of microseconds."""
+    pooled = [latency / 1000 for each in windows for latency in each]
+    shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+    found = {name: stats.percentile(pooled, share) for name, share in shares.items()}
+    return {**found, "queries": len(pooled)} if pooled else None
+
+
+def _sustained(row: Row) -> dict[str, Any] | None:
+    """What the `server` scenario found; a rate counts only where its p99 may be claimed."""
+    search = row.search
+    if search is None:
+        return None
+    low, high = search.bracket
+    enough = low is not None and search.seen[low][0] >= stats.queries_needed(0.99)
+    return {
+        "rate": low * search.offline if low and enough else None,
+        "missed": high * search.offline if high else None,
+        "bound_ms": row.task.latency_bound_ms,
+        "offline": search.offline,
+        "capped": search.offline == server.DRIVER_RATE,
+        "probes": [[share, *search.seen[share]] for share in sorted(search.seen)],
+    }
 
 
 def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
@@ -221,24 +340,34 @@ def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
                     "out)."
                 )
             old = record.read(path)
-            same = ("machine", "configuration", "task", "artifact", "system", "roles")
+            same = ("suite", "machine", "configuration", "task", "artifact", "system", "roles")
             if changed := [name for name in same if getattr(old, name) != getattr(fresh, name)]:
                 raise HarnessError(
                     f"{path}: {', '.join(changed)} changed since. Start a new session (leave "
                     "--resume out)."
                 )
+            if old.energy["source"] != fresh.energy["source"]:
+                raise HarnessError(
+                    f"{path}: its energy is {old.energy['source']}, and now it would be "
+                    f"{fresh.energy['source']}. Start a new session (leave --resume out)."
+                )
             row.records[scenario] = replace(
-                fresh, started=old.started, rounds=old.rounds, failure=old.failure
+                fresh,
+                started=old.started,
+                rounds=old.rounds,
+                failure=old.failure,
+                energy=old.energy,
             )
             row.failed = old.failure is not None
             side = record.read_side(path)
             row.answers = side["answers"]
-            row.queries, row.latencies = (
-                side.get("queries", row.queries),
-                side.get("latency_us", row.latencies),
-            )
+            if "queries" in side:
+                row.queries[scenario], row.latencies[scenario] = side["queries"], side["latency_us"]
+            if old.sustained:
+                probes = {share: [count, late] for share, count, late in old.sustained["probes"]}
+                row.search = server.Search(old.sustained["offline"], probes)
             if not row.failed:
-                counts.add(len(old.rounds))
+                counts.add(max((each.block for each in old.rounds), default=0))
         if rounds := row.records["offline"].rounds:
             row.rate = rounds[-1].examples / rounds[-1].seconds
     return min(counts, default=0)

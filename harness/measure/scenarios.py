@@ -13,7 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from harness.energy import Energy, Meter
+from harness.measure import machine
 from harness.measure.protocol import Worker
 from harness.tasks.task import Example
 
@@ -76,14 +79,18 @@ class Questions:
 class Window:
     """What was seen in one timed window.
 
+    cpu_seconds: of the worker's process tree; others, steal: cores that other processes and the
+    hypervisor took meanwhile.
     rows: the example asked in each query or slot; answers: what came back, in the same order;
-    latencies: seconds of each query (single_stream).
+    latencies: seconds of each query (not `offline`).
     """
 
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     driver_cpu_seconds: float = 0.0
-    energy: Energy | None = None
+    others: float = 0.0
+    steal: float = 0.0
+    energy: Energy = field(default_factory=Energy)
     rows: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -105,7 +112,7 @@ def single_stream(
     window = Window()
     replies: list[bytes] = []
     clock = time.perf_counter
-    with _timed(worker, meter, window):
+    with timed(worker, meter, window):
         started = clock()
         while True:
             row = order[len(replies) % len(order)]
@@ -136,7 +143,7 @@ def offline(
     ]
     lines = [questions.line(number, part) for number, part in enumerate(parts)]
     window = Window()
-    with _timed(worker, meter, window):
+    with timed(worker, meter, window):
         replies = worker.exchange(lines, timeout)
     asked = {number: [questions.choices[row] for row in part] for number, part in enumerate(parts)}
     given: dict[int, list[int]] = {}
@@ -165,13 +172,16 @@ def offline_rows(order: Sequence[int], rate: float) -> list[int]:
 
 
 @contextmanager
-def _timed(worker: Worker, meter: Meter, window: Window) -> Iterator[None]:
+def timed(worker: Worker, meter: Meter, window: Window) -> Iterator[None]:
     """Clock, CPU time of both sides and energy around exactly the block."""
-    used = worker.cpu_seconds()
+    used, before = worker.cpu_seconds(), machine.ticks()
     with meter.window() as energy:
         driver, started = time.process_time(), time.perf_counter()
         yield
         window.seconds = time.perf_counter() - started
         window.driver_cpu_seconds = time.process_time() - driver
     window.cpu_seconds = worker.cpu_seconds() - used
+    busy, stolen = np.subtract(machine.ticks(), before) / window.seconds
+    own = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
+    window.others, window.steal = max(0.0, float(busy) - own), float(stolen)
     window.energy = meter.complete(energy, window.cpu_seconds)

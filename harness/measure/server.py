@@ -1,0 +1,151 @@
+"""The `server` scenario: queries come at random times, whether the last one is answered or not.
+
+After MLPerf inference (Reddi et al. 2020): Poisson arrivals, latency from the *scheduled* arrival,
+and the metric is the highest rate at which the 99th percentile stays within the task's bound.
+"""
+
+import random
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from harness import stats
+from harness.energy import Meter
+from harness.measure.protocol import Worker
+from harness.measure.scenarios import QUERY_SECONDS, Questions, Window, timed
+
+STARTING = (0.5, 0.7, 0.8, 0.9)
+"""Shares of the session's offline rate that are probed first."""
+
+RESOLUTION = 0.05
+LOWEST = 1 / 16
+LEAST_SECONDS, MOST_SECONDS = 3.0, 15.0
+PROBES = 8
+DRIVER_RATE = 5000.0
+"""Queries a second that the driver can send on schedule; faster systems are probed up to it."""
+
+HOPELESS = 0.03
+"""Share of late queries at which a probe ends before its time; the bound allows 0.01."""
+
+BLOCKS_FOR_P99 = 5
+
+
+@dataclass
+class Search:
+    """Looks for the highest rate that holds the bound, over all rounds of a session.
+
+    offline: the rate (queries/s) that shares refer to. seen: queries, and how many were late, for
+    each share, pooled over the rounds.
+    """
+
+    offline: float
+    seen: dict[float, list[int]] = field(default_factory=dict)
+
+    def note(self, share: float, queries: int, late: int) -> None:
+        """Add what a probe saw."""
+        before = self.seen.get(share, [0, 0])
+        self.seen[share] = [before[0] + queries, before[1] + late]
+
+    def holds(self, share: float) -> bool:
+        """Whether at most one in a hundred of the queries at this rate came late."""
+        queries, late = self.seen[share]
+        return late <= 0.01 * queries
+
+    @property
+    def bracket(self) -> tuple[float | None, float | None]:
+        """The highest share that holds, and above it the lowest that does not; None: unknown."""
+        failing = min((each for each in self.seen if not self.holds(each)), default=None)
+        below = [each for each in self.seen if failing is None or each < failing]
+        return max(below, default=None), failing
+
+    def following(self, tried: set[float], quota: int) -> float | None:
+        """The share to probe next in a round that has tried some; None if it is over.
+
+        First the bracket is closed to 5%; then each round probes both its ends, and the lower one
+        until it has `quota` queries.
+        """
+        low, high = self.bracket
+        if low is None:
+            share = STARTING[0] if high is None else high / 2
+            return share if share >= LOWEST else None
+        top = high or 1.0
+        if top - low > RESOLUTION * top * (1 + 1e-9):
+            between = [each for each in STARTING if low < each < top]
+            return between[0] if between else round((low + top) / 2, 6)
+        if low not in tried or self.seen[low][0] < quota:
+            return low
+        return high if high is not None and high not in tried else None
+
+
+def queries_a_round(blocks: int | None) -> int:
+    """How many queries a rate should get in a round, so that a p99 may be claimed after `blocks` of
+    them (None: it is not known how many there will be).
+    """
+    return -(-stats.queries_needed(0.99) // min(blocks or BLOCKS_FOR_P99, BLOCKS_FOR_P99))
+
+
+def probe_seconds(rate: float, queries: int) -> float:
+    """How long a rate is probed: long enough for so many queries, but from 3 to 15 seconds."""
+    return min(max(LEAST_SECONDS, queries / rate), MOST_SECONDS)
+
+
+def poisson(
+    worker: Worker,
+    questions: Questions,
+    order: Sequence[int],
+    rate: float,
+    count: int,
+    seed: int,
+    bound: float,
+    meter: Meter,
+) -> Window:
+    """Queries at a rate (1/s) on a schedule that the seed fixes; the window closes with the last
+    answer. Latencies are in seconds from the scheduled arrival.
+
+    Stops sending once three in a hundred of all queries came later than the bound (s), as seen in
+    the order of their coming. Never blocks in writing, and sleeps until the next arrival or answer.
+    """
+    chance = random.Random(seed)
+    due = list(accumulate(chance.expovariate(rate) for _ in range(count)))
+    asked = [order[number % len(order)] for number in range(count)]
+    lines = [questions.line(number, (row,)) for number, row in enumerate(asked)]
+    window = Window()
+    came: list[tuple[float, bytes]] = []
+    outgoing = bytearray()
+    sent = late = 0
+    clock = time.perf_counter
+    with timed(worker, meter, window):
+        started = moved = clock()
+        while sent < count or len(came) < sent:
+            now = clock() - started
+            while sent < count and due[sent] <= now:
+                outgoing += lines[sent]
+                sent += 1
+            if outgoing:
+                del outgoing[: worker.push(outgoing)]
+            left = due[sent] - (clock() - started) if sent < count else QUERY_SECONDS
+            ready, _, _ = select.select(
+                [worker.back], [worker.to] if outgoing else [], [], max(0.0, left)
+            )
+            if ready:
+                replies = worker.replies()
+                moved = clock()
+                late += sum(
+                    moved - started - at > bound for at in due[len(came) : len(came) + len(replies)]
+                )
+                came += [(moved - started, each) for each in replies]
+            elif len(came) < sent and clock() - moved > QUERY_SECONDS:
+                raise worker.fault(f"it gave no answer for {QUERY_SECONDS:.0f} seconds")
+            if late > max(HOPELESS * len(due), 5):
+                count = sent
+    worker.settled(len(came) - sent)
+    sizes = {number: [questions.choices[row]] for number, row in enumerate(asked[:sent])}
+    answers, latencies = [0] * sent, [0.0] * sent
+    for at, reply in came:
+        number, given = worker.answers(reply, sizes)
+        del sizes[number]
+        answers[number], latencies[number] = given[0], at - due[number]
+    window.rows, window.answers, window.latencies = asked[:sent], answers, latencies
+    return window

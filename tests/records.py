@@ -1,0 +1,139 @@
+"""Records as tests need them."""
+
+from pathlib import Path
+from typing import Any
+
+from harness import record
+from harness.board.ranking import load_rows, sections
+from harness.manifest import SCENARIOS
+from harness.record import Record, Round
+
+
+def make(
+    name: str, seconds: list[float], right: float, **kwargs: Any
+) -> tuple[Record, dict[str, Any]]:
+    """A record whose blocks took `seconds` for 1,000 examples; `right`: share of right answers."""
+    labels = [number % 2 for number in range(1000)]
+    answers = [label if n < right * 1000 else 1 - label for n, label in enumerate(labels)]
+    rounds = [
+        Round(
+            block=block,
+            load_seconds=0.5,
+            load_wh=0.001,
+            seconds=each,
+            examples=1000,
+            repeats=1.0,
+            cpu_seconds=each,
+            driver_cpu_seconds=0.01,
+            others=0.0,
+            steal=0.0,
+            energy={"cpu_wh": each * 4.27 / 3600, "ram_wh": None, "gpu_wh": None},
+            memory_mb=100.0,
+            agreement=None,
+        )
+        for block, each in enumerate(seconds, start=1)
+    ]
+    score = {"metric": "accuracy", "value": right, "se": 0.01, "majority": 0.5, "examples": 1000}
+    made = Record(
+        session=kwargs.get("session", "s1"),
+        started=kwargs.get("started", "2026-01-01T00:00:00Z"),
+        suite="quick",
+        roles={"reference": "ref", "unpadded_reference": "unpadded", "null": "null"},
+        task={
+            "name": "sentiment",
+            "version": "1",
+            "metric": "accuracy",
+            "labels": ["a", "b"],
+            "max_length": 128,
+        },
+        scenario=kwargs.get("scenario", "offline"),
+        system={
+            "name": name,
+            "title": name,
+            "authors": ["x"],
+            "licence": "MIT",
+            "division": kwargs.get("division", "open"),
+            "folder": f"submissions/{name}",
+            "serve": {},
+        },
+        configuration={
+            "name": kwargs.get("configuration", "cpu-2"),
+            "hash": "h",
+            "title": "2 cores",
+            "usd_per_hour": 0.0846,
+            "price_source": "list",
+            "price_date": "2020",
+            "grams_co2_per_kwh": 369.5,
+            "country": "USA",
+        },
+        machine={
+            "cpu": kwargs.get("cpu", "CPU"),
+            "flags": ["avx2"],
+            "cores": 2,
+            "memory_gb": 8.0,
+            "quota": None,
+            "system": "Linux",
+            "kernel": "6",
+            "isolation": "process",
+        },
+        software={"python": "3.11", "wattbench": "0.1.0"},
+        artifact={"key": "k", "size_mb": 12.5, "weights_mb": 12.0, "parameters": 11_990_000},
+        energy=kwargs.get("energy", {"source": "modelled: 4.27 W a core", "idle": None}),
+        rounds=rounds,
+        score=score,
+        latency_ms={"p50": 1.0, "p90": 2.0, "p99": None, "queries": 100}
+        if kwargs.get("scenario") == "single_stream"
+        else None,
+    )
+    return made, {"labels": labels, "answers": answers, "groups": [-1] * 1000}
+
+
+def board(tmp_path: Path, *made: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
+    for it, side in made:
+        record.write(it, side, tmp_path / "records")
+    rows, faults = load_rows(tmp_path / "records")
+    assert not faults
+    return {row.name: row for section in sections(rows) for row in section.rows}
+
+
+def drifting(base: float) -> list[float]:
+    return [
+        base * drift * wobble
+        for drift, wobble in zip((1, 2, 3, 4, 5), (1, 1.01, 0.99, 1, 1.02), strict=True)
+    ]
+
+
+def serve(it: Record, rate: float | None, missed: float | None = None) -> None:
+    """Make a record of `server` out of one: its last round at the sustained rate."""
+    probes = [[0.5, 700, 0 if rate else 70]]
+    it.sustained = {
+        "rate": rate,
+        "missed": missed or (rate * 1.05 if rate else 1.0),
+        "bound_ms": 50.0,
+        "offline": 2 * rate if rate else 2.0,
+        "capped": rate == 4750.0,
+        "probes": probes,
+    }
+    for each in it.rounds:
+        each.rate, each.late = rate or 1.0, 0 if rate else 70
+    it.latency_ms = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700} if rate else None
+
+
+def golden_records(folder: Path) -> None:
+    systems = {
+        "ref": ("baseline", [10.0, 11, 10, 10.5, 9.5], 0.9),
+        "unpadded": ("baseline", [4.0, 4.1, 4.2, 3.9, 4], 0.9),
+        "null": ("baseline", [0.001] * 5, 0.5),
+        "fast|<b>": ("closed", [1.0, 1.02, 0.98, 1.01, 1], 0.89),
+        "small": ("open", [0.5, 0.52, 0.48, 0.5, 0.5], 0.7),
+    }
+    sustained = {"ref": None, "unpadded": 20.0, "null": 4750.0, "fast|<b>": 75.0, "small": 140.0}
+    for scenario in SCENARIOS:
+        for name, (division, seconds, right) in systems.items():
+            it, side = make(name, seconds, right, division=division, scenario=scenario)
+            if scenario == "server":
+                serve(it, sustained[name])
+            record.write(it, side, folder)
+        it, side = make("dead", [], 0.5, division="open", scenario=scenario)
+        it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}
+        record.write(it, side | {"answers": []}, folder)
