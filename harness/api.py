@@ -38,11 +38,12 @@ def measure_submissions(
     suite: str = "quick",
     configuration: str = "",
     results: str | Path = "results",
-    effort: Effort = Effort(),
+    rounds: int = 5,
+    server: bool = False,
 ) -> str:
     """Measure built systems in one session; the suite's references are always among them.
 
-    effort: blocks, the interval to reach, and whether the `server` scenario is played.
+    rounds: blocks. server: whether the `server` scenario is played too.
 
     Returns: the session's name. Raises: HarnessError.
     """
@@ -57,6 +58,7 @@ def measure_submissions(
         read_system(root / "baselines" / name, root) for name in roles if name not in present
     ]
     tasks = [find_task(name) for name in chosen.tasks]
+    effort = Effort(rounds, server=server)
     return measure(systems, tasks, chosen, choose(configuration), root, Path(results), effort)
 
 

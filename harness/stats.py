@@ -1,9 +1,9 @@
 """Intervals, paired tests, percentiles, and what is wrong with a series of times.
 
-Student (1908) for the interval of a mean; Efron & Tibshirani (1993) for the bootstrap; the early-
-stopping test of MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs;
-McNemar (1947) for two systems' answers to the same questions; Iglewicz & Hoaglin (1993) for
-outliers.
+Student (1908) for the interval of a mean; Efron & Tibshirani (1993) and Hesterberg (2015, What
+Teachers Should Know About the Bootstrap, section 4) for the bootstrap; the early-stopping test of
+MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs; McNemar (1947) for two
+systems' answers to the same questions; Iglewicz & Hoaglin (1993) for outliers.
 """
 
 import math
@@ -13,7 +13,7 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
@@ -38,28 +38,26 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     each above 0).
 
     Ratios are taken within blocks, so that drift hits both sides alike. Student t on the log ratios
-    below ten blocks; percentile bootstrap from ten on, because over five blocks it covers only
-    about 85%.
+    below ten blocks, because a bootstrap over five covers only about 85%; from ten on the expanded
+    percentile bootstrap (Hesterberg 2015), whose levels make up for what few values vary too
+    little.
     """
     logs = np.log(np.asarray(slow, float) / np.asarray(fast, float))
-    mean = float(logs.mean())
-    if len(logs) == 1:
+    count, mean = len(logs), float(logs.mean())
+    if count == 1:
         return Interval(math.exp(mean), math.nan, math.nan)
-    if len(logs) < BOOTSTRAP_FROM:
-        half = (
-            float(stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2))
-            * float(logs.std(ddof=1))
-            / math.sqrt(len(logs))
-        )
+    student = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+    if count < BOOTSTRAP_FROM:
+        half = student * float(logs.std(ddof=1)) / math.sqrt(count)
         return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
-    draws = np.random.default_rng(0).choice(logs, (RESAMPLES, len(logs))).mean(axis=1)
-    found = middle(mean, draws)
+    draws = np.random.default_rng(0).choice(logs, (RESAMPLES, count)).mean(axis=1)
+    found = middle(mean, draws, float(ndtr(-student * math.sqrt(count / (count - 1)))))
     return Interval(math.exp(mean), math.exp(found.low), math.exp(found.high))
 
 
-def middle(value: float, draws: Floats) -> Interval:
-    """A value with the percentile interval of its bootstrap draws."""
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+def middle(value: float, draws: Floats, tail: float = (1 - CONFIDENCE) / 2) -> Interval:
+    """A value with the percentile interval of its bootstrap draws. tail: left out on each side."""
+    low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value, float(low), float(high))
 
 

@@ -152,7 +152,10 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
         head = f"## {section.task['name']} on {section.configuration['name']}, {section.machine}"
         if head not in seen:
             seen.add(head)
-            parts += [head, "", about(section), ""]
+            served = any(
+                each.scenario == "server" and each.session == section.session for each in found
+            )
+            parts += [head, "", about(section, served), ""]
             if section.scenario == "offline":
                 parts += [overview(found, section, "github"), ""]
         parts += [section_tables(section), ""]
@@ -190,8 +193,10 @@ LADDER = (
 )
 
 
-def about(section: Section) -> str:
-    """One paragraph: session, machine, configuration, software."""
+def about(section: Section, served: bool) -> str:
+    """One paragraph: session, machine, configuration, software. served: whether the session also
+    played the `server` scenario.
+    """
     it, fields = section.rows[0].record, section.fingerprint
     config = section.configuration
     quota = f", quota {fields['quota']:g} cores" if fields["quota"] else ""
@@ -212,7 +217,7 @@ def about(section: Section) -> str:
         f"{config['usd_per_hour']:g} USD an hour "
         f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
         f"`wattbench run --suite {it.suite} --configuration {config['name']}"
-        f"{' --all' if beyond else ''}`."
+        f"{' --all' if beyond else ''}{' --scenario server' if served else ''}`."
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from harness import stats
 from harness.configuration import Configuration
@@ -127,7 +128,7 @@ def _serve(
         share = search.following(set(tried), quota)
         if share is None:
             break
-        rate = share * search.offline
+        rate = search.rate(share)
         window = server.poisson(
             worker,
             setting.material.questions,
@@ -207,17 +208,17 @@ def _keep(
         Round(
             block=block,
             load_seconds=round(loading.seconds, 4),
-            load_wh=sum(each for each in loading.energy.record().values() if each),
-            seconds=window.seconds,
+            load_wh=_brief(sum(each for each in loading.energy.record().values() if each)),
+            seconds=round(window.seconds, 6),
             examples=len(window.rows),
             repeats=round(len(window.rows) / len(row.answers), 3),
             cpu_seconds=round(window.cpu_seconds, 4),
             driver_cpu_seconds=round(window.driver_cpu_seconds, 4),
             others=round(window.others, 3),
             steal=round(window.steal, 3),
-            energy=window.energy.record(),
+            energy={name: _brief(value) for name, value in window.energy.record().items()},
             memory_mb=round(memory, 1),
-            agreement=agreement,
+            agreement=_brief(agreement),
         )
     )
     if window.latencies:
@@ -225,3 +226,8 @@ def _keep(
         row.latencies.setdefault(scenario, []).append(
             [round(latency * 1e6) for latency in window.latencies]
         )
+
+
+def _brief(value: Any) -> Any:
+    """Six digits are more than a window can tell, and records are to stay small."""
+    return None if value is None else float(f"{value:.6g}")

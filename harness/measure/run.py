@@ -316,11 +316,11 @@ def _sustained(row: Row) -> dict[str, Any] | None:
     low, high = search.bracket
     enough = low is not None and search.seen[low][0] >= stats.queries_needed(0.99)
     return {
-        "rate": low * search.offline if low and enough else None,
-        "missed": high * search.offline if high else None,
+        "rate": search.rate(low) if low and enough else None,
+        "missed": search.rate(high) if high else None,
         "bound_ms": row.task.latency_bound_ms,
         "offline": search.offline,
-        "capped": search.offline == server.DRIVER_RATE,
+        "capped": search.offline == server.DRIVER_RATE and high is None,
         "probes": [[share, *search.seen[share]] for share in sorted(search.seen)],
     }
 

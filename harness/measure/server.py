@@ -43,6 +43,10 @@ class Search:
     offline: float
     seen: dict[float, list[int]] = field(default_factory=dict)
 
+    def rate(self, share: float) -> float:
+        """Queries a second."""
+        return round(share * self.offline, 4)
+
     def note(self, share: float, queries: int, late: int) -> None:
         """Add what a probe saw."""
         before = self.seen.get(share, [0, 0])
@@ -69,7 +73,9 @@ class Search:
         low, high = self.bracket
         if low is None:
             share = STARTING[0] if high is None else high / 2
-            return share if share >= LOWEST else None
+            if share >= LOWEST:
+                return share
+            return high if high not in tried else None
         top = high or 1.0
         if top - low > RESOLUTION * top * (1 + 1e-9):
             between = [each for each in STARTING if low < each < top]
