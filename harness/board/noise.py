@@ -139,7 +139,7 @@ def _unheld(section: Section) -> list[str]:
         sustained = row.record.sustained
         if row.record.failure or not sustained or row.rounds:
             continue
-        held = [queries for _, queries, late in sustained["probes"] if late <= 0.01 * queries]
+        held = [queries for _, queries, late in sustained["probes"] if late <= 0.01 * (queries - 1)]
         if held:
             found.append(
                 f"{row.name} may hold {sustained['bound_ms']:g} ms, but {max(held)} queries are "

@@ -53,9 +53,9 @@ class Search:
         self.seen[share] = [before[0] + queries, before[1] + late]
 
     def holds(self, share: float) -> bool:
-        """Whether at most one in a hundred of the queries at this rate came late."""
+        """Whether the 99th percentile of the queries at this rate is within the bound."""
         queries, late = self.seen[share]
-        return late <= 0.01 * queries
+        return late <= 0.01 * (queries - 1)  # as numpy's quantile interpolates
 
     @property
     def bracket(self) -> tuple[float | None, float | None]:
