@@ -105,8 +105,9 @@ def write(record: Record, side: dict[str, Any], records: Path) -> None:
     write_atomically(path.with_suffix(".json.gz"), packed)
     stated = dataclasses.asdict(record)
     rounds = ",\n  ".join(json.dumps(each) for each in stated.pop("rounds"))
-    text = json.dumps(stated | {"rounds": []}, indent=1)
-    write_atomically(path, f"{text[:-4]}[\n  {rounds}\n ]\n}}\n".encode())
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stated.items()]
+    lines.append(f'"rounds": [\n  {rounds}\n ]')
+    write_atomically(path, ("{\n " + ",\n ".join(lines) + "\n}\n").encode())
 
 
 def read(path: Path) -> Record:

@@ -189,3 +189,28 @@ def test_machine_name_tells_a_quota() -> None:
     it, _ = make("ref", [1.0], 0.9)
     it.machine["quota"] = 1.5
     assert machine_name(it) == "CPU, 2 cores, quota 1.5 (avx2)"
+
+
+MEASURED = {"source": "measured: CPU by RAPL", "idle": {"cpu_w": 3.0, "ram_w": 1.0}}
+
+
+def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> None:
+    """1,000 examples in 10 s, 36 J a second of CPU and 3.6 of RAM, over 4 W of idling."""
+    it, side = make("ref", [10.0], 0.9, energy=MEASURED)
+    it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01, "gpu_wh": None}
+    record.write(it, side, tmp_path / "records")
+    assert write_board(tmp_path) == []
+    columns = load_rows(tmp_path / "records")[0][0].columns()
+    assert columns["energy_wh_per_1k"] == pytest.approx(0.11)
+    assert columns["energy_above_idle_wh_per_1k"] == pytest.approx(0.11 - 4 * 10 / 3600)
+    assert columns["co2_g_per_1k"] == pytest.approx(0.11 / 1000 * 369.5)
+    assert (columns["ram_wh_per_1k"], columns["gpu_wh_per_1k"]) == (pytest.approx(0.01), None)
+    text = (tmp_path / "README.md").read_text()
+    assert "| Wh/1k (measured)   | above idle   |" in text
+
+
+def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
+    record.write(*make("ref", [10.0], 0.9), tmp_path / "records")
+    write_board(tmp_path)
+    assert "above idle" not in (tmp_path / "README.md").read_text()
+    assert load_rows(tmp_path / "records")[0][0].columns()["energy_above_idle_wh_per_1k"] is None

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from harness import record
 from harness.board.ranking import load_rows, sections
@@ -51,6 +52,14 @@ def measure(project: Path, blocks: int, session: str = "", **kwargs: object) -> 
         session,
         say=lambda line: None,
     )
+
+
+def safetensors_parameters(project: Path) -> int:
+    """How many numbers the reference's weights are, counted in the file."""
+    artifact = find_artifact(systems(project, ("minilm-l6",))[0], task("sentiment"), 0, project)
+    assert artifact
+    with safe_open(artifact.folder / "model.safetensors", "np") as file:
+        return sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
 
 
 @pytest.mark.usefixtures("short_windows")
@@ -100,6 +109,15 @@ def test_from_manifest_to_board_with_a_fault_and_a_second_helping(project: Path)
     assert len(side["labels"]) == 1994
     for path in folder.glob("sentiment/*/*.json"):
         assert path.stat().st_size < 10_000
+    for name, format_ in (("minilm-l6", "safetensors"), ("onnx-int8", "onnx")):
+        kept = records[name].artifact or {}
+        artifact = find_artifact(systems(project, (name,))[0], asked[0], 0, project)
+        assert artifact
+        size = (artifact.folder / f"model.{format_}").stat().st_size
+        assert kept["weights_mb"] == round(size / 1e6, 3) < kept["size_mb"]
+    weights = safetensors_parameters(project)
+    assert (records["onnx-int8"].artifact or {})["parameters"] == weights
+    assert (records["tfidf-logreg"].artifact or {})["parameters"] > 1000
     single = record.read(folder / "sentiment" / "single_stream" / "null.json")
     times = record.read_side(folder / "sentiment" / "single_stream" / "null.json")["latency_us"]
     assert single.latency_ms

@@ -143,7 +143,8 @@ def _unheld(section: Section) -> list[str]:
         if held:
             found.append(
                 f"{row.name} may hold {sustained['bound_ms']:g} ms, but {max(held)} queries are "
-                f"too few for a p99 ({needed}). Take more blocks: --rounds 5."
+                f"too few for a p99 ({needed}). More blocks settle it: `wattbench run --resume "
+                f"{section.session} --rounds {2 * max(each.block for each in row.record.rounds)}`."
             )
         else:
             lowest = min(share for share, _, _ in sustained["probes"]) * sustained["offline"]

@@ -120,7 +120,9 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
 def _serve(
     worker: Worker, row: Row, block: int, loading: Window, order: list[int], setting: Setting
 ) -> None:
-    """Probe rates until the round is over; the first one begins with the offline rate."""
+    """Probe rates until the round is over; the first one begins with the offline rate. A rate that
+    is first probed in a later round gets the queries of the rounds it missed.
+    """
     search = row.search = row.search or server.Search(min(row.rate, server.DRIVER_RATE))
     bound, tried = row.task.latency_bound_ms / 1000, list[float]()
     quota = min(setting.queries * block, stats.queries_needed(0.99))
@@ -129,12 +131,13 @@ def _serve(
         if share is None:
             break
         rate = search.rate(share)
+        missing = max(setting.queries, quota - search.seen.get(share, [0])[0])
         window = server.poisson(
             worker,
             setting.material.questions,
             order,
             rate,
-            math.ceil(rate * server.probe_seconds(rate, setting.queries)),
+            math.ceil(rate * server.probe_seconds(rate, missing)),
             block,
             bound,
             setting.meter,

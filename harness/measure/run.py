@@ -16,14 +16,17 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
+
 from harness import record, stats
 from harness.build import find_artifact
 from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
 from harness.manifest import SCENARIOS, System
-from harness.measure import machine, server, weights
+from harness.measure import machine, server
 from harness.measure.rounds import Material, Row, Setting, play_round
+from harness.optimize.step import Artifact
 from harness.record import Record
 from harness.store import folder_size
 from harness.tasks.metrics import METRICS
@@ -251,7 +254,7 @@ def _row(
         keys = ("key", "format", "dtype", "model", "recipe", "seed")
         kept = {key: artifact.about[key] for key in keys if key in artifact.about}
         kept["size_mb"] = round(folder_size(artifact.folder) / 1e6, 3)
-        kept["weights_mb"], kept["parameters"] = weights.weigh(artifact.folder)
+        kept |= _weights(artifact)
     return Row(
         system,
         task,
@@ -267,6 +270,21 @@ def _row(
             for name in scenarios
         },
     )
+
+
+def _weights(artifact: Artifact) -> dict[str, Any]:
+    """The weights apart from tokenizer and vocabulary: 10^6 bytes on disk, and how many parameters;
+    a quantized one counts once.
+    """
+    suffixes = (".safetensors", ".onnx", ".bin", ".npz")
+    files = [path for path in artifact.folder.iterdir() if path.suffix in suffixes]
+    count = artifact.about.get("model", {}).get("parameters", 0)
+    for path in files:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                count += sum(arrays[name].size for name in arrays.files)
+    size = sum(path.stat().st_size for path in files) / 1e6
+    return {"weights_mb": round(size, 3), "parameters": count}
 
 
 def _write(row: Row, material: Material, records: Path) -> None:

@@ -22,7 +22,7 @@ STARTING = (0.5, 0.7, 0.8, 0.9)
 RESOLUTION = 0.05
 LOWEST = 1 / 16
 LEAST_SECONDS, MOST_SECONDS = 3.0, 15.0
-PROBES = 8
+PROBES = 10
 DRIVER_RATE = 5000.0
 """Queries a second that the driver can send on schedule; faster systems are probed up to it."""
 
