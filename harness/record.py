@@ -31,7 +31,7 @@ class Round:
     through, in whole or in part.
     cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness'
     own; others: cores that all other processes kept busy; steal: cores that the hypervisor took.
-    energy: watt-hours of the window: cpu_wh, ram_wh, gpu_wh.
+    energy: watt-hours of the window: cpu_wh, and ram_wh and gpu_wh where they are known.
     memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
     agreement: share of the answers that equal those of the accuracy pass; None for that pass
     itself.
@@ -50,7 +50,7 @@ class Round:
     steal: float
     energy: dict[str, Any]
     memory_mb: float
-    agreement: float | None
+    agreement: float | None = None
     rate: float | None = None
     late: int | None = None
 
@@ -104,10 +104,19 @@ def write(record: Record, side: dict[str, Any], records: Path) -> None:
     packed = gzip.compress(json.dumps(side, separators=(",", ":")).encode(), mtime=0)
     write_atomically(path.with_suffix(".json.gz"), packed)
     stated = dataclasses.asdict(record)
-    rounds = ",\n  ".join(json.dumps(each) for each in stated.pop("rounds"))
+    rounds = ",\n  ".join(json.dumps(_known(each)) for each in stated.pop("rounds"))
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stated.items()]
     lines.append(f'"rounds": [\n  {rounds}\n ]')
     write_atomically(path, ("{\n " + ",\n ".join(lines) + "\n}\n").encode())
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Without what is None, also one level down: records are to stay small."""
+    return {
+        name: _known(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
 
 
 def read(path: Path) -> Record:

@@ -27,7 +27,7 @@ def make(
             driver_cpu_seconds=0.01,
             others=0.0,
             steal=0.0,
-            energy={"cpu_wh": each * 4.27 / 3600, "ram_wh": None, "gpu_wh": None},
+            energy={"cpu_wh": each * 4.27 / 3600},
             memory_mb=100.0,
             agreement=None,
         )

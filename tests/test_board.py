@@ -197,7 +197,7 @@ MEASURED = {"source": "measured: CPU by RAPL", "idle": {"cpu_w": 3.0, "ram_w": 1
 def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> None:
     """1,000 examples in 10 s, 36 J a second of CPU and 3.6 of RAM, over 4 W of idling."""
     it, side = make("ref", [10.0], 0.9, energy=MEASURED)
-    it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01, "gpu_wh": None}
+    it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
     record.write(it, side, tmp_path / "records")
     assert write_board(tmp_path) == []
     columns = load_rows(tmp_path / "records")[0][0].columns()

@@ -86,14 +86,16 @@ class Row:
         """
         parts: dict[str, float | None] = {}
         for part in ("cpu", "ram", "gpu"):
-            known = [each.energy[f"{part}_wh"] for each in self.rounds]
-            parts[f"{part}_wh_per_1k"] = None if None in known else self.per_1k(known)
-        whole = sum(each for each in parts.values() if each)
+            name = f"{part}_wh"
+            known = [each.energy[name] for each in self.rounds if name in each.energy]
+            whole = len(known) == len(self.rounds)
+            parts[f"{name}_per_1k"] = self.per_1k(known) if whole else None
+        total = sum(each for each in parts.values() if each)
         idle, above = self.record.energy["idle"], None
         if idle and energy_measured(self.record):
             hours = [each.seconds / 3600 for each in self.rounds]
-            above = whole - sum(idle.values()) * self.per_1k(hours)
-        return {"energy_wh_per_1k": whole, "energy_above_idle_wh_per_1k": above, **parts}
+            above = total - sum(idle.values()) * self.per_1k(hours)
+        return {"energy_wh_per_1k": total, "energy_above_idle_wh_per_1k": above, **parts}
 
     def columns(self) -> dict[str, Any]:
         """The row as `leaderboard.csv` has it; None where there is no figure."""
