@@ -65,9 +65,9 @@ class Record:
     energy: `source`, and `idle`: watts of each component before the session, where measured.
     latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of
     queries; of `server` at the sustained rate.
-    sustained: of `server`: `rate`, the highest (queries/s) whose p99 is within `bound_ms`, None if
-    none is; `missed`, the lowest that is not; `offline`, the rate that shares refer to; `capped`,
-    whether that is the driver's own limit; `probes`: share, queries, late ones.
+    sustained: of `server`: `rates`, by block the highest (queries/s) whose p99 is within
+    `bound_ms`, None if none is; `offline`, the rate that the search refers to; `capped`, whether
+    that is the driver's own limit.
     failure: the reason and the last lines of stderr; None if all went well.
     """
 
@@ -89,6 +89,16 @@ class Record:
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     schema: int = SCHEMA
+
+    def counts(self, window: Round) -> bool:
+        """Whether a window is what figures are taken from: of `server`, those at the rate that its
+        block sustained.
+        """
+        if self.scenario != "server":
+            return True
+        return bool(
+            window.rate and window.rate == (self.sustained or {})["rates"][str(window.block)]
+        )
 
     def path(self, records: Path) -> Path:
         """Where the record lies below the folder of all records."""

@@ -103,20 +103,18 @@ def drifting(base: float) -> list[float]:
     ]
 
 
-def serve(it: Record, rate: float | None, missed: float | None = None) -> None:
-    """Make a record of `server` out of one: its last round at the sustained rate."""
-    probes = [[0.5, 700, 0 if rate else 70]]
+def serve(it: Record, rates: list[float | None]) -> None:
+    """Make a record of `server` out of one, of which each block sustained such a rate."""
+    held = [each for each in rates if each]
     it.sustained = {
-        "rate": rate,
-        "missed": missed or (rate * 1.05 if rate else 1.0),
+        "rates": {str(block): rate for block, rate in enumerate(rates, start=1)},
         "bound_ms": 50.0,
-        "offline": 2 * rate if rate else 2.0,
-        "capped": rate == 4750.0,
-        "probes": probes,
+        "offline": 5000.0 if 4750.0 in rates else 2 * max(held, default=1.0),
+        "capped": 4750.0 in rates,
     }
-    for each in it.rounds:
+    for each, rate in zip(it.rounds, rates, strict=True):
         each.rate, each.late = rate or 1.0, 0 if rate else 70
-    it.latency_ms = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700} if rate else None
+    it.latency_ms = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700} if held else None
 
 
 def golden_records(folder: Path) -> None:
@@ -132,7 +130,7 @@ def golden_records(folder: Path) -> None:
         for name, (division, seconds, right) in systems.items():
             it, side = make(name, seconds, right, division=division, scenario=scenario)
             if scenario == "server":
-                serve(it, sustained[name])
+                serve(it, [sustained[name]] * 5)
             record.write(it, side, folder)
         it, side = make("dead", [], 0.5, division="open", scenario=scenario)
         it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}

@@ -23,9 +23,8 @@ HARNESS_SHARE = 0.02
 def remarks(section: Section) -> list[str]:
     """One sentence or two for each thing that was noticed."""
     rows = [row for row in section.rows if row.measured]
-    if section.scenario == "server":
-        return _unheld(section)
-    return [*_course(section, rows), *_disturbed(rows), *_wide(section, rows), *_few(section, rows)]
+    found = [*_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
+    return found + (_unheld(section) if section.scenario == "server" else _few(rows))
 
 
 def _course(section: Section, rows: list[Row]) -> list[str]:
@@ -103,7 +102,7 @@ def _wide(section: Section, rows: list[Row]) -> list[str]:
     ]
 
 
-def _few(section: Section, rows: list[Row]) -> list[str]:
+def _few(rows: list[Row]) -> list[str]:
     """Percentiles that are withheld, and rows that are mostly harness."""
     found = []
     needed = stats.queries_needed(0.99)
@@ -133,29 +132,31 @@ def _few(section: Section, rows: list[Row]) -> list[str]:
 
 
 def _unheld(section: Section) -> list[str]:
+    """Why a row of `server` has a dash, or may be better than shown."""
     found = []
     needed = stats.queries_needed(0.99)
     for row in section.rows:
-        sustained = row.record.sustained
-        if row.record.failure or not sustained or row.rounds:
+        it, sustained = row.record, row.record.sustained
+        if it.failure or not sustained or row.measured:
             continue
-        held = [queries for _, queries, late in sustained["probes"] if late <= 0.01 * (queries - 1)]
-        if held:
+        rates = sustained["rates"]
+        held = sum(each.examples for each in row.rounds)
+        if 2 * len(row.seconds) > len(rates):
             found.append(
-                f"{row.name} may hold {sustained['bound_ms']:g} ms, but {max(held)} queries are "
-                f"too few for a p99 ({needed}). More blocks settle it: `wattbench run --resume "
-                f"{section.session} --rounds {2 * max(each.block for each in row.record.rounds)}`."
+                f"{row.name} may hold {sustained['bound_ms']:g} ms, but {held} queries are too few "
+                f"for a p99 ({needed}). More blocks settle it: `wattbench run --resume "
+                f"{section.session} --rounds {math.ceil(len(rates) * needed / held)}`."
             )
         else:
-            lowest = min(share for share, _, _ in sustained["probes"]) * sustained["offline"]
+            lowest = min(each.rate or 0 for each in it.rounds)
             found.append(
-                f"{row.name} cannot hold {sustained['bound_ms']:g} ms: at {lowest:.2g} queries/s, "
-                "the lowest rate probed, more than one in a hundred was late."
+                f"{row.name} cannot hold {sustained['bound_ms']:g} ms: in {len(row.seconds)} of "
+                f"{len(rates)} blocks it held any rate, down to {lowest:.2g} queries/s."
             )
-    capped = [row.name for row in section.rows if (row.record.sustained or {}).get("capped")]
+    capped = [row.name for row in section.rows if row.capped]
     if capped:
         found.append(
-            f"{', '.join(capped)}: they were probed only up to the rate that the driver can send "
-            "on schedule, and may sustain more."
+            f"{', '.join(capped)}: probed only up to the rate that the driver can send on "
+            "schedule, and may sustain more."
         )
     return found

@@ -21,9 +21,9 @@ FLOOR = 0.95
 class Row:
     """One line of a table.
 
-    seconds: per example, by block; of `server` there are none. speedup, unpadded: against the two
-    references. compared: with the reference, on the same examples. share: of the harness in the
-    time, as the null system shows it.
+    seconds: per example, by block; of `server` one over the rate that the block sustained.
+    speedup, unpadded: against the two references. compared: with the reference, on the same
+    examples. share: of the harness in the time, as the null system shows it.
     qualified: above the floor; near: the paired interval crosses the floor. rank: within the
     division; None if not ranked.
     """
@@ -49,22 +49,37 @@ class Row:
     @property
     def rounds(self) -> list[Round]:
         """The windows that figures are taken from: of `server` those at the sustained rate."""
-        found = self.record.sustained
-        if self.record.scenario != "server":
-            return self.record.rounds
-        return [each for each in self.record.rounds if found and each.rate == found["rate"]]
+        return [each for each in self.record.rounds if self.record.counts(each)]
 
     @property
     def throughput(self) -> float:
-        """Examples per second over all rounds; of `server` the sustained rate."""
+        """Examples per second over all rounds; of `server` the geometric mean of the rates that the
+        blocks sustained.
+        """
         if self.record.scenario == "server":
-            return float((self.record.sustained or {})["rate"])
+            return 1 / stats.geometric_mean(list(self.seconds.values()))
         return self.examples / sum(each.seconds for each in self.rounds)
 
     @property
     def measured(self) -> bool:
-        """Whether there are figures to compare."""
-        return self.record.failure is None and bool(self.rounds)
+        """Whether there are figures to compare: of `server`, where most blocks hold a rate and
+        their queries are enough for a p99.
+        """
+        if self.record.failure or not self.seconds:
+            return False
+        if self.record.scenario != "server":
+            return True
+        blocks = (self.record.sustained or {})["rates"]
+        enough = (self.record.latency_ms or {}).get("p99") is not None
+        return enough and 2 * len(self.seconds) > len(blocks)
+
+    @property
+    def capped(self) -> bool:
+        """Whether the driver could not send faster than what it sustains."""
+        found = self.record.sustained
+        if not self.measured or not found or not found["capped"]:
+            return False
+        return self.throughput > 0.94 * float(found["offline"])
 
     @property
     def scored(self) -> bool:
@@ -220,8 +235,11 @@ def load_rows(records: Path) -> tuple[list[Row], list[str]]:
             labels, answers = side["labels"], side["answers"]
             if answers and len(answers) != len(labels):
                 raise ValueError("it has not one answer for each label")
-            timed = [] if it.scenario == "server" else it.rounds
-            seconds = {each.block: each.seconds / each.examples for each in timed}
+            seconds = {each.block: each.seconds / each.examples for each in it.rounds}
+            if it.scenario == "server":
+                seconds = {
+                    each.block: 1 / (each.rate or 1) for each in it.rounds if it.counts(each)
+                }
             rows.append(Row(it, seconds, answers, labels, side["groups"]))
         except RecordError as error:
             faults.append(str(error))
@@ -314,27 +332,15 @@ def _time(row: Row) -> float:
 
 
 def faster(slow: Row | None, fast: Row) -> Interval | None:
-    """How many times faster, over the blocks that both have; in `server` the ratio of the sustained
-    rates, between what their brackets (the rate that held, the next one that did not) allow.
-    """
-    if slow is None:
+    """How many times faster, over the blocks that both have."""
+    shared = sorted(set(slow.seconds) & set(fast.seconds)) if slow else []
+    if not slow or not shared:
         return None
     if slow is fast:
         return Interval(1.0, 1.0, 1.0)
-    if fast.record.scenario == "server":
-        (least, most), (least_slow, most_slow) = _bracket(fast), _bracket(slow)
-        return Interval(least / least_slow, least / most_slow, most / least_slow)
-    shared = sorted(set(slow.seconds) & set(fast.seconds))
-    if not shared:
-        return None
     return stats.ratio(
         [slow.seconds[block] for block in shared], [fast.seconds[block] for block in shared]
     )
-
-
-def _bracket(row: Row) -> tuple[float, float]:
-    found = row.record.sustained or {}
-    return found["rate"], found["missed"] or found["offline"]
 
 
 def _significantly_faster(one: Row, other: Row) -> bool:

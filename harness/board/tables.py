@@ -181,8 +181,8 @@ HOW_TO_READ = (
     "Energy is modelled where the column says so: it is then proportional to CPU time, and no "
     "claim of an energy saving. *Difference* is the score less the reference's on the same "
     "examples, with the p-value that there is none. In *server* the rate is the highest of random "
-    "arrivals whose p99 is within the task's latency bound, and the interval of a speed-up is what "
-    "the steps between probed rates allow. docs/measurement.md has every rule."
+    "arrivals whose p99 is within the task's latency bound, found anew in each block to 5%. "
+    "docs/measurement.md has every rule."
 )
 
 
@@ -293,7 +293,7 @@ def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
     if it.failure or not it.score:
         return line | {"score": "failed"}
     rate = number(row.throughput if row.measured else None)
-    if it.scenario == "server" and (it.sustained or {}).get("capped"):
+    if row.capped:
         rate = f">= {rate}"
     line |= {
         "score": _score(it) + ("~" if row.near else ""),

@@ -4,7 +4,6 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from harness import stats
 from harness.configuration import Configuration
 from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
@@ -27,7 +26,8 @@ EXACT_AGREEMENT = 0.999
 class Row:
     """A system on a task: what is asked, and what was seen so far.
 
-    rate: examples a second of the last offline window. queries, latencies: the example that each
+    rate: examples a second of the last offline window. sustained: what `server` found, as in the
+    record. queries, latencies: the example that each
     query asked, and its microseconds, by scenario and window.
     """
 
@@ -37,7 +37,7 @@ class Row:
     records: dict[str, Record]
     answers: list[int] = field(default_factory=list)
     rate: float = 0.0
-    search: server.Search | None = None
+    sustained: dict[str, Any] | None = None
     queries: dict[str, list[list[int]]] = field(default_factory=dict)
     latencies: dict[str, list[list[int]]] = field(default_factory=dict)
     failed: bool = False
@@ -120,35 +120,35 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
 def _serve(
     worker: Worker, row: Row, block: int, loading: Window, order: list[int], setting: Setting
 ) -> None:
-    """Probe rates until the round is over; the first one begins with the offline rate. A rate that
-    is first probed in a later round gets the queries of the rounds it missed.
-    """
-    search = row.search = row.search or server.Search(min(row.rate, server.DRIVER_RATE))
-    bound, tried = row.task.latency_bound_ms / 1000, list[float]()
-    quota = min(setting.queries * block, stats.queries_needed(0.99))
-    while len(tried) < server.PROBES:
-        share = search.following(set(tried), quota)
-        if share is None:
-            break
+    """Probe rates until the round has its own highest one; it begins where the last round ended."""
+    found = row.sustained = row.sustained or {
+        "offline": min(row.rate, server.DRIVER_RATE),
+        "bound_ms": row.task.latency_bound_ms,
+        "capped": row.rate > server.DRIVER_RATE,
+        "rates": {},
+    }
+    last = [rate for rate in found["rates"].values() if rate]
+    search = server.Search(found["offline"], last[-1] / found["offline"] if last else None)
+    bound = found["bound_ms"] / 1000
+    while len(search.seen) < server.PROBES and (share := search.following()) is not None:
         rate = search.rate(share)
-        missing = max(setting.queries, quota - search.seen.get(share, [0])[0])
         window = server.poisson(
             worker,
             setting.material.questions,
             order,
             rate,
-            math.ceil(rate * server.probe_seconds(rate, missing)),
+            math.ceil(rate * server.probe_seconds(rate, setting.queries)),
             block,
             bound,
             setting.meter,
         )
         late = sum(latency > bound for latency in window.latencies)
-        search.note(share, len(window.rows), late)
-        tried.append(share)
-        memory = _memory(worker, setting.configuration)
-        _keep(row, "server", block, loading, window, memory)
-        last = row.records["server"].rounds[-1]
-        last.rate, last.late = rate, late
+        search.seen[share] = server.holds(len(window.rows), late)
+        _keep(row, "server", block, loading, window, _memory(worker, setting.configuration))
+        kept = row.records["server"].rounds[-1]
+        kept.rate, kept.late = rate, late
+    low, _ = search.bracket
+    found["rates"][str(block)] = search.rate(low) if low else None
 
 
 def _memory(worker: Worker, configuration: Configuration) -> float:

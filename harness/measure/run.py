@@ -310,9 +310,8 @@ def _write(row: Row, material: Material, records: Path) -> None:
         own = row.latencies.get(name, [])
         chosen = own if name == "single_stream" else []
         if name == "server":
-            it.sustained = _sustained(row)
-            rate = it.sustained and it.sustained["rate"]
-            chosen = [each for each, one in zip(own, it.rounds, strict=False) if one.rate == rate]
+            it.sustained = row.sustained
+            chosen = [each for each, one in zip(own, it.rounds, strict=False) if it.counts(one)]
         it.latency_ms = _percentiles(chosen)
         apart = {"queries": row.queries[name], "latency_us": own} if own else {}
         record.write(it, side | apart, records)
@@ -324,23 +323,6 @@ def _percentiles(windows: Sequence[Sequence[int]]) -> dict[str, Any] | None:
     shares = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
     found = {name: stats.percentile(pooled, share) for name, share in shares.items()}
     return {**found, "queries": len(pooled)} if pooled else None
-
-
-def _sustained(row: Row) -> dict[str, Any] | None:
-    """What the `server` scenario found; a rate counts only where its p99 may be claimed."""
-    search = row.search
-    if search is None:
-        return None
-    low, high = search.bracket
-    enough = low is not None and search.seen[low][0] >= stats.queries_needed(0.99)
-    return {
-        "rate": search.rate(low) if low and enough else None,
-        "missed": search.rate(high) if high else None,
-        "bound_ms": row.task.latency_bound_ms,
-        "offline": search.offline,
-        "capped": search.offline == server.DRIVER_RATE and high is None,
-        "probes": [[share, *search.seen[share]] for share in sorted(search.seen)],
-    }
 
 
 def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
@@ -381,9 +363,7 @@ def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
             row.answers = side["answers"]
             if "queries" in side:
                 row.queries[scenario], row.latencies[scenario] = side["queries"], side["latency_us"]
-            if old.sustained:
-                probes = {share: [count, late] for share, count, late in old.sustained["probes"]}
-                row.search = server.Search(old.sustained["offline"], probes)
+            row.sustained = old.sustained or row.sustained
             if not row.failed:
                 counts.add(max((each.block for each in old.rounds), default=0))
         if rounds := row.records["offline"].rounds:

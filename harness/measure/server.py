@@ -34,55 +34,48 @@ BLOCKS_FOR_P99 = 5
 
 @dataclass
 class Search:
-    """Looks for the highest rate that holds the bound, over all rounds of a session.
+    """Looks for the highest rate that holds the bound, in one round.
 
-    offline: the rate (queries/s) that shares refer to. seen: queries, and how many were late, for
-    each share, pooled over the rounds.
+    offline: the rate (queries/s) that shares refer to, of the whole session. start: the share that
+    held in the round before, to begin with. seen: whether each share that was probed holds.
     """
 
     offline: float
-    seen: dict[float, list[int]] = field(default_factory=dict)
+    start: float | None = None
+    seen: dict[float, bool] = field(default_factory=dict)
 
     def rate(self, share: float) -> float:
         """Queries a second."""
         return round(share * self.offline, 4)
 
-    def note(self, share: float, queries: int, late: int) -> None:
-        """Add what a probe saw."""
-        before = self.seen.get(share, [0, 0])
-        self.seen[share] = [before[0] + queries, before[1] + late]
-
-    def holds(self, share: float) -> bool:
-        """Whether the 99th percentile of the queries at this rate is within the bound."""
-        queries, late = self.seen[share]
-        return late <= 0.01 * (queries - 1)  # as numpy's quantile interpolates
-
     @property
     def bracket(self) -> tuple[float | None, float | None]:
         """The highest share that holds, and above it the lowest that does not; None: unknown."""
-        failing = min((each for each in self.seen if not self.holds(each)), default=None)
+        failing = min((share for share, held in self.seen.items() if not held), default=None)
         below = [each for each in self.seen if failing is None or each < failing]
         return max(below, default=None), failing
 
-    def following(self, tried: set[float], quota: int) -> float | None:
-        """The share to probe next in a round that has tried some; None if it is over.
-
-        First the bracket is closed to 5%; then each round probes both its ends, and the lower one
-        until it has `quota` queries.
-        """
+    def following(self) -> float | None:
+        """The share to probe next; None when the bracket is closed to 5%, or nothing holds."""
         low, high = self.bracket
+        if not self.seen:
+            return self.start or STARTING[0]
         if low is None:
-            share = STARTING[0] if high is None else high / 2
-            if share >= LOWEST:
-                return share
-            return high if high not in tried else None
+            assert high is not None
+            below = [each for each in STARTING if each < high == self.start]
+            return (below[-1] if below else max(high / 2, LOWEST)) if high > LOWEST else None
         top = high or 1.0
-        if top - low > RESOLUTION * top * (1 + 1e-9):
-            between = [each for each in STARTING if low < each < top]
-            return between[0] if between else round((low + top) / 2, 6)
-        if low not in tried or self.seen[low][0] < quota:
-            return low
-        return high if high is not None and high not in tried else None
+        if top - low <= RESOLUTION * top * (1 + 1e-9):
+            return None
+        if low == self.start and high is None and low / (1 - RESOLUTION) < 1:
+            return round(low / (1 - RESOLUTION), 6)
+        between = [each for each in STARTING if low < each < top]
+        return between[0] if between else round((low + top) / 2, 6)
+
+
+def holds(queries: int, late: int) -> bool:
+    """Whether the 99th percentile is within the bound, however it is interpolated."""
+    return late <= 0.01 * (queries - 1)
 
 
 def queries_a_round(blocks: int | None) -> int:
