@@ -148,16 +148,20 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
     if any(each.scenario == "offline" and each.floor is not None for each in found):
         parts += ["![Score against throughput](pareto.svg)", ""]
     seen: set[str] = set()
+    described: set[str] = set()
     for section in found:
         head = f"## {section.task['name']} on {section.configuration['name']}, {section.machine}"
         if head not in seen:
-            seen.add(head)
+            parts += [head, ""]
+        if head not in seen or section.session not in described:
             served = any(
                 each.scenario == "server" and each.session == section.session for each in found
             )
-            parts += [head, "", about(section, served), ""]
-            if section.scenario == "offline":
-                parts += [overview(found, section, "github"), ""]
+            parts += [about(section, served), ""]
+        if section.scenario == "offline":
+            parts += [overview(found, section, "github"), ""]
+        seen.add(head)
+        described.add(section.session)
         parts += [section_tables(section), ""]
     if rungs := ladders([row for section in found for row in section.rows], "github"):
         parts += ["## The ladder: what each optimization adds", "", LADDER, "", rungs, ""]
