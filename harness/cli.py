@@ -21,8 +21,10 @@ class Console:
         self.live, self.told, self.open = sys.stdout.isatty(), 0.0, False
 
     def __call__(self, line: str) -> None:
-        """Say a line; one with a `%` is passing news and may be rewritten or left out."""
-        passing = "%" in line
+        """Say a line; an indented one with a `%` is passing news and may be rewritten or left
+        out.
+        """
+        passing = line.startswith("  ") and "%" in line
         if self.live:
             columns = os.get_terminal_size().columns - 1
             print(
@@ -103,7 +105,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.explain:
         from harness.measure.explain import explain
 
-        print(explain(systems, asked, chosen, configuration, results, effort))
+        console(explain(systems, asked, chosen, configuration, results, effort))
         return
     started = time.monotonic()
     session = measure(
@@ -131,7 +133,7 @@ def board(options: argparse.Namespace, console: Console) -> None:
     faults = write_board(results)
     for fault in faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
-    print(summary(load_rows(results / "records")[0]))
+    console(summary(load_rows(results / "records")[0]))
     console(f"drawn: {results / 'README.md'}, leaderboard.csv, leaderboard.json, pareto.svg")
 
 
@@ -157,7 +159,7 @@ def show_doctor(options: argparse.Namespace, console: Console) -> None:
     from harness.measure.doctor import examine
 
     for finding in examine():
-        print(finding, flush=True)
+        console(finding)
 
 
 def show_tasks(options: argparse.Namespace, console: Console) -> None:

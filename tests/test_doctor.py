@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness import energy
+from harness.cli import main
 from harness.measure import doctor, machine
 
 Files = dict[str, str]
@@ -116,3 +117,13 @@ def test_fingerprint_holds_what_tells_machines_apart() -> None:
         found
     )
     assert machine.software()["revision"]
+
+
+def test_command_prints_every_finding_also_where_it_holds_a_percentage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(doctor.CHECKS)
+    assert "%" in said[-1]

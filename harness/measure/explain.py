@@ -36,7 +36,7 @@ def explain(
     )
     if effort.server:
         first += sum(_serving(each[2], effort, probes=7) for each in seconds) / 60
-        later += sum(_serving(each[2], effort, probes=2) for each in seconds) / 60
+        later += sum(_serving(each[2], effort, probes=4) for each in seconds) / 60
     meter = Meter(configuration)
     text = f"""
 {len(pairs)} rows: {len(systems)} systems on {", ".join(each.name for each in tasks)}, {suite.reference!r} and \

@@ -149,7 +149,7 @@ def _enough(done: int, rows: Sequence[Row], effort: Effort, progress: "Progress"
     if done < effort.blocks or effort.until is None:
         return done >= effort.blocks
     widest = spread(rows)
-    found = f"after {done} blocks the widest interval is ±{100 * widest:.1f} percent"
+    found = f"after {done} blocks the widest interval is ±{widest:.1%}"
     if widest <= effort.until:
         progress.say(found)
         return True
