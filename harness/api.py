@@ -40,10 +40,12 @@ def measure_submissions(
     results: str | Path = "results",
     rounds: int = 5,
     server: bool = False,
+    tasks: Sequence[str] = (),
 ) -> str:
     """Measure built systems in one session; the suite's references are always among them.
 
-    rounds: blocks. server: whether the `server` scenario is played too.
+    rounds: blocks. server: whether the `server` scenario is played too. tasks: names, or paths of
+    `task.toml` files, instead of the suite's.
 
     Returns: the session's name. Raises: HarnessError.
     """
@@ -57,9 +59,9 @@ def measure_submissions(
     systems += [
         read_system(root / "baselines" / name, root) for name in roles if name not in present
     ]
-    tasks = [find_task(name) for name in chosen.tasks]
+    asked = [find_task(name) for name in tasks or chosen.tasks]
     effort = Effort(rounds, server=server)
-    return measure(systems, tasks, chosen, choose(configuration), root, Path(results), effort)
+    return measure(systems, asked, chosen, choose(configuration), root, Path(results), effort)
 
 
 def load_records(records: str | Path) -> pandas.DataFrame:

@@ -74,6 +74,7 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     teacher's and the transfer text's), the task and its version, the seed, and the target
     instruction set.
     """
+    asked = asked.home
     steps: list[Planned] = []
     if system.teacher:
         steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
@@ -115,7 +116,7 @@ def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifac
     if not folder.is_dir():
         raise BuildError(
             f"{system.name} is not built for {asked.name}. Run: wattbench build --system "
-            f"{system.name} --task {asked.name}"
+            f"{system.name} --task {asked.address}"
         )
     return Artifact.read(folder)
 
@@ -135,11 +136,11 @@ def build(
     missing: dict[str, tuple[System, Task]] = {}
     for asked in tasks:
         for system in systems:
-            steps = plan(system, asked, seed, root) if system.answers_task(asked.name) else []
+            steps = plan(system, asked, seed, root) if system.answers_task(asked) else []
             if steps and not artifact_dir(steps[-1].key).is_dir():
                 missing.setdefault(steps[-1].key, (system, asked))
     for number, (system, asked) in enumerate(missing.values(), start=1):
-        say(f"build {number}/{len(missing)}: {system.name} for {asked.name}")
+        say(f"build {number}/{len(missing)}: {system.name} for {asked.home.name}")
         _fetch(system, asked, seed, root)
         _in_own_process(system, asked, configuration, root, seed, say)
 
@@ -188,7 +189,9 @@ def _run_step(
             "key": planned.key,
             "task": [asked.name, asked.version],
             "labels": len(asked.labels),
-            "max_length": asked.max_length,
+            "max_length": inputs.artifact.about["max_length"]
+            if inputs.artifact
+            else asked.max_length,
             "parents": inputs.keys(),
             "seed": seed,
             "recipe": recipe,
@@ -231,7 +234,7 @@ def _in_own_process(
     system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
 ) -> None:
     """Progress comes over its stdout; from a line that begins with `error: ` on it is the fault."""
-    order = [str(system.folder), asked.name, configuration.name, str(root), str(seed)]
+    order = [str(system.folder), asked.home.address, configuration.name, str(root), str(seed)]
     environment = {
         **os.environ,
         "GLIBC_TUNABLES": MALLOC_TUNABLES,

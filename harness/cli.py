@@ -6,12 +6,15 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness import record, usage
+from harness.adopted import declare
+from harness.declared import nearest
 from harness.errors import HarnessError
 from harness.manifest import System, find_systems, read_system
-from harness.tasks.task import Suite, Task, nearest, suite, suites, task, tasks
+from harness.tasks.task import Suite, Task, suite, suites, task, tasks
 
 
 class Console:
@@ -107,6 +110,8 @@ def run(options: argparse.Namespace, console: Console) -> None:
 
         console(explain(systems, asked, chosen, configuration, results, effort))
         return
+    if options.model:  # nothing of it is trained, so one command does it all
+        build(options, console)
     started = time.monotonic()
     session = measure(
         systems,
@@ -162,40 +167,57 @@ def show_doctor(options: argparse.Namespace, console: Console) -> None:
         console(finding)
 
 
+def predict(options: argparse.Namespace, console: Console) -> None:
+    """A file for the task's official server."""
+    from harness.configuration import choose
+    from harness.measure.predict import predict as answer
+
+    root = _root()
+    known = find_systems(root)
+    system = read_system(_known(options.system, known, root), root)
+    where = choose(options.configuration), root, options.seed
+    path = answer(system, task(options.task), options.split, *where, Path(options.out), console)
+    console(f"written: {path}")
+
+
 def show_tasks(options: argparse.Namespace, console: Console) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
-    from harness.tasks.metrics import METRICS
-
-    lines = []
-    for each in tasks().values():
-        hand = each.at_hand()
-        sizes = (
-            [len(each.examples(split)) for split in ("train", "selection", "validation")]
-            if hand
-            else []
-        )
-        labels = [one.label for one in each.examples("validation")] if hand else []
-        majority = f"{METRICS[each.metric].majority(labels):.4f}" if hand else "-"
-        lines.append(
-            {
-                "task": each.name,
-                "train / selection / validation": " / ".join(map(str, sizes)) or "-",
-                "metric": each.metric,
-                "majority": majority,
-                "max length": each.max_length,
-                "licence": each.licence,
-                "source": each.source,
-                "at hand": "yes" if hand else "no: fetched when first used",
-            }
-        )
+    lines = [_described(each) for each in map(task, options.task or tasks())]
     console(tabulate(lines, headers="keys", tablefmt="simple"))
-    for one in suites().values():
+    for one in () if options.task else suites().values():
         console(
             f"\nsuite {one.name}: tasks {', '.join(one.tasks)}; reference {one.reference}; systems "
             f"{', '.join(one.systems)}"
         )
+
+
+def _described(each: Task) -> dict[str, object]:
+    from harness.tasks.metrics import METRICS
+
+    sizes, majority, hand = "-", "-", "no: fetched when first used"
+    if each.archive and each.name != "boolq":
+        hand = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
+    if each.at_hand():
+        splits = ("validation",) if each.learns else ("train", "selection", "validation")
+        counts = [len(each.examples(split)) for split in splits]
+        sizes, hand = " / ".join(map(str, counts)), "yes"
+        whole = (sum(each.sizes[:1]), each.sizes[1])
+        if any(each.sizes) and (sum(counts[:-1]), counts[-1]) != whole:
+            hand = f"a part: {sum(counts)} of {sum(whole)} examples"
+        truths = [one.truth for one in each.examples("validation")]
+        majority = f"{METRICS[each.metric].majority(truths):.4f}"
+    return {
+        "task": each.name,
+        "train / selection / validation": sizes,
+        "metric": each.metric,
+        "majority": majority,
+        "max length": each.max_length,
+        "licence": each.licence,
+        "source": each.source,
+        "at hand": hand,
+    }
 
 
 def show_systems(options: argparse.Namespace, console: Console) -> None:
@@ -211,7 +233,9 @@ def show_systems(options: argparse.Namespace, console: Console) -> None:
         system = read_system(folder, root)
         built = []
         for each in tasks().values():
-            steps = plan(system, each, 0, root) if system.answers_task(each.name) else []
+            if each.learns or not each.at_hand():
+                continue
+            steps = plan(system, each, 0, root) if system.answers_task(each) else []
             if not steps or artifact_dir(steps[-1].key).is_dir():
                 built.append(each.name)
         origin = system.teacher or system.pretrained
@@ -259,18 +283,27 @@ def _chosen(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     known = find_systems(root)
     names = list(options.system or (chosen.ladder if options.ladder else chosen.systems))
     names = list(known) if options.all else names
+    if options.model:
+        own = declare(options.model, known)
+        reference, unpadded, *_ = own
+        chosen = replace(chosen, reference=reference, unpadded_reference=unpadded)
+        names = [*own, *(options.system or ()), *(known if options.all else ())]
+        known = {**known, **own}
     for name in (chosen.reference, chosen.unpadded_reference, "null"):
         if name not in names:
             names.append(name)
-    for name in names:
-        if name not in known:
-            raise HarnessError(f"system {name!r} does not exist in {root}. {nearest(name, known)}")
-    systems = [read_system(known[name], root) for name in names]
+    systems = [read_system(_known(name, known, root), root) for name in names]
     return (
-        [each for each in systems if any(each.answers_task(one.name) for one in asked)],
+        [each for each in systems if any(each.answers_task(one) for one in asked)],
         asked,
         chosen,
     )
+
+
+def _known(name: str, known: dict[str, Path], root: Path) -> Path:
+    if name not in known:
+        raise HarnessError(f"system {name!r} does not exist in {root}. {nearest(name, known)}")
+    return known[name]
 
 
 def _take_up(options: argparse.Namespace, root: Path) -> None:
@@ -315,4 +348,5 @@ COMMANDS = {
     "tasks": show_tasks,
     "systems": show_systems,
     "check": check,
+    "predict": predict,
 }

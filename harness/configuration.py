@@ -8,10 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from harness.declared import nearest, read_toml
 from harness.errors import HarnessError, ManifestError
-from harness.manifest import read_toml
 from harness.store import digest
-from harness.tasks.task import nearest
 
 FOLDER = Path(__file__).parent / "configurations"
 

@@ -5,7 +5,6 @@ A step's parameters are the fields of its dataclass, so the schema, the messages
 documentation are one thing.
 """
 
-import tomllib
 import types
 import typing
 from collections.abc import Sequence
@@ -14,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from harness import pretrained
+from harness.declared import Faults, nearest, read_toml
 from harness.engines.engine import CHOICES, ENGINES, KEYS, Serve
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.optimize.step import Step, step
-from harness.tasks.task import nearest, tasks
+from harness.tasks.task import Task, task, tasks
 
 DIVISIONS = ("baseline", "closed", "open")
 SCENARIOS = ("single_stream", "offline", "server")
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
-MODEL_KEYS = ("teacher", "pretrained")
+MODEL_KEYS = ("teacher", "pretrained", "checkpoint")
 ANY_TASK = "any"
 
 
@@ -39,7 +39,7 @@ class System:
     """Anything that can be measured.
 
     teacher: the baseline whose artifact the recipe begins with, or ''.
-    pretrained: the encoder that it begins with, or ''.
+    pretrained: the encoder, or the fine-tuned checkpoint, that it begins with, or ''.
     serve: how it is served, by scenario.
     shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
         model also the `name` of its origin, `layers`, `heads`, `ffn`, `max_length` and `dtype`, the
@@ -64,36 +64,9 @@ class System:
         """The file."""
         return self.folder / "submission.toml"
 
-    def answers_task(self, task: str) -> bool:
-        """Whether the system declares this task."""
-        return task in self.tasks or ANY_TASK in self.tasks
-
-
-class Faults:
-    """Collects faults with their place, so that all are said at once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[str] = []
-
-    def add(self, fault: str) -> None:
-        """Note a fault; the file's path is put before it."""
-        self.lines.append(f"{self.path}: {fault}")
-
-    def raise_any(self) -> None:
-        """Raises: ManifestError with every fault, a line each."""
-        if self.lines:
-            raise ManifestError("\n".join(self.lines))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file. Raises: ManifestError with the line if it is not TOML."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ManifestError(f"{path}: {error}.") from None
+    def answers_task(self, asked: Task) -> bool:
+        """Whether the system declares this task, or the one whose systems answer it."""
+        return not {asked.name, asked.learns or ANY_TASK, ANY_TASK}.isdisjoint(self.tasks)
 
 
 def read_system(folder: Path, root: Path | None = None) -> System:
@@ -125,21 +98,19 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     path = folder / "submission.toml"
     data = read_toml(path)
     faults = Faults(path)
-    _check_keys(faults, "", data, TOP_KEYS)
-    model = _table(faults, data, "model")
-    _check_keys(faults, "[model] ", model, MODEL_KEYS)
+    faults.keys("", data, TOP_KEYS)
+    model = faults.table(data, "model")
+    faults.keys("[model] ", model, MODEL_KEYS)
     recipe, shape = _recipe(faults, data, model, root, (*descendants, folder.name))
-    division = _choice(faults, data, "division", DIVISIONS)
+    division = faults.choice(data, "division", DIVISIONS)
     if division == "closed":
         _check_closed(faults, model, recipe)
     serve = _serve(faults, data, shape)
-    texts = {key: _text(faults, data, key) for key in ("title", "licence")}
-    authors, declared = (_texts(faults, data, key) for key in ("authors", "tasks"))
-    for name in declared:
-        if name != ANY_TASK and name not in tasks():
-            faults.add(f"task {name!r} does not exist. {nearest(name, tasks())}")
+    texts = {key: faults.text(data, key) for key in ("title", "licence")}
+    authors, declared = (faults.texts(data, key) for key in ("authors", "tasks"))
+    declared = tuple(_task(faults, name) for name in declared)
     faults.raise_any()
-    origin = {key: str(model.get(key, "")) for key in MODEL_KEYS}
+    begins = str(model.get("pretrained", model.get("checkpoint", "")))
     return System(
         folder.name,
         folder,
@@ -147,11 +118,24 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
         authors=authors,
         division=division,
         tasks=declared,
-        **origin,
+        teacher=str(model.get("teacher", "")),
+        pretrained=begins,
         recipe=recipe,
         serve=serve,
         shape=shape,
     )
+
+
+def _task(faults: Faults, name: str) -> str:
+    """A task's name; where a `task.toml` beside the manifest declares it, the one that it says."""
+    if name.endswith(".toml"):
+        try:
+            return task(str(faults.path.parent / name)).name
+        except HarnessError as error:
+            faults.add(f"task {name!r}: {error}")
+    elif name != ANY_TASK and name not in tasks():
+        faults.add(f"task {name!r} does not exist. {nearest(name, tasks())}")
+    return name
 
 
 def _recipe(
@@ -208,6 +192,12 @@ def _start(
             return {**known_shape, "format": "encoder", "base": faults.path.parent}
         except HarnessError as error:
             faults.add(f"[model] pretrained: {error}")
+    elif "checkpoint" in model:
+        try:
+            known_shape = pretrained.checkpoint_shape(str(model["checkpoint"]), faults.path.parent)
+            return {**known_shape, "format": "checkpoint", "base": faults.path.parent}
+        except HarnessError as error:
+            faults.add(f"[model] checkpoint: {error}")
     elif "teacher" in model:
         teacher, known = str(model["teacher"]), find_systems(root)
         if teacher in line:
@@ -233,7 +223,7 @@ def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> 
     """An instance of the step's dataclass, or None where a value has the wrong type."""
     hints = typing.get_type_hints(schema)
     known = {each.name for each in fields(schema)}
-    if not _check_keys(faults, place, given, sorted(known)):
+    if not faults.keys(place, given, sorted(known)):
         return None
     read = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
     for key, value in read.items():
@@ -262,14 +252,14 @@ def _type_name(hint: Any) -> str:
 
 def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Serve]:
     artifact_format = shape.get("format", "")
-    table = _table(faults, data, "serve")
+    table = faults.table(data, "serve")
     common = {key: value for key, value in table.items() if key not in SCENARIOS}
     served = {}
     for scenario in SCENARIOS:
-        overrides = _table(faults, table, scenario, "serve.")
+        overrides = faults.table(table, scenario, "serve.")
         place = f"[serve.{scenario}] " if overrides else "[serve] "
         if (
-            not _check_keys(faults, place, {**common, **overrides}, (*KEYS, *SCENARIOS))
+            not faults.keys(place, {**common, **overrides}, (*KEYS, *SCENARIOS))
             or "engine" not in common
         ):
             continue
@@ -328,45 +318,3 @@ def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) 
                 f'division = "closed" allows no step that trains, but {use.step.name!r} does. '
                 'Use division = "open".'
             )
-
-
-def _check_keys(faults: Faults, place: str, given: dict[str, Any], known: Sequence[str]) -> bool:
-    unknown = [key for key in given if key not in known]
-    for key in unknown:
-        faults.add(f"{place}unknown key {key!r}. {nearest(key, known)}")
-    return not unknown
-
-
-def _table(faults: Faults, data: dict[str, Any], key: str, above: str = "") -> dict[str, Any]:
-    value = data.get(key, {})
-    if isinstance(value, dict):
-        return value
-    faults.add(f"{key} must be a table, written as [{above}{key}].")
-    return {}
-
-
-def _text(faults: Faults, data: dict[str, Any], key: str) -> str:
-    value = data.get(key, "")
-    if not isinstance(value, str) or not value.strip():
-        faults.add(f"{key} is missing or empty; it must be a text.")
-        return ""
-    return value
-
-
-def _texts(faults: Faults, data: dict[str, Any], key: str) -> tuple[str, ...]:
-    value = data.get(key)
-    if (
-        isinstance(value, list)
-        and value
-        and all(isinstance(each, str) and each.strip() for each in value)
-    ):
-        return tuple(value)
-    faults.add(f"{key} is missing or empty; it must be a list of texts.")
-    return ()
-
-
-def _choice(faults: Faults, data: dict[str, Any], key: str, choices: Sequence[str]) -> str:
-    value = data.get(key)
-    if value not in choices:
-        faults.add(f"{key} = {value!r}: choose {', '.join(map(repr, choices))}.")
-    return str(value)

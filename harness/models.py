@@ -294,6 +294,25 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     return model
 
 
+def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
+    """A fine-tuned classifier, its labels in this order.
+
+    Raises: BuildError if the folder holds none of a known architecture.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        model = Classifier(Shape.of_config(config, len(order)))
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise BuildError(f"{folder}: not a fine-tuned classifier ({error}).") from None
+    weights.pop("bert.embeddings.position_ids", None)
+    for name in ("classifier.weight", "classifier.bias"):
+        if name in weights and len(weights[name]) == len(order):
+            weights[name] = weights[name][order].clone()
+    fill(model, {name: value.float() for name, value in weights.items()}, folder)
+    return model.eval()
+
+
 def load(folder: Path, shape: Shape) -> Classifier:
     """The classifier of an artifact, in evaluation mode.
 

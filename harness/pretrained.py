@@ -1,16 +1,20 @@
-"""Pretrained encoders: the pinned ones by name, anyone's own by folder."""
+"""Pretrained encoders, the pinned ones by name and anyone's own by folder; and fine-tuned
+checkpoints, which have a classification layer of their own.
+"""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.declared import nearest
 from harness.errors import SourceError
 from harness.store import digest, file_sha256
-from harness.tasks.sources import Package, Source
-from harness.tasks.task import nearest
+from harness.tasks.sources import Package, Source, hub_snapshot
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+GRAPH = ("model.onnx", "model.onnx_data", "model.onnx.data")
+"""An ONNX graph, and where its weights may lie apart from it."""
 
 ENCODERS = {
     "all-MiniLM-L6-v2": Source(
@@ -54,9 +58,15 @@ def shape(name: str, base: Path) -> dict[str, Any]:
     """
     if source := _pinned(name):
         return {"name": source.name, **SHAPES[source.name]}
-    folder = _own_folder(name, base)
+    folder = _folder(name, base)
+    for file in FILES:
+        if not (folder / file).is_file():
+            raise SourceError(
+                f"{folder}: {file} is missing. A pretrained encoder is a folder with "
+                f"{', '.join(FILES)}."
+            )
+    config = _config(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
         return {
             "name": folder.name,
             "layers": config["num_hidden_layers"],
@@ -64,7 +74,7 @@ def shape(name: str, base: Path) -> dict[str, Any]:
             "ffn": config["intermediate_size"],
             "max_length": config["max_position_embeddings"],
         }
-    except (OSError, ValueError, KeyError) as error:
+    except KeyError as error:
         raise SourceError(f"{folder / 'config.json'}: not an encoder's ({error}).") from None
 
 
@@ -72,33 +82,82 @@ def key(name: str, base: Path) -> str:
     """A digest of the encoder's files, known without a download where they are pinned."""
     if source := _pinned(name):
         return source.key
-    folder = _own_folder(name, base)
-    return digest({file: file_sha256(folder / file) for file in FILES})
+    folder = _folder(name, base)
+    found = {file: folder / file for file in (*FILES, *GRAPH) if (folder / file).is_file()}
+    return digest({file: file_sha256(path) for file, path in found.items()})
 
 
 def fetch(name: str, base: Path) -> Encoder:
-    """The encoder of this name, hub id, or folder (relative to `base`).
+    """The encoder of this name, hub id, or folder (relative to `base`); or a checkpoint's folder.
 
     Raises: SourceError if it cannot be had.
     """
     source = _pinned(name)
-    return Encoder(source.fetch() if source else _own_folder(name, base), key(name, base))
+    return Encoder(source.fetch() if source else _folder(name, base), key(name, base))
+
+
+def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
+    """What is known of a fine-tuned checkpoint: `name`, the format it is adopted as (`becomes`),
+    and for a BERT what `shape` says.
+
+    Raises: SourceError if the folder holds none.
+    """
+    folder = _folder(name, base)
+    config = _config(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise SourceError(
+            f"{folder}: tokenizer.json is missing. Save the tokenizer anew with transformers' "
+            "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
+        )
+    if (folder / "model.safetensors").is_file():
+        if config.get("model_type") == "bert":
+            return {**shape(name, base), "becomes": "safetensors"}
+        return {"name": folder.name, "becomes": "transformers"}
+    if not (folder / GRAPH[0]).is_file():
+        raise SourceError(
+            f"{folder}: neither model.safetensors nor model.onnx is there. Save the model anew "
+            "with transformers' save_pretrained(...), or export it to ONNX."
+        )
+    quantized = b"QuantizeLinear" in (folder / GRAPH[0]).read_bytes()
+    return {"name": folder.name, "becomes": "onnx"} | ({"dtype": "int8"} if quantized else {})
+
+
+def checkpoint_folder(given: str) -> Path:
+    """The folder of a checkpoint: a local one, or a snapshot of `organisation/name[@revision]` from
+    the hub.
+
+    Raises: SourceError if there is none.
+    """
+    if Path(given).expanduser().is_dir():
+        return Path(given).expanduser().resolve()
+    repository, _, revision = given.partition("@")
+    names = [*FILES, *GRAPH]
+    if found := hub_snapshot(repository, revision, names):
+        return found
+    raise SourceError(
+        f"model {given!r} is no folder here, and the hub does not give it. Give the folder that "
+        "holds config.json, or `organisation/name[@revision]` of a public model."
+    )
 
 
 def _pinned(name: str) -> Source | None:
     return next((each for each in ENCODERS.values() if name in (each.name, each.hub)), None)
 
 
-def _own_folder(name: str, base: Path) -> Path:
+def _folder(name: str, base: Path) -> Path:
     folder = (base / Path(name).expanduser()).resolve()
     if not folder.is_dir():
         raise SourceError(
             f"encoder {name!r} is neither pinned nor a folder. {nearest(name, ENCODERS)}"
         )
-    for file in FILES:
-        if not (folder / file).is_file():
-            raise SourceError(
-                f"{folder}: {file} is missing. A pretrained encoder is a folder with "
-                f"{', '.join(FILES)}."
-            )
     return folder
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{folder / 'config.json'}: not a model's ({error}).") from None
+    if not isinstance(config, dict):
+        raise SourceError(f"{folder / 'config.json'}: not an object.")
+    return config

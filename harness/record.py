@@ -91,14 +91,14 @@ class Record:
     schema: int = SCHEMA
 
     def counts(self, window: Round) -> bool:
-        """Whether a window is what figures are taken from: of `server`, those at the rate that its
-        block sustained.
+        """Whether a window is what figures are taken from: of `server`, the one in which its block
+        sustained its rate.
         """
         if self.scenario != "server":
             return True
-        return bool(
-            window.rate and window.rate == (self.sustained or {})["rates"][str(window.block)]
-        )
+        sustained = (self.sustained or {})["rates"][str(window.block)]
+        held = (window.late or 0) <= 0.01 * window.examples
+        return bool(window.rate and window.rate == sustained and held)
 
     def path(self, records: Path) -> Path:
         """Where the record lies below the folder of all records."""

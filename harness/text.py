@@ -6,6 +6,7 @@ Needs only `tokenizers` and NumPy.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,16 @@ class Batch:
             "attention_mask": self.mask,
             "token_type_ids": self.segments,
         }
+
+
+class Row(Protocol):
+    """Token ids and segment ids of one input: an `Encoding`, or what the cache holds."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+
+    @property
+    def type_ids(self) -> Sequence[int]: ...
 
 
 def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
@@ -67,7 +78,7 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Encod
     )
 
 
-def pad(encodings: Sequence[Encoding], length: int | None = None) -> Batch:
+def pad(encodings: Sequence[Row], length: int | None = None) -> Batch:
     """Stack encodings into one batch, padded with zeros to `length` or to the longest of them."""
     longest = length or max(len(each.ids) for each in encodings)
     shape = (len(encodings), longest)

@@ -14,6 +14,7 @@ HELP = {
     "tasks": "List the tasks: sizes, metric, majority score, licence, source, whether at hand.",
     "systems": "List baselines and submissions: division, recipe, engine, whether they are built.",
     "check": "Check a submission folder, and say all faults of its manifest at once.",
+    "predict": "Write a system's answers to a split, as the task's official server takes them.",
 }
 
 CHOICE = """
@@ -59,6 +60,10 @@ counters, and times a fixed piece of work over and over for a few seconds. Nothi
 """,
     "tasks": "",
     "systems": "",
+    "predict": """
+The system must be built. One file for a task, named as the SuperGLUE server wants it (BoolQ.jsonl,
+RTE.jsonl, ...), from the answers of the system's own worker.
+""",
     "check": """
 Faults are said with file, place and remedy. Steps are followed from the model on, so that a step
 that cannot take what it gets, or more heads than the model has, is found before hours are spent.
@@ -73,11 +78,17 @@ examples:
   wattbench run --resume SESSION --rounds 10        go on with a session
   wattbench run --until 3% --minutes 30             until intervals are narrow
   wattbench run --scenario server --explain         what that would measure, and why
+  wattbench run --model ./my-model --task task.toml one's own model on one's own data
+  wattbench predict minilm-l6 --task rte            answers to the test split, for the server
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
-WATTBENCH_DATA may name a folder with data to use instead of downloading. Faults are said in one
+WATTBENCH_DATA may name a folder with data to use instead of downloading: SuperGLUE's archive,
+unpacked. Faults are said in one
 message; the exit status is 2 then, and 130 after Ctrl-C.
 """
+
+
+TASK_HELP = "by its name or the path of its task.toml"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -133,6 +144,7 @@ def parser() -> argparse.ArgumentParser:
         )
     made["run"].add_argument("--explain", action="store_true", help="say it, and measure nothing")
     made["ladder"].add_argument("--suite", default="quick", help="whose ladder (default quick)")
+    made["tasks"].add_argument("task", nargs="*", metavar="TASK", help=f"only these, {TASK_HELP}")
     made["steps"].add_argument("step", nargs="?", default="", metavar="STEP", help="only this one")
     for name in ("bench", "run", "board", "ladder"):
         made[name].add_argument(
@@ -141,6 +153,15 @@ def parser() -> argparse.ArgumentParser:
             metavar="FOLDER",
             help="where records and board lie (default: results/ of the project)",
         )
+    made["predict"].add_argument("system", metavar="SYSTEM", help="the system that answers")
+    made["predict"].add_argument("--task", required=True, metavar="NAME", help=TASK_HELP)
+    made["predict"].add_argument(
+        "--split", choices=["test", "validation"], default="test", help="which (default test)"
+    )
+    _add_place(made["predict"])
+    made["predict"].add_argument(
+        "--out", default=".", metavar="PATH", help="file, or folder to write it into (default .)"
+    )
     made["check"].add_argument("folder", metavar="FOLDER", help="the submission's folder")
     return whole
 
@@ -151,7 +172,14 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         "--task",
         action="append",
         metavar="NAME",
-        help="only this task of the suite; may be repeated",
+        help=f"only this task, {TASK_HELP}; may be repeated",
+    )
+    parser.add_argument(
+        "--model",
+        default="",
+        metavar="MODEL",
+        help="a fine-tuned checkpoint, in a folder or ORGANISATION/NAME[@REVISION] of the hub: "
+        "measure it padded, unpadded and in int8, and train nothing",
     )
     parser.add_argument(
         "--system",
@@ -161,6 +189,10 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ladder", action="store_true", help="the suite's ladder")
     parser.add_argument("--all", action="store_true", help="every system there is")
+    _add_place(parser)
+
+
+def _add_place(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configuration",
         default="",

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def sources() -> Path:
     """The folder of downloaded sources, with the data of `sentiment` in it (2.5 MB, once)."""
     VADER.fetch()
     return store.cache_dir() / "sources"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_updates() -> Iterator[None]:
+    """Trainings of this process are as short as their schedule says."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.optimize.training.LEAST_UPDATES", 1)
+        yield
 
 
 @pytest.fixture

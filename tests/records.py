@@ -77,7 +77,16 @@ def make(
             "isolation": "process",
         },
         software={"python": "3.11", "wattbench": "0.1.0"},
-        artifact={"key": "k", "size_mb": 12.5, "weights_mb": 12.0, "parameters": 11_990_000},
+        artifact={
+            "key": "k",
+            "size_mb": 12.5,
+            "weights_mb": 12.0,
+            "parameters": 11_990_000,
+            "recipe": [
+                {"cost": {"seconds": 90.0, "cpu_seconds": 180.0, "energy": {"cpu_wh": 0.2}}},
+                {"cost": {"seconds": 6.0, "cpu_seconds": 6.0, "energy": {"cpu_wh": 0.01}}},
+            ],
+        },
         energy=kwargs.get("energy", {"source": "modelled: 4.27 W a core", "idle": None}),
         rounds=rounds,
         score=score,

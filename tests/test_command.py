@@ -13,6 +13,8 @@ from tests.conftest import REPOSITORY
 @pytest.fixture
 def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(project / "submissions")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(project / "hub"))
     return project
 
 
@@ -34,7 +36,13 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
             "'onnx-int9' does not exist in .*Did you mean 'onnx-int8'",
         ),
         (["run", "--suite", "quik"], "suite 'quik' does not exist. Did you mean 'quick'"),
-        (["run", "--task", "rte"], "task 'rte' does not exist"),
+        (["run", "--task", "rtee"], "task 'rtee' does not exist. Did you mean 'rte'"),
+        (["run", "--task", "rte"], "task 'rte' has no local data .* set WATTBENCH_DATA"),
+        (["run", "--task", "x/task.toml"], r"x/task.toml: there is no such file"),
+        (["run", "--model", "x", "--task", "sentiment"], "model 'x' is no folder here, and the"),
+        (["predict", "onnx-int9", "--task", "sentiment"], "'onnx-int9' does not exist in"),
+        (["predict", "majority", "--task", "sentiment"], "majority is not built for sentiment"),
+        (["tasks", "sentimen"], "task 'sentimen' does not exist. Did you mean 'sentiment'"),
         (["run", "--configuration", "cpu-3"], "configuration 'cpu-3' does not exist"),
         (["run", "--system", "tfidf-logreg"], "is not built for sentiment. Run: wattbench build"),
         (["board"], "there is no record to draw"),

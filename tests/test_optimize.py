@@ -127,7 +127,7 @@ def test_batches_hold_every_row_once_and_similar_lengths() -> None:
 def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
     tokenizer = text.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
     example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
-    assert training.tokenized(tokenizer, [example]).labels == [0, 1, 0]
+    assert training.tokenized(tokenizer, [example]).labels.tolist() == [0, 1, 0]
 
 
 def test_exported_graph_is_fused_and_agrees_with_pytorch(

@@ -66,7 +66,7 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
     data = training.tokenized(tokenizer, TASK.examples("train")[: prune.BATCH])
     heads, ffn = prune.importance(model, data)
 
-    asked = text.pad(data.encodings)
+    asked = data.batch(range(len(data)))
     tensors = [torch.from_numpy(each) for each in (asked.ids, asked.mask, asked.segments)]
 
     def loss() -> float:

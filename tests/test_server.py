@@ -166,6 +166,20 @@ def test_search_that_begins_where_the_last_round_ended_takes_two_probes() -> Non
     assert probed == [low, pytest.approx(low / 0.95)]
 
 
+@pytest.mark.parametrize("offline", [1213.5583, 37.1234, 0.7])
+@pytest.mark.parametrize("share", [0.5, 0.7, 0.8, 0.9])
+def test_rate_that_the_last_round_held_is_not_probed_twice(offline: float, share: float) -> None:
+    """Also where the record has it rounded."""
+    rate = Search(offline).rate(share)
+    search = Search(offline, round(rate / offline, 4))
+    first = search.following()
+    assert first == share
+    search.seen[first] = False
+    following = search.following()
+    assert following is not None
+    assert search.rate(following) < 0.95 * rate
+
+
 def test_rate_is_never_above_the_offline_rate() -> None:
     for start in (None, 0.9, 0.95):
         search, probed = searched(5.0, start)

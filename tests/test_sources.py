@@ -193,9 +193,9 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
 @pytest.mark.usefixtures("closed_network")
 def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> None:
     script = (
-        "import time; from harness.tasks.sources import _hub_download\n"
+        "import time; from harness.tasks.sources import hub_snapshot\n"
         "begun = time.monotonic()\n"
-        "print(_hub_download('org/model', ['a']), time.monotonic() - begun)"
+        "print(hub_snapshot('org/model', '', ['a']), time.monotonic() - begun)"
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", script]
@@ -203,3 +203,20 @@ def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> 
     found, seconds = done.stdout.split()
     assert found == "None"
     assert float(seconds) < 10
+
+
+def test_reaching_the_hub_goes_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine behind a proxy cannot reach the hub itself, and need not."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        assert sources.hub_reachable()
+        monkeypatch.setenv("no_proxy", "hub.invalid")
+        assert not sources.hub_reachable()
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        monkeypatch.delenv("no_proxy")
+        assert not sources.hub_reachable()

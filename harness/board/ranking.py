@@ -31,7 +31,7 @@ class Row:
     record: Record
     seconds: dict[int, float]
     answers: list[int]
-    labels: list[int]
+    truths: list[Any]
     groups: list[int]
     compared: Comparison | None = None
     speedup: Interval | None = None
@@ -127,6 +127,7 @@ class Row:
         }
         if it.artifact:
             base |= {key: it.artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
+            base |= _built(it.artifact.get("recipe", []))
         if self.compared:
             base |= {"score_difference": self.compared.difference.value}
             base |= {"score_p": self.compared.p}
@@ -177,10 +178,27 @@ CSV_COLUMNS = (
     *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
     *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
     *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
-    *("load_seconds", "load_wh", "memory_mb", "size_mb", "weights_mb", "parameters"),
+    *("build_seconds", "build_cpu_seconds", "build_wh"),
+    *("load_seconds", "load_wh", "memory_mb"),
+    *("size_mb", "weights_mb", "parameters"),
     *("rank", "qualified", "near_floor", "harness_share"),
     *("rounds", "session", "failure"),
 )
+
+
+def _built(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """What all steps took, those of the teacher among them."""
+    costs = [each["cost"] for each in recipe if "cost" in each]
+    return {
+        "build_seconds": sum(each["seconds"] for each in costs),
+        "build_cpu_seconds": sum(each["cpu_seconds"] for each in costs),
+        "build_wh": sum(
+            value or 0.0
+            for each in costs
+            for name, value in each["energy"].items()
+            if name.endswith("_wh")
+        ),
+    }
 
 
 @dataclass
@@ -232,15 +250,15 @@ def load_rows(records: Path) -> tuple[list[Row], list[str]]:
         try:
             it = record.read(path)
             side = record.read_side(path)
-            labels, answers = side["labels"], side["answers"]
-            if answers and len(answers) != len(labels):
-                raise ValueError("it has not one answer for each label")
+            truths, answers = side["labels"], side["answers"]
+            if answers and len(answers) != len(truths):
+                raise ValueError("it has not one answer for each example")
             seconds = {each.block: each.seconds / each.examples for each in it.rounds}
             if it.scenario == "server":
                 seconds = {
                     each.block: 1 / (each.rate or 1) for each in it.rounds if it.counts(each)
                 }
-            rows.append(Row(it, seconds, answers, labels, side["groups"]))
+            rows.append(Row(it, seconds, answers, truths, side["groups"]))
         except RecordError as error:
             faults.append(str(error))
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
@@ -363,7 +381,7 @@ def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
     metric = METRICS[reference.record.task["metric"]]
     for row in rows:
         row.compared = compare(
-            metric, row.answers, reference.answers, row.labels, row.groups, majority, FLOOR
+            metric, row.answers, reference.answers, row.truths, row.groups, majority, FLOOR
         )
         kept = row.compared.kept
         row.qualified = kept.value >= 0

@@ -21,9 +21,11 @@ from harness.board.ranking import (
     load_rows,
     sections,
 )
+from harness.board.suites import suite_table, whole
 from harness.errors import HarnessError
 from harness.record import Record
 from harness.store import write_atomically
+from harness.tasks.metrics import METRICS
 from harness.tasks.task import suites
 
 DIVISIONS = {
@@ -88,6 +90,7 @@ def summary(rows: Sequence[Row]) -> str:
         if each.scenario == "offline"
     ]
     noticed = [f"{each.scenario}: {one}" for each in found for one in remarks(each)]
+    parts += [f"{head}\n{suite_table(each, 'simple')}" for head, each in whole(found).items()]
     return "\n\n".join(parts) + "".join(f"\nwarning: {each}" for each in noticed)
 
 
@@ -163,6 +166,8 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
         seen.add(head)
         described.add(section.session)
         parts += [section_tables(section), ""]
+    for head, sections_of in whole(found).items():
+        parts += [f"## {head}", "", SUITE, "", suite_table(sections_of, "github"), ""]
     if rungs := ladders([row for section in found for row in section.rows], "github"):
         parts += ["## The ladder: what each optimization adds", "", LADDER, "", rungs, ""]
     if faults:
@@ -187,6 +192,13 @@ HOW_TO_READ = (
     "examples, with the p-value that there is none. In *server* the rate is the highest of random "
     "arrivals whose p99 is within the task's latency bound, found anew in each block to 5%. "
     "docs/measurement.md has every rule."
+)
+
+
+SUITE = (
+    "The mean of the tasks' scores, where a task with two metrics counts with their mean, as in "
+    "SuperGLUE (Wang et al. 2019); and the geometric mean of the tasks' speed-ups, block by block. "
+    "Ranked are systems above the floor of every task that has one."
 )
 
 
@@ -215,7 +227,7 @@ def about(section: Section, served: bool) -> str:
     return (
         f"Session `{section.session}`, {_blocks(section)} "
         f"blocks, {count} examples "
-        f"({it.task['metric']}). {fields['cpu']}, {fields['cores']} cores{quota}, "
+        f"({_metric(it)}). {fields['cpu']}, {fields['cores']} cores{quota}, "
         f"{fields['memory_gb']:g} GiB, {fields['system']} {fields['kernel']}, "
         f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
         f"{config['usd_per_hour']:g} USD an hour "
@@ -223,6 +235,16 @@ def about(section: Section, served: bool) -> str:
         f"`wattbench run --suite {it.suite} --configuration {config['name']}"
         f"{' --all' if beyond else ''}{' --scenario server' if served else ''}`."
     )
+
+
+def _metric(it: Record) -> str:
+    """`accuracy`, or `mean of accuracy and macro-F1`, as the parts stand in the score."""
+    shown = list((it.score or {}).get("parts", {}))
+    counted = len(METRICS[it.task["metric"]].parts)
+    if not shown:
+        return str(it.task["metric"])
+    head = f"mean of {' and '.join(shown[:counted])}" if counted > 1 else shown[0]
+    return head + "".join(f"; beside it {each}" for each in shown[counted:])
 
 
 def _blocks(section: Section) -> int:
@@ -247,7 +269,7 @@ def section_tables(section: Section) -> str:
         if rows:
             parts += [f"**{title}**", "", division_table(section, rows), ""]
     if section.scenario == "offline":
-        parts += ["**Carrying and loading**", "", burden_table(section), ""]
+        parts += ["**Building, carrying and loading**", "", burden_table(section), ""]
     failed = [row for row in section.rows if row.record.failure]
     parts += [
         f"- **{row.name} failed**: {cell((row.record.failure or {})['reason'])}" for row in failed
@@ -269,7 +291,9 @@ def division_table(section: Section, rows: Sequence[Row]) -> str:
 
 
 def burden_table(section: Section) -> str:
-    """What there is to carry and to load, and the carbon of answering, in GitHub's Markdown."""
+    """What it took to build, what there is to carry and to load, and the carbon of answering, in
+    GitHub's Markdown.
+    """
     grams = section.configuration["grams_co2_per_kwh"]
     lines = []
     for row in sorted(section.rows, key=lambda row: row.name):
@@ -277,6 +301,8 @@ def burden_table(section: Section) -> str:
         lines.append(
             {
                 "system": cell(row.name),
+                "build CPU min": number((columns.get("build_cpu_seconds") or 0) / 60),
+                "build Wh": number(columns.get("build_wh")),
                 "parameters": f"{(columns.get('parameters') or 0) / 1e6:.2f} M",
                 "weights MB": number(columns.get("weights_mb")),
                 "artifact MB": number(columns.get("size_mb")),
@@ -330,4 +356,8 @@ def _difference(row: Row) -> str:
 
 
 def _score(it: Record) -> str:
-    return f"{it.score['value']:.4f} ± {it.score['se']:.4f}" if it.score else "-"
+    """With its standard error, and the metrics that it is the mean of."""
+    if not it.score:
+        return "-"
+    parts = " / ".join(f"{each:.4f}" for each in it.score.get("parts", {}).values())
+    return f"{it.score['value']:.4f} ± {it.score['se']:.4f}" + (f" ({parts})" if parts else "")

@@ -24,7 +24,8 @@ class EncoderEngine:
         )
         self.length = self.max_length if what.serve.padding == "max" else None
         self.serve = what.serve
-        self.forward = forward
+        order = what.about.get("model", {}).get("order")
+        self.forward = (lambda batch: forward(batch)[:, order]) if order else forward
         self.instances = what.serve.count(what.threads)
         self.pool = ThreadPoolExecutor(self.instances) if self.instances > 1 else None
 

@@ -94,7 +94,7 @@ class EngineKind:
 
 
 ENGINES = {
-    "pytorch": EngineKind("harness.engines.pytorch", ("safetensors",)),
+    "pytorch": EngineKind("harness.engines.pytorch", ("safetensors", "transformers")),
     "onnxruntime": EngineKind("harness.engines.ort", ("onnx",), shares=True),
     "openvino": EngineKind(
         "harness.engines.openvino", ("onnx", "openvino"), extra="openvino", shares=True

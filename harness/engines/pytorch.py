@@ -1,4 +1,8 @@
-"""Plain PyTorch: fp32, bf16, and on CUDA also fp16."""
+"""Plain PyTorch: fp32, bf16, and on CUDA also fp16; architectures other than BERT with Hugging Face
+`transformers`.
+"""
+
+import inspect
 
 import torch
 
@@ -17,6 +21,8 @@ def load(what: Load) -> Engine:
     if what.device == "cuda" and not torch.cuda.is_available():
         raise HarnessError("PyTorch finds no CUDA device. Take a cpu configuration.")
     torch.set_num_threads(what.threads_each)
+    if "architecture" in what.about["model"]:
+        return _other(what)
     model = models.load(what.folder, models.Shape.read(what.about["model"]))
     if what.device == "cpu" and what.about.get("dtype") == "fp16":
         model.float()
@@ -27,6 +33,26 @@ def load(what: Load) -> Engine:
             inputs = (batch.ids, batch.mask, batch.segments)
             logits = model(*(torch.from_numpy(each).to(what.device) for each in inputs))
             out: Scores = logits.float().cpu().numpy()
+        return out
+
+    return EncoderEngine(what, forward)
+
+
+def _other(what: Load) -> Engine:
+    """The class that `transformers` has for it, in fp32; no code of the model's own is run."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(
+        what.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+    )
+    model.eval().to(what.device)
+    takes = inspect.signature(model.forward).parameters
+
+    def forward(batch: text.Batch) -> Scores:
+        given = {name: value for name, value in batch.feeds.items() if name in takes}
+        with torch.inference_mode():
+            feeds = {name: torch.from_numpy(each).to(what.device) for name, each in given.items()}
+            out: Scores = model(**feeds).logits.float().cpu().numpy()
         return out
 
     return EncoderEngine(what, forward)

@@ -1,7 +1,9 @@
 """One round: a fresh worker plays the scenarios of one system on one task."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 from harness.configuration import Configuration
@@ -53,16 +55,26 @@ class Row:
 class Material:
     """A task's questions: the reported split with its labels, and training text to warm up on."""
 
-    examples: tuple[Example, ...]
+    examples: Sequence[Example]
     questions: Questions
     training: Questions
 
     @staticmethod
-    def of(task: Task) -> "Material":
+    def of(task: Task, split: str = "validation") -> "Material":
         """Load both splits."""
-        examples, training = task.examples("validation"), task.examples("train")[:64]
+        examples, training = task.examples(split), task.examples("train")[:64]
         labels = len(task.labels)
         return Material(examples, Questions.of(examples, labels), Questions.of(training, labels))
+
+    @cached_property
+    def truths(self) -> list[Any]:
+        """What each example's answer is compared with."""
+        return [each.truth for each in self.examples]
+
+    @cached_property
+    def groups(self) -> list[int]:
+        """Of each example."""
+        return [each.group for each in self.examples]
 
 
 @dataclass(frozen=True)
@@ -92,11 +104,11 @@ def play_round(row: Row, block: int, setting: Setting) -> None:
 def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
     questions, meter = setting.material.questions, setting.meter
     order = questions.order(seed=block)
-    loading = _load(worker, row, "single_stream", setting)
+    loading = load(worker, row, "single_stream", setting)
     single = scenarios.single_stream(worker, questions, order, meter)
     single_memory = _memory(worker, setting.configuration)
     if row.system.serve["offline"] != row.system.serve["single_stream"]:
-        _load(worker, row, "offline", setting)
+        load(worker, row, "offline", setting)
     patience = 60 + 5 * len(order) * single.seconds / len(single.rows)
     everything, compare = None, bool(row.answers)
     if not row.answers:
@@ -113,7 +125,7 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
     _keep(row, "offline", block, loading, everything, memory, compare)
     if "server" in row.records:
         if row.system.serve["server"] != row.system.serve["offline"]:
-            _load(worker, row, "server", setting)
+            load(worker, row, "server", setting)
         _serve(worker, row, block, loading, order, setting)
 
 
@@ -128,7 +140,8 @@ def _serve(
         "rates": {},
     }
     last = [rate for rate in found["rates"].values() if rate]
-    search = server.Search(found["offline"], last[-1] / found["offline"] if last else None)
+    start = round(last[-1] / found["offline"], 4) if last else None  # a share that was probed
+    search = server.Search(found["offline"], start)
     bound = found["bound_ms"] / 1000
     while len(search.seen) < server.PROBES and (share := search.following()) is not None:
         rate = search.rate(share)
@@ -159,7 +172,7 @@ def _memory(worker: Worker, configuration: Configuration) -> float:
     return used
 
 
-def _load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
+def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     """Load as the scenario is served, and warm up on training text. Returns: the loading's window,
     without the warm-up.
     """
@@ -167,7 +180,7 @@ def _load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     if row.artifact:
         about |= {
             key: row.artifact.about[key]
-            for key in ("answer", "dtype", "model")
+            for key in ("answer", "dtype", "max_length", "model")
             if key in row.artifact.about
         }
     message = {

@@ -80,7 +80,7 @@ def measure(
         _row(system, task, about, root, seed, effort.scenarios)
         for task in tasks
         for system in systems
-        if system.answers_task(task.name)
+        if system.answers_task(task)
     ]
     if not rows:
         raise HarnessError(
@@ -276,7 +276,7 @@ def _weights(artifact: Artifact) -> dict[str, Any]:
     """The weights apart from tokenizer and vocabulary: 10^6 bytes on disk, and how many parameters;
     a quantized one counts once.
     """
-    suffixes = (".safetensors", ".onnx", ".bin", ".npz")
+    suffixes = (".safetensors", ".onnx", ".onnx_data", ".data", ".bin", ".npz")
     files = [path for path in artifact.folder.iterdir() if path.suffix in suffixes]
     count = artifact.about.get("model", {}).get("parameters", 0)
     for path in files:
@@ -288,21 +288,18 @@ def _weights(artifact: Artifact) -> dict[str, Any]:
 
 
 def _write(row: Row, material: Material, records: Path) -> None:
-    labels = [each.label for each in material.examples]
-    side: dict[str, Any] = {
-        "labels": labels,
-        "groups": [each.group for each in material.examples],
-        "answers": row.answers,
-    }
+    truths, groups = material.truths, material.groups
+    side: dict[str, Any] = {"labels": truths, "groups": groups, "answers": row.answers}
     if row.answers:
         metric = METRICS[row.task.metric]
-        score = metric.score(row.answers, labels, side["groups"])
+        score = metric.score(row.answers, truths, groups)
         stated = {
             "metric": row.task.metric,
             "value": score.value,
             "se": score.se,
-            "majority": metric.majority(labels),
-            "examples": len(labels),
+            "parts": score.parts,
+            "majority": metric.majority(truths),
+            "examples": len(truths),
         }
         for each in row.records.values():
             each.score = stated

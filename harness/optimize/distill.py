@@ -7,7 +7,7 @@ with: that is what transfer text and augmentation are for.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.models import Classifier
-    from harness.optimize.training import Tokenized
+    from harness.optimize.tokens import Labelled, Tokens
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
     answers = _teacher_logits(teacher, asked, inputs.teacher.key, context)
     loss, helpers = _loss(params, student, teacher, rows, answers, match, inside)
     selection = training.tokenized(tokenizer, task.examples("selection"))
-    lengths = [len(each.ids) for each in rows.encodings]
-    history = training.train(student, lengths, loss, selection, params, context, helpers)
+    history = training.train(student, rows.lengths, loss, selection, params, context, helpers)
     student.first_only = False
     return {
         **training.written(student, tokenizer, context.out),
@@ -182,7 +181,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
                 teacher, training.tokenized(teacher_tokenizer, task.examples("selection")), 32
             )
         },
-        "texts": len(lengths),
+        "texts": len(rows),
     }
 
 
@@ -196,9 +195,9 @@ def _student(
     if params.student:
         assert inputs.encoder is not None
         folder = inputs.encoder.folder
-        length = params.max_length or task.max_length
-        tokenizer = text.load_tokenizer(folder / "tokenizer.json", length)
-        return models.from_pretrained(folder, len(task.labels)), tokenizer, ()
+        student = models.from_pretrained(folder, len(task.labels))
+        length = min(params.max_length or task.max_length, student.shape.positions)
+        return student, text.load_tokenizer(folder / "tokenizer.json", length), ()
     assert inputs.artifact is not None
     if params.layers:
         assert inputs.teacher is not None
@@ -257,27 +256,30 @@ def _text(
     tokenizer: "Tokenizer",
     teacher_tokenizer: "Tokenizer",
     context: Context,
-) -> "tuple[Tokenized, Tokenized]":
+) -> "tuple[Tokens, Tokens]":
     """All text, as the student and as the teacher read it; -1 labels what has none."""
-    from harness import text
-    from harness.optimize.training import Tokenized, tokenized
+    from harness.optimize import tokens
 
-    labels = tokenized(tokenizer, task.examples("train")).labels
-    rows = task.texts(params.transfer)
-    draw, real = random.Random(context.seed), list(rows)
     mask = "[MASK]" if tokenizer.token_to_id("[MASK]") is not None else "<mask>"
-    for _ in range(params.augment):
-        rows += [augmented(row, mask, draw) for row in real]
-    labels += [-1] * (len(rows) - len(labels))
-    ours = text.tokenize(tokenizer, rows)
+
+    def real() -> "Iterator[Labelled]":
+        yield from tokens.of_examples(task.examples("train"))
+        if params.transfer and task.transfer:
+            yield from ((row, -1, 1) for row in task.transfer.load())
+
+    def rows() -> "Iterator[Labelled]":
+        yield from real()
+        draw = random.Random(context.seed)
+        for _ in range(params.augment):
+            yield from ((augmented(row, mask, draw), -1, 1) for row, _, _ in real())
+
+    ours = tokens.tokenized(tokenizer, rows)
     same = tokenizer.to_str() == teacher_tokenizer.to_str()
-    return Tokenized(ours, labels), Tokenized(
-        ours if same else text.tokenize(teacher_tokenizer, rows), labels
-    )
+    return ours, ours if same else tokens.tokenized(teacher_tokenizer, rows)
 
 
 def _teacher_logits(
-    teacher: "Classifier", asked: "Tokenized", teacher_key: str, context: Context
+    teacher: "Classifier", asked: "Tokens", teacher_key: str, context: Context
 ) -> "Tensor":
     """float32 [rows, labels], computed once and kept in the store."""
     import numpy as np
@@ -285,21 +287,13 @@ def _teacher_logits(
 
     from harness.optimize import training
 
-    teacher.first_only = True
-    key = digest([teacher_key, [each.ids for each in asked.encodings]])
-    folder = cache_dir() / "outputs" / key
+    folder = cache_dir() / "outputs" / digest([teacher_key, asked.key])
     if not folder.is_dir():
-        context.say(f"the teacher answers {len(asked.labels)} texts")
-        lengths = [len(each.ids) for each in asked.encodings]
-        order = sorted(range(len(lengths)), key=lambda row: lengths[row])
-        logits = np.empty((len(order), teacher.shape.labels), np.float32)
-        with torch.inference_mode():
-            for start in range(0, len(order), 64):
-                batch = order[start : start + 64]
-                logits[batch] = training.logits(teacher, asked, batch).numpy()
+        context.say(f"the teacher answers {len(asked)} texts")
+        teacher.first_only = True
         with new_folder(folder) as out:
-            np.save(out / "logits.npy", logits)
-    teacher.first_only = False
+            np.save(out / "logits.npy", training.all_logits(teacher, asked, 64))
+        teacher.first_only = False
     return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))
 
 
@@ -307,7 +301,7 @@ def _loss(
     params: Distill,
     student: "Classifier",
     teacher: "Classifier",
-    rows: "Tokenized",
+    rows: "Tokens",
     answers: "Tensor",
     match: Sequence[int],
     inside: bool,
@@ -319,7 +313,7 @@ def _loss(
 
     from harness.optimize import losses, training
 
-    labels = torch.tensor(rows.labels)
+    labels = torch.from_numpy(rows.labels)
     widths = student.shape.width, teacher.shape.width
     project: nn.Module = nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths)
     heads = gcd(student.shape.heads[-1], teacher.shape.heads[match[-1]])
@@ -338,7 +332,7 @@ def _loss(
     def loss(batch: list[int]) -> "Tensor":
         if not inside:
             return from_logits(batch, training.logits(student, rows, batch))
-        lengths = torch.tensor([len(rows.encodings[row].ids) for row in batch])
+        lengths = torch.from_numpy(rows.lengths[batch])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         with losses.tapped(student) as ours, losses.tapped(teacher) as theirs:
             total = from_logits(batch, training.logits(student, rows, batch))

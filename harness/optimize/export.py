@@ -2,17 +2,22 @@
 GELU, layer norm, embeddings).
 """
 
+import inspect
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.optimize.step import Artifact, Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
+
+if TYPE_CHECKING:
+    from torch import nn
 
 LOGGERS = ("onnxruntime.transformers.fusion_attention",)
 TOLERANCE = 1e-3
@@ -51,14 +56,15 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     import torch
 
     from harness import text
-    from harness.optimize import training
 
     assert inputs.artifact is not None
     torch.set_num_threads(context.threads)
-    model, tokenizer = training.opened(inputs.artifact, task)
-    model.fused_attention, model.first_only = False, params.first_only
+    model, takes = _model(inputs.artifact, task, params)
+    path = inputs.artifact.folder / "tokenizer.json"
+    tokenizer = text.load_tokenizer(path, int(inputs.artifact.about["max_length"]))
     rows = [each.candidates[0] for each in task.examples("selection")[:16]]
     feeds = text.pad(text.tokenize(tokenizer, rows)).feeds
+    feeds = {name: each for name, each in feeds.items() if name in takes}
     path = context.out / "model.onnx"
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer's remarks; the logits are compared below
@@ -91,13 +97,43 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     return about | {"logit_difference": difference}
 
 
+def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, Collection[str]]":
+    """The model to trace, and the names of what it takes, in order."""
+    from torch import nn
+
+    from harness.optimize import training
+
+    if artifact.format == "safetensors":
+        model, _ = training.opened(artifact, task)
+        model.fused_attention, model.first_only = False, params.first_only
+        return model, ("input_ids", "attention_mask", "token_type_ids")
+    from transformers import AutoModelForSequenceClassification
+
+    inner = AutoModelForSequenceClassification.from_pretrained(
+        artifact.folder, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+    )
+    inner.eval()
+    known = inspect.signature(inner.forward).parameters
+    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in known]
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, *feeds: Any) -> Any:
+            return self.inner(**dict(zip(names, feeds, strict=True))).logits
+
+    return Logits().eval(), names
+
+
 def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int]:
     """Optimize the graph in place. Returns: the count of each fused kind of node."""
     import onnx
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    layers, skip = int(model["layers"]), params.norm == "skip"
+    layers, skip = int(model.get("layers", 0)), params.norm == "skip"
     options = FusionOptions("bert")
     options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip
     options.enable_embed_layer_norm = skip
@@ -121,7 +157,7 @@ def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int
         wanted |= {"LayerNormalization": 2 * layers + 1}
     if model.get("activation", "gelu") == "gelu":
         wanted |= {"BiasGelu": layers}
-    for kind, number in wanted.items():
+    for kind, number in wanted.items() if layers else ():  # of BERT it is known what to expect
         if counts[kind] != number:
             raise BuildError(
                 f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need "
@@ -149,7 +185,7 @@ STEP = Step(
     "export",
     2,
     Export,
-    ("safetensors",),
+    ("safetensors", "transformers"),
     run,
     validate,
     reshape=lambda params, shape: {"format": "onnx"},

@@ -29,16 +29,19 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[
         assert inputs.encoder is not None, "a recipe without a model is refused before"
         folder = inputs.encoder.folder
         model = models.from_pretrained(folder, len(task.labels))
-        length = params.max_length or task.max_length
+        length = min(params.max_length or task.max_length, model.shape.positions)
         tokenizer = text.load_tokenizer(folder / "tokenizer.json", length)
     if params.activation:
         model.activate(params.activation)
     rows = training.tokenized(tokenizer, task.examples("train"))
     selection = training.tokenized(tokenizer, task.examples("selection"))
-    lengths = [len(each.ids) for each in rows.encodings]
     loss = training.cross_entropy(model, rows)
-    history = training.train(model, lengths, loss, selection, params, context)
-    return {**training.written(model, tokenizer, context.out), "training": history}
+    history = training.train(model, rows.lengths, loss, selection, params, context)
+    return {
+        **training.written(model, tokenizer, context.out),
+        "max_length": min(task.max_length, model.shape.positions),
+        "training": history,
+    }
 
 
 STEP = Step(

@@ -12,13 +12,14 @@ from harness.tasks.task import Task
 class Majority:
     """Count the labels of the training split and always answer the most frequent one.
 
+    Where a choice is scored, that is the first candidate.
     No parameters.
     """
 
 
 def run(inputs: Inputs, task: Task, params: Majority, context: Context) -> dict[str, Any]:
     """The artifact is its own description; there is no other file."""
-    counts = Counter(example.label for example in task.examples("train"))
+    counts = Counter(label for each in task.examples("train") for label in each.row_labels)
     return {"format": "constant", "answer": min(counts, key=lambda label: (-counts[label], label))}
 
 

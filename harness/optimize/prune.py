@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.models import Classifier
-    from harness.optimize.training import Tokenized
+    from harness.optimize.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str
     return training.written(pruned, tokenizer, context.out)
 
 
-def importance(model: "Classifier", data: "Tokenized") -> "tuple[list[Tensor], list[Tensor]]":
+def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
     """Mean |dL/d mask| of every head and every neuron, each layer scaled to unit L2 norm.
 
     Returns: for each layer float32 [heads], and for each layer float32 [neurons].
@@ -93,9 +93,9 @@ def importance(model: "Classifier", data: "Tokenized") -> "tuple[list[Tensor], l
     masks = [*head_masks, *ffn_masks]
     sums = [torch.zeros(len(mask)) for mask in masks]
     try:
-        for start in range(0, len(data.labels), BATCH):
-            rows = list(range(start, min(start + BATCH, len(data.labels))))
-            labels = torch.tensor([data.labels[row] for row in rows])
+        for start in range(0, len(data), BATCH):
+            rows = list(range(start, min(start + BATCH, len(data))))
+            labels = torch.from_numpy(data.labels[rows])
             found = training.logits(model, data, rows, half=False)
             loss = torch.nn.functional.cross_entropy(found, labels)
             # gradients of this batch alone; heads share one graph, which the next batch needs again

@@ -201,7 +201,9 @@ def _feeds(artifact: Artifact, task: Task, params: Quantize) -> "Iterator[dict[s
     rows = [each.candidates[0] for each in task.examples("train")[: params.calibration]]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to calibrate on.")
-    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", task.max_length)
+    tokenizer = text.load_tokenizer(
+        artifact.folder / "tokenizer.json", artifact.about["max_length"]
+    )
     taken = {each.name for each in onnx.load(artifact.folder / "model.onnx").graph.input}
     for each in text.tokenize(tokenizer, rows):
         feeds = text.pad([each]).feeds
@@ -223,15 +225,16 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
 def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float:
     from harness.engines import engine
 
-    about = {**artifact.about, "max_length": task.max_length}
     serve = engine.Serve(SERVED_BY[artifact.format])
-    loaded = engine.load(engine.Load(artifact.folder, about, serve, context.threads))
+    loaded = engine.load(engine.Load(artifact.folder, artifact.about, serve, context.threads))
     examples = task.examples("selection")
     scores = loaded.scores([each.candidates for each in examples])
     answers = engine.answers(scores, [len(each.candidates) for each in examples])
-    return float(
-        np.mean([answer == each.label for answer, each in zip(answers, examples, strict=True)])
-    )
+    right = [
+        answer in (each.right or (each.label,))
+        for answer, each in zip(answers, examples, strict=True)
+    ]
+    return float(np.mean(right))
 
 
 STEP = Step("quantize", 2, Quantize, ("onnx", "safetensors"), run, validate, reshape, target=target)

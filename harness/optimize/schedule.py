@@ -12,7 +12,7 @@ ACTIVATIONS = ("gelu", "relu")
 class Schedule:
     """How long and how hard to train.
 
-    epochs: passes over the text, 1..100.
+    epochs: passes over the text, 1..100; more over a small one, until there are 200 updates.
     batch: examples per update, 1..1024.
     accumulate: forward passes that share an update, 1..batch; more need less memory.
     learning_rate: peak of the linear schedule, above 0.

@@ -10,11 +10,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from harness.declared import nearest
 from harness.errors import BuildError
 from harness.pretrained import Encoder
-from harness.tasks.task import Task, nearest
+from harness.tasks.task import Task
 
 MODULES = {
+    "adopt": "harness.optimize.adopt",
     "finetune": "harness.optimize.finetune",
     "distill": "harness.optimize.distill",
     "vocabulary": "harness.optimize.vocabulary",
@@ -41,7 +43,7 @@ class Artifact:
 
     @property
     def format(self) -> str:
-        """`safetensors`, `onnx`, `tfidf` or `constant`."""
+        """`safetensors`, `transformers`, `onnx`, `openvino`, `tfidf` or `constant`."""
         return str(self.about["format"])
 
     @staticmethod
@@ -106,8 +108,8 @@ class Step:
     version: changes whenever the same inputs would give another artifact.
     params: the dataclass of its parameters; their defaults and docstring are the manifest's schema
     and documentation.
-    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, empty for none
-    at all.
+    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, `checkpoint`
+    for a fine-tuned one, empty for none at all.
     run: writes files into `context.out` and returns what `artifact.json` shall say of them.
     validate: faults of the parameters against the shape that comes in (where it is known), as
     sentences.

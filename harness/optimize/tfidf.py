@@ -42,12 +42,14 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
+    splits = {split: task.examples(split) for split in ("train", "selection")}
     texts = {
-        split: [" ".join(each.candidates[0]) for each in task.examples(split)]
-        for split in ("train", "selection")
+        split: [" ".join(row) for each in examples for row in each.candidates]
+        for split, examples in splits.items()
     }
     labels = {
-        split: [each.label for each in task.examples(split)] for split in ("train", "selection")
+        split: [label for each in examples for label in each.row_labels]
+        for split, examples in splits.items()
     }
     vectorizer = TfidfVectorizer(
         ngram_range=(1, params.ngrams), min_df=params.min_count, sublinear_tf=True

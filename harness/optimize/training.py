@@ -10,20 +10,21 @@ import copy
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Encoding, Tokenizer
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from harness import models, text
 from harness.errors import BuildError
 from harness.models import Classifier
-from harness.optimize import checkpoint
+from harness.optimize import checkpoint, tokens
 from harness.optimize.schedule import Schedule
 from harness.optimize.step import Artifact, Context
+from harness.optimize.tokens import Tokens
 from harness.tasks.task import Example, Task
 
 SORTED_TOGETHER = 50
@@ -31,23 +32,19 @@ SORTED_TOGETHER = 50
 
 CHECKPOINT_SECONDS = 60.0
 
+LEAST_UPDATES = 200
+"""Fewest updates of a training: a data set of some hundred examples needs more than three epochs
+(Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning)."""
+
 Loss = Callable[[list[int]], Tensor]
 """The mean loss of these rows, as a scalar."""
-
-
-@dataclass(frozen=True)
-class Tokenized:
-    """Encoded candidates, one to a row, with their labels (-1: none)."""
-
-    encodings: list[Encoding]
-    labels: list[int]
 
 
 def opened(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Classifier, Tokenizer]:
     """An artifact's model and tokenizer. Raises: BuildError if the weights cannot be used."""
     model = models.load(artifact.folder, models.Shape.read(artifact.about["model"]))
-    path = artifact.folder / "tokenizer.json"
-    return model, text.load_tokenizer(path, max_length or task.max_length)
+    length = min(max_length or task.max_length, model.shape.positions)
+    return model, text.load_tokenizer(artifact.folder / "tokenizer.json", length)
 
 
 def written(model: Classifier, tokenizer: Tokenizer, out: Path) -> dict[str, object]:
@@ -65,26 +62,18 @@ def prepare(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
 
 
-def tokenized(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokenized:
+def tokenized(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokens:
     """Encode examples; a choice among candidates becomes one row a candidate (label 1 for the right
-    one).
+    ones).
     """
-    rows: list[Sequence[str]] = []
-    labels: list[int] = []
-    for example in examples:
-        rows.extend(example.candidates)
-        if len(example.candidates) == 1:
-            labels.append(example.label)
-        else:
-            labels.extend(int(index == example.label) for index in range(len(example.candidates)))
-    return Tokenized(text.tokenize(tokenizer, rows), labels)
+    return tokens.tokenized(tokenizer, lambda: tokens.of_examples(examples))
 
 
 def train(
     model: Classifier,
-    lengths: Sequence[int],
+    lengths: NDArray[np.int64],
     loss: Loss,
-    selection: Tokenized,
+    selection: Tokens,
     params: Schedule,
     context: Context,
     helpers: Sequence[nn.Module] = (),
@@ -92,25 +81,28 @@ def train(
     """Train in place; the weights end as those of the epoch with the best selection score (the
     first of equals). Goes on from the checkpoint of `context` where there is one.
 
-    lengths: tokens of each row of the text; loss: of some of these rows.
+    lengths: tokens of each row of the text; loss: of some of these rows. A small text is gone
+    through more often than `params.epochs`, until there are LEAST_UPDATES.
     helpers: modules that are trained too and thrown away.
 
     Returns: per epoch: mean training loss, selection accuracy, seconds, examples per second.
     Raises: BuildError if there is nothing to train or select on, or the loss is not finite.
     """
-    if not lengths or not selection.labels:
+    if not len(lengths) or not len(selection):
         raise BuildError("the training split or the selection slice is empty. Check the task.")
     trained = nn.ModuleList([model, *helpers])
     optimizer = _optimizer(trained, params)
-    updates = params.epochs * -(-len(lengths) // params.batch)
+    each = -(-len(lengths) // params.batch)
+    epochs = max(params.epochs, -(-LEAST_UPDATES // each))
+    updates = epochs * each
     shuffler, at = random.Random(context.seed), checkpoint.Position()
     best = copy.deepcopy(model.state_dict())
     if context.kept and (found := checkpoint.restore(context.kept, trained, optimizer)):
         at, best = found
-        context.say(f"goes on in epoch {at.epoch}/{params.epochs}, update {at.update}/{updates}")
-    for epoch in range(1, params.epochs + 1):
+        context.say(f"goes on in epoch {at.epoch}/{epochs}, update {at.update}/{updates}")
+    for epoch in range(1, epochs + 1):
         # an epoch's order depends on the orders before it, so those are drawn again after a restart
-        batches = list(batches_of_similar_length(lengths, params.batch, shuffler))
+        batches = list(batches_of_similar_length(lengths.tolist(), params.batch, shuffler))
         if epoch < at.epoch:
             continue
         model.train()
@@ -130,7 +122,7 @@ def train(
                 told = now
                 left = (now - started) / (at.update - begun) * (updates - at.update) / 60
                 context.say(
-                    f"epoch {epoch}/{params.epochs}, loss {at.losses / at.seen:.3f}, "
+                    f"epoch {epoch}/{epochs}, loss {at.losses / at.seen:.3f}, "
                     f"{at.update / updates:.0%}, about {left:.0f} min left"
                 )
             if context.kept and now - kept > CHECKPOINT_SECONDS:
@@ -147,7 +139,7 @@ def train(
             }
         )
         context.say(
-            f"epoch {epoch}/{params.epochs}: loss {at.losses / at.seen:.3f}, selection "
+            f"epoch {epoch}/{epochs}: loss {at.losses / at.seen:.3f}, selection "
             f"{score:.4f}, {seconds:.0f} s"
         )
         if score > at.best_score:
@@ -183,9 +175,9 @@ def _update(
     return total
 
 
-def cross_entropy(model: Classifier, rows: Tokenized) -> Loss:
+def cross_entropy(model: Classifier, rows: Tokens) -> Loss:
     """The loss against the labels."""
-    labels = torch.tensor(rows.labels)
+    labels = torch.from_numpy(rows.labels)
 
     def loss(asked: list[int]) -> Tensor:
         return nn.functional.cross_entropy(logits(model, rows, asked), labels[asked])
@@ -193,9 +185,9 @@ def cross_entropy(model: Classifier, rows: Tokenized) -> Loss:
     return loss
 
 
-def logits(model: Classifier, data: Tokenized, rows: Sequence[int], half: bool = True) -> Tensor:
+def logits(model: Classifier, data: Tokens, rows: Sequence[int], half: bool = True) -> Tensor:
     """float32 [rows, labels], computed in bf16 unless `half` is off."""
-    batch = text.pad([data.encodings[row] for row in rows])
+    batch = data.batch(rows)
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=half):
         out: Tensor = model(
             torch.from_numpy(batch.ids),
@@ -205,19 +197,21 @@ def logits(model: Classifier, data: Tokenized, rows: Sequence[int], half: bool =
     return out.float()
 
 
-def selection_accuracy(model: Classifier, data: Tokenized, batch: int) -> float:
-    """Share of rows answered right."""
+def selection_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
+    """Share of the examples answered right."""
     model.eval()
-    order = sorted(range(len(data.labels)), key=lambda row: len(data.encodings[row].ids))
-    right = 0
+    return data.right(all_logits(model, data, batch))
+
+
+def all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:
+    """float32 [rows, labels], computed in batches of similar length."""
+    order = np.argsort(data.lengths, kind="stable").tolist()
+    found = np.empty((len(order), model.shape.labels), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            answers = logits(model, data, rows).argmax(1).tolist()
-            right += sum(
-                answer == data.labels[row] for answer, row in zip(answers, rows, strict=True)
-            )
-    return right / len(order)
+            found[rows] = logits(model, data, rows).numpy()
+    return found
 
 
 def batches_of_similar_length(

@@ -9,6 +9,7 @@ ones that are left, or is unknown.
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
@@ -50,8 +51,9 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: Context) -> dic
     assert inputs.artifact is not None
     model, tokenizer = training.opened(inputs.artifact, task)
     tokenizer.no_truncation()
-    rows = task.texts(params.transfer)
-    counts = Counter(token for each in text.tokenize(tokenizer, rows) for token in each.ids)
+    rows, counts = task.texts(params.transfer), Counter[int]()
+    while part := list(islice(rows, 1000)):
+        counts.update(token for each in text.tokenize(tokenizer, part) for token in each.ids)
     smaller, kept = restricted(
         tokenizer, {token for token in counts if counts[token] >= params.floor}
     )

