@@ -292,7 +292,7 @@ def _chosen(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     for name in (chosen.reference, chosen.unpadded_reference, "null"):
         if name not in names:
             names.append(name)
-    systems = [read_system(_known(name, known, root), root) for name in names]
+    systems = [read_system(_known(name, known, root), root) for name in dict.fromkeys(names)]
     return (
         [each for each in systems if any(each.answers_task(one) for one in asked)],
         asked,
@@ -315,7 +315,8 @@ def _take_up(options: argparse.Namespace, root: Path) -> None:
     if not found:
         raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")
     it = record.read(folder / Path(*found[0]))
-    options.task = sorted({each[0] for each in found})
+    given = {task(each).name: each for each in options.task or ()}  # paths of one's own
+    options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
     options.system = sorted({each[2].removesuffix(".json") for each in found})
     options.suite, options.configuration = it.suite, it.configuration["name"]
     if any(each[1] == "server" for each in found):

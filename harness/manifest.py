@@ -186,19 +186,18 @@ def _start(
 ) -> dict[str, Any]:
     if len(model) > 1:
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
-    if "pretrained" in model:
-        try:
-            known_shape = pretrained.shape(str(model["pretrained"]), faults.path.parent)
-            return {**known_shape, "format": "encoder", "base": faults.path.parent}
-        except HarnessError as error:
-            faults.add(f"[model] pretrained: {error}")
-    elif "checkpoint" in model:
-        try:
-            known_shape = pretrained.checkpoint_shape(str(model["checkpoint"]), faults.path.parent)
-            return {**known_shape, "format": "checkpoint", "base": faults.path.parent}
-        except HarnessError as error:
-            faults.add(f"[model] checkpoint: {error}")
-    elif "teacher" in model:
+    for key, form, shape_of in (
+        ("pretrained", "encoder", pretrained.shape),
+        ("checkpoint", "checkpoint", pretrained.checkpoint_shape),
+    ):
+        if key in model:
+            try:
+                known_shape = shape_of(str(model[key]), faults.path.parent)
+                return {**known_shape, "format": form, "base": faults.path.parent}
+            except HarnessError as error:
+                faults.add(f"[model] {key}: {error}")
+                return {"format": None}
+    if "teacher" in model:
         teacher, known = str(model["teacher"]), find_systems(root)
         if teacher in line:
             faults.add(f"[model] teacher: {' -> '.join((*line, teacher))} is a circle.")

@@ -10,6 +10,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from harness import store
 from harness.tasks.embedded import VADER
+from harness.tasks.task import _examples
+from tests import superglue_files
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -44,6 +46,17 @@ def cache_with_data(sources: Path, cache: Path) -> Path:
     """A cache that holds the downloaded data and nothing else."""
     (cache / "sources").symlink_to(sources)
     return cache
+
+
+@pytest.fixture
+def data(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """SuperGLUE's archive, unpacked, where WATTBENCH_DATA points; and no hub."""
+    folder = superglue_files.write(tmp_path / "superglue")
+    monkeypatch.setenv("WATTBENCH_DATA", str(folder))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    _examples.cache_clear()
+    return folder
 
 
 def save_encoder(

@@ -216,10 +216,13 @@ def test_own_task_is_listed_built_measured_and_predicted(
     assert main(["tasks", str(path)]) == 0
     assert "tickets" in capsys.readouterr().out
     chosen = ["--task", str(path), "--system", "onnx-int8", "--configuration", "cpu-1"]
-    assert main(["bench", *chosen, "--rounds", "2", "--results", str(tmp_path / "out")]) == 0
+    assert main(["bench", *chosen, "--rounds", "1", "--results", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert "tickets, cpu-1" in shown
     assert "onnx-int8" in shown
+    session = next((tmp_path / "out" / "records").iterdir()).name
+    again = ["run", *chosen, "--resume", session, "--rounds", "2"]
+    assert main([*again, "--results", str(tmp_path / "out")]) == 0
     predict = ["predict", "onnx-int8", "--task", str(path), "--configuration", "cpu-1"]
     assert main([*predict, "--out", str(tmp_path)]) == 0
     lines = [json.loads(line) for line in (tmp_path / "tickets.jsonl").read_text().splitlines()]

@@ -10,21 +10,10 @@ import pytest
 from harness.errors import SourceError
 from harness.tasks import superglue
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import _examples, suite, task, tasks
+from harness.tasks.task import suite, task, tasks
 from tests import superglue_files
 
 FOLDERS = {each.name: each.archive for each in superglue.TASKS}
-
-
-@pytest.fixture
-def data(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An unpacked archive, where WATTBENCH_DATA points."""
-    folder = superglue_files.write(tmp_path / "superglue")
-    monkeypatch.setenv("WATTBENCH_DATA", str(folder))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    _examples.cache_clear()
-    return folder
 
 
 def first(name: str, split: str = "validation"):

