@@ -224,6 +224,7 @@ def about(section: Section, served: bool) -> str:
     count = it.score["examples"] if it.score else 0
     known = suites().get(it.suite)
     beyond = {row.name for row in section.rows} - set(known.systems if known else ())
+    one = f" --task {it.task['name']}" if known and len(known.tasks) > 1 else ""
     return (
         f"Session `{section.session}`, {_blocks(section)} "
         f"blocks, {count} examples "
@@ -232,7 +233,7 @@ def about(section: Section, served: bool) -> str:
         f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
         f"{config['usd_per_hour']:g} USD an hour "
         f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
-        f"`wattbench run --suite {it.suite} --configuration {config['name']}"
+        f"`wattbench run --suite {it.suite}{one} --configuration {config['name']}"
         f"{' --all' if beyond else ''}{' --scenario server' if served else ''}`."
     )
 
