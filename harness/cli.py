@@ -72,7 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def bench(options: argparse.Namespace, console: Console) -> None:
     """Build, run and board in one."""
-    build(options, console)
+    if not options.model:  # else `run` builds
+        build(options, console)
     options.explain = False
     run(options, console)
 

@@ -9,6 +9,8 @@ import pytest
 
 from harness.cli import main
 from harness.errors import ManifestError, SourceError
+from harness.tasks import own
+from harness.tasks.metrics import METRICS
 from harness.tasks.task import Task, _examples, task
 
 DECLARATION = """
@@ -124,6 +126,11 @@ test = "rows.jsonl"
     assert (example.label, example.row_labels) == (1, [0, 1, 0])
     assert found.predicted is not None
     assert list(found.predicted(found.examples("test")[:1], [2])) == [{"idx": 0, "label": "c"}]
+
+
+def test_metrics_on_offer_exist_and_need_only_labels() -> None:
+    for name in own.PLAIN:
+        assert -1 <= METRICS[name].score([0, 1, 1], [0, 1, 0], [-1] * 3).value <= 1
 
 
 def test_all_faults_of_the_declaration_are_said_at_once(tmp_path: Path) -> None:

@@ -306,14 +306,6 @@ def test_server_takes_the_predictions(data: Path) -> None:
     ]
 
 
-def test_majority_of_each_task_is_a_constant_answer(data: Path) -> None:
-    for name in FOLDERS:
-        asked = task(name)
-        examples = asked.examples("validation")
-        found = METRICS[asked.metric].majority([each.truth for each in examples])
-        assert 0 <= found < 1 or name == "record"
-
-
 def test_every_task_has_a_known_metric_and_an_edition() -> None:
     for each in tasks().values():
         assert each.metric in METRICS

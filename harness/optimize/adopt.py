@@ -1,6 +1,7 @@
 """Taking a fine-tuned checkpoint as it is: nothing is trained."""
 
 import json
+import math
 import re
 import shutil
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     config = json.loads((folder / "config.json").read_text())
     order = label_order(config, task, folder)
     longest = int(config.get("max_position_embeddings") or task.max_length)
-    if config.get("model_type") == "roberta" or "roberta" in str(config.get("model_type")):
+    if "roberta" in _kind(config):
         longest -= 2  # its positions begin after that of the padding token
     about: dict[str, Any] = {"max_length": min(task.max_length, longest)}
     if (folder / "model.safetensors").is_file() and config.get("model_type") == "bert":
@@ -100,14 +101,7 @@ def _parameters(path: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
-        return sum(_product(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-
-
-def _product(shape: list[int]) -> int:
-    count = 1
-    for each in shape:
-        count *= each
-    return count
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
 def _graph(path: Path) -> tuple[int, bool]:
@@ -120,7 +114,7 @@ def _graph(path: Path) -> tuple[int, bool]:
             f"{path}: the graph takes {', '.join(sorted(unknown))}. Export it so that it takes "
             f"{', '.join(sorted(FEEDS))} and gives the logits first."
         )
-    weights = sum(_product(list(each.dims)) for each in model.graph.initializer)
+    weights = sum(math.prod(each.dims) for each in model.graph.initializer)
     kinds = {node.op_type for node in model.graph.node}
     return weights, any("QuantizeLinear" in kind or "Integer" in kind for kind in kinds)
 

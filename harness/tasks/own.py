@@ -13,7 +13,6 @@ from harness.declared import Faults, read_toml
 from harness.errors import ManifestError, SourceError
 from harness.store import digest, file_sha256
 from harness.tasks.embedded import split_position
-from harness.tasks.metrics import METRICS
 from harness.tasks.reading import Stored, read_rows, stored
 from harness.tasks.task import Candidate, Example, Task, Transfer, by_name, tasks
 
@@ -22,9 +21,6 @@ FIELDS = ("text", "pair", "choices", "label", "group", "idx")
 SPLITS = ("train", "selection", "validation", "test", "transfer")
 PLAIN = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
 """Metrics that need nothing but labels."""
-
-SELECTION = 0.1
-"""Share of the training split that is the selection slice, where there is no file for it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +34,7 @@ class Form:
     def load(self, split: str) -> Sequence[Example]:
         """The examples of a split. Raises: SourceError if it has no file, or a faulty one."""
         if split in ("train", "selection") and "selection" not in self.files:
-            whole = self.opened("train")
-            return whole.between(*((0, SELECTION) if split == "selection" else (SELECTION, 1)))
+            return self.opened("train").part(split)
         if split not in self.files:
             where = self.files["train"].parent / "task.toml"
             raise SourceError(f"{where}: there is no {split} split. Add it to [splits].")
@@ -156,6 +151,3 @@ def _transfer(form: Form) -> Transfer | None:
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such file. Mend [splits] transfer.")
     return Transfer(file_sha256(path), form.transfer)
-
-
-assert set(PLAIN) <= set(METRICS)

@@ -22,6 +22,9 @@ from harness.tasks.task import Example
 if TYPE_CHECKING:
     from datasets import Dataset
 
+SELECTION = 0.1
+"""Share of a training file that is the selection slice."""
+
 TOGETHER = 256
 """Rows that are decoded at once."""
 
@@ -233,9 +236,9 @@ class Stored:
     content: str
     positions: NDArray[np.float32]
 
-    def between(self, low: float, high: float) -> Examples:
-        """Those whose position is in low..high, without high."""
-        inside = (self.positions >= low) & (self.positions < high)
+    def part(self, split: str) -> Examples:
+        """The `selection` slice of a training file, or the rest of it, which is `train`."""
+        inside = (self.positions < SELECTION) == (split == "selection")
         return Examples(self.examples.dataset, np.flatnonzero(inside))
 
 

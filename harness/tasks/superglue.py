@@ -24,9 +24,6 @@ FILES = {"train": "train", "validation": "val", "test": "test"}
 EDITION = "1"
 """Of the rendering of all these tasks."""
 
-SELECTION = 0.1
-"""Share of the training split that is the selection slice."""
-
 Flat = Callable[[Fields], Iterator[dict[str, Any]]]
 Render = Callable[[Fields, bool], Example]
 
@@ -59,10 +56,8 @@ class Form:
 
     def load(self, split: str) -> Sequence[Example]:
         """The examples of a split. Raises: SourceError if they cannot be had."""
-        if split == "selection":
-            return self.opened("train").between(0, SELECTION)
-        if split == "train":
-            return self.opened("train").between(SELECTION, 1)
+        if split in ("train", "selection"):
+            return self.opened("train").part(split)
         return self.opened(split).examples
 
     def content(self) -> str:
@@ -237,7 +232,7 @@ def _wsc(row: Fields, known: bool) -> Example:
     words = row.text("text").split()
     for side, mark in (("1", "*"), ("2", "#")):
         span = row.text(f"span{side}_text").split()
-        at = _nearest(words, [_bare(each) for each in span], row.whole(f"span{side}_index"))
+        at = _place(words, [_bare(each) for each in span], row.whole(f"span{side}_index"))
         last = at + len(span) - 1
         if not 0 <= at <= last < len(words):
             raise row.fault(f"{' '.join(span)!r} is not in the text")
@@ -246,7 +241,7 @@ def _wsc(row: Fields, known: bool) -> Example:
     return Example(((" ".join(words),),), row.label("label", TRUTH, known), idx=row.whole("idx"))
 
 
-def _nearest(words: Sequence[str], span: Sequence[str], index: int) -> int:
+def _place(words: Sequence[str], span: Sequence[str], index: int) -> int:
     """Where the span begins: as near to the stated place as its words occur, or there."""
     bare = [_bare(each) for each in words]
     places = [
