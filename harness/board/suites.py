@@ -37,7 +37,7 @@ def together(rows: Sequence[Row]) -> Row:
     seconds = {
         block: math.exp(mean(math.log(row.seconds[block]) for row in rows)) for block in blocks
     }
-    return replace(rows[0], seconds=seconds, qualified=all(row.qualified for row in rows))
+    return replace(rows[0], seconds=seconds)
 
 
 def suite_table(sections: Sequence[Section], style: str) -> str:
