@@ -18,13 +18,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from harness import pretrained
 from harness.configuration import Configuration, choose
 from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
 from harness.manifest import System, Use, find_systems, read_system
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.step import Artifact, Context, Inputs, Member
 from harness.store import artifact_dir, checkpoint_dir, digest, locked, new_folder
 from harness.tasks.task import Task, task
 
@@ -57,6 +58,7 @@ class Planned:
     """One step to run: its key, and what it starts from (an artifact's key, or an encoder).
 
     teacher: key of the artifact that it learns from, or ''.
+    members: of a cascade: name, key and engine of each.
     """
 
     key: str
@@ -65,6 +67,7 @@ class Planned:
     encoder: str
     base: Path
     teacher: str
+    members: tuple[tuple[str, str, str], ...] = ()
 
 
 def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
@@ -79,17 +82,24 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     if system.teacher:
         steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
     parent = teacher = steps[-1].key if steps else ""
+    members = []
+    for name in system.members:
+        member = read_system(find_systems(root)[name], root)
+        steps += plan(member, asked, seed, root)
+        members.append((name, steps[-1].key, member.serve["offline"].engine))
     encoder = system.pretrained
     for use in system.recipe:
         encoder = getattr(use.params, "student", "") or encoder
         learns_from = teacher if use.step.taught else ""
         transfer = asked.transfer if getattr(use.params, "transfer", False) else None
-        inputs = {
+        inputs: dict[str, Any] = {
             "artifact": parent,
             "encoder": pretrained.key(encoder, system.folder) if encoder else "",
             "teacher": learns_from,
             "transfer": transfer.key if transfer else "",
         }
+        if members:
+            inputs["members"] = [each[1:] for each in members]
         key = digest(
             {
                 "step": [use.step.name, use.step.version, asdict(use.params)],
@@ -99,8 +109,9 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
                 "target": use.step.target(),
             }
         )
-        steps.append(Planned(key, use, parent, encoder, system.folder, learns_from))
-        parent, encoder = key, ""
+        base = system.folder
+        steps.append(Planned(key, use, parent, encoder, base, learns_from, tuple(members)))
+        parent, encoder, members = key, "", []
     return steps
 
 
@@ -164,6 +175,10 @@ def _run_step(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
         encoder=pretrained.fetch(planned.encoder, planned.base) if planned.encoder else None,
         teacher=Artifact.read(artifact_dir(planned.teacher)) if planned.teacher else None,
+        members=tuple(
+            Member(name, Artifact.read(artifact_dir(key)), engine)
+            for name, key, engine in planned.members
+        ),
     )
     kept = checkpoint_dir(planned.key)
     name = planned.use.step.name
@@ -182,7 +197,7 @@ def _run_step(
             "energy": {**meter.complete(energy, used).record(), "source": meter.source},
         }
         recipe = [
-            *(inputs.artifact.about["recipe"] if inputs.artifact else []),
+            *_before(inputs),
             {"use": name, **asdict(planned.use.params), "cost": cost},
         ]
         described = {
@@ -202,6 +217,13 @@ def _run_step(
     meter.close()
     shutil.rmtree(kept, ignore_errors=True)
     say(f"  {name}: done in {seconds:.0f} s")
+
+
+def _before(inputs: Inputs) -> list[dict[str, Any]]:
+    """The steps so far, each once, though several members of a cascade may begin alike."""
+    parents = [inputs.artifact] if inputs.artifact else [each.artifact for each in inputs.members]
+    steps = [step for each in parents for step in each.about["recipe"]]
+    return [step for number, step in enumerate(steps) if step not in steps[:number]]
 
 
 def versions() -> dict[str, str]:

@@ -239,7 +239,7 @@ def show_systems(options: argparse.Namespace, console: Console) -> None:
             steps = plan(system, each, 0, root) if system.answers_task(each) else []
             if not steps or artifact_dir(steps[-1].key).is_dir():
                 built.append(each.name)
-        origin = system.teacher or system.pretrained
+        origin = system.teacher or system.pretrained or " + ".join(system.members)
         lines.append(
             {
                 "system": name,
@@ -318,7 +318,7 @@ def _take_up(options: argparse.Namespace, root: Path) -> None:
     it = record.read(folder / Path(*found[0]))
     given = {task(each).name: each for each in options.task or ()}  # paths of one's own
     options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
-    options.system = sorted({each[2].removesuffix(".json") for each in found})
+    options.system = sorted({each[2].removesuffix(".json").partition("@")[0] for each in found})
     options.suite, options.configuration = it.suite, it.configuration["name"]
     if any(each[1] == "server" for each in found):
         options.scenario = "server"

@@ -5,10 +5,11 @@ A step's parameters are the fields of its dataclass, so the schema, the messages
 documentation are one thing.
 """
 
+import re
 import types
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from harness.tasks.task import Task, task, tasks
 DIVISIONS = ("baseline", "closed", "open")
 SCENARIOS = ("single_stream", "offline", "server")
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
-MODEL_KEYS = ("teacher", "pretrained", "checkpoint")
+MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "members")
 ANY_TASK = "any"
 
 
@@ -40,7 +41,10 @@ class System:
 
     teacher: the baseline whose artifact the recipe begins with, or ''.
     pretrained: the encoder, or the fine-tuned checkpoint, that it begins with, or ''.
+    members: the systems that a cascade asks, in order.
     serve: how it is served, by scenario.
+    points: other thresholds of confidence that it is measured at, by name; one curve on the board.
+    point: the name of the one that this is, or ''.
     shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
         model also the `name` of its origin, `layers`, `heads`, `ffn`, `max_length` and `dtype`, the
         same of its `teacher`, and the manifest's folder as `base`.
@@ -58,6 +62,27 @@ class System:
     recipe: tuple[Use, ...]
     serve: dict[str, Serve]
     shape: dict[str, Any]
+    members: tuple[str, ...] = ()
+    points: dict[str, float | str] = field(default_factory=dict)
+    point: str = ""
+
+    def at_points(self) -> list["System"]:
+        """Itself, then itself at each of its points, named `system@point`."""
+        return [
+            self,
+            *(
+                replace(
+                    self,
+                    name=f"{self.name}@{point}",
+                    serve={
+                        scenario: replace(each, threshold=threshold)
+                        for scenario, each in self.serve.items()
+                    },
+                    point=point,
+                )
+                for point, threshold in self.points.items()
+            ),
+        ]
 
     @property
     def manifest(self) -> Path:
@@ -106,6 +131,7 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     if division == "closed":
         _check_closed(faults, model, recipe)
     serve = _serve(faults, data, shape)
+    points = _points(faults, data, shape)
     texts = {key: faults.text(data, key) for key in ("title", "licence")}
     authors, declared = (faults.texts(data, key) for key in ("authors", "tasks"))
     declared = tuple(_task(faults, name) for name in declared)
@@ -123,6 +149,8 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
         recipe=recipe,
         serve=serve,
         shape=shape,
+        members=tuple(model.get("members", ())),
+        points=points,
     )
 
 
@@ -197,17 +225,19 @@ def _start(
             except HarnessError as error:
                 faults.add(f"[model] {key}: {error}")
                 return {"format": None}
+    if "members" in model:
+        members = faults.texts(model, "members")
+        shapes = [_other(faults, "members", each, root, line) for each in members]
+        if len(members) < 2 or len(set(members)) < len(members):
+            faults.add("[model] members: name two systems or more, each once, the cheapest first.")
+        for name, each in zip(members, shapes, strict=True):
+            if each and not each["format"]:
+                faults.add(f"[model] members: {name} has no artifact, and so no confidence.")
+        return {"format": "members", "name": " > ".join(members)}
     if "teacher" in model:
-        teacher, known = str(model["teacher"]), find_systems(root)
-        if teacher in line:
-            faults.add(f"[model] teacher: {' -> '.join((*line, teacher))} is a circle.")
-        elif teacher not in known:
-            faults.add(
-                f"[model] teacher {teacher!r} does not exist in {root / 'baselines'}. "
-                f"{nearest(teacher, known)}"
-            )
-        else:
-            learned = {**_read(known[teacher], root, line).shape, "name": teacher}
+        teacher = str(model["teacher"])
+        if found := _other(faults, "teacher", teacher, root, line):
+            learned = {**found, "name": teacher}
             own = {
                 key: value for key, value in learned.items() if key not in ("teacher", "finetuned")
             }
@@ -216,6 +246,22 @@ def _start(
     else:
         return {"format": ""}
     return {"format": None}
+
+
+def _other(
+    faults: Faults, key: str, name: str, root: Path, line: tuple[str, ...]
+) -> dict[str, Any]:
+    """The shape of another system; empty, with a fault, where there is none."""
+    known = find_systems(root)
+    if name in line:
+        faults.add(f"[model] {key}: {' -> '.join((*line, name))} is a circle.")
+    elif name not in known:
+        faults.add(
+            f"[model] {key} {name!r} does not exist in {root / 'baselines'}. {nearest(name, known)}"
+        )
+    else:
+        return _read(known[name], root, line).shape
+    return {}
 
 
 def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:
@@ -236,7 +282,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if typing.get_origin(hint) is types.UnionType:
         return any(_fits(value, each) for each in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(each, int) for each in value)
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(each, kind) for each in value)
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
@@ -246,19 +293,22 @@ def _type_name(hint: Any) -> str:
     if typing.get_origin(hint) is types.UnionType:
         return " or ".join(_type_name(each) for each in typing.get_args(hint))
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    return names.get(hint, "a list of whole numbers")
+    if typing.get_args(hint):
+        kinds = {int: "whole numbers", float: "numbers", str: "names"}
+        return f"a list of {kinds[typing.get_args(hint)[0]]}"
+    return names[hint]
 
 
 def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Serve]:
     artifact_format = shape.get("format", "")
     table = faults.table(data, "serve")
-    common = {key: value for key, value in table.items() if key not in SCENARIOS}
+    common = {key: value for key, value in table.items() if key not in (*SCENARIOS, "points")}
     served = {}
     for scenario in SCENARIOS:
         overrides = faults.table(table, scenario, "serve.")
         place = f"[serve.{scenario}] " if overrides else "[serve] "
         if (
-            not faults.keys(place, {**common, **overrides}, (*KEYS, *SCENARIOS))
+            not faults.keys(place, {**common, **overrides}, (*KEYS, *SCENARIOS, "points"))
             or "engine" not in common
         ):
             continue
@@ -273,6 +323,10 @@ def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[
                 )
         if not 1 <= serve.batch <= 4096:
             faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
+        if not _is_threshold(serve.threshold):
+            faults.add(f"{place}threshold = {serve.threshold!r}: {THRESHOLDS}.")
+        elif serve.threshold != "chosen" and artifact_format not in (None, *LEAVING):
+            faults.add(f"{place}threshold: nothing leaves early here. {NO_EXITS}")
         if serve.tokens < 0:
             faults.add(f"{place}tokens = {serve.tokens}: choose 0 or above.")
         if not (
@@ -304,6 +358,30 @@ def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[
         faults.add(f"[serve] engine is missing. Choose {', '.join(ENGINES)}.")
     faults.lines = list(dict.fromkeys(faults.lines))
     return served
+
+
+THRESHOLDS = "choose 'chosen', 'never', or a number above 0"
+LEAVING = ("stages", "cascade")
+NO_EXITS = "Leave it out, or add the step 'exits' or 'cascade'."
+
+
+def _is_threshold(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("chosen", "never")
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+
+
+def _points(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
+    """`[serve.points]`: thresholds by name."""
+    points = faults.table(faults.table(data, "serve"), "points", "serve.")
+    if points and shape.get("format") not in (None, *LEAVING):
+        faults.add(f"[serve.points]: nothing leaves early here. {NO_EXITS}")
+    for name, value in points.items():
+        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
+            faults.add(f"[serve.points] {name!r}: take letters, digits, '.', '_' and '-'.")
+        if not _is_threshold(value):
+            faults.add(f"[serve.points] {name} = {value!r}: {THRESHOLDS}.")
+    return points
 
 
 def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) -> None:

@@ -1,17 +1,11 @@
-"""The encoder classifier:
+"""The encoder classifier: BERT with a classification layer, and with others after inner layers,
+where easy inputs leave (early exit). What artifacts hold, loaded and saved.
 
-BERT (Devlin et al. 2019) with a classification layer, each layer with heads and neurons of its own
-number.
-
-Module names are those of transformers' BertForSequenceClassification, so weights pass both ways;
-the forward pass is checked against its. It is written out here because transformers' BERT cannot
-hold pruned heads, and because a worker that needs nothing but torch is ready a second sooner.
+Module names are those of transformers' BertForSequenceClassification.
 """
 
 import dataclasses
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,215 +13,26 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
+from harness.bert import ACTIVATIONS, Bert, Dense
+from harness.bert import Shape as Shape
 from harness.errors import BuildError
 
 WEIGHTS = "model.safetensors"
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "gelu": functional.gelu,
-    "relu": functional.relu,
-}
 
-
-@dataclass(frozen=True)
-class Shape:
-    """What an artifact says of its model.
-
-    heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one
-    head; width: of the hidden states.
-    vocabulary, positions, segments: rows of the three embeddings.
-    activation: of the feed-forward network, `gelu` or `relu`.
-    """
-
-    width: int
-    heads: tuple[int, ...]
-    head_size: int
-    ffn: tuple[int, ...]
-    vocabulary: int
-    positions: int
-    segments: int
-    labels: int
-    dropout: float = 0.1
-    norm_eps: float = 1e-12
-    activation: str = "gelu"
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return len(self.heads)
-
-    @staticmethod
-    def read(described: dict[str, Any]) -> "Shape":
-        """From an artifact's `model`; other keys are left aside."""
-        names = {each.name for each in dataclasses.fields(Shape)}
-        known: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in described.items()
-            if key in names
-        }
-        return Shape(**known)
-
-    @staticmethod
-    def of_config(config: dict[str, Any], labels: int) -> "Shape":
-        """From the `config.json` of a pretrained BERT.
-
-        Raises: BuildError if it is of another architecture.
-        """
-        if config.get("model_type") != "bert" or config.get("hidden_act") not in ACTIVATIONS:
-            kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
-            raise BuildError(f"the encoder is {kind}; only bert with gelu or relu is known.")
-        layers = config["num_hidden_layers"]
-        return Shape(
-            width=config["hidden_size"],
-            heads=(config["num_attention_heads"],) * layers,
-            head_size=config["hidden_size"] // config["num_attention_heads"],
-            ffn=(config["intermediate_size"],) * layers,
-            vocabulary=config["vocab_size"],
-            positions=config["max_position_embeddings"],
-            segments=config["type_vocab_size"],
-            labels=labels,
-            dropout=config["hidden_dropout_prob"],
-            norm_eps=config["layer_norm_eps"],
-            activation=config["hidden_act"],
-        )
-
-
-class Embeddings(nn.Module):
-    """Token, position and segment embeddings: int64 ids and segments [inputs, length] to [inputs,
-    length, width].
-    """
+class Exit(nn.Module):
+    """Pooler and classification layer after an inner layer (DeeBERT: Xin et al. 2020)."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(shape.vocabulary, shape.width, padding_idx=0)
-        self.position_embeddings = nn.Embedding(shape.positions, shape.width)
-        self.token_type_embeddings = nn.Embedding(shape.segments, shape.width)
-        self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
+        self.pooler = Dense(shape.width, shape.width, torch.tanh)
         self.dropout = nn.Dropout(shape.dropout)
-        self.position_ids: Tensor
-        self.register_buffer("position_ids", torch.empty(0), persistent=False)  # fill counts
-
-    def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
-        positions = self.position_ids[:, : ids.shape[1]]
-        words = self.word_embeddings(ids) + self.token_type_embeddings(segments)
-        embedded: Tensor = self.dropout(self.LayerNorm(words + self.position_embeddings(positions)))
-        return embedded
-
-
-class SelfAttention(nn.Module):
-    """Multi-head attention over [inputs, length, width], without the output projection.
-
-    mask: [inputs, 1, 1, length], True for a token, or, not fused, added to the scores.
-    asking: the hidden states that ask, all of them or only the first token's.
-    """
-
-    def __init__(self, shape: Shape, heads: int) -> None:
-        super().__init__()
-        self.heads, self.head_size = heads, shape.head_size
-        self.query = nn.Linear(shape.width, heads * shape.head_size)
-        self.key = nn.Linear(shape.width, heads * shape.head_size)
-        self.value = nn.Linear(shape.width, heads * shape.head_size)
-
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        query, key, value = (
-            part.view(*part.shape[:2], self.heads, self.head_size).transpose(1, 2)
-            for part in (self.query(asking), self.key(hidden), self.value(hidden))
-        )
-        if fused:
-            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        else:  # the form that onnxruntime's optimizer knows
-            scores = torch.matmul(query, key.transpose(-1, -2)) / self.head_size**0.5
-            mixed = torch.matmul((scores + mask).softmax(-1), value)
-        by_token = (asking.shape[0], asking.shape[1], self.heads * self.head_size)
-        return mixed.transpose(1, 2).reshape(by_token)
-
-
-class AddNorm(nn.Module):
-    """Projection to the width, dropout, residual, layer norm."""
-
-    def __init__(self, shape: Shape, inner: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(inner, shape.width)
-        self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
-        self.dropout = nn.Dropout(shape.dropout)
-
-    def forward(self, new: Tensor, old: Tensor) -> Tensor:
-        added: Tensor = self.LayerNorm(self.dropout(self.dense(new)) + old)
-        return added
-
-
-class Attention(nn.Module):
-    """Self-attention with its output projection and residual."""
-
-    def __init__(self, shape: Shape, heads: int) -> None:
-        super().__init__()
-        self.add_module("self", SelfAttention(shape, heads))
-        self.output = AddNorm(shape, heads * shape.head_size)
-
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        added: Tensor = self.output(self.get_submodule("self")(hidden, asking, mask, fused), asking)
-        return added
-
-
-class Dense(nn.Module):
-    """A projection and its activation."""
-
-    def __init__(self, width: int, out: int, activation: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, out)
-        self.activation = activation
+        self.classifier = nn.Linear(shape.width, shape.labels)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.activation(self.dense(hidden))
-
-
-class Layer(nn.Module):
-    """Attention and feed-forward network."""
-
-    def __init__(self, shape: Shape, index: int) -> None:
-        super().__init__()
-        self.attention = Attention(shape, shape.heads[index])
-        self.intermediate = Dense(shape.width, shape.ffn[index], ACTIVATIONS[shape.activation])
-        self.output = AddNorm(shape, shape.ffn[index])
-
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        hidden = self.attention(hidden, asking, mask, fused)
-        out: Tensor = self.output(self.intermediate(hidden), hidden)
-        return out
-
-
-class Encoder(nn.Module):
-    """The layers, one after the other."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.layer = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
-
-    def forward(self, hidden: Tensor, mask: Tensor | None, fused: bool, first_only: bool) -> Tensor:
-        last = len(self.layer) - 1
-        for index, layer in enumerate(self.layer):
-            asking = hidden[:, :1] if first_only and index == last else hidden
-            hidden = layer(hidden, asking, mask, fused)
-        return hidden
-
-
-class Bert(nn.Module):
-    """Embeddings, layers, and the pooler over the first token."""
-
-    def __init__(self, shape: Shape) -> None:
-        super().__init__()
-        self.embeddings = Embeddings(shape)
-        self.encoder = Encoder(shape)
-        self.pooler = Dense(shape.width, shape.width, torch.tanh)
-
-    def forward(
-        self, ids: Tensor, mask: Tensor | None, segments: Tensor, fused: bool, first_only: bool
-    ) -> Tensor:
-        hidden = self.encoder(self.embeddings(ids, segments), mask, fused, first_only)
-        pooled: Tensor = self.pooler(hidden[:, 0])
-        return pooled
+        logits: Tensor = self.classifier(self.dropout(self.pooler(hidden[:, 0])))
+        return logits
 
 
 class Classifier(nn.Module):
@@ -246,6 +51,7 @@ class Classifier(nn.Module):
         self.bert = Bert(shape)
         self.dropout = nn.Dropout(shape.dropout)
         self.classifier = nn.Linear(shape.width, shape.labels)
+        self.exits = nn.ModuleList(Exit(shape) for _ in shape.exits)
 
     def activate(self, activation: str) -> None:
         """Take another activation in the feed-forward networks."""
@@ -260,15 +66,59 @@ class Classifier(nn.Module):
 
         attention_mask: 1 for a token, 0 for padding.
         """
-        mask: Tensor | None = None  # where nothing is padded
-        if not self.fused_attention:
-            keep = attention_mask[:, None, None, :].to(self.classifier.weight.dtype)
-            mask = (1.0 - keep) * torch.finfo(keep.dtype).min
-        elif not bool(attention_mask.all()):
-            mask = attention_mask[:, None, None, :].bool()
-        pooled = self.bert(input_ids, mask, token_type_ids, self.fused_attention, self.first_only)
-        logits: Tensor = self.classifier(self.dropout(pooled))
-        return logits
+        hidden = self.bert.embeddings(input_ids, token_type_ids)
+        return self.stage(hidden, attention_mask, 0, None)[0]
+
+    def exit_logits(self, ids: Tensor, mask: Tensor, segments: Tensor) -> list[Tensor]:
+        """The logits of every exit in order, then those of the last layer."""
+        hidden = self.bert.embeddings(ids, segments)
+        found = []
+        for start, stop in self.stages:
+            logits, hidden, mask = self.stage(hidden, mask, start, stop)
+            found.append(logits)
+        return found
+
+    @property
+    def stages(self) -> list[tuple[int, int | None]]:
+        """The layers between two exits, as (first, first of the next stage or None)."""
+        ends = [layer + 1 for layer in self.shape.exits]
+        return list(zip([0, *ends], [*ends, None], strict=True))
+
+    def stage(
+        self, hidden: Tensor, mask: Tensor, start: int, stop: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The layers start..stop - 1 and the classifier behind: logits, hidden states, mask."""
+        hidden, mask = self.bert.encoder(
+            hidden, mask, self.fused_attention, self.first_only, start, stop
+        )
+        if stop is None:
+            return self.classifier(self.dropout(self.bert.pooler(hidden[:, 0]))), hidden, mask
+        return self.exits[self.shape.exits.index(stop - 1)](hidden), hidden, mask
+
+
+class Stage(nn.Module):
+    """What is exported as one graph of a chain: the layers up to an exit, and its classifier.
+
+    The first takes token ids, mask and segments; a later one hidden states and mask of the stage
+    before, and `rows` int64 [n], the inputs that did not leave. All but the last give logits,
+    hidden states and mask.
+    """
+
+    def __init__(self, model: Classifier, number: int) -> None:
+        super().__init__()
+        self.model, self.number = model, number
+
+    def forward(self, *feeds: Tensor) -> tuple[Tensor, ...]:
+        """Named in export.py."""
+        start, stop = self.model.stages[self.number]
+        if self.number == 0:
+            ids, mask, segments = feeds
+            hidden = self.model.bert.embeddings(ids, segments)
+        else:
+            hidden, mask, rows = feeds
+            hidden, mask = hidden.index_select(0, rows), mask.index_select(0, rows)
+        found = self.model.stage(hidden, mask, start, stop)
+        return found[:1] if stop is None else found
 
 
 def from_pretrained(folder: Path, labels: int) -> Classifier:

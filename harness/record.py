@@ -35,6 +35,7 @@ class Round:
     memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
     agreement: share of the answers that equal those of the accuracy pass; None for that pass
     itself.
+    left: examples that left at each stage, where they may leave early.
     rate: queries a second that were sent, and late: those that missed the bound; `server` only.
     """
 
@@ -53,6 +54,7 @@ class Round:
     agreement: float | None = None
     rate: float | None = None
     late: int | None = None
+    left: list[int] | None = None
 
 
 @dataclass

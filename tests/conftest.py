@@ -95,7 +95,7 @@ teacher = "minilm-l6"
 def declare(project: Path, steps: str, serve: str, name: str = "mine") -> Path:
     """A submission of the project that begins with `minilm-l6`. Returns: its folder."""
     folder = project / "submissions" / name
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "submission.toml").write_text(MANIFEST.format(steps=steps, serve=serve))
     return folder
 

@@ -10,7 +10,7 @@ from harness import models
 from harness.errors import BuildError, ManifestError
 from harness.manifest import read_system
 from harness.models import Shape
-from harness.optimize import distill, losses, vocabulary
+from harness.optimize import distill, losses, taught, vocabulary
 from harness.optimize.distill import Distill
 from harness.optimize.step import Artifact, Context, Inputs
 from harness.optimize.vocabulary import Vocabulary
@@ -168,7 +168,7 @@ def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
     seen = [
         augmented.split()
         for augmented in (
-            distill.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
+            taught.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
         )
     ]
     assert all(3 <= len(each) <= 20 for each in seen)

@@ -31,7 +31,8 @@ def ladders(rows: Sequence[Row], style: str) -> str:
     """The tables of all suites that these rows hold whole; '' if there is none."""
     names = {row.record.suite for row in rows}
     known = [each for name, each in suites().items() if name in names and each.ladder]
-    return "\n\n".join(table for each in known for table in _tables(rows, each, style))
+    tables = (table for each in known for table in _tables(rows, each, style))
+    return "\n\n".join(dict.fromkeys(tables))  # suites may share a ladder
 
 
 def _tables(rows: Sequence[Row], suite: Suite, style: str) -> list[str]:

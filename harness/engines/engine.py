@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,8 @@ class Serve:
         one model where the engine allows it, else processes. `single_stream` always has one
         instance on all threads.
     spin: let onnxruntime's threads spin between calls (faster at times, and never idle).
+    threshold: of confidence, where examples may leave early: `chosen` by the step `calibrate` or
+        `cascade`, `never`, or a number for all exits.
     """
 
     engine: str
@@ -43,6 +45,7 @@ class Serve:
     order: str = "given"
     instances: int | str = 1
     spin: bool = False
+    threshold: float | str = "chosen"
 
     def count(self, threads: int) -> int:
         """The instances on this many threads; never more than one a thread."""
@@ -79,6 +82,14 @@ class Engine(Protocol):
         """float32 [candidates, labels]: the candidates of all examples one after the other."""
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """An engine that has something to say of the examples it answered."""
+
+    def report(self) -> dict[str, Any]:
+        """`left`: how many examples left at each stage since the last report."""
+
+
 @dataclass(frozen=True)
 class EngineKind:
     """An engine's module (which has `load(Load) -> Engine`) and the artifact formats it takes.
@@ -95,10 +106,12 @@ class EngineKind:
 
 ENGINES = {
     "pytorch": EngineKind("harness.engines.pytorch", ("safetensors", "transformers")),
-    "onnxruntime": EngineKind("harness.engines.ort", ("onnx",), shares=True),
+    "onnxruntime": EngineKind("harness.engines.ort", ("onnx", "stages"), shares=True),
     "openvino": EngineKind(
         "harness.engines.openvino", ("onnx", "openvino"), extra="openvino", shares=True
     ),
+    "cascade": EngineKind("harness.engines.cascade", ("cascade",), shares=True),
+    "static": EngineKind("harness.engines.static", ("static",), shares=True),
     "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),
     "constant": EngineKind("harness.engines.constant", ("constant", "")),
 }

@@ -1,11 +1,13 @@
 """onnxruntime, on CPU or CUDA."""
 
+from typing import Any
+
 import numpy as np
 import onnxruntime
 
-from harness import text
 from harness.engines.batching import EncoderEngine
 from harness.engines.engine import Engine, Load, Scores
+from harness.engines.stages import Stage, StagesEngine
 from harness.errors import HarnessError
 
 UNFUSED = ("SkipLayerNormFusion", "EmbedLayerNormFusion")
@@ -13,11 +15,13 @@ UNFUSED = ("SkipLayerNormFusion", "EmbedLayerNormFusion")
 apart (a residual and its layer norm, 27 x 384, one thread: 57 us fused, 11 us apart).
 """
 
+KINDS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def load(what: Load) -> Engine:
-    """Serve an ONNX graph as it is; it was optimized when it was exported.
+    """Serve an ONNX graph, or a chain of them, as it is; it was optimized when it was exported.
 
     Raises: HarnessError if this onnxruntime cannot use the device.
     """
@@ -31,21 +35,24 @@ def load(what: Load) -> Engine:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(what.serve.spin)))
-    session = onnxruntime.InferenceSession(
-        what.folder / "model.onnx",
-        options,
-        providers=[PROVIDERS[what.device]],
-        disabled_optimizers=list(UNFUSED),
-    )
-    takes = {
-        each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()
-    }
 
-    def forward(batch: text.Batch) -> Scores:
-        feeds = batch.feeds
-        out: Scores = session.run(
-            None, {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
-        )[0]
-        return out
+    def graph(name: str) -> Stage:
+        session = onnxruntime.InferenceSession(
+            what.folder / name,
+            options,
+            providers=[PROVIDERS[what.device]],
+            disabled_optimizers=list(UNFUSED),
+        )
+        takes = {each.name: KINDS[each.type] for each in session.get_inputs()}
 
-    return EncoderEngine(what, forward)
+        def run(feeds: dict[str, Any]) -> list[Scores]:
+            given = {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
+            found: list[Scores] = session.run(None, given)
+            return found
+
+        return run
+
+    if exits := what.about.get("model", {}).get("exits"):
+        return StagesEngine(what, [graph(f"stage-{each}.onnx") for each in range(len(exits) + 1)])
+    run = graph("model.onnx")
+    return EncoderEngine(what, lambda batch: run(batch.feeds)[0])

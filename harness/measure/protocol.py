@@ -63,11 +63,13 @@ class Worker:
 
     Every method raises WorkerError, with the last lines of the worker's stderr, if the worker dies,
     hangs or breaks the protocol.
+
+    `reports`: whether its examples may leave early, so that it is asked where they did.
     """
 
     def __init__(self, cores: int, command: Sequence[str] = BUILT_IN) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self.buffer = b""
+        self.buffer, self.reports = b"", False
         allowed = os.sched_getaffinity(0)
         # the child inherits it, and so is pinned from its first instruction on
         os.sched_setaffinity(0, sorted(allowed)[:cores])
@@ -105,6 +107,14 @@ class Worker:
             raise self.fault(
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
+
+    def report(self) -> list[int]:
+        """How many examples left at each stage since the last report (early exit, cascades)."""
+        reply = self.parse(self.ask(b'{"op":"report"}\n', LOAD_SECONDS)).get("report")
+        left = reply.get("left") if isinstance(reply, dict) else None
+        if not isinstance(left, list) or not all(type(each) is int for each in left):
+            raise self.fault(f"it reported {reply!r}; `left` must be a list of whole numbers")
+        return left
 
     def ask(self, line: bytes, timeout: float) -> bytes:
         """Send one line, sleep until its reply is there, and return that line unread."""

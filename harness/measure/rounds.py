@@ -164,6 +164,10 @@ def _serve(
     found["rates"][str(block)] = search.rate(low) if low else None
 
 
+ABOUT = ("answer", "dtype", "max_length", "model", "rule", "members")
+"""What a worker is told of its artifact."""
+
+
 def _memory(worker: Worker, configuration: Configuration) -> float:
     used = worker.peak_memory_mb()
     if used > configuration.memory_gb * 2**30 / 1e6:
@@ -178,11 +182,7 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     """
     about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
     if row.artifact:
-        about |= {
-            key: row.artifact.about[key]
-            for key in ("answer", "dtype", "max_length", "model")
-            if key in row.artifact.about
-        }
+        about |= {key: row.artifact.about[key] for key in ABOUT if key in row.artifact.about}
     message = {
         "artifact": str(row.artifact.folder) if row.artifact else "",
         "about": about,
@@ -196,6 +196,9 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     queries = 0 if scenario == "offline" else WARM_UP_QUERIES
     together = 0 if scenario == "single_stream" else WARM_UP_TOGETHER
     scenarios.warm_up(worker, setting.material.training, queries, together)
+    worker.reports = row.artifact is not None and row.artifact.format in ("stages", "cascade")
+    if worker.reports:
+        worker.report()  # the warm-up does not count
     return loading
 
 
@@ -235,6 +238,7 @@ def _keep(
             energy={name: _brief(value) for name, value in window.energy.record().items()},
             memory_mb=round(memory, 1),
             agreement=_brief(agreement),
+            left=window.left,
         )
     )
     if window.latencies:

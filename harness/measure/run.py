@@ -79,8 +79,9 @@ def measure(
     rows = [
         _row(system, task, about, root, seed, effort.scenarios)
         for task in tasks
-        for system in systems
-        if system.answers_task(task)
+        for declared in systems
+        if declared.answers_task(task)
+        for system in declared.at_points()
     ]
     if not rows:
         raise HarnessError(
@@ -240,7 +241,7 @@ def _row(
         "licence": system.licence,
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
-    }
+    } | ({"point": system.point} if system.point else {})
     asked = {
         "name": task.name,
         "version": task.version,
@@ -277,7 +278,7 @@ def _weights(artifact: Artifact) -> dict[str, Any]:
     a quantized one counts once.
     """
     suffixes = (".safetensors", ".onnx", ".onnx_data", ".data", ".bin", ".npz")
-    files = [path for path in artifact.folder.iterdir() if path.suffix in suffixes]
+    files = [path for path in artifact.folder.rglob("*") if path.suffix in suffixes]
     count = artifact.about.get("model", {}).get("parameters", 0)
     for path in files:
         if path.suffix == ".npz":

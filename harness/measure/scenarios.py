@@ -82,7 +82,7 @@ class Window:
     cpu_seconds: of the worker's process tree; others, steal: cores that other processes and the
     hypervisor took meanwhile.
     rows: the example asked in each query or slot; answers: what came back, in the same order;
-    latencies: seconds of each query (not `offline`).
+    latencies: seconds of each query (not `offline`). left: examples that left at each stage.
     """
 
     seconds: float = 0.0
@@ -94,6 +94,7 @@ class Window:
     rows: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+    left: list[int] | None = None
 
 
 def warm_up(worker: Worker, questions: Questions, queries: int, together: int) -> None:
@@ -185,3 +186,4 @@ def timed(worker: Worker, meter: Meter, window: Window) -> Iterator[None]:
     own = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
     window.others, window.steal = max(0.0, float(busy) - own), float(stolen)
     window.energy = meter.complete(energy, window.cpu_seconds)
+    window.left = worker.report() if worker.reports else None

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.engines.engine import Engine, Load, Serve, answers, load
+from harness.engines.engine import Engine, Load, Reporting, Serve, answers, load
 
 READ_BYTES = 1 << 16
 """Below what malloc maps and unmaps anew for each read, which costs as much as a small query."""
@@ -89,7 +89,7 @@ class Wire:
 def serve(wire: Wire) -> None:
     """Load the engine that is ordered and answer with it, until the input ends."""
     assert not wire.take(1), "a query came before the engine was loaded"
-    while wire.order is not None:
+    while wire.order is not None and wire.order["op"] == "load":
         what = Load(
             Path(wire.order["artifact"]),
             wire.order["about"],
@@ -97,16 +97,26 @@ def serve(wire: Wire) -> None:
             wire.order["threads"],
             wire.order.get("device", "cpu"),
         )
-        work = (wire, load(what), what.serve.batch)
+        engine = load(what)
         wire.order = None
         wire.send({"ready": True})
-        instances = what.serve.count(what.threads)
-        helpers = [threading.Thread(target=_answer, args=work) for _ in range(instances - 1)]
-        for each in helpers:
-            each.start()
-        _answer(*work)
-        for each in helpers:
-            each.join()
+        _play(wire, engine, what)
+        while wire.order is not None and wire.order["op"] == "report":
+            wire.order = None
+            wire.send({"report": engine.report() if isinstance(engine, Reporting) else {}})
+            _play(wire, engine, what)
+
+
+def _play(wire: Wire, engine: Engine, what: Load) -> None:
+    """All instances answer until the input ends, or there is an order."""
+    work = (wire, engine, what.serve.batch)
+    instances = what.serve.count(what.threads)
+    helpers = [threading.Thread(target=_answer, args=work) for _ in range(instances - 1)]
+    for each in helpers:
+        each.start()
+    _answer(*work)
+    for each in helpers:
+        each.join()
 
 
 def _answer(wire: Wire, engine: Engine, batch: int) -> None:

@@ -6,8 +6,7 @@ asked, from its hidden states, embeddings and attention. Text without labels ser
 with: that is what transfer text and augmentation are for.
 """
 
-import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,6 @@ from harness.errors import BuildError, HarnessError
 from harness.optimize import schedule
 from harness.optimize.schedule import Schedule
 from harness.optimize.step import Context, Inputs, Step
-from harness.store import cache_dir, digest, new_folder
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from harness.models import Classifier
-    from harness.optimize.tokens import Labelled, Tokens
+    from harness.optimize.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -58,13 +56,6 @@ class Distill(Schedule):
     match: tuple[int, ...] = ()
     transfer: bool = True
     augment: int = 0
-
-
-MASKED = 0.1
-"""Share of the words of an augmented text that the mask token replaces."""
-
-CUT = 0.5
-"""Share of the augmented texts of which only a run of words is kept."""
 
 
 def spread(count: int, layers: int) -> tuple[int, ...]:
@@ -152,7 +143,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
     Raises: BuildError if training diverges, or if a teacher with another tokenizer is asked for
     more than its logits.
     """
-    from harness.optimize import training
+    from harness.optimize import taught, tokens, training
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused before"
     training.prepare(context.seed, context.threads)
@@ -167,8 +158,11 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
             "the teacher's tokenizer is another than the student's, so it can teach by its logits "
             "only. Set hidden, embedding and attention to 0."
         )
-    rows, asked = _text(task, params, tokenizer, teacher_tokenizer, context)
-    answers = _teacher_logits(teacher, asked, inputs.teacher.key, context)
+    texts = taught.texts(task, params.transfer, params.augment, tokenizer, context.seed)
+    rows = tokens.tokenized(tokenizer, texts)
+    same = tokenizer.to_str() == teacher_tokenizer.to_str()
+    asked = rows if same else tokens.tokenized(teacher_tokenizer, texts)
+    answers = taught.logits(teacher, asked, inputs.teacher.key, context)
     loss, helpers = _loss(params, student, teacher, rows, answers, match, inside)
     selection = training.tokenized(tokenizer, task.examples("selection"))
     history = training.train(student, rows.lengths, loss, selection, params, context, helpers)
@@ -222,10 +216,14 @@ def keep_layers(model: "Classifier", layers: Sequence[int]) -> "Classifier":
         shape,
         heads=tuple(shape.heads[layer] for layer in layers),
         ffn=tuple(shape.ffn[layer] for layer in layers),
+        exits=(),
+        keep=(),
     )
     prefix = "bert.encoder.layer."
     weights = {}
     for name, value in model.state_dict().items():
+        if name.startswith("exits."):
+            continue
         if not name.startswith(prefix):
             weights[name] = value.clone()
             continue
@@ -236,65 +234,6 @@ def keep_layers(model: "Classifier", layers: Sequence[int]) -> "Classifier":
     student = Classifier(smaller)
     fill(student, weights)
     return student
-
-
-def augmented(text: Sequence[str], mask: str, draw: random.Random) -> tuple[str, ...]:
-    """A candidate with some words masked, and often only a run of the words of its longest text."""
-    sides = [side.split() for side in text]
-    longest = max(sides, key=len)
-    if len(longest) > 4 and draw.random() < CUT:
-        size = draw.randint(3, len(longest))
-        start = draw.randint(0, len(longest) - size)
-        longest[:] = longest[start : start + size]
-    masked = ([mask if draw.random() < MASKED else word for word in words] for words in sides)
-    return tuple(" ".join(words) for words in masked)
-
-
-def _text(
-    task: Task,
-    params: Distill,
-    tokenizer: "Tokenizer",
-    teacher_tokenizer: "Tokenizer",
-    context: Context,
-) -> "tuple[Tokens, Tokens]":
-    """All text, as the student and as the teacher read it; -1 labels what has none."""
-    from harness.optimize import tokens
-
-    mask = "[MASK]" if tokenizer.token_to_id("[MASK]") is not None else "<mask>"
-
-    def real() -> "Iterator[Labelled]":
-        yield from tokens.of_examples(task.examples("train"))
-        if params.transfer and task.transfer:
-            yield from ((row, -1, 1) for row in task.transfer.load())
-
-    def rows() -> "Iterator[Labelled]":
-        yield from real()
-        draw = random.Random(context.seed)
-        for _ in range(params.augment):
-            yield from ((augmented(row, mask, draw), -1, 1) for row, _, _ in real())
-
-    ours = tokens.tokenized(tokenizer, rows)
-    same = tokenizer.to_str() == teacher_tokenizer.to_str()
-    return ours, ours if same else tokens.tokenized(teacher_tokenizer, rows)
-
-
-def _teacher_logits(
-    teacher: "Classifier", asked: "Tokens", teacher_key: str, context: Context
-) -> "Tensor":
-    """float32 [rows, labels], computed once and kept in the store."""
-    import numpy as np
-    import torch
-
-    from harness.optimize import training
-
-    folder = cache_dir() / "outputs" / digest([teacher_key, asked.key])
-    if not folder.is_dir():
-        context.say(f"the teacher answers {len(asked)} texts")
-        teacher.first_only = True
-        with new_folder(folder) as out:
-            np.save(out / "logits.npy", training.all_logits(teacher, asked, 64))
-        teacher.first_only = False
-    return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))
 
 
 def _loss(

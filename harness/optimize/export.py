@@ -6,8 +6,9 @@ import inspect
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def validate(params: Export, shape: dict[str, Any]) -> list[str]:
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
-    """Write `model.onnx`.
+    """Write `model.onnx`, or of a model with exits a graph for each stage, `stage-0.onnx`, ...
 
     Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's.
     """
@@ -65,36 +66,97 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     rows = [each.candidates[0] for each in task.examples("selection")[:16]]
     feeds = text.pad(text.tokenize(tokenizer, rows)).feeds
     feeds = {name: each for name, each in feeds.items() if name in takes}
+    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
+    about: dict[str, Any] = {"dtype": "fp32", "model": inputs.artifact.about["model"]}
+    layers = int(about["model"].get("layers", 0))
+    if about["model"].get("exits"):
+        found = _chain(model, feeds, about["model"], params, context.out)
+        return {"format": "stages", **about, "logit_differences": found}
     path = context.out / "model.onnx"
+    expected = _trace(model, feeds, OUTPUTS[:1], path)
+    if params.optimize:
+        about["fused"] = _optimize(path, about["model"], params, _wanted(layers, params))
+    difference = _difference(path, feeds, expected[:1])
+    return {"format": "onnx", **about, "logit_difference": difference}
+
+
+OUTPUTS = ("logits", "hidden", "mask")
+"""Of a stage; the last one has its logits alone."""
+
+
+def _chain(
+    model: Any,
+    feeds: dict[str, Any],
+    described: dict[str, Any],
+    params: Export,
+    out: Path,
+) -> list[float]:
+    """One graph a stage. Returns: the largest difference of each one's logits from PyTorch's."""
+    from harness.models import Stage
+
+    differences, layers = [], int(described["layers"])
+    ends = [each + 1 for each in described["exits"]]
+    for number, start, stop in zip(range(layers), [0, *ends], [*ends, layers], strict=False):
+        path, last = out / f"stage-{number}.onnx", stop == layers
+        outputs = OUTPUTS[:1] if last else OUTPUTS
+        found = _trace(Stage(model, number).eval(), feeds, outputs, path)
+        if params.optimize:
+            wanted = _wanted(stop - start, params, begins=number == 0, ends=last)
+            _optimize(path, {**described, "layers": stop - start}, params, wanted)
+        differences.append(_difference(path, feeds, found[:1]))
+        if not last:  # every second input stays
+            feeds = {"hidden": found[1], "mask": found[2], "rows": np.arange(0, len(found[1]), 2)}
+    return differences
+
+
+def _trace(model: Any, feeds: dict[str, Any], outputs: Sequence[str], path: Path) -> list[Any]:
+    """Export a module. Returns: what it gives for these inputs."""
+    import torch
+
+    given = tuple(torch.from_numpy(each) for each in feeds.values())
+    axes = {name: {0: "inputs", 1: "length"} for name in feeds if name != "rows"}
+    axes |= {name: {0: "inputs"} for name in ("logits", "rows")}
+    # a stage's outputs bear the names of the next one's inputs, behind a prefix of their own
+    names = [name if name == "logits" else f"next_{name}" for name in outputs]
+    axes |= {name: {0: "staying", 1: "kept"} for name in names[1:]}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the tracer's remarks; the logits are compared below
         torch.onnx.export(
             model,
-            tuple(torch.from_numpy(each) for each in feeds.values()),
+            given,
             path,
             input_names=list(feeds),
-            output_names=["logits"],
-            dynamic_axes={name: {0: "inputs", 1: "length"} for name in feeds}
-            | {"logits": {0: "inputs"}},
+            output_names=names,
+            dynamic_axes={name: axes[name] for name in (*feeds, *names)},
             opset_version=17,
             dynamo=False,
         )
-        expected = model(*(torch.from_numpy(each) for each in feeds.values())).numpy()
-    about: dict[str, Any] = {
-        "format": "onnx",
-        "dtype": "fp32",
-        "model": inputs.artifact.about["model"],
-    }
-    if params.optimize:
-        about["fused"] = _optimize(path, about["model"], params)
-    difference = float(np.abs(_logits(path, feeds) - expected).max())
+        found = model(*given)
+    return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
+
+
+def _difference(path: Path, feeds: dict[str, Any], expected: Sequence[Any]) -> float:
+    """The largest difference of a logit. Raises: BuildError if it is too large."""
+    difference = float(np.abs(_logits(path, feeds) - expected[0]).max())
     if difference > TOLERANCE:
         raise BuildError(
             f"the exported graph's logits differ from PyTorch's by {difference:.2g} (at most "
             f"{TOLERANCE})."
         )
-    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    return about | {"logit_difference": difference}
+    return difference
+
+
+def _wanted(layers: int, params: Export, begins: bool = True, ends: bool = True) -> dict[str, int]:
+    """How many nodes of each fused kind so many layers of a BERT must have; nothing where it is
+    another architecture. begins, ends: whether the embeddings and the last layer are among them.
+    """
+    if not layers:
+        return {}
+    wanted = {"Attention": layers - (params.first_only and ends)}
+    if params.norm == "skip":
+        skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": int(begins)}
+        return wanted | skip
+    return wanted | {"LayerNormalization": 2 * layers + begins}
 
 
 def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, Collection[str]]":
@@ -127,13 +189,18 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
     return Logits().eval(), names
 
 
-def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int]:
-    """Optimize the graph in place. Returns: the count of each fused kind of node."""
+def _optimize(
+    path: Path, model: dict[str, Any], params: Export, wanted: dict[str, int]
+) -> dict[str, int]:
+    """Optimize the graph in place. Returns: the count of each fused kind of node.
+
+    Raises: BuildError if one is not as wanted.
+    """
     import onnx
     from onnxruntime.transformers import optimizer
     from onnxruntime.transformers.fusion_options import FusionOptions
 
-    layers, skip = int(model.get("layers", 0)), params.norm == "skip"
+    skip = params.norm == "skip"
     options = FusionOptions("bert")
     options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip
     options.enable_embed_layer_norm = skip
@@ -150,18 +217,13 @@ def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int
     )
     onnx.save(optimized.model, str(path))
     counts = Counter(node.op_type for node in optimized.model.graph.node)
-    wanted = {"Attention": layers - params.first_only}
-    if skip:
-        wanted |= {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": 1}
-    else:
-        wanted |= {"LayerNormalization": 2 * layers + 1}
-    if model.get("activation", "gelu") == "gelu":
-        wanted |= {"BiasGelu": layers}
-    for kind, number in wanted.items() if layers else ():  # of BERT it is known what to expect
+    if wanted and model.get("activation", "gelu") == "gelu":
+        wanted = wanted | {"BiasGelu": int(model["layers"])}
+    for kind, number in wanted.items():
         if counts[kind] != number:
             raise BuildError(
-                f"graph optimization fused {counts[kind]} {kind} nodes, but {layers} layers need "
-                f"{number}. Set optimize = false, or use the onnxruntime version of "
+                f"graph optimization fused {counts[kind]} {kind} nodes, but {model['layers']} "
+                f"layers need {number}. Set optimize = false, or use the onnxruntime version of "
                 "constraints.txt."
             )
     return {kind: counts[kind] for kind in wanted}
@@ -170,14 +232,12 @@ def _optimize(path: Any, model: dict[str, Any], params: Export) -> dict[str, int
 def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
-    from harness.engines.ort import UNFUSED
+    from harness.engines.ort import KINDS, UNFUSED
 
     session = onnxruntime.InferenceSession(
         path, providers=["CPUExecutionProvider"], disabled_optimizers=list(UNFUSED)
     )
-    kinds = {
-        each.name: np.int32 if "int32" in each.type else np.int64 for each in session.get_inputs()
-    }
+    kinds = {each.name: KINDS[each.type] for each in session.get_inputs()}
     return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
 
 
@@ -188,5 +248,5 @@ STEP = Step(
     ("safetensors", "transformers"),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "onnx"},
+    reshape=lambda params, shape: {"format": "stages" if shape.get("exits") else "onnx"},
 )

@@ -24,10 +24,15 @@ from harness.tasks.task import Task
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-DTYPES = {"int8": ("onnx",), "fp16": ("onnx", "safetensors"), "bf16": ("safetensors",)}
+DTYPES = {"int8": ("onnx", "stages"), "fp16": ("onnx", "safetensors"), "bf16": ("safetensors",)}
 """The formats that each type is made from."""
 
-SERVED_BY = {"onnx": "onnxruntime", "safetensors": "pytorch", "openvino": "openvino"}
+SERVED_BY = {
+    "onnx": "onnxruntime",
+    "stages": "onnxruntime",
+    "safetensors": "pytorch",
+    "openvino": "openvino",
+}
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,8 @@ def validate(params: Quantize, shape: dict[str, Any]) -> list[str]:
             f"{params.dtype} is made from {' or '.join(takes)}, but it gets {gets}. "
             + ("Put the step 'export' before it" if gets == "safetensors" else "Leave it out")
         )
+    if gets == "stages" and (params.method != "dynamic" or params.by != "onnxruntime"):
+        faults.append("of a model with exits int8 is dynamic, by onnxruntime")
     if shape.get("dtype", "fp32") != "fp32":
         faults.append(f"it takes fp32, but gets {shape['dtype']}: quantize once")
     return faults
@@ -131,7 +138,6 @@ def _int8(before: Artifact, task: Task, params: Quantize, context: Context) -> N
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
     logging.getLogger().setLevel(logging.ERROR)  # remarks on each node that is left alone
-    source, path = before.folder / "model.onnx", context.out / "model.onnx"
     common: dict[str, Any] = {
         "per_channel": True,
         "reduce_range": not has_vnni(),
@@ -139,8 +145,10 @@ def _int8(before: Artifact, task: Task, params: Quantize, context: Context) -> N
         "extra_options": {"DefaultTensorType": 1},
     }
     if params.method == "dynamic":
-        quantize_dynamic(source, path, **common)
+        for graph in before.folder.glob("*.onnx"):
+            quantize_dynamic(graph, context.out / graph.name, **common)
         return
+    source, path = before.folder / "model.onnx", context.out / "model.onnx"
     half = context.out / "half.onnx"
     quantize_static(
         source,
@@ -237,4 +245,13 @@ def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> flo
     return float(np.mean(right))
 
 
-STEP = Step("quantize", 2, Quantize, ("onnx", "safetensors"), run, validate, reshape, target=target)
+STEP = Step(
+    "quantize",
+    2,
+    Quantize,
+    ("onnx", "stages", "safetensors"),
+    run,
+    validate,
+    reshape,
+    target=target,
+)

@@ -52,4 +52,6 @@ def faults(params: Schedule, shape: dict[str, Any]) -> list[str]:
             params.activation in ("", *ACTIVATIONS)
         ),
     }
+    if shape.get("exits"):
+        checks["the model has exits; 'exits' must be the last step that trains"] = False
     return [fault for fault, fine in checks.items() if not fine] + fp32_fault(shape)

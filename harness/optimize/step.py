@@ -21,8 +21,13 @@ MODULES = {
     "distill": "harness.optimize.distill",
     "vocabulary": "harness.optimize.vocabulary",
     "prune": "harness.optimize.prune",
+    "exits": "harness.optimize.exits",
+    "prune-tokens": "harness.optimize.prune_tokens",
     "export": "harness.optimize.export",
     "quantize": "harness.optimize.quantize",
+    "calibrate": "harness.optimize.calibrate",
+    "cascade": "harness.optimize.cascade",
+    "static": "harness.optimize.static",
     "majority": "harness.optimize.majority",
     "tfidf-logreg": "harness.optimize.tfidf",
 }
@@ -43,7 +48,9 @@ class Artifact:
 
     @property
     def format(self) -> str:
-        """`safetensors`, `transformers`, `onnx`, `openvino`, `tfidf` or `constant`."""
+        """`safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`, `tfidf`
+        or `constant`.
+        """
         return str(self.about["format"])
 
     @staticmethod
@@ -58,17 +65,28 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class Member:
+    """Another system that a cascade is made of: its name, its artifact, and the engine it has."""
+
+    name: str
+    artifact: Artifact
+    engine: str
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a step starts from.
 
     artifact: of the step before, or, for a first step, of the teacher.
     encoder: a pretrained one, of the manifest's model or of the step's own parameters.
     teacher: the artifact of the manifest's teacher, for a step that learns from it.
+    members: the systems of a cascade.
     """
 
     artifact: Artifact | None = None
     encoder: Encoder | None = None
     teacher: Artifact | None = None
+    members: tuple[Member, ...] = ()
 
     def keys(self) -> dict[str, str]:
         """Content addresses of all inputs."""
@@ -79,6 +97,7 @@ class Inputs:
             keys["encoder"] = self.encoder.key
         if self.teacher:
             keys["teacher"] = self.teacher.key
+        keys |= {each.name: each.artifact.key for each in self.members}
         return keys
 
 
@@ -109,7 +128,7 @@ class Step:
     params: the dataclass of its parameters; their defaults and docstring are the manifest's schema
     and documentation.
     takes: the artifact formats it can be applied to; `encoder` for a pretrained one, `checkpoint`
-    for a fine-tuned one, empty for none at all.
+    for a fine-tuned one, `members` for other systems, empty for none at all.
     run: writes files into `context.out` and returns what `artifact.json` shall say of them.
     validate: faults of the parameters against the shape that comes in (where it is known), as
     sentences.

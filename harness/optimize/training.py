@@ -77,13 +77,15 @@ def train(
     params: Schedule,
     context: Context,
     helpers: Sequence[nn.Module] = (),
+    judged: Callable[[], float] | None = None,
 ) -> list[dict[str, float]]:
     """Train in place; the weights end as those of the epoch with the best selection score (the
     first of equals). Goes on from the checkpoint of `context` where there is one.
 
     lengths: tokens of each row of the text; loss: of some of these rows. A small text is gone
     through more often than `params.epochs`, until there are LEAST_UPDATES.
-    helpers: modules that are trained too and thrown away.
+    helpers: modules that are trained too and thrown away. judged: the selection score, where it is
+    not that of the model's answers.
 
     Returns: per epoch: mean training loss, selection accuracy, seconds, examples per second.
     Raises: BuildError if there is nothing to train or select on, or the loss is not finite.
@@ -128,7 +130,7 @@ def train(
             if context.kept and now - kept > CHECKPOINT_SECONDS:
                 at.seconds, started, begun, kept = at.seconds + now - started, now, at.update, now
                 checkpoint.save(context.kept, at, trained, optimizer, best)
-        score = selection_accuracy(model, selection, params.batch)
+        score = judged() if judged else selection_accuracy(model, selection, params.batch)
         seconds = at.seconds + time.perf_counter() - started
         at.history.append(
             {

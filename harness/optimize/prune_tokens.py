@@ -1,0 +1,79 @@
+"""Token pruning: after chosen layers the tokens with little attention mass leave, so that the
+layers behind have less to do (PoWER-BERT: Goyal et al. 2020; LTP: Kim et al. 2022).
+
+The mass of a token is the attention that the first token, which alone is read in the end, pays to
+it. The shares are fixed, so that the graph has no branches and can be exported. A `distill` step
+after it lets the model get used to what is left.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class PruneTokens:
+    """Keep a share of the tokens after some layers.
+
+    after: the layers, counted from 0, the last one left out.
+    keep: for each of them the share of the tokens there that go on, above 0, below 1; the first
+        token always does.
+    """
+
+    after: tuple[int, ...]
+    keep: tuple[float, ...]
+
+
+def validate(params: PruneTokens, shape: dict[str, Any]) -> list[str]:
+    """Faults of the parameters, as sentences."""
+    faults, most = [], shape.get("layers")
+    if not params.after or list(params.after) != sorted(set(params.after)):
+        faults.append(f"after = {list(params.after)}: name layers, each once and in order")
+    elif params.after[0] < 0 or (most and params.after[-1] > most - 2):
+        faults.append(
+            f"after = {list(params.after)}, but {shape.get('name', 'the model')} has {most} "
+            f"layers. Choose from 0..{(most or 2) - 2}; behind the last there is nothing to save"
+        )
+    if len(params.keep) != len(params.after):
+        faults.append(
+            f"keep names {len(params.keep)} shares, but after {len(params.after)} layers: give one "
+            "for each"
+        )
+    if any(not 0 < share < 1 for share in params.keep):
+        faults.append(f"keep = {list(params.keep)}: choose shares above 0 and below 1")
+    return faults + fp32_fault(shape)
+
+
+def run(inputs: Inputs, task: Task, params: PruneTokens, context: Context) -> dict[str, Any]:
+    """Write the same weights with the shares; what that costs on the selection slice goes into the
+    artifact.
+    """
+    from harness import models
+    from harness.optimize import training
+
+    assert inputs.artifact is not None
+    training.prepare(context.seed, context.threads)
+    model, tokenizer = training.opened(inputs.artifact, task)
+    share = dict(zip(params.after, params.keep, strict=True))
+    keep = tuple(share.get(layer, 1.0) for layer in range(model.shape.layers))
+    pruned = models.Classifier(replace(model.shape, keep=keep))
+    models.fill(pruned, model.state_dict())
+    selection = training.tokenized(tokenizer, task.examples("selection"))
+    scores = {
+        name: training.selection_accuracy(each, selection, 32)
+        for name, each in (("before", model), ("after", pruned))
+    }
+    return {**training.written(pruned.eval(), tokenizer, context.out), "selection": scores}
+
+
+STEP = Step(
+    "prune-tokens",
+    1,
+    PruneTokens,
+    ("safetensors",),
+    run,
+    validate,
+    reshape=lambda params, shape: {"keep": params.keep},
+)

@@ -1,0 +1,117 @@
+"""A static student: hashed features of the text, rows of a table, a small MLP; no attention, no
+order beyond short runs. It learns the teacher's answers to a lot of text.
+
+fastText (Joulin et al. 2017) taught by distillation (Sparse Distillation: Ye et al. 2022), its
+words beginning as the teacher's own token vectors (as in model2vec).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import BuildError
+from harness.optimize.step import Context, Inputs, Step
+from harness.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Static:
+    """Train a table of hashed features and an MLP on the teacher's answers; keep the epoch that is
+    best on the selection slice.
+
+    buckets: rows of the table, 1..16777216. width: columns, 1..1024. hidden: neurons of the MLP.
+    words: longest run of words that is a feature, 1..4. letters: lengths of runs of bytes that are,
+        each 2..8; may be empty.
+    vectors: begin the rows of words as the teacher's token vectors, projected.
+    epochs: passes over the text, 1..100. batch: texts an update. learning_rate: peak, above 0.
+    dropout: share of a text's features that are left out while training, 0 or above, below 1.
+    temperature: that softens both distributions, above 0.
+    transfer: learn also from the task's unlabelled transfer text, where it has some.
+    augment: copies of the text with words masked and ends cut, 0..20.
+    """
+
+    buckets: int = 131072
+    width: int = 64
+    hidden: int = 64
+    words: int = 2
+    letters: tuple[int, ...] = (3, 4, 5)
+    vectors: bool = True
+    epochs: int = 10
+    batch: int = 64
+    learning_rate: float = 5e-3
+    dropout: float = 0.3
+    temperature: float = 2.0
+    transfer: bool = True
+    augment: int = 4
+
+
+def validate(params: Static, shape: dict[str, Any]) -> list[str]:
+    """Faults of the parameters, as sentences."""
+    faults = [] if shape.get("teacher") else ["it needs [model] teacher, the system to learn from"]
+    checks = {
+        f"buckets = {params.buckets}: choose 1..16777216": 1 <= params.buckets <= 1 << 24,
+        f"width = {params.width}: choose 1..1024": 1 <= params.width <= 1024,
+        f"hidden = {params.hidden}: choose 1 or above": params.hidden >= 1,
+        f"words = {params.words}: choose 1..4": 1 <= params.words <= 4,
+        f"letters = {list(params.letters)}: choose lengths of 2..8": (
+            all(2 <= each <= 8 for each in params.letters)
+        ),
+        f"epochs = {params.epochs}: choose 1..100": 1 <= params.epochs <= 100,
+        f"batch = {params.batch}: choose 1 or above": params.batch >= 1,
+        f"learning_rate = {params.learning_rate}: choose a number above 0": (
+            params.learning_rate > 0
+        ),
+        f"dropout = {params.dropout}: choose 0 or above, below 1": 0 <= params.dropout < 1,
+        f"temperature = {params.temperature}: choose a number above 0": params.temperature > 0,
+        f"augment = {params.augment}: choose 0..20": 0 <= params.augment <= 20,
+    }
+    return faults + [fault for fault, fine in checks.items() if not fine]
+
+
+def run(inputs: Inputs, task: Task, params: Static, context: Context) -> dict[str, Any]:
+    """Write `static.json` and `weights.npz` (the table int8 with one scale a column).
+
+    Raises: BuildError if training diverges, or there is nothing to train on.
+    """
+    from harness.optimize import bag, taught, tokens, training
+
+    assert inputs.teacher is not None, "a manifest without a teacher is refused before"
+    training.prepare(context.seed, context.threads)
+    teacher, tokenizer = training.opened(inputs.teacher, task)
+    texts = taught.texts(task, params.transfer, params.augment, tokenizer, context.seed)
+    asked = tokens.tokenized(tokenizer, texts)
+    answers = taught.logits(teacher, asked, inputs.teacher.key, context)
+    rows = [row for row, _, _ in texts()]
+    if not rows:
+        raise BuildError(f"{task.name} has no training text.")
+    about = {
+        "sides": max(len(row) for row in rows),
+        "features": {
+            "buckets": params.buckets,
+            "words": params.words,
+            "letters": list(params.letters),
+        },
+    }
+    model = bag.Bag(params.buckets, params.width, params.hidden, about["sides"], len(task.labels))
+    if params.vectors:
+        bag.begin_words(model, rows, teacher, tokenizer, params.buckets)
+    history = bag.train(model, bag.Hashed(rows, about), answers, task, about, params, context)
+    bag.save(model, about, context.out)
+    return {
+        "format": "static",
+        "dtype": "int8",
+        "training": history,
+        "texts": len(rows),
+    }
+
+
+STEP = Step(
+    "static",
+    1,
+    Static,
+    ("safetensors",),
+    run,
+    validate,
+    reshape=lambda params, shape: {"format": "static", "dtype": "int8"},
+    trains=True,
+    taught=True,
+)
