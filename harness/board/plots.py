@@ -25,7 +25,8 @@ def pareto(section: Section) -> bytes:
 
     rows = [row for row in section.rows if row.measured and _learned(row)]
     figure, axes = pyplot.subplots(figsize=(8, 4.2))
-    _draw(axes, rows)
+    _draw(axes, [row for row in rows if not row.point])
+    _curves(axes, rows)
     if section.floor is not None:
         axes.axhline(section.floor, color="#adb5bd", linewidth=1, linestyle=":")
         axes.annotate(
@@ -99,6 +100,16 @@ def _draw(axes: Any, rows: list[Row]) -> None:
         if not any(a >= place[0] and b >= place[1] and (a, b) != place for a, b in places)
     )
     axes.plot(*zip(*frontier, strict=True), color="#ced4da", linewidth=1, zorder=0)
+
+
+def _curves(axes: Any, rows: list[Row]) -> None:
+    """A line through each system and its operating points."""
+    for name in sorted({row.curve for row in rows if row.point}):
+        points = sorted(
+            (row.throughput, (row.record.score or {})["value"]) for row in rows if row.curve == name
+        )
+        colour = COLOURS[next(row for row in rows if row.curve == name).record.system["division"]]
+        axes.plot(*zip(*points, strict=True), ".-", color=colour, linewidth=0.8, markersize=4)
 
 
 def _learned(row: Row) -> bool:

@@ -47,6 +47,23 @@ class Row:
         return str(self.record.system["name"])
 
     @property
+    def point(self) -> str:
+        """Which of its operating points this is, or ''; a system and its points are one curve."""
+        return str(self.record.system.get("point", ""))
+
+    @property
+    def curve(self) -> str:
+        """The system that it is, whatever the point."""
+        return self.name.removesuffix(f"@{self.point}")
+
+    @property
+    def left(self) -> list[float]:
+        """The share of the examples that left at each stage; empty where none leaves early."""
+        found = [each.left for each in self.rounds if each.left]
+        sums = [sum(stage) for stage in zip(*found, strict=True)]
+        return [each / sum(sums) for each in sums]
+
+    @property
     def rounds(self) -> list[Round]:
         """The windows that figures are taken from: of `server` those at the sustained rate."""
         return [each for each in self.record.rounds if self.record.counts(each)]
@@ -116,7 +133,8 @@ class Row:
         """The row as `leaderboard.csv` has it; None where there is no figure."""
         it = self.record
         base = {
-            "system": self.name,
+            "system": self.curve,
+            "point": self.point or None,
             "division": it.system["division"],
             "machine": machine_name(it),
             "configuration": it.configuration["name"],
@@ -151,6 +169,7 @@ class Row:
             "usd_per_100m": usd_per_100m(price, self.throughput)
             if it.scenario != "single_stream"
             else None,
+            "left": "/".join(f"{each:.4f}" for each in self.left) or None,
             "load_seconds": median(each.load_seconds for each in self.rounds),
             "load_wh": median(each.load_wh for each in self.rounds),
             "memory_mb": max(each.memory_mb for each in self.rounds),
@@ -164,7 +183,7 @@ class Row:
 
 
 CSV_COLUMNS = (
-    *("system", "division", "machine", "configuration", "task", "scenario"),
+    *("system", "point", "division", "machine", "configuration", "task", "scenario"),
     *(
         "score",
         "score_se",
@@ -181,7 +200,7 @@ CSV_COLUMNS = (
     *("build_seconds", "build_cpu_seconds", "build_wh"),
     *("load_seconds", "load_wh", "memory_mb"),
     *("size_mb", "weights_mb", "parameters"),
-    *("rank", "qualified", "near_floor", "harness_share"),
+    *("left", "rank", "qualified", "near_floor", "harness_share"),
     *("rounds", "session", "failure"),
 )
 
@@ -213,6 +232,11 @@ class Section:
     started: str
     rows: list[Row]
     floor: float | None
+
+    @property
+    def systems(self) -> list[Row]:
+        """A row a system, without its other operating points."""
+        return [row for row in self.rows if not row.point]
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -324,11 +348,12 @@ def _compare(section: Section) -> None:
     if standard is not None:
         section.floor = _apply_floor(scored, standard)
     for row in good:
-        if row.qualified:
+        if row.qualified and not row.point:
             peers = [
                 each
                 for each in good
                 if each.qualified
+                and not each.point
                 and each.record.system["division"] == row.record.system["division"]
             ]
             row.rank = 1 + sum(_significantly_faster(each, row) for each in peers)

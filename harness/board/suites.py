@@ -46,7 +46,7 @@ def suite_table(sections: Sequence[Section], style: str) -> str:
     A system is ranked by speed where it is above the floor of every task that has one: 1 and the
     number of such systems of its division that are significantly faster.
     """
-    by_name = [{row.name: row for row in each.rows if row.measured} for each in sections]
+    by_name = [{row.name: row for row in each.systems if row.measured} for each in sections]
     names = set.intersection(*(set(each) for each in by_name))
     floors = [each for each, one in zip(by_name, sections, strict=True) if one.floor is not None]
     rows = {name: together([each[name] for each in by_name]) for name in names}

@@ -107,7 +107,7 @@ def overview(found: Sequence[Section], offline: Section, style: str) -> str:
         if each.task == offline.task
     }
     lines = []
-    for row in sorted(offline.rows, key=_fastest_qualified_first):
+    for row in sorted(offline.systems, key=_fastest_qualified_first):
         failure, columns = row.record.failure, row.columns()
         lines.append(
             {
@@ -223,7 +223,7 @@ def about(section: Section, served: bool) -> str:
     )
     count = it.score["examples"] if it.score else 0
     known = suites().get(it.suite)
-    beyond = {row.name for row in section.rows} - set(known.systems if known else ())
+    beyond = {row.name for row in section.systems} - set(known.systems if known else ())
     one = f" --task {it.task['name']}" if known and len(known.tasks) > 1 else ""
     return (
         f"Session `{section.session}`, {_blocks(section)} "
@@ -266,9 +266,11 @@ def section_tables(section: Section) -> str:
         "",
     ]
     for division, title in DIVISIONS.items():
-        rows = [row for row in section.rows if row.record.system["division"] == division]
+        rows = [row for row in section.systems if row.record.system["division"] == division]
         if rows:
             parts += [f"**{title}**", "", division_table(section, rows), ""]
+    if any(row.left for row in section.rows):
+        parts += ["**Where examples leave**", "", exits_table(section), ""]
     if section.scenario == "offline":
         parts += ["**Building, carrying and loading**", "", burden_table(section), ""]
     failed = [row for row in section.rows if row.record.failure]
@@ -297,7 +299,7 @@ def burden_table(section: Section) -> str:
     """
     grams = section.configuration["grams_co2_per_kwh"]
     lines = []
-    for row in sorted(section.rows, key=lambda row: row.name):
+    for row in sorted(section.systems, key=lambda row: row.name):
         columns = row.columns()
         lines.append(
             {
@@ -314,6 +316,30 @@ def burden_table(section: Section) -> str:
                 ),
             }
         )
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def exits_table(section: Section) -> str:
+    """Each system whose examples may leave early, and its other operating points: one curve from
+    the slowest to the fastest, in GitHub's Markdown.
+    """
+    rows = [row for row in section.rows if row.left and row.measured]
+    rows.sort(key=lambda row: (row.curve, row.throughput))
+    lines = [
+        {
+            "system": cell(row.curve),
+            "point": cell(row.point) or "-",
+            "threshold": str(row.record.system["serve"].get("threshold", "chosen")),
+            "left at": " / ".join(f"{share:.1%}" for share in row.left),
+            "score": _score(row.record) + ("~" if row.near else ""),
+            "difference": _difference(row),
+            "examples/s": number(row.throughput),
+            "speed-up": interval(row.speedup),
+            "unpadded": interval(row.unpadded),
+            "CPU s/1k": number(row.columns().get("cpu_seconds_per_1k")),
+        }
+        for row in rows
+    ]
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 

@@ -22,7 +22,8 @@ Scores = NDArray[np.float32]
 class Serve:
     """How an artifact is served; a manifest's `[serve]`.
 
-    engine: `pytorch`, `onnxruntime`, `openvino`, `tfidf` or `constant`.
+    engine: `pytorch`, `onnxruntime`, `openvino`, `cascade`, `static`, `model2vec`, `tfidf` or
+        `constant`.
     padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what
     one has out of the box).
     batch: most inputs in one forward pass, 1..4096.
@@ -112,6 +113,7 @@ ENGINES = {
     ),
     "cascade": EngineKind("harness.engines.cascade", ("cascade",), shares=True),
     "static": EngineKind("harness.engines.static", ("static",), shares=True),
+    "model2vec": EngineKind("harness.engines.model2vec", ("model2vec",), extra="model2vec"),
     "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),
     "constant": EngineKind("harness.engines.constant", ("constant", "")),
 }

@@ -25,7 +25,13 @@ def explain(
     effort: Effort,
 ) -> str:
     """The whole text. Nothing has to be built; times come from earlier records where there are."""
-    pairs = [(one, each) for each in tasks for one in systems if one.answers_task(each)]
+    pairs = [
+        (one, each)
+        for each in tasks
+        for declared in systems
+        if declared.answers_task(each)
+        for one in declared.at_points()
+    ]
     known = _known(results / "records")
     guessed = sum((one.name, each.name) not in known for one, each in pairs)
     usual = (USUAL_ROUND_SECONDS, 0.0, 0.0)

@@ -28,6 +28,7 @@ MODULES = {
     "calibrate": "harness.optimize.calibrate",
     "cascade": "harness.optimize.cascade",
     "static": "harness.optimize.static",
+    "model2vec": "harness.optimize.model2vec",
     "majority": "harness.optimize.majority",
     "tfidf-logreg": "harness.optimize.tfidf",
 }

@@ -40,7 +40,6 @@ def validate(params: TfidfLogreg, shape: dict[str, Any]) -> list[str]:
 def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> dict[str, Any]:
     """Write vocabulary, inverse document frequencies and weights (JSON and npz, never pickle)."""
     from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
 
     splits = {split: task.examples(split) for split in ("train", "selection")}
     texts = {
@@ -56,21 +55,9 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     )
     features = vectorizer.fit_transform(texts["train"])
     held_out = vectorizer.transform(texts["selection"])
-    models = [
-        LogisticRegression(C=strength, max_iter=1000, random_state=context.seed)
-        for strength in STRENGTHS
-    ]
-    scores = [
-        float(model.fit(features, labels["train"]).score(held_out, labels["selection"]))
-        for model in models
-    ]
-    best = int(np.argmax(scores))
-    weights, bias = models[best].coef_.T, models[best].intercept_
-    if weights.shape[1] == 1:  # two classes share one column: the log odds of the second
-        weights, bias = (
-            np.hstack([-weights / 2, weights / 2]),
-            np.array([-bias[0] / 2, bias[0] / 2]),
-        )
+    weights, bias, tried = best_logistic(
+        (features, labels["train"]), (held_out, labels["selection"]), context.seed
+    )
     np.savez(context.out / "weights.npz", idf=vectorizer.idf_, weights=weights, bias=bias)
     described = {
         "vocabulary": {
@@ -83,10 +70,30 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
     return {
         "format": "tfidf",
         "model": {"parameters": int(weights.size + bias.size)},
-        "training": [
-            {"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)
-        ],
+        "training": tried,
     }
+
+
+def best_logistic(
+    train: tuple[Any, list[int]], held_out: tuple[Any, list[int]], seed: int
+) -> tuple[Any, Any, list[dict[str, float]]]:
+    """Logistic regression with the strength that is best on the held-out rows. train, held_out:
+    features [rows, columns] and labels.
+
+    Returns: weights [columns, labels], bias [labels], and the score of each strength.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    models = [
+        LogisticRegression(C=strength, max_iter=1000, random_state=seed) for strength in STRENGTHS
+    ]
+    scores = [float(model.fit(*train).score(*held_out)) for model in models]
+    best = models[int(np.argmax(scores))]
+    weights, bias = best.coef_.T, best.intercept_
+    if weights.shape[1] == 1:  # two classes share one column: the log odds of the second
+        weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0], bias[0]]) / 2
+    tried = [{"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)]
+    return weights, bias, tried
 
 
 def reshape(params: TfidfLogreg, shape: dict[str, Any]) -> dict[str, Any]:

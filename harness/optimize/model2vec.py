@@ -1,0 +1,91 @@
+"""model2vec (Tulkens & van Dongen 2024): every token's vector out of the pretrained encoder once,
+then means of them; with logistic regression on top. Needs the extra `wattbench[model2vec]`.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.errors import BuildError
+from harness.optimize.step import Context, Inputs, Step
+from harness.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Model2Vec:
+    """Distill static embeddings, and fit scikit-learn's LogisticRegression on them; the
+    regularisation is chosen on the selection slice.
+
+    width: columns of the embeddings, 1..the encoder's width.
+    """
+
+    width: int = 256
+
+
+def validate(params: Model2Vec, shape: dict[str, Any]) -> list[str]:
+    """Faults of the parameters, as sentences."""
+    return [] if params.width >= 1 else [f"width = {params.width}: choose 1 or above"]
+
+
+def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict[str, Any]:
+    """Write the folder `embedding`, as model2vec saves it, and `weights.npz`.
+
+    Raises: BuildError if model2vec is not installed.
+    """
+    from harness.optimize.tfidf import best_logistic
+
+    assert inputs.encoder is not None
+    os.environ["HF_HUB_OFFLINE"] = "1"  # it would ask the hub who made the encoder
+    try:
+        from model2vec.distill import distill_from_model
+
+        from harness.engines.model2vec import embedded
+    except ModuleNotFoundError as error:
+        raise BuildError(
+            f"it needs {error.name}, which is not installed. Run: pip install "
+            "'wattbench[model2vec]'"
+        ) from None
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    torch.set_num_threads(context.threads)
+    encoder = AutoModel.from_pretrained(inputs.encoder.folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.folder, local_files_only=True)
+    context.say("every token's vector")
+    model = distill_from_model(
+        encoder, tokenizer, device="cpu", pca_dims=params.width, quantize_to="int8"
+    )
+    model.save_pretrained(context.out / "embedding")
+    (context.out / "embedding" / "README.md").unlink(missing_ok=True)
+
+    def features(split: str) -> tuple[Any, list[int]]:
+        examples = task.examples(split)
+        rows = [row for each in examples for row in each.candidates]
+        return embedded(model, rows), [label for each in examples for label in each.row_labels]
+
+    weights, bias, tried = best_logistic(features("train"), features("selection"), context.seed)
+    np.savez(
+        context.out / "weights.npz",
+        weights=weights.astype(np.float32),
+        bias=bias.astype(np.float32),
+    )
+    return {
+        "format": "model2vec",
+        "dtype": "int8",
+        "model": {"parameters": int(model.embedding.size)},
+        "training": tried,
+    }
+
+
+STEP = Step(
+    "model2vec",
+    1,
+    Model2Vec,
+    ("encoder",),
+    run,
+    validate,
+    reshape=lambda params, shape: {"format": "model2vec", "dtype": "int8"},
+    trains=True,
+)
