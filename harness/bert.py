@@ -207,7 +207,8 @@ class Layer(nn.Module):
         asked = torch.matmul(query, attention.key.weight.view(heads, size, -1))[:, :, 0]
         scores = torch.matmul(asked, hidden.transpose(1, 2)) / size**0.5
         scores = scores + added(mask, scores.dtype)[:, 0]
-        return scores.softmax(-1).mean(1)
+        mass: Tensor = scores.softmax(-1).mean(1)
+        return mass
 
 
 class Encoder(nn.Module):

@@ -48,6 +48,11 @@ class Features:
         """How many features each text has."""
         return np.diff(self.ends, prepend=0)
 
+    @property
+    def sizes(self) -> Ids:
+        """How many words each text has."""
+        return np.diff(self.word_ends, prepend=0)
+
 
 def features(texts: Sequence[str], buckets: int, words: int, letters: Sequence[int]) -> Features:
     """Hash all texts. words: longest run of words; letters: lengths of runs of bytes."""
@@ -83,18 +88,16 @@ def overlaps(one: Features, other: Features) -> NDArray[np.float32]:
     2].
     """
     keys = [
-        np.repeat(np.arange(len(each.word_ends), dtype=np.uint64) << np.uint64(32), counts)
+        np.repeat(np.arange(len(each.word_ends), dtype=np.uint64) << np.uint64(32), each.sizes)
         | each.words
         for each in (one, other)
-        for counts in [np.diff(each.word_ends, prepend=0)]
     ]
-    shares = []
-    for own, its, each in ((*keys, one), (*reversed(keys), other)):
+    found = []
+    for own, its, each in ((keys[0], keys[1], one), (keys[1], keys[0], other)):
         known = np.concatenate([[0], np.cumsum(np.isin(own, its))])
-        starts = np.concatenate([[0], each.word_ends[:-1]])
-        sizes = each.word_ends - starts
-        shares.append((known[each.word_ends] - known[starts]) / np.maximum(sizes, 1))
-    return np.stack(shares, 1).astype(np.float32)
+        shared = known[each.word_ends] - known[each.word_ends - each.sizes]
+        found.append(shared / np.maximum(each.sizes, 1))
+    return np.stack(found, 1).astype(np.float32)
 
 
 def _words(data: NDArray[np.uint8], text: Ids) -> tuple[Hashes, Ids]:

@@ -131,6 +131,15 @@ TEXTS = [
 ]
 
 
+SMALLER = {
+    "heads = 8": "heads = 2",
+    "ffn = 768": "ffn = 32",
+    "after = [1, 3]": "after = [0]",
+    "keep = [0.5, 0.5]": "keep = [0.5]",
+}
+"""What the shipped manifests ask for, and what two layers can give."""
+
+
 @pytest.fixture
 def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
     """A project with the shipped baselines and submissions, on the tiny encoder and one epoch."""
@@ -143,7 +152,7 @@ def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
     manifest.write_text(text)
     for manifest in (root / "submissions").glob("*/submission.toml"):
         text = manifest.read_text().replace("layers = [1, 3, 5]", "layers = [1]")
-        for large, small in (("heads = 8", "heads = 2"), ("ffn = 768", "ffn = 32")):
+        for large, small in SMALLER.items():
             text = text.replace(large, small)
         manifest.write_text(text)
     return root

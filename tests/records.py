@@ -141,6 +141,12 @@ def golden_records(folder: Path) -> None:
             if scenario == "server":
                 serve(it, [sustained[name]] * 5)
             record.write(it, side, folder)
+        if scenario != "server":
+            it, side = make("small@soon", [0.4, 0.41, 0.39, 0.4, 0.4], 0.65, scenario=scenario)
+            it.system |= {"point": "soon", "serve": {"threshold": 0.7}}
+            for each in it.rounds:
+                each.left = [750, 250]
+            record.write(it, side, folder)
         it, side = make("dead", [], 0.5, division="open", scenario=scenario)
         it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}
         record.write(it, side | {"answers": []}, folder)

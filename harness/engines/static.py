@@ -76,7 +76,8 @@ def _summed(each: hashed.Features, table: Scores) -> Scores:
     starts = np.concatenate([[0], each.ends])
     ones = np.ones(len(each.ids), np.float32)
     found: Scores = csr_matrix((ones, each.ids, starts), (len(each.ends), len(table))) @ table
-    return found / np.sqrt(np.maximum(each.counts, 1, dtype=np.float32))[:, None]
+    found /= np.sqrt(np.maximum(each.counts, 1)).astype(np.float32)[:, None]
+    return found
 
 
 def load(what: Load) -> Engine:

@@ -100,15 +100,13 @@ def serve(wire: Wire) -> None:
         engine = load(what)
         wire.order = None
         wire.send({"ready": True})
-        _play(wire, engine, what)
-        while wire.order is not None and wire.order["op"] == "report":
+        while _play(wire, engine, what) == "report":
             wire.order = None
             wire.send({"report": engine.report() if isinstance(engine, Reporting) else {}})
-            _play(wire, engine, what)
 
 
-def _play(wire: Wire, engine: Engine, what: Load) -> None:
-    """All instances answer until the input ends, or there is an order."""
+def _play(wire: Wire, engine: Engine, what: Load) -> str:
+    """All instances answer until the input ends, or there is an order. Returns: which, or ''."""
     work = (wire, engine, what.serve.batch)
     instances = what.serve.count(what.threads)
     helpers = [threading.Thread(target=_answer, args=work) for _ in range(instances - 1)]
@@ -117,6 +115,7 @@ def _play(wire: Wire, engine: Engine, what: Load) -> None:
     _answer(*work)
     for each in helpers:
         each.join()
+    return str(wire.order["op"]) if wire.order else ""
 
 
 def _answer(wire: Wire, engine: Engine, batch: int) -> None:

@@ -165,7 +165,7 @@ def train(
                 each.param_groups[0]["lr"] = rate * (1 - done / updates)
                 each.zero_grad()
             torch.autograd.backward(loss)
-            tables.step()
+            tables.step()  # type: ignore[no-untyped-call]
             others.step()
             total, done = total + loss.item() * len(rows), done + 1
         if not np.isfinite(total):

@@ -52,7 +52,8 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[s
     from harness.optimize.thresholds import Slice
 
     examples = [each.candidates for each in task.examples("selection")]
-    members, logits, costs = [], [], []
+    members: list[dict[str, Any]] = []
+    logits, costs = [], []
     for number, each in enumerate(inputs.members):
         folder = context.out / str(number)
         shutil.copytree(each.artifact.folder, folder, copy_function=os.link)

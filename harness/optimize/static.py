@@ -83,7 +83,7 @@ def run(inputs: Inputs, task: Task, params: Static, context: Context) -> dict[st
     rows = [row for row, _, _ in texts()]
     if not rows:
         raise BuildError(f"{task.name} has no training text.")
-    about = {
+    about: dict[str, Any] = {
         "sides": max(len(row) for row in rows),
         "features": {
             "buckets": params.buckets,
