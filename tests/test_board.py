@@ -87,6 +87,16 @@ def test_board_is_the_golden_one(tmp_path: Path, name: str) -> None:
     assert (tmp_path / name).read_text() == (GOLDEN / name).read_text()
 
 
+def test_command_of_a_session_with_ones_own_model_names_the_model(tmp_path: Path) -> None:
+    for name in ("ref", "ref-int8"):
+        it, side = make(name, [1.0], 0.9)
+        it.system["folder"] = f"models/{name}"
+        record.write(it, side, tmp_path / "records")
+    write_board(tmp_path)
+    command = "`wattbench run --model MODEL --task sentiment --configuration cpu-2`"
+    assert f"{command}, `MODEL` being where ref lies." in (tmp_path / "README.md").read_text()
+
+
 def test_board_needs_no_torch(tmp_path: Path) -> None:
     golden_records(tmp_path / "records")
     script = (

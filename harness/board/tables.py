@@ -222,9 +222,6 @@ def about(section: Section, served: bool) -> str:
         if name in ("python", "torch", "onnxruntime", "wattbench")
     )
     count = it.score["examples"] if it.score else 0
-    known = suites().get(it.suite)
-    beyond = {row.name for row in section.systems} - set(known.systems if known else ())
-    one = f" --task {it.task['name']}" if known and len(known.tasks) > 1 else ""
     return (
         f"Session `{section.session}`, {_blocks(section)} "
         f"blocks, {count} examples "
@@ -233,9 +230,26 @@ def about(section: Section, served: bool) -> str:
         f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
         f"{config['usd_per_hour']:g} USD an hour "
         f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
-        f"`wattbench run --suite {it.suite}{one} --configuration {config['name']}"
-        f"{' --all' if beyond else ''}{' --scenario server' if served else ''}`."
+        f"{_command(section, served)}."
     )
+
+
+def _command(section: Section, served: bool) -> str:
+    """What measures the section again; of a session with `--model` the model stands for itself."""
+    it, known = section.rows[0].record, suites().get(section.rows[0].record.suite)
+    systems = {row.name: str(row.record.system["folder"]) for row in section.systems}
+    reference = it.roles["reference"]
+    own = systems.get(reference, "").startswith("models/")
+    parts = ["wattbench run", "--model MODEL" if own else f"--suite {it.suite}"]
+    if own or (known and len(known.tasks) > 1):
+        parts.append(f"--task {it.task['name']}")
+    parts.append(f"--configuration {it.configuration['name']}")
+    if not own and set(systems) - set(known.systems if known else ()):
+        parts.append("--all")
+    if served:
+        parts.append("--scenario server")
+    where = f", `MODEL` being where {reference} lies" if own else ""
+    return f"`{' '.join(parts)}`{where}"
 
 
 def _metric(it: Record) -> str:
