@@ -193,21 +193,23 @@ class Layer(nn.Module):
         out: Tensor = self.output(self.intermediate(hidden), hidden)
         return out
 
+    @torch.no_grad()
     def mass(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """The attention that the first token pays to each, the mean over the heads: [inputs,
-        length], 0 for padding.
+        """The attention that each token gets, the mean over heads and asking tokens: [inputs,
+        length], 0 for padding (PoWER-BERT's significance: Goyal et al. 2020, section 3.2).
 
-        q K^T = (q W_k) hidden^T, and what the key's bias adds is the same for all tokens; so it
-        costs a head's column a token, and attention itself may stay one fused node.
+        Computed apart from attention itself, so that that may stay one fused node.
         """
         attention = self.attention.get_submodule("self")
         assert isinstance(attention, SelfAttention)
-        heads, size = attention.heads, attention.head_size
-        query = attention.query(hidden[:, :1]).view(-1, heads, 1, size)
-        asked = torch.matmul(query, attention.key.weight.view(heads, size, -1))[:, :, 0]
-        scores = torch.matmul(asked, hidden.transpose(1, 2)) / size**0.5
-        scores = scores + added(mask, scores.dtype)[:, 0]
-        mass: Tensor = scores.softmax(-1).mean(1)
+        query, key = (
+            part(hidden).view(*hidden.shape[:2], attention.heads, attention.head_size)
+            for part in (attention.query, attention.key)
+        )
+        scores = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1))
+        scores = scores / attention.head_size**0.5 + added(mask, scores.dtype)
+        asking = mask[:, :, None].to(scores.dtype)
+        mass: Tensor = (scores.softmax(-1).mean(1) * asking).sum(1) / asking.sum(1)
         return mass
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness import bert, models
 from harness.models import Classifier, Shape
-from harness.optimize import distill, export, prune_tokens
+from harness.optimize import distill, export, prune_tokens, quantize
 from harness.optimize.prune_tokens import PruneTokens
 from harness.optimize.step import Artifact, Context, Inputs
 from tests.test_optimize import TASK, keep, scores
@@ -35,7 +35,7 @@ def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
     return torch.from_numpy(ids), torch.from_numpy(mask), torch.zeros(ids.shape, dtype=torch.long)
 
 
-def test_mass_is_the_first_tokens_row_of_the_attention_matrix() -> None:
+def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
     """Against the softmax of queries times keys, written out."""
     it = model()
     layer = it.bert.encoder.layer[0]
@@ -51,7 +51,8 @@ def test_mass_is_the_first_tokens_row_of_the_attention_matrix() -> None:
         )
         scores = query @ key.transpose(-1, -2) / 8**0.5
         scores = scores.masked_fill(~mask[:, None, None, :].bool(), -torch.inf)
-        expected = scores.softmax(-1)[:, :, 0].mean(1)
+        rows = scores.softmax(-1).mean(1)
+        expected = torch.stack([rows[0].mean(0), rows[1, :5].mean(0)])
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
@@ -127,3 +128,15 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
 def test_faults_are_said(params: PruneTokens, fault: str) -> None:
     faults = prune_tokens.validate(params, {"layers": 2, "name": "tiny"})
     assert any(fault in each for each in faults), faults
+
+
+def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> None:
+    for name in ("pruned", "graph", "int8"):
+        (tmp_path / name).mkdir()
+    it = pruned(finetuned, tmp_path / "pruned")
+    out = tmp_path / "graph"
+    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), Context(out, 0, 1)))
+    out = tmp_path / "int8"
+    found = keep(out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), Context(out, 0, 1)))
+    same = scores(found).argmax(1) == scores(it).argmax(1)
+    assert float(np.mean(same)) >= 0.95

@@ -1,9 +1,9 @@
 """Token pruning: after chosen layers the tokens with little attention mass leave, so that the
 layers behind have less to do (PoWER-BERT: Goyal et al. 2020; LTP: Kim et al. 2022).
 
-The mass of a token is the attention that the first token, which alone is read in the end, pays to
-it. The shares are fixed, so that the graph has no branches and can be exported. A `distill` step
-after it lets the model get used to what is left.
+The mass of a token is the attention that it gets from all tokens. The shares are fixed, so that the
+graph has no branches and can be exported. A `distill` step after it lets the model get used to what
+is left.
 """
 
 from dataclasses import dataclass, replace
