@@ -198,16 +198,20 @@ class Layer(nn.Module):
         """The attention that each token gets, the mean over heads and asking tokens: [inputs,
         length], 0 for padding (PoWER-BERT's significance: Goyal et al. 2020, section 3.2).
 
-        Computed apart from attention itself, so that that may stay one fused node.
+        Computed apart from attention itself, of other shapes and with weights scaled beforehand, so
+        that no optimizer takes parts of the two for one, and attention stays one fused node.
         """
         attention = self.attention.get_submodule("self")
         assert isinstance(attention, SelfAttention)
+        scale, flat = attention.head_size**-0.25, hidden.reshape(-1, hidden.shape[-1])
         query, key = (
-            part(hidden).view(*hidden.shape[:2], attention.heads, attention.head_size)
+            (torch.matmul(flat, (part.weight * scale).T) + part.bias * scale).view(
+                *hidden.shape[:2], attention.heads, attention.head_size
+            )
             for part in (attention.query, attention.key)
         )
         scores = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1))
-        scores = scores / attention.head_size**0.5 + added(mask, scores.dtype)
+        scores = scores + added(mask, scores.dtype)
         asking = mask[:, :, None].to(scores.dtype)
         mass: Tensor = (scores.softmax(-1).mean(1) * asking).sum(1) / asking.sum(1)
         return mass

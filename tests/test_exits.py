@@ -158,7 +158,7 @@ def test_what_an_exit_skips_is_not_computed(stages: Artifact, some: bool) -> Non
 TEXTS = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(TEXTS, st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]))
 def test_putting_survivors_together_never_mixes_examples(
     stages: Artifact, rows: list[int], batch: int, quantile: float

@@ -65,7 +65,7 @@ def test_strongest_tokens_stay_the_first_always() -> None:
     assert mask.tolist() == [[1, 1]]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 9))
 def test_padding_and_batch_mates_change_nothing(lengths: list[int], more: int) -> None:
     it = model()
