@@ -10,12 +10,12 @@ from harness.board.ranking import load_rows, sections
 from harness.board.tables import frame, write_board
 from harness.build import build, find_artifact
 from harness.configuration import choose
-from harness.manifest import System, read_system
-from harness.measure import run, scenarios
-from harness.measure.run import Effort
-from harness.tasks.task import suite, task
+from harness.manifest import System
+from harness.tasks.task import task
 from tests.conftest import declare
 from tests.records import board, make
+from tests.test_run import measure, systems
+from tests.test_run import short_windows as short_windows
 
 EXITS = """
 [[step]]
@@ -39,39 +39,21 @@ never = "never"
 
 @pytest.fixture
 def leaving(project: Path) -> list[System]:
-    for name in ("minilm-l6", "minilm-l6-unpadded", "null", "tfidf-logreg"):
-        assert (project / "baselines" / name).is_dir()
-    exits = declare(project, EXITS, SERVE, "exits")
+    declare(project, EXITS, SERVE, "exits")
     both = project / "submissions" / "cascade" / "submission.toml"
     both.write_text(both.read_text().replace('"static", "fastformers"', '"tfidf-logreg", "exits"'))
-    folders = [*((project / "baselines" / each) for each in NAMES), exits, both.parent]
-    return [read_system(folder, project) for folder in folders]
+    return systems(project, NAMES)
 
 
-NAMES = ("minilm-l6", "minilm-l6-unpadded", "null", "tfidf-logreg")
+NAMES = ("minilm-l6", "minilm-l6-unpadded", "null", "tfidf-logreg", "exits", "cascade")
 
 
-def measure(project: Path, systems: list[System], blocks: int, session: str = "") -> str:
-    return run.measure(
-        systems,
-        [task("sentiment")],
-        suite("quick"),
-        choose("cpu-1"),
-        project,
-        project / "results",
-        Effort(blocks),
-        session,
-        say=lambda line: None,
-    )
-
-
+@pytest.mark.usefixtures("short_windows")
 def test_points_are_measured_and_are_one_curve_on_the_board(
-    project: Path, leaving: list[System], monkeypatch: pytest.MonkeyPatch
+    project: Path, leaving: list[System]
 ) -> None:
-    monkeypatch.setattr(scenarios, "WINDOW_SECONDS", 0.2)
-    monkeypatch.setattr(scenarios, "PLENTY_SECONDS", 0.1)
     build(leaving, [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
-    session = measure(project, leaving, 1)
+    session = measure(project, 1, names=NAMES)
     records = project / "results" / "records" / session / "sentiment"
     found = {path.stem: record.read(path) for path in records.glob("offline/*.json")}
     assert {"exits", "exits@soon", "exits@never", "cascade", "cascade@p90"} <= set(found)
@@ -94,12 +76,12 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     write_board(project / "results")
     text = (project / "results" / "README.md").read_text()
     assert "**Where examples leave**" in text
-    assert "exits@soon" not in text, "a point is no row of its own"
+    assert "[exits@soon](" not in text, "a point is no row of its own"
     rows = json.loads((project / "results" / "leaderboard.json").read_text())
     points = [each["point"] for each in rows if each["system"] == "exits"]
     assert sorted(map(str, points)) == sorted(2 * ["None", "soon", "never"])
 
-    measure(project, leaving, 2, session)
+    measure(project, 2, session, names=NAMES)
     again = record.read(records / "offline" / "exits@soon.json")
     assert [each.block for each in again.rounds] == [1, 2]
 

@@ -120,7 +120,7 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
     ("params", "fault"),
     [
         (PruneTokens((), ()), "name layers"),
-        (PruneTokens((1,), (0.5,)), "nothing to save"),
+        (PruneTokens((1,), (0.5,)), "2 layers. Choose from 0..0"),
         (PruneTokens((0,), (0.5, 0.4)), "give one for each"),
         (PruneTokens((0,), (1.0,)), "below 1"),
     ],

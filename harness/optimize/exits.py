@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.optimize import schedule
 from harness.optimize.schedule import Schedule
-from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.optimize.step import Context, Inputs, Step, fp32_fault, inner_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ class Exits(Schedule):
 
 def validate(params: Exits, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
-    faults, most = schedule.faults(params, shape), shape.get("layers")
-    if not params.after or list(params.after) != sorted(set(params.after)):
-        faults.append(f"after = {list(params.after)}: name layers, each once and in order")
-    elif params.after[0] < 0 or (most and params.after[-1] > most - 2):
-        faults.append(
-            f"after = {list(params.after)}, but {shape.get('name', 'the model')} has {most} "
-            f"layers. Choose from 0..{(most or 2) - 2}; the last has its classifier"
-        )
+    faults = schedule.faults(params, shape) + inner_faults(params.after, shape)
     if not params.temperature > 0:
         faults.append(f"temperature = {params.temperature}: choose a number above 0")
     if not 0 <= params.augment <= 20:

@@ -9,7 +9,7 @@ is left.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.optimize.step import Context, Inputs, Step, fp32_fault, inner_faults
 from harness.tasks.task import Task
 
 
@@ -28,14 +28,7 @@ class PruneTokens:
 
 def validate(params: PruneTokens, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
-    faults, most = [], shape.get("layers")
-    if not params.after or list(params.after) != sorted(set(params.after)):
-        faults.append(f"after = {list(params.after)}: name layers, each once and in order")
-    elif params.after[0] < 0 or (most and params.after[-1] > most - 2):
-        faults.append(
-            f"after = {list(params.after)}, but {shape.get('name', 'the model')} has {most} "
-            f"layers. Choose from 0..{(most or 2) - 2}; behind the last there is nothing to save"
-        )
+    faults = inner_faults(params.after, shape)
     if len(params.keep) != len(params.after):
         faults.append(
             f"keep names {len(params.keep)} shares, but after {len(params.after)} layers: give one "

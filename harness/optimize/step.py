@@ -5,7 +5,7 @@ by name in the registry.
 import importlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,19 @@ def fp32_fault(shape: dict[str, Any]) -> list[str]:
     return (
         [] if dtype == "fp32" else [f"it takes fp32 weights, but gets {dtype}; quantize after it"]
     )
+
+
+def inner_faults(after: Sequence[int], shape: dict[str, Any]) -> list[str]:
+    """Faults of a choice of layers that must not hold the last one, as sentences."""
+    most = shape.get("layers")
+    if not after or list(after) != sorted(set(after)):
+        return [f"after = {list(after)}: name layers, each once and in order"]
+    if after[0] < 0 or (most and after[-1] > most - 2):
+        name = shape.get("name", "the model")
+        return [
+            f"after = {list(after)}, but {name} has {most} layers. Choose from 0..{(most or 2) - 2}"
+        ]
+    return []
 
 
 def documented(found: Step) -> str:
