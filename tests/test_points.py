@@ -103,5 +103,5 @@ def test_points_take_no_rank_and_push_nobody_down(tmp_path: Path) -> None:
     assert rows["fast@soon"].rank is None
     assert rows["fast@soon"].qualified
     assert rows["fast@soon"].curve == "fast"
-    table = frame(sections(load_rows(tmp_path)[0]))
+    table = frame(sections(load_rows(tmp_path / "records")[0]))
     assert sorted(table[table.system == "fast"].point.fillna("-")) == ["-", "soon"]
