@@ -30,14 +30,14 @@ class Static:
     """
 
     buckets: int = 131072
-    width: int = 64
+    width: int = 32
     hidden: int = 64
-    words: int = 2
-    letters: tuple[int, ...] = (3, 4, 5)
+    words: int = 3
+    letters: tuple[int, ...] = (4,)
     vectors: bool = True
-    epochs: int = 10
+    epochs: int = 2
     batch: int = 64
-    learning_rate: float = 5e-3
+    learning_rate: float = 2e-3
     dropout: float = 0.3
     temperature: float = 2.0
     transfer: bool = True
