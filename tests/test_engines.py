@@ -90,6 +90,8 @@ def test_answers_are_labels_or_the_best_candidate(
     ("module", "forbidden"),
     [
         ("harness.engines.ort", ["torch", "transformers", "pandas", "sklearn"]),
+        ("harness.engines.static", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
+        ("harness.engines.cascade", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
         ("harness.engines.constant", ["torch", "transformers", "pandas", "onnxruntime"]),
         ("harness.engines.pytorch", ["transformers", "pandas", "onnxruntime"]),
         ("harness.measure.run", ["torch", "transformers", "onnxruntime"]),
