@@ -50,7 +50,7 @@ FAULTS = {
     "wrong order": (
         'use = "export"',
         'use = "quantize"',
-        "int8 is made from onnx, but it gets safetensors",
+        "int8 is made from onnx or stages, but it gets safetensors",
     ),
     "unknown engine": ('"onnxruntime"', '"onnx"', "engine 'onnx' does not exist. Did you"),
     "engine that cannot serve it": ('"onnxruntime"', '"pytorch"', "cannot serve onnx. Choose onnx"),

@@ -20,7 +20,14 @@ from tests.test_optimize import TASK, keep, share_right
 from tests.test_optimize import finetuned as finetuned
 
 PARAMS = static.Static(
-    buckets=4096, width=16, hidden=16, letters=(3,), epochs=3, batch=16, transfer=False, augment=1
+    buckets=4096,
+    width=16,
+    hidden=16,
+    epochs=3,
+    batch=16,
+    learning_rate=1e-2,
+    transfer=False,
+    augment=1,
 )
 
 TEXT = st.text(st.sampled_from("ab c!é'\0Z\n"), max_size=12)

@@ -18,11 +18,15 @@ class Static:
     """Train a table of hashed features and an MLP on the teacher's answers; keep the epoch that is
     best on the selection slice.
 
-    buckets: rows of the table, 1..16777216. width: columns, 1..1024. hidden: neurons of the MLP.
-    words: longest run of words that is a feature, 1..4. letters: lengths of runs of bytes that are,
-        each 2..8; may be empty.
+    buckets: rows of the table, 1..16777216.
+    width: columns of the table, 1..1024.
+    hidden: neurons of the MLP, 1 or above.
+    words: longest run of words that is a feature, 1..4.
+    letters: lengths of the runs of bytes that are features, each 2..8; may be empty.
     vectors: begin the rows of words as the teacher's token vectors, projected.
-    epochs: passes over the text, 1..100. batch: texts an update. learning_rate: peak, above 0.
+    epochs: passes over the text, 1..100.
+    batch: texts an update, 1 or above.
+    learning_rate: of the table, at first, above 0; it falls to 0. The MLP has a fifth of it.
     dropout: share of a text's features that are left out while training, 0 or above, below 1.
     temperature: that softens both distributions, above 0.
     transfer: learn also from the task's unlabelled transfer text, where it has some.
