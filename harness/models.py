@@ -109,7 +109,7 @@ class Stage(nn.Module):
         self.model, self.number = model, number
 
     def forward(self, *feeds: Tensor) -> tuple[Tensor, ...]:
-        """Named in export.py."""
+        """What it takes and gives, as said above; logits [inputs that stay, labels]."""
         start, stop = self.model.stages[self.number]
         if self.number == 0:
             ids, mask, segments = feeds

@@ -11,7 +11,8 @@ import pytest
 from harness import record
 from harness.board.cost import usd_per_100m
 from harness.board.figures import interval, number
-from harness.board.ranking import load_rows, machine_name, sections
+from harness.board.ranking import load_rows, sections
+from harness.board.row import machine_name
 from harness.board.tables import write_board
 from harness.configuration import configurations
 from harness.errors import HarnessError, RecordError

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from harness.board.figures import interval, number
-from harness.board.ranking import Row, Section, faster, sections
+from harness.board.ranking import Section, faster, sections
+from harness.board.row import Row
 from harness.errors import HarnessError
 from harness.tasks.task import Suite, suites
 

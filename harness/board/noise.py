@@ -9,7 +9,8 @@ from statistics import mean
 import numpy as np
 
 from harness import stats
-from harness.board.ranking import Row, Section
+from harness.board.ranking import Section
+from harness.board.row import Row
 
 WIDE = 0.1
 DRIFTED = 0.1

@@ -3,7 +3,8 @@
 import io
 from typing import Any
 
-from harness.board.ranking import Row, Section
+from harness.board.ranking import Section
+from harness.board.row import Row
 
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
 NEAR = 1.2

@@ -8,7 +8,8 @@ from statistics import mean
 from tabulate import tabulate
 
 from harness.board.figures import cell, interval, number
-from harness.board.ranking import Row, Section, faster
+from harness.board.ranking import Section, faster
+from harness.board.row import Row
 from harness.tasks.task import suites
 
 

@@ -164,10 +164,6 @@ def _serve(
     found["rates"][str(block)] = search.rate(low) if low else None
 
 
-ABOUT = ("answer", "dtype", "max_length", "model", "rule", "members")
-"""What a worker is told of its artifact."""
-
-
 def _memory(worker: Worker, configuration: Configuration) -> float:
     used = worker.peak_memory_mb()
     if used > configuration.memory_gb * 2**30 / 1e6:
@@ -182,7 +178,7 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     """
     about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
     if row.artifact:
-        about |= {key: row.artifact.about[key] for key in ABOUT if key in row.artifact.about}
+        about |= row.artifact.told
     message = {
         "artifact": str(row.artifact.folder) if row.artifact else "",
         "about": about,

@@ -19,7 +19,7 @@ from harness.engines.static import StaticEngine, sides_of
 from harness.errors import BuildError
 from harness.models import Classifier
 from harness.optimize import losses
-from harness.optimize.step import Context
+from harness.optimize.step import Context, share_right
 from harness.tasks.task import Candidate, Task
 
 if TYPE_CHECKING:
@@ -186,16 +186,8 @@ def selection_accuracy(
 ) -> float:
     """Share of the selection slice that is answered right, by the engine that will serve it."""
     save(model, about, out)
-    serve = engine.Serve("static")
-    found = StaticEngine(engine.Load(out, {}, serve, 1)).scores(
-        [each.candidates for each in examples]
-    )
-    answers = engine.answers(found, [len(each.candidates) for each in examples])
-    right = [
-        answer in (each.right or (each.label,))
-        for answer, each in zip(answers, examples, strict=True)
-    ]
-    return float(np.mean(right))
+    served = StaticEngine(engine.Load(out, {}, engine.Serve("static"), 1))
+    return share_right(served.scores([each.candidates for each in examples]), examples)
 
 
 def save(model: Bag, about: dict[str, Any], out: Path) -> None:

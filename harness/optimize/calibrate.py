@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.engines.confidence import CRITERIA
+from harness.engines.confidence import CRITERIA, NEVER
 from harness.optimize.step import Context, Inputs, Step
 from harness.tasks.task import Task
 
@@ -63,9 +63,7 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: Context) -> dict
     ends = [*(layer + 1 for layer in model["exits"]), model["layers"]]
     logits = []
     for number in range(len(ends)):  # each stage's own answers: all leave there
-        thresholds = tuple(
-            -1.0 if number == each else float("inf") for each in range(len(ends) - 1)
-        )
+        thresholds = tuple(-1.0 if number == each else NEVER for each in range(len(ends) - 1))
         loaded.rule = replace(loaded.rule, thresholds=thresholds)
         logits.append(loaded.scores(asked))
     slice_ = Slice(task, logits, [each / model["layers"] for each in ends], by_input=True)

@@ -29,8 +29,6 @@ class Cascade:
 PASSES = 3
 """Times that a member's speed is taken; the shortest counts."""
 
-KEPT = ("answer", "dtype", "max_length", "model", "rule", "members", "labels")
-
 
 def validate(params: Cascade, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
@@ -57,7 +55,7 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[s
     for number, each in enumerate(inputs.members):
         folder = context.out / str(number)
         shutil.copytree(each.artifact.folder, folder, copy_function=os.link)
-        about = {key: each.artifact.about[key] for key in KEPT if key in each.artifact.about}
+        about = each.artifact.told
         serve = engine.Serve(each.engine)
         loaded = engine.load(engine.Load(folder, about, serve, context.threads))
         logits.append(loaded.scores(examples))

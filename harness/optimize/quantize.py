@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from harness.errors import BuildError
-from harness.optimize.step import Artifact, Context, Inputs, Step
+from harness.optimize.step import Artifact, Context, Inputs, Step, share_right
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -236,13 +234,7 @@ def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> flo
     serve = engine.Serve(SERVED_BY[artifact.format])
     loaded = engine.load(engine.Load(artifact.folder, artifact.about, serve, context.threads))
     examples = task.examples("selection")
-    scores = loaded.scores([each.candidates for each in examples])
-    answers = engine.answers(scores, [len(each.candidates) for each in examples])
-    right = [
-        answer in (each.right or (each.label,))
-        for answer, each in zip(answers, examples, strict=True)
-    ]
-    return float(np.mean(right))
+    return share_right(loaded.scores([each.candidates for each in examples]), examples)
 
 
 STEP = Step(

@@ -13,7 +13,7 @@ from typing import Any
 from harness.declared import nearest
 from harness.errors import BuildError
 from harness.pretrained import Encoder
-from harness.tasks.task import Task
+from harness.tasks.task import Example, Task
 
 MODULES = {
     "adopt": "harness.optimize.adopt",
@@ -35,6 +35,9 @@ MODULES = {
 """Every step's module; each holds one `STEP`. They import what is heavy only when they run."""
 
 
+TOLD = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
+
+
 @dataclass(frozen=True)
 class Artifact:
     """What a recipe leaves on disk: a folder and what its `artifact.json` says."""
@@ -53,6 +56,11 @@ class Artifact:
         or `constant`.
         """
         return str(self.about["format"])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What an engine is told of it."""
+        return {key: self.about[key] for key in TOLD if key in self.about}
 
     @staticmethod
     def read(folder: Path) -> "Artifact":
@@ -172,6 +180,18 @@ def inner_faults(after: Sequence[int], shape: dict[str, Any]) -> list[str]:
             f"after = {list(after)}, but {name} has {most} layers. Choose from 0..{(most or 2) - 2}"
         ]
     return []
+
+
+def share_right(scores: Any, examples: Sequence[Example]) -> float:
+    """Share of the examples that are answered right. scores: float32 [candidates, labels]."""
+    from harness.engines import engine
+
+    answers = engine.answers(scores, [len(each.candidates) for each in examples])
+    right = (
+        answer in (each.right or (each.label,))
+        for answer, each in zip(answers, examples, strict=True)
+    )
+    return sum(right) / len(examples)
 
 
 def documented(found: Step) -> str:
