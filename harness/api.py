@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas
 
-from harness.board.ranking import load_rows, sections
+from harness.board.ranking import load_sections
 from harness.board.tables import frame
 from harness.build import build, find_artifact
 from harness.configuration import choose
@@ -68,7 +68,7 @@ def load_records(records: str | Path) -> pandas.DataFrame:
     """One tidy line per (machine, configuration, task, scenario, system): the columns of
     `leaderboard.csv`. Raises: HarnessError if there are none.
     """
-    rows, faults = load_rows(Path(records))
-    if not rows:
+    found, faults = load_sections(Path(records))
+    if not found:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
-    return frame(sections(rows))
+    return frame(found)

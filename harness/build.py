@@ -115,6 +115,11 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     return steps
 
 
+def learns(system: System, asked: Task, root: Path) -> bool:
+    """Whether something of it is trained, so that another seed gives another system."""
+    return any(each.use.step.trains for each in plan(system, asked, 0, root))
+
+
 def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifact | None:
     """The system's artifact; None where its recipe leaves none.
 
@@ -125,9 +130,10 @@ def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifac
         return None
     folder = artifact_dir(steps[-1].key)
     if not folder.is_dir():
+        name = system.name.partition("@")[0]
         raise BuildError(
             f"{system.name} is not built for {asked.name}. Run: wattbench build --system "
-            f"{system.name} --task {asked.address}"
+            f"{name} --task {asked.address}" + (f" --seed {seed}" if seed else "")
         )
     return Artifact.read(folder)
 

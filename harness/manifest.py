@@ -44,7 +44,7 @@ class System:
     members: the systems that a cascade asks, in order.
     serve: how it is served, by scenario.
     points: other thresholds of confidence that it is measured at, by name; one curve on the board.
-    point: the name of the one that this is, or ''.
+    point: the name of the one that this is, or ''; seed: of training, where it is another one.
     shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
         model also the `name` of its origin, `layers`, `heads`, `ffn`, `max_length` and `dtype`, the
         same of its `teacher`, and the manifest's folder as `base`.
@@ -65,6 +65,7 @@ class System:
     members: tuple[str, ...] = ()
     points: dict[str, float | str] = field(default_factory=dict)
     point: str = ""
+    seed: int | None = None
 
     def at_points(self) -> list["System"]:
         """Itself, then itself at each of its points, named `system@point`."""
@@ -132,7 +133,7 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
         _check_closed(faults, model, recipe)
     serve = _serve(faults, data, shape)
     points = _points(faults, data, shape)
-    texts = {key: faults.text(data, key) for key in ("title", "licence")}
+    title, licence = faults.text(data, "title"), faults.text(data, "licence")
     authors, declared = (faults.texts(data, key) for key in ("authors", "tasks"))
     declared = tuple(_task(faults, name) for name in declared)
     faults.raise_any()
@@ -140,7 +141,8 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     return System(
         folder.name,
         folder,
-        **texts,
+        title=title,
+        licence=licence,
         authors=authors,
         division=division,
         tasks=declared,

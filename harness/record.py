@@ -20,6 +20,19 @@ from harness.store import write_atomically
 
 SCHEMA = 2
 
+INNER = {
+    "system": ("name", "title", "authors", "licence", "division", "folder", "serve"),
+    "task": ("name", "version", "metric"),
+    "configuration": (
+        *("name", "hash", "title", "cores", "usd_per_hour", "price_source", "price_date"),
+        *("country", "grams_co2_per_kwh"),
+    ),
+    "machine": ("cpu", "flags", "cores", "memory_gb", "quota", "system", "kernel", "isolation"),
+    "energy": ("source",),
+    "roles": ("reference", "unpadded_reference", "null"),
+}
+"""What the board asks of a record's parts; without one of these it is no record."""
+
 
 @dataclass
 class Round:
@@ -145,6 +158,11 @@ def read(path: Path) -> Record:
     if not isinstance(rounds, list):
         raise RecordError(f"{path}: rounds are missing. {remedy}")
     record: Record = _build(Record, data, path)
+    for name, needed in INNER.items():
+        if missing := set(needed) - set(getattr(record, name)):
+            raise RecordError(f"{path}: {name} lacks {', '.join(sorted(missing))}. {remedy}")
+    if not all("use" in step for step in (record.artifact or {}).get("recipe", [])):
+        raise RecordError(f"{path}: a step of the recipe does not say which it is. {remedy}")
     record.rounds = [_build(Round, each, path) for each in rounds]
     return record
 

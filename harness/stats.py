@@ -3,7 +3,8 @@
 Student (1908) for the interval of a mean; Efron & Tibshirani (1993) and Hesterberg (2015, What
 Teachers Should Know About the Bootstrap, section 4) for the bootstrap; the early-stopping test of
 MLPerf inference (Reddi et al. 2020) for how many queries a percentile needs; McNemar (1947) for two
-systems' answers to the same questions; Iglewicz & Hoaglin (1993) for outliers.
+systems' answers to the same questions; Welch (1947) for two sessions and Holm (1979) for many
+comparisons of them; Iglewicz & Hoaglin (1993) for outliers.
 """
 
 import math
@@ -53,6 +54,47 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     draws = np.random.default_rng(0).choice(logs, (RESAMPLES, count)).mean(axis=1)
     found = middle(mean, draws, float(ndtr(-student * math.sqrt(count / (count - 1)))))
     return Interval(math.exp(mean), math.exp(found.low), math.exp(found.high))
+
+
+@dataclass(frozen=True)
+class Change:
+    """How many times as large something became, with its interval, and the p-value that it did
+    not change.
+    """
+
+    ratio: Interval
+    p: float
+
+
+def change(before: Sequence[float], after: Sequence[float]) -> Change | None:
+    """From one series to another that is not paired with it (each value above 0): Welch's t test
+    (1947) on the logarithms; None where one has fewer than two values.
+    """
+    if min(len(before), len(after)) < 2:
+        return None
+    one, other = (np.log(np.asarray(each, float)) for each in (before, after))
+    errors = [float(each.var(ddof=1)) / len(each) for each in (one, other)]
+    apart, error = float(other.mean() - one.mean()), math.sqrt(sum(errors))
+    if error == 0.0:
+        return Change(Interval(*[math.exp(apart)] * 3), float(apart == 0.0))
+    freedom = sum(errors) ** 2 / (
+        errors[0] ** 2 / (len(one) - 1) + errors[1] ** 2 / (len(other) - 1)
+    )
+    half = float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error
+    found = Interval(math.exp(apart), math.exp(apart - half), math.exp(apart + half))
+    return Change(found, 2 * float(stdtr(freedom, -abs(apart) / error)))
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """P-values of several tests, so adjusted that below 5% there is one false alarm in twenty over
+    all of them (Holm 1979).
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    adjusted, highest = [0.0] * len(values), 0.0
+    for place, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(values) - place) * values[index]))
+        adjusted[index] = highest
+    return adjusted
 
 
 def middle(value: float, draws: Floats, tail: float = (1 - CONFIDENCE) / 2) -> Interval:

@@ -8,6 +8,12 @@ HELP = {
     "build": "Build systems: run their recipes, skipping what the store already holds.",
     "run": "Measure built systems in one session and write its records.",
     "board": "Draw tables and pictures from the records in RESULTS/records.",
+    "report": "Print the energy report of a session, for an organiser or a paper.",
+    "compare": "Compare two systems, or two sessions before and after a change.",
+    "waterfall": "Measure a submission with each of its choices left out in turn.",
+    "reproduce": "Set the suite's ladder beside a published table.",
+    "verify": "Measure published records again on this machine, and say which claims hold.",
+    "export": "Write a built system as a folder that answers without the project.",
     "ladder": "Print what each rung of the suite's ladder adds, from the records of one session.",
     "steps": "List the steps that a recipe may have, with their parameters.",
     "doctor": "Say what makes this machine a bad ruler, and how to mend it.",
@@ -45,8 +51,42 @@ until it has --rounds blocks.
 time is up. --explain prints what would be measured, for how long and why, and measures nothing.
 """,
     "board": """
-Writes README.md, leaderboard.csv, leaderboard.json and pareto.svg. A record that cannot be read is
-named and left out. Of several sessions of one machine and configuration the latest is shown.
+Writes README.md, leaderboard.csv, leaderboard.json, index.html (the same as a page to sort and
+filter), energy-report.md, energy-report.csv, pareto.svg and ladder.svg. A record that cannot be
+read is named and left out. Of several sessions of one machine and configuration the latest that
+holds the reference is shown.
+""",
+    "report": """
+For each system and task: watt-hours of the whole evaluation set, loading and answering apart, mean
+watts, duration, CO2 and where the figures come from; and how much less than the reference that is.
+`wattbench board` writes the same to RESULTS/energy-report.md and energy-report.csv.
+""",
+    "compare": """
+Two systems are compared within the latest session that holds both, on the same examples and block
+by block. Two sessions (names, or folders RECORDS/SESSION of another results folder) are compared
+system by system: speed-ups over the reference, scores on the same examples, memory. The exit status
+is 1 when one became worse beyond noise: Holm's correction over all of them, 5% in all, and more
+than --tolerance.
+""",
+    "waterfall": """
+Each choice of [serve] is set back to its default in turn, padding to the task's max length among
+them, and each step that only executes the model differently is left out. All variants are measured
+in one session, which RESULTS/waterfall keeps apart from the board. With --retrain also the steps
+that train are left out, each variant being built first.
+""",
+    "reproduce": """
+NAME is a file of baselines/published. Where no session holds the whole ladder on that task, or with
+--again, the ladder is built and measured first.
+""",
+    "verify": """
+Builds and measures the systems of the published session again, writes the new records to --out, and
+compares scores on the same examples, the floor, speed-ups and the order of the systems, claim by
+claim. A speed-up holds where both intervals overlap, or within 10%. The exit status is 1 when a
+claim does not hold. --against compares with records that are there, and measures nothing.
+""",
+    "export": """
+The folder holds the model, its tokenizer, the engine's own code, predict.py, requirements.txt with
+what that needs and no more, and a model card with the figures that RESULTS has of the system.
 """,
     "ladder": """
 The table of the FastFormers paper (Kim & Hassan 2020, Table 3): the time for the whole set, how
@@ -79,6 +119,9 @@ examples:
   wattbench run --until 3% --minutes 30             until intervals are narrow
   wattbench run --scenario server --explain         what that would measure, and why
   wattbench run --model ./my-model --task task.toml one's own model on one's own data
+  wattbench run --seeds 3                           with three training seeds each
+  wattbench compare fastformers static              which is better, and for whom
+  wattbench export fastformers ./taken-home         to answer elsewhere
   wattbench predict minilm-l6 --task rte            answers to the test split, for the server
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
@@ -142,17 +185,24 @@ def parser() -> argparse.ArgumentParser:
         made[name].add_argument(
             "--resume", default="", metavar="SESSION", help="go on with an interrupted session"
         )
+        _add_seeds(made[name])
+    _add_seeds(made["build"])
+    made["build"].set_defaults(resume="")
     made["run"].add_argument("--explain", action="store_true", help="say it, and measure nothing")
     made["ladder"].add_argument("--suite", default="quick", help="whose ladder (default quick)")
     made["tasks"].add_argument("task", nargs="*", metavar="TASK", help=f"only these, {TASK_HELP}")
     made["steps"].add_argument("step", nargs="?", default="", metavar="STEP", help="only this one")
-    for name in ("bench", "run", "board", "ladder"):
+    for name in RESULTS:
         made[name].add_argument(
             "--results",
             default="",
             metavar="FOLDER",
             help="where records and board lie (default: results/ of the project)",
         )
+    _add_report(made["report"])
+    _add_compare(made["compare"])
+    _add_measured_again(made)
+    _add_export(made["export"])
     made["predict"].add_argument("system", metavar="SYSTEM", help="the system that answers")
     made["predict"].add_argument("--task", required=True, metavar="NAME", help=TASK_HELP)
     made["predict"].add_argument(
@@ -164,6 +214,100 @@ def parser() -> argparse.ArgumentParser:
     )
     made["check"].add_argument("folder", metavar="FOLDER", help="the submission's folder")
     return whole
+
+
+RESULTS = (
+    "bench",
+    "run",
+    "board",
+    "ladder",
+    "report",
+    "compare",
+    "waterfall",
+    "reproduce",
+    "export",
+)
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("report", choices=["energy"], help="which report")
+    parser.add_argument(
+        "--format", choices=["md", "csv", "latex"], default="md", help="(default md)"
+    )
+    parser.add_argument("--task", default="", metavar="NAME", help="only this task")
+    parser.add_argument("--session", default="", help="only this session (default: what is shown)")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("one", metavar="A", help="a system, or the session before")
+    parser.add_argument("other", metavar="B", help="another system, or the session after")
+    parser.add_argument("--task", default="", metavar="NAME", help="only on this task")
+    parser.add_argument(
+        "--tolerance",
+        type=_percent,
+        default=0.1,
+        metavar="PERCENT",
+        help="changes of time and memory that do not count, however certain (default 10%%)",
+    )
+
+
+def _add_measured_again(made: dict[str, argparse.ArgumentParser]) -> None:
+    """`waterfall`, `reproduce` and `verify`, which build and measure on their own."""
+    made["waterfall"].add_argument("system", metavar="SUBMISSION", help="its name")
+    made["waterfall"].add_argument(
+        "--retrain", action="store_true", help="also leave out each step that trains (slow)"
+    )
+    made["reproduce"].add_argument("name", metavar="NAME", help="as fastformers-table3")
+    made["reproduce"].add_argument(
+        "--again", action="store_true", help="measure, even where a session has it all"
+    )
+    made["verify"].add_argument(
+        "published", nargs="?", default="results", help="the published results (default results)"
+    )
+    made["verify"].add_argument(
+        "--system", action="append", metavar="NAME", help="only this one; may be repeated"
+    )
+    made["verify"].add_argument(
+        "--against", default="", metavar="FOLDER", help="results that were measured already"
+    )
+    made["verify"].add_argument(
+        "--out",
+        dest="results",
+        default="verified",
+        metavar="FOLDER",
+        help="where new records and the verdicts go (default ./verified)",
+    )
+    for name, task in (("waterfall", "sentiment"), ("reproduce", "boolq"), ("verify", "sentiment")):
+        made[name].add_argument(
+            "--task", default=task, metavar="NAME", help=f"{TASK_HELP} (default {task})"
+        )
+        made[name].add_argument(
+            "--rounds", type=_positive, default=5, metavar="N", help="blocks to measure (default 5)"
+        )
+        _add_place(made[name])
+        made[name].set_defaults(
+            suite="quick", model="", ladder=False, all=False, resume="", explain=False
+        )
+        made[name].set_defaults(until=None, minutes=60, scenario=None, seeds=1)
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("system", metavar="SYSTEM", help="a built one")
+    parser.add_argument("folder", metavar="FOLDER", help="to write; must not exist yet")
+    parser.add_argument(
+        "--task", default="sentiment", metavar="NAME", help=f"{TASK_HELP} (default sentiment)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of its training (default 0)")
+
+
+def _add_seeds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="training seeds of each system that is trained, from --seed on (default 1)",
+    )
 
 
 def _add_choice(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,14 @@
 """Records as tests need them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from harness import record
 from harness.board.ranking import load_rows, sections
-from harness.manifest import SCENARIOS
 from harness.record import Record, Round
+
+ROLES = {"reference": "ref", "unpadded_reference": "unpadded", "null": "null"}
 
 
 def make(
@@ -37,10 +39,10 @@ def make(
     made = Record(
         session=kwargs.get("session", "s1"),
         started=kwargs.get("started", "2026-01-01T00:00:00Z"),
-        suite="quick",
-        roles={"reference": "ref", "unpadded_reference": "unpadded", "null": "null"},
+        suite=kwargs.get("suite", "quick"),
+        roles=kwargs.get("roles", ROLES),
         task={
-            "name": "sentiment",
+            "name": kwargs.get("task", "sentiment"),
             "version": "1",
             "metric": "accuracy",
             "labels": ["a", "b"],
@@ -60,6 +62,7 @@ def make(
             "name": kwargs.get("configuration", "cpu-2"),
             "hash": "h",
             "title": "2 cores",
+            "cores": 2,
             "usd_per_hour": 0.0846,
             "price_source": "list",
             "price_date": "2020",
@@ -83,8 +86,14 @@ def make(
             "weights_mb": 12.0,
             "parameters": 11_990_000,
             "recipe": [
-                {"cost": {"seconds": 90.0, "cpu_seconds": 180.0, "energy": {"cpu_wh": 0.2}}},
-                {"cost": {"seconds": 6.0, "cpu_seconds": 6.0, "energy": {"cpu_wh": 0.01}}},
+                {
+                    "use": "finetune",
+                    "cost": {"seconds": 90.0, "cpu_seconds": 180.0, "energy": {"cpu_wh": 0.2}},
+                },
+                {
+                    "use": "export",
+                    "cost": {"seconds": 6.0, "cpu_seconds": 6.0, "energy": {"cpu_wh": 0.01}},
+                },
             ],
         },
         energy=kwargs.get("energy", {"source": "modelled: 4.27 W a core", "idle": None}),
@@ -126,27 +135,11 @@ def serve(it: Record, rates: list[float | None]) -> None:
     it.latency_ms = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700} if held else None
 
 
+GOLDEN = Path(__file__).parent / "data" / "board"
+
+
 def golden_records(folder: Path) -> None:
-    systems = {
-        "ref": ("baseline", [10.0, 11, 10, 10.5, 9.5], 0.9),
-        "unpadded": ("baseline", [4.0, 4.1, 4.2, 3.9, 4], 0.9),
-        "null": ("baseline", [0.001] * 5, 0.5),
-        "fast|<b>": ("closed", [1.0, 1.02, 0.98, 1.01, 1], 0.89),
-        "small": ("open", [0.5, 0.52, 0.48, 0.5, 0.5], 0.7),
-    }
-    sustained = {"ref": None, "unpadded": 20.0, "null": 4750.0, "fast|<b>": 75.0, "small": 140.0}
-    for scenario in SCENARIOS:
-        for name, (division, seconds, right) in systems.items():
-            it, side = make(name, seconds, right, division=division, scenario=scenario)
-            if scenario == "server":
-                serve(it, [sustained[name]] * 5)
-            record.write(it, side, folder)
-        if scenario != "server":
-            it, side = make("small@soon", [0.4, 0.41, 0.39, 0.4, 0.4], 0.65, scenario=scenario)
-            it.system |= {"point": "soon", "serve": {"threshold": 0.7}}
-            for each in it.rounds:
-                each.left = [750, 250]
-            record.write(it, side, folder)
-        it, side = make("dead", [], 0.5, division="open", scenario=scenario)
-        it.score, it.failure = None, {"reason": "it closed its output", "stderr": "boom"}
-        record.write(it, side | {"answers": []}, folder)
+    """The committed ones: a session of `quick` with everything that a board can show, and one of
+    `embedded` on another machine whose energy is measured.
+    """
+    shutil.copytree(GOLDEN / "records", folder, dirs_exist_ok=True)

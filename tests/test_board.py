@@ -17,9 +17,7 @@ from harness.board.tables import write_board
 from harness.configuration import configurations
 from harness.errors import HarnessError, RecordError
 from harness.stats import Interval
-from tests.records import board, drifting, golden_records, make
-
-GOLDEN = Path(__file__).parent / "data" / "board"
+from tests.records import GOLDEN, board, drifting, golden_records, make
 
 
 def test_speedup_is_a_ratio_within_blocks(tmp_path: Path) -> None:
@@ -81,11 +79,26 @@ def test_latest_session_that_holds_the_reference_is_shown(tmp_path: Path) -> Non
     assert [each.session for each in sections(load_rows(tmp_path)[0])] == ["new"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "leaderboard.csv", "leaderboard.json"])
-def test_board_is_the_golden_one(tmp_path: Path, name: str) -> None:
-    golden_records(tmp_path / "records")
-    assert write_board(tmp_path) == []
-    assert (tmp_path / name).read_text() == (GOLDEN / name).read_text()
+FILES = (
+    *("README.md", "leaderboard.csv", "leaderboard.json", "index.html"),
+    *("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg"),
+)
+
+
+@pytest.fixture(scope="module")
+def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The committed records, drawn anew."""
+    results = tmp_path_factory.mktemp("golden")
+    golden_records(results / "records")
+    drawn = write_board(results)
+    assert drawn.faults == []
+    assert tuple(drawn.files) == FILES
+    return results
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_board_is_the_golden_one(golden: Path, name: str) -> None:
+    assert (golden / name).read_text() == (GOLDEN / name).read_text()
 
 
 def test_command_of_a_session_with_ones_own_model_names_the_model(tmp_path: Path) -> None:
@@ -118,7 +131,7 @@ def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     first = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
     write_board(tmp_path)
     assert first == {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
-    assert set(first) == {"README.md", "leaderboard.csv", "leaderboard.json", "pareto.svg"}
+    assert set(first) == set(FILES)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +223,7 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
     it, side = make("ref", [10.0], 0.9, energy=MEASURED)
     it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
     record.write(it, side, tmp_path / "records")
-    assert write_board(tmp_path) == []
+    assert write_board(tmp_path).faults == []
     columns = load_rows(tmp_path / "records")[0][0].columns()
     assert columns["energy_wh_per_1k"] == pytest.approx(0.11)
     assert columns["energy_above_idle_wh_per_1k"] == pytest.approx(0.11 - 4 * 10 / 3600)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli, record, usage
+from harness import chosen, record, usage
 from harness.board.ranking import load_rows, sections
 from harness.board.tables import frame, write_board
 from harness.build import build, find_artifact
@@ -91,7 +91,7 @@ def test_session_with_points_is_taken_up_by_its_systems(project: Path, tmp_path:
         it, side = make(name, [1.0], 0.9)
         record.write(it, side, tmp_path / "records")
     options = usage.parser().parse_args(["run", "--resume", "s1", "--results", str(tmp_path)])
-    cli._take_up(options, project)
+    chosen.take_up(options, project)
     assert options.system == ["exits", "ref"]
 
 

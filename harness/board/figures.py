@@ -25,6 +25,13 @@ def number(value: Any) -> str:
     return f"{value:,.{digits}f}" if digits <= 6 else f"{value:.2e}"
 
 
+def requests(count: float | None) -> str:
+    """How many until it has paid for itself, to two digits."""
+    if count == math.inf:
+        return "never"
+    return "-" if count is None else f"{float(f'{count:.2g}'):,.0f}"
+
+
 def cell(text: str) -> str:
     """Safe in a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

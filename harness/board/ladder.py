@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from tabulate import tabulate
 
 from harness.board.figures import interval, number
-from harness.board.ranking import Section, faster, sections
+from harness.board.ranking import Section, faster
 from harness.board.row import Row
 from harness.errors import HarnessError
 from harness.tasks.task import Suite, suites
 
 
-def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
+def ladder(found: Sequence[Section], suite: Suite, style: str) -> str:
     """One table a task: the time for the whole set, speed-ups over the first rung and over the one
     before (`offline`, and over the first also `single_stream`), score and price.
 
@@ -19,7 +19,7 @@ def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
 
     Raises: HarnessError if no session holds every rung.
     """
-    tables = _tables(rows, suite, style)
+    tables = _tables(found, suite, style)
     if not tables:
         raise HarnessError(
             f"no session holds all of {', '.join(suite.ladder) or suite.name}. Run: "
@@ -28,39 +28,39 @@ def ladder(rows: Sequence[Row], suite: Suite, style: str) -> str:
     return "\n\n".join(tables)
 
 
-def ladders(rows: Sequence[Row], style: str) -> str:
+def ladders(found: Sequence[Section], style: str) -> str:
     """The tables of all suites that these rows hold whole; '' if there is none."""
-    names = {row.record.suite for row in rows}
+    names = {row.record.suite for each in found for row in each.rows}
     known = [each for name, each in suites().items() if name in names and each.ladder]
-    tables = (table for each in known for table in _tables(rows, each, style))
+    tables = (table for each in known for table in _tables(found, each, style))
     return "\n\n".join(dict.fromkeys(tables))  # suites may share a ladder
 
 
-def _tables(rows: Sequence[Row], suite: Suite, style: str) -> list[str]:
-    found = [each for each in sections(rows) if _rungs(each, suite)]
+def _tables(found: Sequence[Section], suite: Suite, style: str) -> list[str]:
+    found = [each for each in found if rungs(each, suite.ladder)]
     return [_table(each, found, suite, style) for each in found if each.scenario == "offline"]
 
 
-def _rungs(section: Section, suite: Suite) -> list[Row]:
+def rungs(section: Section, names: Sequence[str]) -> list[Row]:
     """The rows of the ladder in its order; empty where one is missing or failed."""
     good = {row.name: row for row in section.rows if row.seconds}
-    rungs = [good[name] for name in suite.ladder if name in good]
-    return rungs if len(rungs) == len(suite.ladder) else []
+    found = [good[name] for name in names if name in good]
+    return found if len(found) == len(names) else []
 
 
 def _table(offline: Section, found: Sequence[Section], suite: Suite, style: str) -> str:
-    rungs = _rungs(offline, suite)
+    shown = rungs(offline, suite.ladder)
     single = next(
         (
-            {row.name: row for row in _rungs(each, suite)}
+            {row.name: row for row in rungs(each, suite.ladder)}
             for each in found
             if each.scenario == "single_stream"
             and (each.session, each.task) == (offline.session, offline.task)
         ),
         {},
     )
-    first, lines = rungs[0], []
-    for before, row in zip([None, *rungs], rungs, strict=False):
+    first, lines = shown[0], []
+    for before, row in zip([None, *shown], shown, strict=False):
         score, columns = row.record.score, row.columns()
         count = score["examples"] if score else 0
         lines.append(

@@ -1,8 +1,10 @@
 """Pictures for the README, as SVG."""
 
 import io
+import math
 from typing import Any
 
+from harness.board.figures import interval
 from harness.board.ranking import Section
 from harness.board.row import Row
 
@@ -13,18 +15,13 @@ NEAR = 1.2
 MARKS = {"closed": "o", "open": "D", "baseline": "s"}
 
 
-def pareto(section: Section) -> bytes:
+def pareto(section: Section) -> str:
     """Score against throughput, the frontier drawn; the same bytes for the same records.
 
     Systems that are no better than the majority class are left out.
     """
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "wattbench"
-    from matplotlib import pyplot
-
-    rows = [row for row in section.rows if row.measured and _learned(row)]
+    pyplot = _pyplot()
+    rows = [row for row in section.rows if row.measured and _learned(row) and row.seed is None]
     figure, axes = pyplot.subplots(figsize=(8, 4.2))
     _draw(axes, [row for row in rows if not row.point])
     _curves(axes, rows)
@@ -52,10 +49,60 @@ def pareto(section: Section) -> bytes:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
+    return _text(figure)
+
+
+def staircase(section: Section, rungs: list[Row]) -> str:
+    """How much faster each rung of a ladder is than the first, padded and unpadded."""
+    pyplot = _pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 0.55 * len(rungs) + 1.2))
+    places = range(len(rungs))
+    values = [row.speedup.value if row.speedup else 1.0 for row in rungs]
+    colours = [COLOURS[row.record.system["division"]] for row in rungs]
+    axes.barh(places, values, color=colours, height=0.6)
+    for place, row in zip(places, rungs, strict=True):
+        score = (row.record.score or {})["value"]
+        words = f"{interval(row.speedup)}   unpadded {interval(row.unpadded)}   score {score:.4f}"
+        axes.annotate(
+            words,
+            (values[place], place),
+            textcoords="offset points",
+            xytext=(6, 0),
+            va="center",
+            fontsize=8,
+        )
+    axes.set_yticks(list(places), [row.name for row in rungs], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(0.8, max(values) * 400)  # room for the words
+    ticks = [10**power for power in range(math.ceil(math.log10(max(values))) + 1)]
+    axes.set_xticks(ticks, [f"{each:,}x" for each in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel(
+        f"speed-up over {rungs[0].name}, {section.scenario}, {section.task['name']}, "
+        f"{section.configuration['name']}, with 95% intervals"
+    )
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    return _text(figure)
+
+
+def _pyplot() -> Any:
+    """matplotlib, set so that the same records give the same bytes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "wattbench"
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _text(figure: Any) -> str:
     figure.tight_layout()
-    out = io.BytesIO()
+    out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    _pyplot().close(figure)
     return out.getvalue()
 
 

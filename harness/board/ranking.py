@@ -1,5 +1,6 @@
 """From records to rows: speed-ups within blocks, the floor, ranks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from harness import record, stats
 from harness.board.row import Row, machine_name
 from harness.errors import RecordError
+from harness.record import Record
 from harness.stats import Interval
 from harness.tasks.metrics import METRICS, compare
 
@@ -31,8 +33,13 @@ class Section:
 
     @property
     def systems(self) -> list[Row]:
-        """A row a system, without its other operating points."""
-        return [row for row in self.rows if not row.point]
+        """A row a system, without its other operating points and seeds."""
+        return [row for row in self.rows if row.own]
+
+    @property
+    def scored(self) -> bool:
+        """Whether some system has figures and answers."""
+        return any(row.measured and row.scored for row in self.rows)
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -45,12 +52,57 @@ class Section:
         return "; ".join(sorted({row.record.energy["source"] for row in self.rows}))
 
 
-def load_rows(records: Path) -> tuple[list[Row], list[str]]:
-    """All records below a folder, and the faults of those that cannot be read: a broken one takes
-    nothing else down.
+def load_rows(
+    records: Path, session: str = "*", needs: Sequence[str] = ()
+) -> tuple[list[Row], list[str]]:
+    """The rows that a board shows: of each machine, configuration, task and scenario those of the
+    latest session that holds the systems it `needs` (by default the reference), else of the latest.
+
+    session: only this one. Returns: the rows, and the faults of records that cannot be read: a
+    broken one takes nothing else down. Of sessions that are not shown one record is read.
     """
     rows, faults = [], []
-    for path in record.paths(records):
+    places: dict[tuple[str, ...], list[tuple[Record, Path]]] = {}
+    for folder in sorted(records.glob(f"{session}/*/*")):
+        broken = []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                it = record.read(path)
+                places.setdefault(place(it), []).append((it, folder))
+                break
+            except (RecordError, KeyError, TypeError) as error:
+                broken.append(_fault(path, error))
+        else:
+            faults += broken
+    for where in sorted(places):
+        found: list[Row] = []
+        wrong: list[str] = []
+        latest_first = sorted(
+            places[where], key=lambda each: (each[0].started, each[0].session), reverse=True
+        )
+        for _, folder in latest_first:
+            own, own_faults = _read_folder(folder)
+            wanted = set(needs) or {row.record.roles["reference"] for row in own}
+            whole = bool(own) and wanted <= {row.name for row in own if row.scored}
+            if whole or not found:
+                found, wrong = own, own_faults
+            if whole:
+                break
+        rows += found
+        faults += wrong
+    return rows, faults
+
+
+def place(it: Record) -> tuple[str, ...]:
+    """What a section is of."""
+    configuration = f"{it.configuration['name']} {it.configuration['hash']}"
+    task = str(it.task["name"]), str(it.task["version"])
+    return machine_name(it), configuration, *task, it.scenario
+
+
+def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
+    rows, faults = [], []
+    for path in sorted(folder.glob("*.json")):
         try:
             it = record.read(path)
             side = record.read_side(path)
@@ -62,47 +114,43 @@ def load_rows(records: Path) -> tuple[list[Row], list[str]]:
                 seconds = {
                     each.block: 1 / (each.rate or 1) for each in it.rounds if it.counts(each)
                 }
+            place(it)
             rows.append(Row(it, seconds, answers, truths, side["groups"]))
-        except RecordError as error:
-            faults.append(str(error))
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-            faults.append(f"{path}: {type(error).__name__}: {error}. Remove it, or measure again.")
+        except (RecordError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            faults.append(_fault(path, error))
     return rows, faults
 
 
+def _fault(path: Path, error: Exception) -> str:
+    if isinstance(error, RecordError):
+        return str(error)
+    return f"{path}: {type(error).__name__}: {error}. Remove it, or measure again."
+
+
+def load_sections(
+    records: Path, session: str = "*", needs: Sequence[str] = ()
+) -> tuple[list[Section], list[str]]:
+    """As `load_rows`, compared with their references."""
+    rows, faults = load_rows(records, session, needs)
+    return sections(rows), faults
+
+
 def sections(rows: Sequence[Row]) -> list[Section]:
-    """Rows by machine, configuration, task and scenario; of several sessions the latest that holds
-    the reference.
-    """
-    grouped: dict[tuple[str, ...], dict[tuple[str, str], list[Row]]] = {}
+    """Rows by machine, configuration, task and scenario, compared with their references."""
+    grouped: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        it = row.record
-        place: tuple[str, ...] = (
-            machine_name(it),
-            f"{it.configuration['name']} {it.configuration['hash']}",
-            str(it.task["name"]),
-            str(it.task["version"]),
-            it.scenario,
-        )
-        grouped.setdefault(place, {}).setdefault((it.started, it.session), []).append(row)
+        grouped.setdefault(place(row.record), []).append(row)
     found = []
-    for place in sorted(grouped):
-        sessions = grouped[place]
-        whole = [
-            key
-            for key, members in sessions.items()
-            if any(each.scored and each.name == each.record.roles["reference"] for each in members)
-        ]
-        started, session = max(whole or sessions)
-        members = sessions[started, session]
+    for where in sorted(grouped):
+        members = grouped[where]
         first = members[0].record
         section = Section(
-            place[0],
+            where[0],
             first.configuration,
             first.task,
             first.scenario,
-            session,
-            started,
+            first.session,
+            first.started,
             members,
             None,
         )
@@ -128,12 +176,18 @@ def _compare(section: Section) -> None:
     if standard is not None:
         section.floor = _apply_floor(scored, standard)
     for row in good:
-        if row.qualified and not row.point:
+        row.break_even = _break_even(row, unpadded)
+        if not row.own:
+            continue
+        others = [each for each in section.rows if each.curve == row.name and each.seed is not None]
+        if others:
+            row.seeds = [row, *others]
+        if row.qualified:
             peers = [
                 each
                 for each in good
                 if each.qualified
-                and not each.point
+                and each.own
                 and each.record.system["division"] == row.record.system["division"]
             ]
             row.rank = 1 + sum(_significantly_faster(each, row) for each in peers)
@@ -145,6 +199,17 @@ def _compare(section: Section) -> None:
             row.name,
         )
     )
+
+
+def _break_even(row: Row, reference: Row | None) -> float | None:
+    """Building it, beyond what building the reference takes, over what each request saves; infinite
+    where it saves nothing.
+    """
+    if reference is None or row is reference:
+        return None
+    (building, using), (built, used) = row.saving(), reference.saving()
+    saved = (used - using) / 1000
+    return max(0.0, building - built) / saved if saved > 0 else math.inf
 
 
 def _time(row: Row) -> float:

@@ -1,8 +1,9 @@
 """A row: what one record says, as figures."""
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from statistics import median
+from dataclasses import dataclass, field
+from statistics import mean, median, stdev
 from typing import Any
 
 from harness import stats
@@ -20,7 +21,9 @@ class Row:
     speedup, unpadded: against the two references. compared: with the reference, on the same
     examples. share: of the harness in the time, as the null system shows it.
     qualified: above the floor; near: the paired interval crosses the floor. rank: within the
-    division; None if not ranked.
+    division; None if not ranked. break_even: requests after which building it has paid for itself
+    against the unpadded reference; infinite where a request saves nothing. seeds: the same system
+    with each training seed, itself first, where there are several.
     """
 
     record: Record
@@ -35,6 +38,8 @@ class Row:
     qualified: bool = False
     near: bool = False
     rank: int | None = None
+    break_even: float | None = None
+    seeds: list["Row"] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -47,9 +52,28 @@ class Row:
         return str(self.record.system.get("point", ""))
 
     @property
+    def seed(self) -> int | None:
+        """The training seed, where it is not the one that the system's own row has."""
+        found: int | None = self.record.system.get("seed")
+        return found
+
+    @property
     def curve(self) -> str:
-        """The system that it is, whatever the point."""
-        return self.name.removesuffix(f"@{self.point}")
+        """The system that it is, whatever the point and the seed."""
+        return self.name.partition("@")[0]
+
+    @property
+    def own(self) -> bool:
+        """Whether it is the system's own row: no other operating point, no other seed."""
+        return not self.point and self.seed is None
+
+    @property
+    def seed_scores(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the score over the training seeds, where there are
+        several.
+        """
+        found = [float((each.record.score or {})["value"]) for each in self.seeds if each.scored]
+        return (mean(found), stdev(found)) if len(found) > 1 else None
 
     @property
     def left(self) -> list[float]:
@@ -124,6 +148,21 @@ class Row:
             above = total - sum(idle.values()) * self.per_1k(hours)
         return {"energy_wh_per_1k": total, "energy_above_idle_wh_per_1k": above, **parts}
 
+    def whole_set(self) -> tuple[float, float]:
+        """Seconds and watt-hours to answer the whole evaluation set, without loading."""
+        count = float((self.record.score or {})["examples"])
+        used = self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+        return count / self.throughput, count * used / 1000
+
+    def saving(self) -> tuple[float, float]:
+        """What breaking even is reckoned in: of building, and of 1,000 requests. Watt-hours where
+        energy is measured, else CPU-seconds.
+        """
+        built = _built((self.record.artifact or {}).get("recipe", []))
+        if energy_measured(self.record):
+            return built["build_wh"], self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+        return built["build_cpu_seconds"], self.per_1k(each.cpu_seconds for each in self.rounds)
+
     def columns(self) -> dict[str, Any]:
         """The row as `leaderboard.csv` has it; None where there is no figure."""
         it = self.record
@@ -137,10 +176,18 @@ class Row:
             "scenario": it.scenario,
             "score": it.score and it.score["value"],
             "score_se": it.score and it.score["se"],
+            "command": again(self),
         }
         if it.artifact:
             base |= {key: it.artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
             base |= _built(it.artifact.get("recipe", []))
+            base |= {"seed": it.artifact.get("seed")}
+        if spread := self.seed_scores:
+            base |= {
+                "seeds": len(self.seeds),
+                "seeds_score": spread[0],
+                "seeds_score_sd": spread[1],
+            }
         if self.compared:
             base |= {"score_difference": self.compared.difference.value}
             base |= {"score_p": self.compared.p}
@@ -172,6 +219,7 @@ class Row:
             "qualified": self.qualified,
             "near_floor": self.near,
             "harness_share": self.share,
+            "break_even_requests": self.break_even if self.break_even != math.inf else None,
             "rounds": len(self.rounds),
             "session": it.session,
         }
@@ -192,12 +240,29 @@ CSV_COLUMNS = (
     *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
     *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
     *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
-    *("build_seconds", "build_cpu_seconds", "build_wh"),
+    *("build_seconds", "build_cpu_seconds", "build_wh", "break_even_requests"),
     *("load_seconds", "load_wh", "memory_mb"),
     *("size_mb", "weights_mb", "parameters"),
     *("left", "rank", "qualified", "near_floor", "harness_share"),
-    *("rounds", "session", "failure"),
+    *("seed", "seeds", "seeds_score", "seeds_score_sd"),
+    *("rounds", "session", "command", "failure"),
 )
+
+
+def again(row: Row) -> str:
+    """The command that builds and measures a row again, beside the references."""
+    it = row.record
+    parts = ["wattbench bench"]
+    if it.system["folder"].startswith("models/"):
+        parts.append("--model MODEL")
+    else:
+        parts += [f"--suite {it.suite}", f"--system {row.curve}"]
+    parts += [f"--task {it.task['name']}", f"--configuration {it.configuration['name']}"]
+    if it.scenario == "server":
+        parts.append("--scenario server")
+    if row.seed is not None or row.seeds:
+        parts.append(f"--seeds {len(row.seeds) or (row.seed or 0) + 1}")
+    return " ".join(parts)
 
 
 def _built(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:

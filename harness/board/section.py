@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from tabulate import tabulate
 
-from harness.board.figures import cell, interval, number
+from harness.board.figures import cell, interval, number, requests
 from harness.board.noise import remarks
 from harness.board.ranking import Section
 from harness.board.row import Row, energy_measured
@@ -37,6 +37,8 @@ def section_tables(section: Section) -> str:
             parts += [f"**{title}**", "", division_table(section, rows), ""]
     if any(row.left for row in section.rows):
         parts += ["**Where examples leave**", "", exits_table(section), ""]
+    if any(row.seeds for row in section.systems):
+        parts += ["**Training seeds**", "", seeds_table(section), ""]
     if section.scenario == "offline":
         parts += ["**Building, carrying and loading**", "", burden_table(section), ""]
     failed = [row for row in section.rows if row.record.failure]
@@ -75,6 +77,7 @@ def burden_table(section: Section) -> str:
                 "parameters": f"{(columns.get('parameters') or 0) / 1e6:.2f} M",
                 "weights MB": number(columns.get("weights_mb")),
                 "artifact MB": number(columns.get("size_mb")),
+                "requests to break even": requests(row.break_even),
                 "load s": number(columns.get("load_seconds")),
                 "load Wh": number(columns.get("load_wh")),
                 f"g CO2/1k ({section.configuration['country']}, {grams:.0f} g/kWh)": number(
@@ -85,11 +88,31 @@ def burden_table(section: Section) -> str:
     return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
 
 
+def seeds_table(section: Section) -> str:
+    """How much of a score is the training seed's, in GitHub's Markdown."""
+    lines = []
+    for row in section.systems:
+        if spread := row.seed_scores:
+            rates = [each.throughput for each in row.seeds if each.measured]
+            scores = [(each.record.score or {})["value"] for each in row.seeds if each.scored]
+            lines.append(
+                {
+                    "system": cell(row.name),
+                    "seeds": str(len(scores)),
+                    "mean score": f"{spread[0]:.4f}",
+                    "standard deviation": f"{spread[1]:.4f}",
+                    "scores": " / ".join(f"{each:.4f}" for each in scores),
+                    "examples/s": " / ".join(number(each) for each in rates),
+                }
+            )
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+
+
 def exits_table(section: Section) -> str:
     """Each system whose examples may leave early, and its other operating points: one curve from
     the slowest to the fastest, in GitHub's Markdown.
     """
-    rows = [row for row in section.rows if row.left and row.measured]
+    rows = [row for row in section.rows if row.left and row.measured and row.seed is None]
     rows.sort(key=lambda row: (row.curve, row.throughput))
     lines = [
         {

@@ -1,18 +1,20 @@
 """The leaderboard as Markdown, CSV and JSON."""
 
-import io
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 from tabulate import tabulate
 
+from harness.board.energy_report import energy_report
 from harness.board.figures import cell, interval, number
-from harness.board.ladder import ladders
+from harness.board.ladder import ladders, rungs
 from harness.board.noise import remarks
-from harness.board.plots import pareto
-from harness.board.ranking import Section, load_rows, sections
+from harness.board.page import page
+from harness.board.plots import pareto, staircase
+from harness.board.ranking import Section, load_sections
 from harness.board.row import CSV_COLUMNS, Row
 from harness.board.section import energy_head, score_text, section_tables
 from harness.board.suites import suite_table, whole
@@ -23,34 +25,54 @@ from harness.tasks.metrics import METRICS
 from harness.tasks.task import suites
 
 
-def write_board(results: Path) -> list[str]:
-    """Render everything below `results` from its records.
+@dataclass(frozen=True)
+class Drawn:
+    """What a board was drawn from, the faults of records that were left out, and the files."""
 
-    Returns: the faults of records that were left out.
+    sections: list[Section]
+    faults: list[str]
+    files: list[str]
+
+
+def write_board(results: Path) -> Drawn:
+    """Render everything below `results` from its records.
 
     Raises: HarnessError if there is no record that can be read.
     """
-    rows, faults = load_rows(results / "records")
-    if not rows:
+    found, faults = load_sections(results / "records")
+    if not found:
         raise HarnessError(
             "\n".join(
                 [*faults, f"{results / 'records'}: there is no record to draw. Run: wattbench run"]
             )
         )
-    found = sections(rows)
     table = frame(found)
-    text = io.StringIO()
-    table.to_csv(text, index=False, lineterminator="\n")
-    write_atomically(results / "leaderboard.csv", text.getvalue().encode())
     lines = json.loads(table.to_json(orient="records"))
-    write_atomically(results / "leaderboard.json", (json.dumps(lines, indent=1) + "\n").encode())
-    write_atomically(results / "README.md", markdown(found, faults).encode())
+    files = {
+        "README.md": markdown(found, faults),
+        "leaderboard.csv": table.to_csv(index=False, lineterminator="\n"),
+        "leaderboard.json": json.dumps(lines, indent=1) + "\n",
+        "index.html": page(found),
+    }
+    if any(each.scenario == "offline" and each.scored for each in found):
+        files |= {
+            "energy-report.md": energy_report(found, "md"),
+            "energy-report.csv": energy_report(found, "csv"),
+        }
+    if shown := _pictured(found):
+        files["pareto.svg"] = pareto(shown)
+    if shown := _pictured([each for each in found if _ladder_of(each)]):
+        files["ladder.svg"] = staircase(shown, _ladder_of(shown))
+    for name, text in files.items():
+        write_atomically(results / name, text.encode())
+    return Drawn(found, faults, list(files))
+
+
+def _pictured(found: Sequence[Section]) -> Section | None:
+    """The latest offline section of the suite `quick`, else the latest of all."""
     offline = [each for each in found if each.scenario == "offline" and each.floor is not None]
-    if offline:
-        first = suites()["quick"].tasks
-        shown = max(offline, key=lambda each: (each.task["name"] in first, each.started))
-        write_atomically(results / "pareto.svg", pareto(shown))
-    return faults
+    first = suites()["quick"].tasks
+    return max(offline, key=lambda each: (each.task["name"] in first, each.started), default=None)
 
 
 def frame(found: Sequence[Section]) -> pandas.DataFrame:
@@ -68,10 +90,10 @@ def frame(found: Sequence[Section]) -> pandas.DataFrame:
     return table
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summary(found: Sequence[Section]) -> str:
     """The overview of the latest session, for the terminal."""
-    latest = max(row.record.started for row in rows)
-    found = [each for each in sections(rows) if each.started == latest]
+    latest = max(each.started for each in found)
+    found = [each for each in found if each.started == latest]
     parts = [
         f"{each.task['name']}, {each.configuration['name']}\n{overview(found, each, 'simple')}"
         for each in found
@@ -125,13 +147,18 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
     parts = [
         "# Leaderboard",
         "",
-        "Drawn from the records in `records/` by `wattbench board`; measured by `tox -e bench`.",
+        "Drawn from the records in `records/` by `wattbench board`; measured by `tox -e bench`. "
+        "The same as [a page to sort and filter](index.html) (open it from disk), as "
+        "[CSV](leaderboard.csv) and [JSON](leaderboard.json); the "
+        "[energy report](energy-report.md).",
         "",
         HOW_TO_READ,
         "",
     ]
     if any(each.scenario == "offline" and each.floor is not None for each in found):
         parts += ["![Score against throughput](pareto.svg)", ""]
+    for head, sections_of in whole(found).items():  # above its tasks, each of which is below
+        parts += [f"## {head}", "", SUITE, "", suite_table(sections_of, "github"), ""]
     seen: set[str] = set()
     described: set[str] = set()
     for section in found:
@@ -148,10 +175,11 @@ def markdown(found: Sequence[Section], faults: Sequence[str]) -> str:
         seen.add(head)
         described.add(section.session)
         parts += [section_tables(section), ""]
-    for head, sections_of in whole(found).items():
-        parts += [f"## {head}", "", SUITE, "", suite_table(sections_of, "github"), ""]
-    if rungs := ladders([row for section in found for row in section.rows], "github"):
-        parts += ["## The ladder: what each optimization adds", "", LADDER, "", rungs, ""]
+    if table := ladders(found, "github"):
+        parts += ["## The ladder: what each optimization adds", "", LADDER, ""]
+        drawn = _pictured([each for each in found if _ladder_of(each)])
+        parts += ["![The ladder](ladder.svg)", ""] if drawn else []
+        parts += [table, ""]
     if faults:
         parts += [
             "## Records that could not be read",
@@ -189,6 +217,10 @@ LADDER = (
     "set, `offline`, batch size 1; the speed-up over the first rung, and of each step over the one "
     "before. A rung whose score is below the floor says so."
 )
+
+
+def _ladder_of(section: Section) -> list[Row]:
+    return rungs(section, suites()["quick"].ladder)
 
 
 def about(section: Section, served: bool) -> str:

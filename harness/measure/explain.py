@@ -10,7 +10,7 @@ from harness.errors import RecordError
 from harness.manifest import System
 from harness.measure import doctor, scenarios, server
 from harness.measure.rounds import WARM_UP_QUERIES
-from harness.measure.run import USUAL_ROUND_SECONDS, Effort
+from harness.measure.run import USUAL_ROUND_SECONDS, Effort, everyone
 from harness.tasks.task import Suite, Task
 
 STOPPING_SECONDS = 0.3
@@ -21,17 +21,12 @@ def explain(
     tasks: Sequence[Task],
     suite: Suite,
     configuration: Configuration,
+    root: Path,
     results: Path,
     effort: Effort,
 ) -> str:
     """The whole text. Nothing has to be built; times come from earlier records where there are."""
-    pairs = [
-        (one, each)
-        for each in tasks
-        for declared in systems
-        if declared.answers_task(each)
-        for one in declared.at_points()
-    ]
+    pairs = everyone(systems, tasks, root, 0, effort.seeds)
     known = _known(results / "records")
     guessed = sum((one.name, each.name) not in known for one, each in pairs)
     usual = (USUAL_ROUND_SECONDS, 0.0, 0.0)

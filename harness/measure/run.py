@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from harness import record, stats
-from harness.build import find_artifact
+from harness.build import find_artifact, learns
 from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
@@ -41,13 +41,15 @@ class Effort:
 
     blocks: at least so many. until: go on until the 95% interval of every offline speed-up is
     within this share of its value (0.03: 3%), or `minutes` have passed. server: whether the
-    `server` scenario is played too.
+    `server` scenario is played too. seeds: training seeds that each system is measured with; those
+    after the first as rows of their own, `system@seedN`.
     """
 
     blocks: int = 5
     until: float | None = None
     minutes: float = 60.0
     server: bool = False
+    seeds: int = 1
 
     @property
     def scenarios(self) -> tuple[str, ...]:
@@ -78,10 +80,7 @@ def measure(
     about = _about(configuration, suite, session, meter)
     rows = [
         _row(system, task, about, root, seed, effort.scenarios)
-        for task in tasks
-        for declared in systems
-        if declared.answers_task(task)
-        for system in declared.at_points()
+        for system, task in everyone(systems, tasks, root, seed, effort.seeds)
     ]
     if not rows:
         raise HarnessError(
@@ -117,6 +116,21 @@ def measure(
     finally:
         meter.close()
     return str(about["session"])
+
+
+def everyone(
+    systems: Sequence[System], tasks: Sequence[Task], root: Path, seed: int, seeds: int
+) -> list[tuple[System, Task]]:
+    """What gets a row: each system on each task that it declares, at all its operating points, and
+    with each of so many training seeds, the first of which is `seed`.
+    """
+    pairs = [(one, task) for task in tasks for one in systems if one.answers_task(task)]
+    return [(each, task) for one, task in pairs for each in one.at_points()] + [
+        (replace(one, name=f"{one.name}@seed{other}", seed=other), task)
+        for other in range(seed + 1, seed + seeds)
+        for one, task in pairs
+        if learns(one, task, root)
+    ]
 
 
 def spread(rows: Sequence[Row]) -> float:
@@ -233,15 +247,17 @@ def _row(
     seed: int,
     scenarios: Sequence[str],
 ) -> Row:
-    artifact = find_artifact(system, task, seed, root)
-    described = {
+    artifact = find_artifact(system, task, seed if system.seed is None else system.seed, root)
+    described: dict[str, Any] = {
         "name": system.name,
         "title": system.title,
         "authors": list(system.authors),
         "licence": system.licence,
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
-    } | ({"point": system.point} if system.point else {})
+    }
+    described |= {"point": system.point} if system.point else {}
+    described |= {"seed": system.seed} if system.seed is not None else {}
     asked = {
         "name": task.name,
         "version": task.version,

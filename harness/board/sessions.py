@@ -1,0 +1,128 @@
+"""Two sessions of one machine, before and after a change: what became worse beyond noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tabulate import tabulate
+
+from harness import stats
+from harness.board.compare import SURE, paired
+from harness.board.figures import interval, number
+from harness.board.ranking import load_sections, place
+from harness.board.row import Row
+from harness.errors import HarnessError
+
+REFERENCE_MOVED = 0.1
+
+
+@dataclass(frozen=True)
+class Test:
+    """One figure of one row in both sessions. p: that it did not change. loss: by how much it is
+    worse, a share, or points of score.
+    """
+
+    row: Row
+    figure: str
+    change: str
+    p: float
+    loss: float
+
+
+def compare_sessions(before: Path, after: Path, tolerance: float) -> tuple[str, bool]:
+    """System by system: the speed-up over the reference, the score on the same examples, the peak
+    of memory. before, after: their folders of records. tolerance: a share of time or memory that
+    does not count.
+
+    Returns: the text, and whether something became worse beyond noise: p-values are adjusted for
+    all comparisons together (Holm 1979). Raises: HarnessError if they have nothing in common.
+    """
+    old, new = _session(before), _session(after)
+    shared = [(old[key], new[key]) for key in sorted(set(old) & set(new))]
+    if not shared:
+        raise HarnessError(
+            f"{before} and {after} have no system in common on one machine, configuration, task "
+            "and scenario. For two machines there is: wattbench verify"
+        )
+    tests = [test for pair in shared for test in _tests(*pair)]
+    lines, worse, same = [], 0, 0
+    for test, p in zip(tests, stats.holm([each.p for each in tests]), strict=True):
+        sure = p < SURE and abs(test.loss) > (0.0 if test.figure == "score" else tolerance)
+        verdict = ("worse" if test.loss > 0 else "better") if sure else "same"
+        worse += verdict == "worse"
+        same += verdict == "same"
+        if verdict == "same" and test.p >= SURE:
+            continue
+        it = test.row.record
+        where = f"{it.task['name']}, {it.scenario.replace('_', ' ')}"
+        lines.append((test.row.name, where, test.figure, test.change, f"{p:.2g}", verdict))
+    heads = ("system", "where", "figure", "before, after, change", "p", "verdict")
+    parts = [tabulate(lines, headers=heads, tablefmt="simple", disable_numparse=True)]
+    parts = parts if lines else []
+    parts.append(f"{len(tests)} comparisons, {same} of them the same within noise.")
+    for (_, then), (_, now) in shared:
+        if now.record.failure and not then.record.failure:
+            worse += 1
+            parts.append(f"{now.name} failed: {now.record.failure['reason']}")
+        elif now.name == now.record.roles["reference"]:
+            parts += _course(then, now)
+    if gone := sorted({key[-1] for key in set(old) - set(new)}):
+        parts.append(f"Not in {after.name}: {', '.join(gone)}.")
+    parts.append(f"{worse or 'Nothing'} became worse beyond noise.")
+    return "\n\n".join(parts), bool(worse)
+
+
+Pair = tuple[Row | None, Row]
+"""A row, and the reference of its section before it."""
+
+
+def _session(folder: Path) -> dict[tuple[str, ...], Pair]:
+    """The rows of one session by their place and name."""
+    shown, _ = load_sections(folder.parent, folder.name)
+    found: dict[tuple[str, ...], Pair] = {}
+    for section in shown:
+        by_name = {row.name: row for row in section.rows if row.measured}
+        reference = by_name.get(section.rows[0].record.roles["reference"])
+        found |= {(*place(row.record), row.name): (reference, row) for row in section.rows}
+    return found
+
+
+def _tests(before: Pair, after: Pair) -> list[Test]:
+    (old_reference, then), (new_reference, now) = before, after
+    found = []
+    if now.record.scenario != "single_stream" and (apart := paired(now, then)):
+        scores = [(row.record.score or {})["value"] for row in (then, now)]
+        text = f"{scores[0]:.4f}, {scores[1]:.4f}, {apart.difference.value:+.4f}"
+        found.append(Test(now, "score", text, apart.p, -apart.difference.value))
+    if not then.measured or not now.measured:
+        return found
+    ratios = _ratios(old_reference, then), _ratios(new_reference, now)
+    if now is not new_reference and (moved := stats.change(*ratios)):
+        shown = [f"{number(stats.geometric_mean(each))}x" for each in ratios]
+        text = f"{', '.join(shown)}, {interval(moved.ratio)}"
+        found.append(Test(now, "speed-up", text, moved.p, 1 / moved.ratio.value - 1))
+    peaks = [[each.memory_mb for each in row.rounds] for row in (then, now)]
+    if moved := stats.change(*peaks):
+        shown = [f"{number(max(each))} MB" for each in peaks]
+        text = f"{', '.join(shown)}, {interval(moved.ratio)}"
+        found.append(Test(now, "memory", text, moved.p, moved.ratio.value - 1))
+    return found
+
+
+def _ratios(reference: Row | None, row: Row) -> Sequence[float]:
+    """How many times faster than the reference, block by block."""
+    shared = sorted(set(row.seconds) & set(reference.seconds)) if reference else []
+    return [reference.seconds[block] / row.seconds[block] for block in shared if reference]
+
+
+def _course(then: Row, now: Row) -> list[str]:
+    """The reference's own time, which no speed-up shows."""
+    moved = stats.change(list(then.seconds.values()), list(now.seconds.values()))
+    if not moved or abs(moved.ratio.value - 1) < REFERENCE_MOVED or moved.p >= SURE:
+        return []
+    return [
+        f"{now.name} itself took {interval(moved.ratio)} the time it took before "
+        f"({now.record.scenario.replace('_', ' ')}): the machine was in another state, or "
+        "something changed that all systems share. Speed-ups do not show which; measure both "
+        "again in turns."
+    ]

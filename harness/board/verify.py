@@ -1,0 +1,184 @@
+"""Published records against those of another machine: which claims hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tabulate import tabulate
+
+from harness.board.compare import SURE, paired
+from harness.board.figures import interval
+from harness.board.ranking import Section, faster
+from harness.board.row import Row
+from harness.errors import HarnessError
+from harness.stats import Interval
+
+NEAR = 1.1
+"""A speed-up also holds where both values are within 10%, however narrow the intervals."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the published records say, what was found here, and whether it holds: `holds`, `does not
+    hold`, or `open` where this session cannot tell.
+    """
+
+    text: str
+    published: str
+    here: str
+    verdict: str
+
+
+def published_systems(
+    found: Sequence[Section], task: str, wanted: Sequence[str] | None, known: Sequence[str]
+) -> tuple[str, list[str]]:
+    """The suite and the systems of the latest published session of a task, as far as this checkout
+    has them.
+
+    wanted: only these. Raises: HarnessError if there is none.
+    """
+    latest = _offline(found, task)
+    names = [row.name for row in latest.systems if row.measured and row.name in known]
+    if wanted:
+        names = [name for name in names if name in wanted]
+    if not names:
+        raise HarnessError(
+            f"{task}: none of the published systems ({', '.join(r.name for r in latest.systems)}) "
+            "is in this checkout. Name one of them with --system."
+        )
+    return latest.rows[0].record.suite, names
+
+
+def _offline(found: Sequence[Section], task: str) -> Section:
+    fitting = [
+        each
+        for each in found
+        if each.scenario == "offline" and each.task["name"] == task and each.floor is not None
+    ]
+    if not fitting:
+        names = sorted({str(each.task["name"]) for each in found})
+        raise HarnessError(
+            f"no published session of {task} has a reference. There are: {', '.join(names) or '-'}"
+        )
+    return max(fitting, key=lambda each: each.started)
+
+
+def verification(
+    published: Sequence[Section],
+    measured: Sequence[Section],
+    task: str,
+    wanted: Sequence[str] | None,
+) -> tuple[str, bool]:
+    """Markdown, claim by claim; and whether one does not hold."""
+    theirs = _offline(published, task)
+    parts = ["# Verification", _heading("Published", theirs)]
+    claims: list[Claim] = []
+    for before in published:
+        if (before.session, before.task) != (theirs.session, theirs.task):
+            continue
+        after = [
+            each
+            for each in measured
+            if (each.scenario, each.task["name"]) == (before.scenario, task)
+            and each.configuration["hash"] == before.configuration["hash"]
+        ]
+        if after:
+            here = max(after, key=lambda each: each.started)
+            parts += [_heading("Here", here)] if not claims else []
+            claims += _claims(before, here, wanted)
+    if not claims:
+        raise HarnessError(
+            f"nothing that was measured on {task} with configuration "
+            f"{theirs.configuration['name']} can be compared with {theirs.session}."
+        )
+    counts = {verdict: sum(each.verdict == verdict for each in claims) for verdict in VERDICTS}
+    parts.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".")
+    lines = [(each.text, each.published, each.here, each.verdict) for each in claims]
+    heads = ("claim", "published", "here", "verdict")
+    parts.append(tabulate(lines, headers=heads, tablefmt="github", disable_numparse=True))
+    return "\n\n".join(parts) + "\n", bool(counts["does not hold"])
+
+
+VERDICTS = ("holds", "does not hold", "open")
+
+
+def _heading(who: str, section: Section) -> str:
+    versions = section.rows[0].record.software
+    return (
+        f"{who}: session `{section.session}`, {section.machine}, {section.configuration['name']}, "
+        f"torch {versions.get('torch')}, onnxruntime {versions.get('onnxruntime')}."
+    )
+
+
+def _claims(before: Section, after: Section, wanted: Sequence[str] | None) -> list[Claim]:
+    ours = {row.name: row for row in after.rows}
+    scenario = before.scenario.replace("_", " ")
+    null = before.rows[0].record.roles["null"]
+    pairs = [
+        (row, ours.get(row.name))
+        for row in before.systems
+        if row.measured and row.name != null and (not wanted or row.name in wanted)
+    ]
+    claims = []
+    for then, now in pairs:
+        if now is None:
+            continue
+        if now.record.failure or not now.measured:
+            reason = (now.record.failure or {"reason": "no figures"})["reason"]
+            claims.append(Claim(f"{then.name} runs", "yes", reason, "does not hold"))
+            continue
+        if before.scenario == "offline":
+            claims += _scores(then, now)
+        for what, one, other in (
+            ("of the reference", then.speedup, now.speedup),
+            ("unpadded", then.unpadded, now.unpadded),
+        ):
+            if one and other and one.low != one.high:
+                name = f"{then.name}, {scenario}: speed-up {what}"
+                claims.append(Claim(name, interval(one), interval(other), _overlap(one, other)))
+    return claims + _order(before, ours, pairs)
+
+
+def _scores(then: Row, now: Row) -> list[Claim]:
+    """Of the score itself, and of the floor."""
+    one, other = (row.record.score or {} for row in (then, now))
+    before, here = (f"{each['value']:.4f} ± {each['se']:.4f}" for each in (one, other))
+    apart = paired(now, then)
+    if apart is None:
+        state = "open"
+        here += ", of other examples"
+    else:
+        state = "holds" if apart.p >= SURE else "does not hold"
+        here += f", p {apart.p:.2g}"
+    claims = [Claim(f"{then.name}: score", before, here, state)]
+    if then.compared and now.compared and then.name != then.record.roles["reference"]:
+        same = then.qualified == now.qualified
+        state = "holds" if same else "open" if now.near or then.near else "does not hold"
+        name = f"{then.name}: the floor"
+        claims.append(Claim(name, _side(then), _side(now), state))
+    return claims
+
+
+def _side(row: Row) -> str:
+    return ("above" if row.qualified else "below") + ("~" if row.near else "")
+
+
+def _overlap(one: Interval, other: Interval) -> str:
+    """Whether two intervals overlap, or their values are near."""
+    near = max(one.value / other.value, other.value / one.value) <= NEAR
+    return "holds" if near or (one.low <= other.high and other.low <= one.high) else "does not hold"
+
+
+def _order(
+    before: Section, ours: dict[str, Row], pairs: Sequence[tuple[Row, Row | None]]
+) -> list[Claim]:
+    """Of neighbours in the published order of speed, those that were significantly apart."""
+    ranked = sorted((then for then, now in pairs if now), key=lambda row: -row.throughput)
+    claims = []
+    for quick, slow in pairwise(row for row in ranked if ours[row.name].measured):
+        then, now = faster(slow, quick), faster(ours[slow.name], ours[quick.name])
+        if then and now and then.low > 1:
+            state = "holds" if now.low > 1 else "does not hold" if now.high < 1 else "open"
+            name = f"{before.scenario.replace('_', ' ')}: {quick.name} is faster than {slow.name}"
+            claims.append(Claim(name, interval(then), interval(now), state))
+    return claims

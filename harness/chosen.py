@@ -1,0 +1,87 @@
+"""What a command's options name: the project, its results, systems, tasks and suite."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from harness import record
+from harness.adopted import declare
+from harness.declared import nearest
+from harness.errors import HarnessError
+from harness.manifest import System, find_systems, read_system
+from harness.tasks.task import Suite, Task, suite, suites, task
+
+
+def project() -> Path:
+    """The project's folder: the nearest one above that holds baselines/ and submissions/."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        if (folder / "baselines").is_dir() and (folder / "submissions").is_dir():
+            return folder
+    raise HarnessError(
+        f"{Path.cwd()}: no folder here or above holds baselines/ and submissions/. Change into a "
+        "checkout of wattbench."
+    )
+
+
+def results(options: argparse.Namespace, root: Path) -> Path:
+    """Where records and board lie."""
+    return Path(options.results) if options.results else root / "results"
+
+
+def one_system(name: str, root: Path) -> System:
+    """The system of this name. Raises: HarnessError that names the nearest one."""
+    known = find_systems(root)
+    return read_system(_known(name, known, root), root)
+
+
+def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list[Task], Suite]:
+    """The systems, tasks and suite that the options name; the references and `null` are always
+    among the systems.
+    """
+    chosen = suite(options.suite)
+    asked = [task(name) for name in options.task or chosen.tasks]
+    known = find_systems(root)
+    names = list(options.system or (chosen.ladder if options.ladder else chosen.systems))
+    names = list(known) if options.all else names
+    if options.model:
+        own = declare(options.model, known)
+        reference, unpadded, *_ = own
+        chosen = replace(chosen, reference=reference, unpadded_reference=unpadded)
+        names = [*own, *(options.system or ()), *(known if options.all else ())]
+        known = {**known, **own}
+    for name in (chosen.reference, chosen.unpadded_reference, "null"):
+        if name not in names:
+            names.append(name)
+    found = [read_system(_known(name, known, root), root) for name in dict.fromkeys(names)]
+    fitting = [each for each in found if any(each.answers_task(one) for one in asked)]
+    return fitting, asked, chosen
+
+
+def suite_of(name: str) -> str:
+    """The first suite that has this task; `quick`, whose references answer any, for another."""
+    return next((each.name for each in suites().values() if name in each.tasks), "quick")
+
+
+def take_up(options: argparse.Namespace, root: Path) -> None:
+    """Where a session is taken up, it says which systems, tasks, scenarios and seeds it is of."""
+    if not options.resume:
+        return
+    folder = results(options, root) / "records" / options.resume
+    found = [path.relative_to(folder).parts for path in folder.glob("*/*/*.json")]
+    if not found:
+        raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")
+    it = record.read(folder / Path(*found[0]))
+    given = {task(each).name: each for each in options.task or ()}  # paths of one's own
+    options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
+    names = {each[2].removesuffix(".json") for each in found}
+    options.system = sorted({name.partition("@")[0] for name in names})
+    options.seeds = 1 + len({name.partition("@seed")[2] for name in names} - {""})
+    options.suite, options.configuration = it.suite, it.configuration["name"]
+    if any(each[1] == "server" for each in found):
+        options.scenario = "server"
+
+
+def _known(name: str, known: dict[str, Path], root: Path) -> Path:
+    if name not in known:
+        raise HarnessError(f"system {name!r} does not exist in {root}. {nearest(name, known)}")
+    return known[name]

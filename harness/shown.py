@@ -1,0 +1,172 @@
+"""The commands that only look: at records, systems, tasks, steps, the machine."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import chosen
+from harness.errors import HarnessError
+from harness.manifest import find_systems, read_system
+from harness.tasks.task import Task, suite, suites, task, tasks
+
+Say = Callable[[str], None]
+
+
+def board(options: argparse.Namespace, console: Say) -> None:
+    """Render everything from records."""
+    from harness.board.tables import summary, write_board
+
+    results = chosen.results(options, chosen.project())
+    drawn = write_board(results)
+    for fault in drawn.faults:
+        print(f"wattbench: left out: {fault}", file=sys.stderr)
+    console(summary(drawn.sections))
+    console(f"drawn in {results}: {', '.join(drawn.files)}")
+
+
+def report(options: argparse.Namespace, console: Say) -> None:
+    """One session's energy, for an organiser or a paper."""
+    from harness.board.energy_report import energy_report
+    from harness.board.ranking import load_sections
+
+    records = chosen.results(options, chosen.project()) / "records"
+    found, _ = load_sections(records, options.session or "*")
+    console(energy_report(found, options.format, options.task).rstrip())
+
+
+def compare(options: argparse.Namespace, console: Say) -> int:
+    """Two systems, or two sessions. Returns: 1 where a session is worse than the one before."""
+    from harness.board.compare import compare_systems
+    from harness.board.sessions import compare_sessions
+
+    records = chosen.results(options, chosen.project()) / "records"
+    folders = [
+        next((each for each in (records / name, Path(name)) if any(each.glob("*/*/*.json"))), None)
+        for name in (options.one, options.other)
+    ]
+    if folders[0] and folders[1]:
+        text, worse = compare_sessions(folders[0], folders[1], options.tolerance)
+        console(text)
+        return int(worse)
+    console(compare_systems(records, options.one, options.other, options.task))
+    return 0
+
+
+def show_ladder(options: argparse.Namespace, console: Say) -> None:
+    """The rungs of one session, for the terminal."""
+    from harness.board.ladder import ladder
+    from harness.board.ranking import load_sections
+
+    found, _ = load_sections(chosen.results(options, chosen.project()) / "records")
+    console(ladder(found, suite(options.suite), "simple"))
+
+
+def show_steps(options: argparse.Namespace, console: Say) -> None:
+    """Each step's dataclass is its documentation."""
+    from harness.optimize.step import MODULES, documented, step
+
+    for name in [options.step] if options.step else MODULES:
+        console(documented(step(name)))
+
+
+def show_doctor(options: argparse.Namespace, console: Say) -> None:
+    """What the machine is like, as a ruler."""
+    from harness.measure.doctor import examine
+
+    for finding in examine():
+        console(finding)
+
+
+def show_tasks(options: argparse.Namespace, console: Say) -> None:
+    """A table of tasks, and the suites."""
+    from tabulate import tabulate
+
+    lines = [_described(each) for each in map(task, options.task or tasks())]
+    console(tabulate(lines, headers="keys", tablefmt="simple"))
+    for one in () if options.task else suites().values():
+        console(
+            f"\nsuite {one.name}: tasks {', '.join(one.tasks)}; reference {one.reference}; systems "
+            f"{', '.join(one.systems)}"
+        )
+
+
+def _described(each: Task) -> dict[str, object]:
+    from harness.tasks.metrics import METRICS
+
+    sizes, majority, hand = "-", "-", "no: fetched when first used"
+    if each.archive and each.name != "boolq":
+        hand = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
+    if each.at_hand():
+        splits = ("validation",) if each.learns else ("train", "selection", "validation")
+        counts = [len(each.examples(split)) for split in splits]
+        sizes, hand = " / ".join(map(str, counts)), "yes"
+        whole = (sum(each.sizes[:1]), each.sizes[1])
+        if any(each.sizes) and (sum(counts[:-1]), counts[-1]) != whole:
+            hand = f"a part: {sum(counts)} of {sum(whole)} examples"
+        truths = [one.truth for one in each.examples("validation")]
+        majority = f"{METRICS[each.metric].majority(truths):.4f}"
+    return {
+        "task": each.name,
+        "train / selection / validation": sizes,
+        "metric": each.metric,
+        "majority": majority,
+        "max length": each.max_length,
+        "licence": each.licence,
+        "source": each.source,
+        "at hand": hand,
+    }
+
+
+def show_systems(options: argparse.Namespace, console: Say) -> None:
+    """A table of systems."""
+    from tabulate import tabulate
+
+    from harness.build import plan
+    from harness.store import artifact_dir
+
+    root = chosen.project()
+    lines = []
+    for name, folder in find_systems(root).items():
+        system = read_system(folder, root)
+        built = []
+        for each in tasks().values():
+            if each.learns or not each.at_hand():
+                continue
+            steps = plan(system, each, 0, root) if system.answers_task(each) else []
+            if not steps or artifact_dir(steps[-1].key).is_dir():
+                built.append(each.name)
+        origin = system.teacher or system.pretrained or " + ".join(system.members)
+        lines.append(
+            {
+                "system": name,
+                "division": system.division,
+                "recipe": " > ".join(
+                    part for part in (origin, *(use.step.name for use in system.recipe)) if part
+                )
+                or "-",
+                "engine": system.serve["offline"].engine,
+                "built for": ", ".join(built) or "-",
+                "title": system.title,
+            }
+        )
+    console(tabulate(lines, headers="keys", tablefmt="simple"))
+
+
+def check(options: argparse.Namespace, console: Say) -> None:
+    """Validate one folder."""
+    folder = Path(options.folder)
+    if not folder.is_dir():
+        raise HarnessError(
+            f"{folder}: there is no such folder. Give the folder that holds submission.toml."
+        )
+    system = read_system(folder)
+    if not (folder / "README.md").is_file() or not (folder / "README.md").read_text().strip():
+        raise HarnessError(
+            f"{folder / 'README.md'}: missing or empty. Say in a few words what the submission "
+            "does and why."
+        )
+    console(
+        f"{folder}: fine. {len(system.recipe)} steps, {system.shape['format'] or 'no artifact'}, "
+        f"division {system.division}."
+    )
