@@ -35,20 +35,27 @@ PREDICT = '''"""{name}, trained for {task}.
     python predict.py TEXT [PAIR]      prints the label
     python predict.py < texts.jsonl    a line each: a JSON string, or a list of a text and its pair
 
-In Python: from predict import predict.
+In Python: from predict import predict; below `if __name__ == "__main__":`, since some engines
+start processes.
 """
 
 import json
 import os
 import sys
+from functools import cache
 from pathlib import Path
 
 from harness.engines.engine import Load, Serve, answers, load
 
 HERE = Path(__file__).parent
 TOLD = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
-THREADS = len(os.sched_getaffinity(0))
-ENGINE = load(Load(HERE / "model", TOLD["about"], Serve(**TOLD["serve"]), THREADS))
+
+
+@cache
+def engine():
+    """Loaded once, on all cores that this process may use."""
+    threads = len(os.sched_getaffinity(0))
+    return load(Load(HERE / "model", TOLD["about"], Serve(**TOLD["serve"]), threads))
 
 
 def predict(examples):
@@ -56,7 +63,7 @@ def predict(examples):
     of a text, or of a text and its pair. Returns: of each the label's name; of a choice the number
     of the candidate.
     """
-    given = answers(ENGINE.scores(examples), [len(each) for each in examples])
+    given = answers(engine().scores(examples), [len(each) for each in examples])
     labels = TOLD["labels"]
     return [
         labels[answer] if len(each) == 1 else answer

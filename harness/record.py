@@ -12,6 +12,7 @@ import json
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,15 @@ def paths(records: Path) -> Iterator[Path]:
     return iter(sorted(records.glob("*/*/*/*.json")))
 
 
+@cache
+def _plain_types(kind: type) -> dict[str, tuple[type, ...]]:
+    """Of each field whose type is a plain one, what its value must be."""
+    plain = {float: (int, float), int: (int,), str: (str,)}
+    hints = typing.get_type_hints(kind).items()
+    found = {name: plain[hint] for name, hint in hints if hint in plain}
+    return found | {name: (dict,) for name, hint in hints if typing.get_origin(hint) is dict}
+
+
 def _build(kind: type, data: Any, path: Path) -> Any:
     """An instance of a dataclass, with its keys and the types of plain values checked."""
     if not isinstance(data, dict):
@@ -199,11 +209,8 @@ def _build(kind: type, data: Any, path: Path) -> Any:
             f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}. Remove it, or measure "
             "again."
         )
-    for name, hint in typing.get_type_hints(kind).items():
-        plain = {float: (int, float), int: (int,), str: (str,)}.get(hint) or (
-            (dict,) if typing.get_origin(hint) is dict else None
-        )
-        if plain and name in data and not isinstance(data[name], plain):
+    for name, plain in _plain_types(kind).items():
+        if name in data and not isinstance(data[name], plain):
             raise RecordError(
                 f"{path}: {name} = {data[name]!r} has the wrong type. Remove it, or measure again."
             )

@@ -269,7 +269,8 @@ find("section").addEventListener("change", (event) => {
   axes();
   draw();
 });
-for (const id of ["filter", "ranked", "points", "across"]) find(id).addEventListener("input", draw);
+for (const id of ["filter", "ranked", "points"]) find(id).addEventListener("input", draw);
+find("across").addEventListener("change", draw);
 find("controls").addEventListener("submit", (event) => event.preventDefault());
 for (const [division, mark] of Object.entries(DIVISIONS)) {
   find("legend").append(element("span", {}, element("span", { className: division }, mark), ` ${division}`));

@@ -177,20 +177,11 @@ def _compare(section: Section) -> None:
         section.floor = _apply_floor(scored, standard)
     for row in good:
         row.break_even = _break_even(row, unpadded)
-        if not row.own:
-            continue
-        others = [each for each in section.rows if each.curve == row.name and each.seed is not None]
-        if others:
-            row.seeds = [row, *others]
-        if row.qualified:
-            peers = [
-                each
-                for each in good
-                if each.qualified
-                and each.own
-                and each.record.system["division"] == row.record.system["division"]
-            ]
-            row.rank = 1 + sum(_significantly_faster(each, row) for each in peers)
+    for other in section.rows:
+        if other.seed is not None and other.curve in by_name:
+            own = by_name[other.curve]
+            own.seeds = [*(own.seeds or [own]), other]
+    _rank([row for row in good if row.qualified and row.own])
     section.rows.sort(
         key=lambda row: (
             row.rank is None,
@@ -199,6 +190,22 @@ def _compare(section: Section) -> None:
             row.name,
         )
     )
+
+
+def _rank(rows: Sequence[Row]) -> None:
+    """1, and how many of the same division are significantly faster."""
+    pace = {row.name: stats.geometric_mean(list(row.seconds.values())) for row in rows}
+    divisions: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: pace[row.name]):
+        divisions.setdefault(row.record.system["division"], []).append(row)
+    for peers in divisions.values():
+        for place, row in enumerate(peers):
+            quicker = [
+                each
+                for number, each in enumerate(peers)
+                if number < place or each.seconds.keys() != row.seconds.keys()
+            ]
+            row.rank = 1 + sum(_significantly_faster(each, row) for each in quicker)
 
 
 def _break_even(row: Row, reference: Row | None) -> float | None:

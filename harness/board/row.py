@@ -40,6 +40,7 @@ class Row:
     rank: int | None = None
     break_even: float | None = None
     seeds: list["Row"] = field(default_factory=list)
+    _columns: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -164,7 +165,14 @@ class Row:
         return built["build_cpu_seconds"], self.per_1k(each.cpu_seconds for each in self.rounds)
 
     def columns(self) -> dict[str, Any]:
-        """The row as `leaderboard.csv` has it; None where there is no figure."""
+        """The row as `leaderboard.csv` has it; None where there is no figure. To be asked once the
+        row has been compared.
+        """
+        if self._columns is None:
+            self._columns = self._figures()
+        return self._columns
+
+    def _figures(self) -> dict[str, Any]:
         it = self.record
         base = {
             "system": self.curve,

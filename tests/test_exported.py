@@ -1,0 +1,142 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.build import build
+from harness.cli import main
+from harness.configuration import choose
+from harness.engines.engine import ENGINES
+from harness.measure.predict import predict
+from harness.tasks.task import task
+from tests.conftest import TEXTS, declare
+from tests.test_points import EXITS, SERVE
+from tests.test_run import systems
+
+NAMES = ("tfidf-logreg", "onnx-int8", "minilm-l6-unpadded", "static", "exits", "cascade")
+HEAVY = ("torch", "transformers", "datasets", "onnxruntime", "tokenizers")
+NEEDED = {
+    "tfidf-logreg": {"numpy", "scikit-learn"},
+    "onnx-int8": {"numpy", "onnxruntime", "tokenizers"},
+    "minilm-l6-unpadded": {"numpy", "safetensors", "tokenizers", "torch"},
+    "static": {"numpy", "scipy"},
+    "exits": {"numpy", "onnxruntime", "tokenizers"},
+    "cascade": {"numpy", "onnxruntime", "scikit-learn", "tokenizers"},
+}
+
+
+@pytest.fixture
+def built(project: Path) -> Path:
+    """All of NAMES."""
+    declare(project, EXITS, SERVE, "exits")
+    both = project / "submissions" / "cascade" / "submission.toml"
+    both.write_text(both.read_text().replace('"static", "fastformers"', '"tfidf-logreg", "exits"'))
+    build(
+        systems(project, NAMES), [task("sentiment")], choose("cpu-1"), project, say=lambda _: None
+    )
+    return project
+
+
+def ask(folder: Path, *arguments: str, stdin: str = "") -> list[str]:
+    """What predict.py prints, with no way to the project but what is installed."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "predict.py", *arguments],
+        cwd=folder,
+        env=environment,
+        input=stdin,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(built)
+    for system in systems(built, NAMES):
+        out = tmp_path / system.name
+        assert main(["export", system.name, str(out)]) == 0
+        lines = (out / "requirements.txt").read_text().splitlines()
+        assert {line.partition("==")[0] for line in lines} == NEEDED[system.name]
+
+        path = tmp_path / f"{system.name}.jsonl"
+        where = choose("cpu-1"), built, 0
+        predict(system, task("sentiment"), "validation", *where, path, lambda line: None)
+        expected = [json.loads(line)["label"] for line in path.read_text().splitlines()]
+        texts = [each.candidates[0][0] for each in task("sentiment").examples("validation")]
+        stdin = "".join(json.dumps(text) + "\n" for text in texts)
+        given = ask(out, stdin=stdin)
+        same = sum(a == b for a, b in zip(given, expected, strict=True))
+        assert same >= 0.99 * len(expected), "quantized answers depend a little on batch-mates"
+        assert ask(out, TEXTS[0])[0] in ("positive", "negative")
+
+        script = (
+            "import sys\nimport predict, harness\npredict.predict([[['a text']]])\n"
+            "print(harness.__file__)\n"
+            f"print(*(name for name in {HEAVY!r} if name in sys.modules))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=out, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        where_from, *loaded = done.stdout.split()
+        assert Path(where_from).is_relative_to(out)
+        assert set(loaded) <= NEEDED[system.name]
+
+
+def test_model_card_has_what_was_measured(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    whole = systems(project, ("onnx-int8",)), [task("sentiment")]
+    build(*whole, choose("cpu-1"), project, say=lambda line: None)
+    out = tmp_path / "out"
+    assert main(["export", "onnx-int8", str(out)]) == 0
+    text = (out / "README.md").read_text()
+    assert "Not measured yet" in text
+    assert "licence: Apache-2.0" in text
+    golden_records(project / "results" / "records")
+    assert main(["export", "onnx-int8", str(tmp_path / "again")]) == 0
+    text = (tmp_path / "again" / "README.md").read_text()
+    assert "9.97x [9.38, 10.6]" in text, "as the board has it"
+    assert "of another build of the same recipe" in text
+    assert "`wattbench bench --suite embedded --system onnx-int8" in text
+    assert "2. `export` optimize = True" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["onnx-int8", "."], "exists already"),
+        (["null", "new"], "leaves no artifact"),
+        (["onnx-fp32", "new"], "is not built for sentiment"),
+        (["onnx-int9", "new"], "Did you mean 'onnx-int8'"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_nothing(
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(project)
+    assert main(["export", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not (project / "new").exists()
+    assert not list(project.glob(".*"))
+
+
+def test_each_engine_can_be_taken_along() -> None:
+    from harness.exported import _closure
+
+    for name, kind in ENGINES.items():
+        found = _closure([kind.module])
+        assert {"harness.errors", "harness.engines.engine", kind.module} <= set(found), name
+        assert not any(part in each for each in found for part in ("tasks", "optimize", "measure"))
