@@ -1,5 +1,7 @@
 import copy
 import json
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -17,6 +19,7 @@ from harness.board.tables import write_board
 from harness.configuration import configurations
 from harness.errors import HarnessError, RecordError
 from harness.stats import Interval
+from tests.conftest import REPOSITORY
 from tests.records import GOLDEN, board, drifting, golden_records, make
 
 
@@ -238,3 +241,68 @@ def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
     write_board(tmp_path)
     assert "above idle" not in (tmp_path / "README.md").read_text()
     assert load_rows(tmp_path / "records")[0][0].columns()["energy_above_idle_wh_per_1k"] is None
+
+
+def test_example_of_ones_own_plot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one in docs/results.md, as written."""
+    text = (REPOSITORY / "docs" / "results.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    golden_records(tmp_path / "results" / "records")
+    monkeypatch.chdir(tmp_path)
+    script = f"import matplotlib\nmatplotlib.use('svg')\n{code}"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    drawn = (tmp_path / "mine.svg").read_text()
+    assert "<!-- onnx-int8 -->" in drawn, "matplotlib keeps each text as a comment"
+
+
+@pytest.mark.parametrize("inner", ["system", "task", "configuration", "machine", "energy", "roles"])
+def test_record_that_lacks_what_the_board_asks_takes_only_its_row_down(
+    tmp_path: Path, inner: str
+) -> None:
+    for name in ("ref", "fast"):
+        record.write(*make(name, [1.0], 0.9), tmp_path / "records")
+    path = make("fast", [1.0], 0.9)[0].path(tmp_path / "records")
+    data = json.loads(path.read_text())
+    lost = next(iter(data[inner]))
+    del data[inner][lost]
+    path.write_text(json.dumps(data))
+    drawn = write_board(tmp_path)
+    assert [fault for fault in drawn.faults if str(path) in fault and lost in fault]
+    assert [row.name for section in drawn.sections for row in section.rows] == ["ref"]
+
+
+def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: Path) -> None:
+    """A hundred sessions of a hundred systems, on one machine."""
+    records = tmp_path / "records"
+    it, side = make("ref", [10.0, 10.1, 9.9], 0.9)
+    record.write(it, side, records)
+    (path,) = records.glob("*/*/*/*.json")
+    text, packed = path.read_text(), path.with_suffix(".json.gz").read_bytes()
+    shutil.rmtree(records)
+    for session in range(100):
+        folder = records / f"s{session:02}" / "sentiment" / "offline"
+        folder.mkdir(parents=True)
+        started = f"2026-{session // 28 + 1:02}-{session % 28 + 1:02}T00:00:00Z"
+        for system in range(100):
+            name = f"system-{system}" if system else "ref"
+            changed = text.replace('"s1"', f'"s{session:02}"').replace(
+                '"name": "ref"', f'"name": "{name}"'
+            )
+            (folder / f"{name}.json").write_text(changed.replace("2026-01-01T00:00:00Z", started))
+            (folder / f"{name}.json.gz").write_bytes(packed)
+    script = (
+        "import resource, sys, time\nfrom pathlib import Path\n"
+        "from harness.board.tables import write_board\nstarted = time.monotonic()\n"
+        "drawn = write_board(Path(sys.argv[1]))\nassert not drawn.faults\n"
+        "assert {each.session for each in drawn.sections} == {'s99'}\n"
+        "print(time.monotonic() - started)\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    seconds, memory = map(float, done.stdout.split())
+    assert seconds < 10
+    assert memory < 1e9

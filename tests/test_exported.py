@@ -13,6 +13,7 @@ from harness.engines.engine import ENGINES
 from harness.measure.predict import predict
 from harness.tasks.task import task
 from tests.conftest import TEXTS, declare
+from tests.records import golden_records
 from tests.test_points import EXITS, SERVE
 from tests.test_run import systems
 

@@ -9,9 +9,6 @@ from harness.board.ranking import Section
 from harness.board.row import Row
 
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
-NEAR = 1.2
-"""Points whose throughput differs by less have their names on different sides."""
-
 MARKS = {"closed": "o", "open": "D", "baseline": "s"}
 
 
@@ -44,11 +41,13 @@ def pareto(section: Section) -> str:
     axes.set_ylabel(f"{section.task['metric']} on {section.task['name']} (± standard error)")
     axes.margins(x=0.1, y=0.1)
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.3 * (high - low), high + 0.45 * (high - low))  # room for the names
+    axes.set_ylim(low - 0.12 * (high - low), high + 0.2 * (high - low))  # room for the names
     axes.grid(True, which="major", color="#f1f3f5")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
+    figure.tight_layout()
+    _names(axes, rows)
     return _text(figure)
 
 
@@ -84,6 +83,7 @@ def staircase(section: Section, rungs: list[Row]) -> str:
     )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
+    figure.tight_layout()
     return _text(figure)
 
 
@@ -99,7 +99,6 @@ def _pyplot() -> Any:
 
 
 def _text(figure: Any) -> str:
-    figure.tight_layout()
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
     _pyplot().close(figure)
@@ -111,35 +110,21 @@ def _draw(axes: Any, rows: list[Row]) -> None:
         ((row.throughput, (row.record.score or {})["value"], row) for row in rows),
         key=lambda point: point[:2],
     )
-    last = 0.0  # throughput of the last point with its name above
     named: set[str] = set()
     for x, y, row in points:
         division = row.record.system["division"]
         label = None if division in named else division
         named.add(division)
-        error = (row.record.score or {})["se"]
         axes.errorbar(
             x,
             y,
-            yerr=error,
+            yerr=(row.record.score or {})["se"],
             fmt=MARKS[division],
             color=COLOURS[division],
             label=label,
             markersize=6,
             capsize=2,
             elinewidth=0.8,
-        )
-        above = division != "open" and x > NEAR * last
-        last = x if above else last
-        axes.annotate(
-            row.name,
-            (x, y + error if above else y - error),
-            textcoords="offset points",
-            xytext=(-2, 4 if above else -6),
-            rotation=50 if above else -50,
-            rotation_mode="anchor",
-            va="bottom" if above else "top",
-            fontsize=8,
         )
     places = [(x, y) for x, y, _ in points]
     frontier = sorted(
@@ -148,6 +133,59 @@ def _draw(axes: Any, rows: list[Row]) -> None:
         if not any(a >= place[0] and b >= place[1] and (a, b) != place for a, b in places)
     )
     axes.plot(*zip(*frontier, strict=True), color="#ced4da", linewidth=1, zorder=0)
+
+
+SPOTS = (
+    *((7, -2.5, "left"), (-7, -2.5, "right"), (0, 7, "center"), (0, -12, "center")),
+    *((6, 6, "left"), (6, -11, "left"), (-6, 6, "right"), (-6, -11, "right")),
+    *((8, 16, "left"), (8, -21, "left"), (-8, 16, "right"), (-8, -21, "right")),
+    *((14, 27, "left"), (14, -32, "left"), (-14, 27, "right"), (-14, -32, "right")),
+)
+"""Where a name may stand beside its point, in typographic points, the best first."""
+
+LETTER, LINE = 4.7, 8.0
+
+
+def _names(axes: Any, rows: list[Row]) -> None:
+    """The name of each system beside its point, where it covers no other point and no other name.
+    To be called when the limits of the axes are set.
+    """
+    scale = 72 / axes.figure.dpi
+    places = [(row.throughput, (row.record.score or {})["value"]) for row in rows]
+    spots = [tuple(scale * each for each in axes.transData.transform(place)) for place in places]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
+    frame = axes.get_window_extent()
+    left, right = scale * frame.x0, scale * frame.x1
+    for row, place, (x, y) in zip(rows, places, spots, strict=True):
+        if row.point:
+            continue
+        width = LETTER * len(row.name)
+        for dx, dy, side in SPOTS:
+            start = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
+            box = (start, y + dy, start + width, y + dy + LINE)
+            free = left <= box[0] and box[2] <= right and not any(_meet(box, one) for one in taken)
+            if free or (dx, dy, side) == SPOTS[-1]:
+                break
+        taken.append(box)
+        axes.annotate(
+            row.name,
+            place,
+            textcoords="offset points",
+            xytext=(dx, dy),
+            ha=side,
+            fontsize=8,
+            arrowprops={"arrowstyle": "-", "color": "#adb5bd", "linewidth": 0.6}
+            if abs(dy) > 12
+            else None,
+        )
+
+
+Box = tuple[float, float, float, float]
+
+
+def _meet(one: Box, other: Box) -> bool:
+    """Whether two boxes (left, bottom, right, top) overlap."""
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _curves(axes: Any, rows: list[Row]) -> None:

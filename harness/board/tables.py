@@ -244,7 +244,7 @@ def about(section: Section, served: bool) -> str:
         f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
         f"{config['usd_per_hour']:g} USD an hour "
         f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
-        f"{_command(section, served)}."
+        f"{_command(section, served)}; a single row by the command in its line of leaderboard.csv."
     )
 
 
