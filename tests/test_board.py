@@ -111,7 +111,7 @@ def test_command_of_a_session_with_ones_own_model_names_the_model(tmp_path: Path
         record.write(it, side, tmp_path / "records")
     write_board(tmp_path)
     command = "`wattbench run --model MODEL --task sentiment --configuration cpu-2`"
-    assert f"{command}, `MODEL` being where ref lies." in (tmp_path / "README.md").read_text()
+    assert f"{command}, `MODEL` being where ref lies;" in (tmp_path / "README.md").read_text()
 
 
 def test_board_needs_no_torch(tmp_path: Path) -> None:
