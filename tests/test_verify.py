@@ -82,6 +82,30 @@ def test_system_that_fails_here_is_a_claim_that_fails(tmp_path: Path) -> None:
     assert found["quick runs"] == "does not hold"
 
 
+def test_scores_of_twenty_systems_share_one_level(tmp_path: Path) -> None:
+    """One of twenty with p = 0.02 is what chance gives; alone it would be a claim that fails."""
+    slightly = ([1.0, 1.02, 0.98, 1.0, 1.01], 0.883)  # 7 of 1,000 answers, all for the worse
+    many = {f"system-{number}": SYSTEMS["quick"] for number in range(19)}
+    published = write(tmp_path / "theirs", **many)
+    found, failed = verdicts(published, write(tmp_path / "ours", "s9", **many | {"quick": slightly}))
+    assert (found["quick: score"], failed) == ("holds", False)
+    shutil.rmtree(tmp_path)
+    published = write(tmp_path / "theirs")
+    found, failed = verdicts(published, write(tmp_path / "ours", "s9", quick=slightly))
+    assert (found["quick: score"], failed) == ("does not hold", True)
+
+
+def test_what_was_not_measured_here_is_named(tmp_path: Path) -> None:
+    published, ours = write(tmp_path / "theirs"), write(tmp_path / "ours", "s9")
+    for path in ours.glob("*/*/*/quick.*"):
+        path.unlink()
+    text, failed = verification(
+        load_sections(published)[0], load_sections(ours)[0], "sentiment", None
+    )
+    assert not failed
+    assert "Not measured here: quick." in text
+
+
 def test_suite_and_systems_come_from_the_published_session(tmp_path: Path) -> None:
     found, _ = load_sections(write(tmp_path))
     known = ["ref", "quick", "another"]

@@ -90,7 +90,7 @@ def _session(folder: Path) -> dict[tuple[str, ...], Pair]:
 def _tests(before: Pair, after: Pair) -> list[Test]:
     (old_reference, then), (new_reference, now) = before, after
     found = []
-    if now.record.scenario != "single_stream" and (apart := paired(now, then)):
+    if now.record.scenario == "offline" and (apart := paired(now, then)):
         scores = [(row.record.score or {})["value"] for row in (then, now)]
         text = f"{scores[0]:.4f}, {scores[1]:.4f}, {apart.difference.value:+.4f}"
         found.append(Test(now, "score", text, apart.p, -apart.difference.value))

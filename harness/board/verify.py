@@ -1,11 +1,12 @@
 """Published records against those of another machine: which claims hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from tabulate import tabulate
 
+from harness import stats
 from harness.board.compare import SURE, paired
 from harness.board.figures import interval
 from harness.board.ranking import Section, faster
@@ -20,13 +21,15 @@ NEAR = 1.1
 @dataclass(frozen=True)
 class Claim:
     """What the published records say, what was found here, and whether it holds: `holds`, `does not
-    hold`, or `open` where this session cannot tell.
+    hold`, or `open` where this session cannot tell. p: of a score, that the two are the same; the
+    verdict then comes when all are known.
     """
 
     text: str
     published: str
     here: str
     verdict: str
+    p: float | None = None
 
 
 def published_systems(
@@ -69,7 +72,9 @@ def verification(
     task: str,
     wanted: Sequence[str] | None,
 ) -> tuple[str, bool]:
-    """Markdown, claim by claim; and whether one does not hold."""
+    """Markdown, claim by claim; and whether one does not hold. Of the scores one in twenty sets may
+    fail by chance (Holm 1979), not one in twenty scores.
+    """
     theirs = _offline(published, task)
     parts = ["# Verification", _heading("Published", theirs)]
     claims: list[Claim] = []
@@ -91,12 +96,31 @@ def verification(
             f"nothing that was measured on {task} with configuration "
             f"{theirs.configuration['name']} can be compared with {theirs.session}."
         )
+    claims = _judged(claims)
     counts = {verdict: sum(each.verdict == verdict for each in claims) for verdict in VERDICTS}
     parts.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".")
     lines = [(each.text, each.published, each.here, each.verdict) for each in claims]
     heads = ("claim", "published", "here", "verdict")
     parts.append(tabulate(lines, headers=heads, tablefmt="github", disable_numparse=True))
+    named = {row.name for each in measured for row in each.rows}
+    if absent := [
+        row.name for row in theirs.systems if row.name not in named and (not wanted or row.name in wanted)
+    ]:
+        parts.append(f"Not measured here: {', '.join(absent)}.")
     return "\n\n".join(parts) + "\n", bool(counts["does not hold"])
+
+
+def _judged(claims: Sequence[Claim]) -> list[Claim]:
+    """With the verdicts on the scores."""
+    tested = [each for each in claims if each.p is not None]
+    adjusted = stats.holm([each.p or 0.0 for each in tested])
+    sure = {each.text: p < SURE for each, p in zip(tested, adjusted, strict=True)}
+    return [
+        replace(each, verdict="does not hold" if sure[each.text] else "holds")
+        if each.p is not None
+        else each
+        for each in claims
+    ]
 
 
 VERDICTS = ("holds", "does not hold", "open")
@@ -144,13 +168,8 @@ def _scores(then: Row, now: Row) -> list[Claim]:
     one, other = (row.record.score or {} for row in (then, now))
     before, here = (f"{each['value']:.4f} ± {each['se']:.4f}" for each in (one, other))
     apart = paired(now, then)
-    if apart is None:
-        state = "open"
-        here += ", of other examples"
-    else:
-        state = "holds" if apart.p >= SURE else "does not hold"
-        here += f", p {apart.p:.2g}"
-    claims = [Claim(f"{then.name}: score", before, here, state)]
+    here += f", p {apart.p:.2g}" if apart else ", of other examples"
+    claims = [Claim(f"{then.name}: score", before, here, "open", apart.p if apart else None)]
     if then.compared and now.compared and then.name != then.record.roles["reference"]:
         same = then.qualified == now.qualified
         state = "holds" if same else "open" if now.near or then.near else "does not hold"
