@@ -104,7 +104,9 @@ def verification(
     parts.append(tabulate(lines, headers=heads, tablefmt="github", disable_numparse=True))
     named = {row.name for each in measured for row in each.rows}
     if absent := [
-        row.name for row in theirs.systems if row.name not in named and (not wanted or row.name in wanted)
+        row.name
+        for row in theirs.systems
+        if row.name not in named and (not wanted or row.name in wanted)
     ]:
         parts.append(f"Not measured here: {', '.join(absent)}.")
     return "\n\n".join(parts) + "\n", bool(counts["does not hold"])
