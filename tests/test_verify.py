@@ -126,6 +126,14 @@ def test_command_writes_its_verdicts_and_tells_by_its_status(
     golden_records(tmp_path / "results" / "records")
     shutil.rmtree(tmp_path / "results" / "records" / "s2")
     shutil.copytree(tmp_path / "results", tmp_path / "mine")
+    assert main(["verify", "results", "--against", "mine"]) == 2
+    assert "nothing but s1 was measured on sentiment" in capsys.readouterr().err
+    for path in (tmp_path / "mine").glob("records/s1/*/*/*.json"):
+        it = record.read(path)
+        side = record.read_side(path)
+        it.session = "s9"
+        record.write(it, side, tmp_path / "mine" / "records")
+    shutil.rmtree(tmp_path / "mine" / "records" / "s1")
     assert main(["verify", "results", "--against", "mine"]) == 0
     text = (tmp_path / "verified" / "verification.md").read_text()
     assert "0 does not hold" in text
