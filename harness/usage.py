@@ -81,7 +81,7 @@ NAME is a file of baselines/published. Where no session holds the whole ladder o
     "verify": """
 Builds and measures the systems of the published session again, writes the new records to --out, and
 compares scores on the same examples, the floor, speed-ups and the order of the systems, claim by
-claim. A speed-up holds where both intervals overlap, or within a third. The exit status is 1 when a
+claim. A speed-up holds where both values are within a third. The exit status is 1 when a
 claim does not hold. --against compares with records that are there, and measures nothing.
 """,
     "export": """

@@ -69,6 +69,11 @@ def test_what_a_session_cannot_tell_stays_open(tmp_path: Path) -> None:
     noisy = {"quicker": ([0.5, 2.0, 0.4, 0.9, 1.1], 0.89)}
     found, _ = verdicts(published, write(tmp_path / "ours", "s9", "Another", **noisy))
     assert found["offline: quicker is faster than quick"] == "open"
+    assert found["quicker, offline: speed-up of the reference"] == "open"
+    once = {name: (seconds[:1], right) for name, (seconds, right) in SYSTEMS.items()}
+    found, failed = verdicts(published, write(tmp_path / "once", "s9", "Another", **once))
+    assert not failed
+    assert found["quick, offline: speed-up of the reference"] == "open", "one block has no interval"
 
 
 def test_system_that_fails_here_is_a_claim_that_fails(tmp_path: Path) -> None:

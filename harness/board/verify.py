@@ -15,8 +15,8 @@ from harness.errors import HarnessError
 from harness.stats import Interval
 
 NEAR = 4 / 3
-"""A speed-up also holds where both values are within a third, however narrow the intervals: they
-know nothing of how much sessions differ. Of eighty speed-ups of the same code on the same machine
+"""A speed-up holds where both values are within a third, however narrow the intervals: they know
+nothing of how much sessions differ. Of eighty speed-ups of the same code on the same machine
 two were a third apart in another session (docs/results.md).
 """
 
@@ -165,7 +165,7 @@ def _claims(before: Section, after: Section, wanted: Sequence[str] | None) -> li
         ):
             if one and other and one.low != one.high:
                 name = f"{then.name}, {scenario}: speed-up {what}"
-                claims.append(Claim(name, interval(one), interval(other), _overlap(one, other)))
+                claims.append(Claim(name, interval(one), interval(other), _same(one, other)))
     return claims + _order(before, ours, pairs)
 
 
@@ -188,10 +188,15 @@ def _side(row: Row) -> str:
     return ("above" if row.qualified else "below") + ("~" if row.near else "")
 
 
-def _overlap(one: Interval, other: Interval) -> str:
-    """Whether two intervals overlap, or their values are near."""
-    near = max(one.value / other.value, other.value / one.value) <= NEAR
-    return "holds" if near or (one.low <= other.high and other.low <= one.high) else "does not hold"
+def _same(one: Interval, here: Interval) -> str:
+    """Whether two speed-ups are near; `open` where this session knows its own to no factor of two
+    to each side, or where the values are apart and the intervals still overlap.
+    """
+    near = max(one.value / here.value, here.value / one.value) <= NEAR
+    if near and here.high / here.low <= 4:
+        return "holds"
+    apart = one.low > here.high or here.low > one.high
+    return "does not hold" if apart and not near else "open"
 
 
 def _order(
