@@ -167,20 +167,19 @@ def export(options: argparse.Namespace, console: Console) -> None:
 
 def reproduce(options: argparse.Namespace, console: Console) -> None:
     """A published table beside our rows; measured where no session holds them all."""
-    from harness.board.ranking import load_sections
     from harness.board.reproduce import Published, reproduction
     from harness.store import write_atomically
 
     root = chosen.project()
     published, asked = Published.read(root, options.name), task(options.task)
     results = chosen.results(options, root)
-    there, _ = load_sections(results / "records", needs=published.systems)
+    there = shown.sections_of(results / "records", needs=published.systems)
     text = "" if options.again else reproduction(there, published, asked.name)
     if not text:
         given: dict[str, Any] = {"task": [options.task], "system": published.systems}
         given["suite"] = chosen.suite_of(asked.name)
         bench(argparse.Namespace(**vars(options) | given), console)
-        text = reproduction(load_sections(results / "records")[0], published, asked.name)
+        text = reproduction(shown.sections_of(results / "records"), published, asked.name)
     path = results / f"{options.name}-{asked.name}.md"
     write_atomically(path, text.encode())
     console(f"{text}\nwritten: {path}")
@@ -219,19 +218,24 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Published records against a session of this machine. Returns: 1 where a claim fails."""
-    from harness.board.ranking import load_sections
     from harness.board.verify import published_systems, verification
     from harness.store import write_atomically
 
     records, out = Path(options.published) / "records", Path(options.results)
-    theirs, _ = load_sections(records)
+    against = Path(options.against or out) / "records"
+    for folder in (records, *((against,) if options.against else ())):
+        if not folder.is_dir():
+            raise HarnessError(f"{folder}: there is no such folder. Name one that holds records/.")
+    if options.against and against.resolve() == records.resolve():
+        raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
+    theirs = shown.sections_of(records)
+    root = chosen.project() if not options.against else None
+    known = list(find_systems(root)) if root else None
+    options.suite, systems = published_systems(theirs, options.task, options.system, known)
     if not options.against:
-        root = chosen.project()
-        known = list(find_systems(root))
-        options.suite, systems = published_systems(theirs, options.task, options.system, known)
         given = {"task": [options.task], "system": systems}
         bench(argparse.Namespace(**vars(options) | given), console)
-    ours, _ = load_sections(Path(options.against or out) / "records")
+    ours = shown.sections_of(against)
     text, failed = verification(theirs, ours, options.task, options.system)
     write_atomically(out / "verification.md", text.encode())
     console(f"{text}\nwritten: {out / 'verification.md'}")

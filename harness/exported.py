@@ -33,7 +33,8 @@ from harness.tasks.task import Task
 PREDICT = '''"""{name}, trained for {task}.
 
     python predict.py TEXT [PAIR]      prints the label
-    python predict.py < texts.jsonl    a line each: a JSON string, or a list of a text and its pair
+    python predict.py < texts.jsonl    a line each: a text, plain or as a JSON string, or a JSON
+                                       list of a text and its pair
 
 In Python: from predict import predict; below `if __name__ == "__main__":`, since some engines
 start processes.
@@ -71,9 +72,20 @@ def predict(examples):
     ]
 
 
+def read(line):
+    """A line: a JSON string, a JSON list of a text and its pair, or else the text itself."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = line.strip()
+    return value if isinstance(value, list) else [str(value)]
+
+
 if __name__ == "__main__":
-    rows = [sys.argv[1:]] if sys.argv[1:] else [json.loads(line) for line in sys.stdin]
-    for label in predict([[[row] if isinstance(row, str) else row] for row in rows]):
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
+    rows = [sys.argv[1:]] if sys.argv[1:] else [read(line) for line in sys.stdin if line.strip()]
+    for label in predict([[row] for row in rows]) if rows else ():
         print(label)
 '''
 
@@ -112,6 +124,8 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
             shutil.copyfile(source, target)
         init = f'"""The part of wattbench that serves {system.name} (Apache License 2.0)."""\n'
         (out / "harness" / "__init__.py").write_text(init)
+        for licence in root.glob("LICENSE"):  # of the modules above
+            shutil.copyfile(licence, out / licence.name)
         (out / "predict.py").write_text(PREDICT.format(name=system.name, task=asked.name))
         (out / "predict.json").write_text(json.dumps(told, indent=1) + "\n")
         (out / "requirements.txt").write_text("".join(f"{each}\n" for each in packages))
@@ -197,6 +211,8 @@ def _card(
     ]
     same = [row for row in found if (row.record.artifact or {}).get("key") == artifact.key]
     note = "" if len(same) == len(found) else DIFFERENT
+    tokens = (artifact.folder / "tokenizer.json").is_file()
+    cut = f" Longer inputs are cut at {asked.max_length} tokens." if tokens else ""
     example = 'python predict.py "a text"' + (' "and its pair"' if _pairs(asked) else "")
     return f"""# {system.name}
 
@@ -207,10 +223,11 @@ By {", ".join(system.authors)}; licence: {system.licence}. The data it learned f
 ```
 pip install -r requirements.txt
 {example}
+python predict.py < texts.txt     # a text a line, or JSON: see the head of predict.py
 ```
 
-It needs {", ".join(packages)} and {folder_size(artifact.folder) / 1e6:.1f} MB.
-Labels: {", ".join(asked.labels)}. Longer inputs are cut at {asked.max_length} tokens.
+It needs {", ".join(packages)} and {_megabytes(artifact.folder)} MB.
+Labels: {", ".join(asked.labels)}.{cut}
 Nothing is loaded but arrays, graphs and JSON: no pickle, no code of others.
 
 ## Measured
@@ -233,6 +250,10 @@ known. It has the biases of its training data and of its encoder.
 _APART = ("use", "cost")
 DIFFERENT = "\n\nSome of these figures are of another build of the same recipe (see their records)."
 NOT_MEASURED = "Not measured yet: `wattbench bench --system` and this name."
+
+
+def _megabytes(folder: Path) -> str:
+    return number(max(folder_size(folder) / 1e6, 0.01))
 
 
 def _pairs(asked: Task) -> bool:

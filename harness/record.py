@@ -29,7 +29,7 @@ INNER = {
         *("country", "grams_co2_per_kwh"),
     ),
     "machine": ("cpu", "flags", "cores", "memory_gb", "quota", "system", "kernel", "isolation"),
-    "energy": ("source",),
+    "energy": ("source", "idle"),
     "roles": ("reference", "unpadded_reference", "null"),
 }
 """What the board asks of a record's parts; without one of these it is no record."""

@@ -1,14 +1,19 @@
 """The commands that only look: at records, systems, tasks, steps, the machine."""
 
 import argparse
+import glob
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import chosen
 from harness.errors import HarnessError
 from harness.manifest import find_systems, read_system
 from harness.tasks.task import Task, suite, suites, task, tasks
+
+if TYPE_CHECKING:
+    from harness.board.ranking import Section
 
 Say = Callable[[str], None]
 
@@ -28,10 +33,11 @@ def board(options: argparse.Namespace, console: Say) -> None:
 def report(options: argparse.Namespace, console: Say) -> None:
     """One session's energy, for an organiser or a paper."""
     from harness.board.energy_report import energy_report
-    from harness.board.ranking import load_sections
 
     records = chosen.results(options, chosen.project()) / "records"
-    found, _ = load_sections(records, options.session or "*")
+    if options.session and not (records / options.session).is_dir():
+        raise HarnessError(f"{records / options.session}: there is no such session.")
+    found = sections_of(records, options.session)
     console(energy_report(found, options.format, options.task).rstrip())
 
 
@@ -41,24 +47,45 @@ def compare(options: argparse.Namespace, console: Say) -> int:
     from harness.board.sessions import compare_sessions
 
     records = chosen.results(options, chosen.project()) / "records"
-    folders = [
-        next((each for each in (records / name, Path(name)) if any(each.glob("*/*/*.json"))), None)
-        for name in (options.one, options.other)
-    ]
-    if folders[0] and folders[1]:
-        text, worse = compare_sessions(folders[0], folders[1], options.tolerance)
+    names = options.one, options.other
+    folders = [_session(records, name) for name in names]
+    if any(folders) or any("/" in name for name in names):
+        for name, folder in zip(names, folders, strict=True):
+            if folder is None:
+                raise HarnessError(
+                    f"{name!r} is no session: neither a folder of records nor the name of one in "
+                    f"{records}. Name two sessions, or two systems."
+                )
+        found = [sections_of(each.parent, each.name) for each in folders if each]
+        text, worse = compare_sessions(found[0], found[1], options.tolerance, options.task)
         console(text)
         return int(worse)
-    console(compare_systems(records, options.one, options.other, options.task))
+    console(compare_systems(sections_of(records, needs=names), *names, options.task))
     return 0
+
+
+def _session(records: Path, name: str) -> Path | None:
+    """The folder of a session, by its name, the end of it, or a path; None if there is none."""
+    ends = sorted(records.glob(f"*{glob.escape(name)}")) if "/" not in name else []
+    fitting = [each for each in (*ends, Path(name)) if any(each.glob("*/*/*.json"))]
+    return fitting[0] if fitting else None
+
+
+def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> list["Section"]:
+    """What a folder of records shows; those that cannot be read are named on stderr."""
+    from harness.board.ranking import load_sections
+
+    found, faults = load_sections(records, glob.escape(session) or "*", needs)
+    for fault in faults:
+        print(f"wattbench: left out: {fault}", file=sys.stderr)
+    return found
 
 
 def show_ladder(options: argparse.Namespace, console: Say) -> None:
     """The rungs of one session, for the terminal."""
     from harness.board.ladder import ladder
-    from harness.board.ranking import load_sections
 
-    found, _ = load_sections(chosen.results(options, chosen.project()) / "records")
+    found = sections_of(chosen.results(options, chosen.project()) / "records")
     console(ladder(found, suite(options.suite), "simple"))
 
 

@@ -126,8 +126,7 @@ examples:
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
 WATTBENCH_DATA may name a folder with data to use instead of downloading: SuperGLUE's archive,
-unpacked. Faults are said in one
-message; the exit status is 2 then, and 130 after Ctrl-C.
+unpacked. Faults are said in one message; the exit status is 2 then, and 130 after Ctrl-C.
 """
 
 

@@ -306,3 +306,56 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
     seconds, memory = map(float, done.stdout.split())
     assert seconds < 10
     assert memory < 1e9
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda it: setattr(it.rounds[0], "seconds", 0.0),
+        lambda it: setattr(it.rounds[0], "seconds", -1.0),
+        lambda it: setattr(it.rounds[0], "memory_mb", float("nan")),
+        lambda it: setattr(it, "score", None),
+        lambda it: setattr(it, "score", {"value": 0.5}),
+        lambda it: it.score.update(value="x"),
+        lambda it: it.score.update(examples=7),
+        lambda it: it.rounds[0].energy.update(cpu_wh="x"),
+        lambda it: setattr(it, "artifact", {"recipe": []}),
+        lambda it: it.artifact["recipe"][0].update(cost={}),
+        lambda it: setattr(it.rounds[0], "left", [0, 0]),
+        lambda it: it.system.update(division="weird"),
+        lambda it: setattr(it, "scenario", "batchy"),
+        lambda it: it.system.update(serve=None),
+        lambda it: it.system.update(authors="me"),
+        lambda it: it.configuration.update(usd_per_hour=None),
+    ],
+)
+def test_record_with_odd_values_takes_only_its_row_down(tmp_path: Path, change: Any) -> None:
+    record.write(*make("ref", [1.0, 1.1], 0.9), tmp_path / "records")
+    it, side = make("odd", [1.0, 1.1], 0.9)
+    change(it)
+    record.write(it, side, tmp_path / "records")
+    drawn = write_board(tmp_path)
+    assert [row.name for section in drawn.sections for row in section.rows] == ["ref"]
+    assert [fault for fault in drawn.faults if "odd.json" in fault]
+
+
+def test_what_is_no_longer_drawn_is_no_longer_there(tmp_path: Path) -> None:
+    golden_records(tmp_path / "records")
+    write_board(tmp_path)
+    shutil.rmtree(tmp_path / "records")
+    it, side = make("dead", [], 0.5)
+    it.score, it.failure = None, {"reason": "it closed its output", "stderr": ""}
+    record.write(it, side | {"answers": []}, tmp_path / "records")
+    assert tuple(write_board(tmp_path).files) == FILES[:4]
+    left = {path.name for path in tmp_path.glob("*.*")}
+    assert left == {"README.md", "leaderboard.csv", "leaderboard.json", "index.html"}
+
+
+def test_energy_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
+    it, side = make("ref", [1.0, 1.1], 0.9)
+    for each in it.rounds:
+        each.energy = {}
+    record.write(it, side, tmp_path / "records")
+    (section,) = write_board(tmp_path).sections
+    columns = section.rows[0].columns()
+    assert (columns["energy_wh_per_1k"], columns["co2_g_per_1k"]) == (None, None)

@@ -5,10 +5,22 @@ from typing import Any
 import pytest
 
 from harness import record
-from harness.board.compare import compare_systems
-from harness.board.sessions import compare_sessions
+from harness.board.compare import compare_systems as systems_of
+from harness.board.ranking import load_sections
+from harness.board.sessions import compare_sessions as sessions_of
+from harness.cli import main
 from harness.errors import HarnessError
 from tests.records import golden_records, make
+
+
+def compare_systems(folder: Path, one: str, other: str, task: str = "") -> str:
+    return systems_of(load_sections(folder, needs=(one, other))[0], one, other, task)
+
+
+def compare_sessions(before: Path, after: Path, tolerance: float) -> tuple[str, bool]:
+    both = (load_sections(each.parent, each.name)[0] for each in (before, after))
+    return sessions_of(*both, tolerance)
+
 
 STEADY = [1.0, 1.01, 0.99, 1.0, 1.0]
 
@@ -160,3 +172,47 @@ def test_sessions_of_two_machines_are_for_verify(tmp_path: Path) -> None:
     record.write(*make("ref", STEADY, 0.9, session="2", cpu="other"), tmp_path)
     with pytest.raises(HarnessError, match="wattbench verify"):
         compare_sessions(before, tmp_path / "2", 0.1)
+
+
+def test_record_that_is_no_longer_there_is_worse(tmp_path: Path) -> None:
+    before, after = write(tmp_path, "1"), write(tmp_path, "2")
+    for path in after.glob("*/*/c.*"):
+        path.unlink()
+    text, worse = compare_sessions(before, after, 0.1)
+    assert worse
+    assert "c has no record any more (sentiment, offline)." in text
+
+
+def test_answers_to_other_examples_are_not_compared(tmp_path: Path) -> None:
+    for name in ("ref", "one", "other"):
+        it, side = make(name, STEADY, 0.9)
+        if name == "other":
+            side["labels"] = [1 - each for each in side["labels"]]
+        record.write(it, side, tmp_path)
+    with pytest.raises(HarnessError, match="did not answer the same examples"):
+        compare_systems(tmp_path, "one", "other")
+    with pytest.raises(HarnessError, match="named twice"):
+        compare_systems(tmp_path, "one", "one")
+
+
+def test_command_takes_sessions_by_the_end_of_their_names_and_names_what_is_broken(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(project)
+    records = tmp_path / "records"
+    write(records, "2026-01-01-aaaa")
+    write(records, "2026-01-02-bbbb")
+    place = ["--results", str(tmp_path)]
+    assert main(["compare", "aaaa", "bbbb", *place]) == 0
+    assert "comparisons" in capsys.readouterr().out
+    assert main(["compare", "aaaa", "cccc", *place]) == 2
+    assert "'cccc' is no session" in capsys.readouterr().err
+    assert main(["compare", "aaaa", "bbbb", "--task", "boolq", *place]) == 2
+    assert main(["compare", "a", "b", *place]) == 0, "systems of these names"
+    (records / "2026-01-02-bbbb" / "sentiment" / "offline" / "a.json").write_text("{")
+    capsys.readouterr()
+    assert main(["compare", "aaaa", "bbbb", *place]) == 1
+    out = capsys.readouterr()
+    assert "left out: " in out.err
+    assert "a.json: not a record" in out.err
+    assert "a has no record any more" in out.out

@@ -76,6 +76,9 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
         same = sum(a == b for a, b in zip(given, expected, strict=True))
         assert same >= 0.99 * len(expected), "quantized answers depend a little on batch-mates"
         assert ask(out, TEXTS[0])[0] in ("positive", "negative")
+        assert ask(out) == [], "nothing in, nothing out"
+        plain = ask(out, stdin=f"{TEXTS[0]}\n\n{json.dumps([TEXTS[0]])}\n")
+        assert plain == ask(out, TEXTS[0]) * 2, "a plain line, a blank one, and JSON"
 
         script = (
             "import sys\nimport predict, harness\npredict.predict([[['a text']]])\n"

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from harness import record
 from harness.board.tables import write_board
-from tests.records import golden_records
+from tests.records import golden_records, make
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
@@ -211,3 +212,39 @@ def test_everything_to_press_has_a_name(browser) -> None:
         ".map(each => each.outerHTML)"
     )
     assert unnamed == []
+
+
+def test_page_of_nothing_but_failures_says_so(chromium, tmp_path: Path) -> None:
+    for name in ("ref", "other"):
+        it, side = make(name, [], 0.5)
+        it.score, it.artifact = None, None
+        it.failure = {"reason": "it closed its output", "stderr": ""}
+        record.write(it, side | {"answers": []}, tmp_path / "records")
+    write_board(tmp_path)
+    chromium.get((tmp_path / "index.html").as_uri())
+    assert sorted(names(chromium)) == ["other", "ref"]
+    assert "no row with this figure" in one(chromium, "#plot").text
+    assert chromium.get_log("browser") == []
+    one(chromium, "#table tbody button").click()
+    assert "it closed its output" in one(chromium, "tr.details").text
+
+
+def test_details_are_in_sight_where_the_table_is_scrolled(browser) -> None:
+    browser.execute_script("document.querySelector('.scroll').scrollLeft = 10000")
+    one(browser, "#table tbody button").click()
+    browser.execute_script("document.querySelector('.scroll').scrollLeft = 10000")
+    left = browser.execute_script(
+        "return document.querySelector('tr.details dl').getBoundingClientRect().left"
+    )
+    assert left >= 0
+
+
+def test_sorting_by_a_column_that_is_gone_is_undone(browser) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    press(browser, "USD/100M")
+    Select(one(browser, "#section")).select_by_visible_text(
+        "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
+    )
+    press(browser, "system")
+    assert names(browser) == sorted(names(browser))

@@ -1,11 +1,11 @@
 """Two systems on the same examples: how they differ, and which is better for whom."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 from tabulate import tabulate
 
 from harness.board.figures import interval, number
-from harness.board.ranking import Section, faster, load_rows, load_sections
+from harness.board.ranking import Section, faster
 from harness.board.row import Row
 from harness.errors import HarnessError
 from harness.tasks.metrics import METRICS, Comparison
@@ -14,12 +14,14 @@ from harness.tasks.metrics import compare as compare_answers
 SURE = 0.05
 
 
-def compare_systems(records: Path, one: str, other: str, task: str = "") -> str:
+def compare_systems(shown: Sequence[Section], one: str, other: str, task: str = "") -> str:
     """A table and a verdict for each machine, configuration, task and scenario that has both.
 
-    task: only this one. Raises: HarnessError if no session has both.
+    shown: of the latest sessions that have both. task: only this one. Raises: HarnessError if none
+    has, or they did not answer the same examples.
     """
-    shown, _ = load_sections(records, needs=(one, other))
+    if one == other:
+        raise HarnessError(f"{one!r} is named twice. Name two systems.")
     parts = []
     for section in shown:
         found = {row.name: row for row in section.rows if row.measured and row.scored}
@@ -32,11 +34,13 @@ def compare_systems(records: Path, one: str, other: str, task: str = "") -> str:
                 verdict(found[one], found[other]),
             ]
     if not parts:
-        names = ", ".join(sorted({row.name for row in load_rows(records)[0]})) or "nothing"
+        fitting = [each for each in shown if task in ("", each.task["name"])]
+        names = sorted({row.name for each in fitting for row in each.rows})
         on = f" on {task}" if task else ""
         raise HarnessError(
-            f"{records}: no session has both {one!r} and {other!r}{on}. The latest have {names}. "
-            f"Run: wattbench bench --system {one} --system {other}"
+            f"no session has both {one!r} and {other!r}{on}, as systems with figures. There are: "
+            f"{', '.join(names) or 'none'}. To measure both: wattbench bench --system {one} "
+            f"--system {other}"
         )
     return "\n\n".join(parts)
 
@@ -44,7 +48,11 @@ def compare_systems(records: Path, one: str, other: str, task: str = "") -> str:
 def _table(section: Section, one: Row, other: Row) -> str:
     left, right = one.columns(), other.columns()
     apart = paired(other, one)
-    assert apart is not None, "both answered the examples of one session"
+    if apart is None or faster(one, other) is None:
+        raise HarnessError(
+            f"session {section.session}: {one.name} and {other.name} did not answer the same "
+            "examples in the same blocks. Measure both again in one session."
+        )
     low, high = apart.difference.low, apart.difference.high
     test = f"{apart.difference.value:+.4f} [{low:+.4f}, {high:+.4f}], p {apart.p:.2g}"
     speed = "queries/s" if section.scenario == "server" else "examples/s"

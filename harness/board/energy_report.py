@@ -114,7 +114,11 @@ def energy_report(found: Sequence[Section], style: str, task: str = "") -> str:
 
 def entries_of(section: Section) -> list[Entry]:
     """Each system of an offline section, the most frugal first."""
-    rows = [row for row in section.systems if row.measured and row.scored]
+    rows = [
+        row
+        for row in section.systems
+        if row.measured and row.scored and row.columns()["energy_wh_per_1k"] is not None
+    ]
     by_name = {row.name: row for row in rows}
     reference = by_name.get(section.rows[0].record.roles["reference"])
     found = [_entry(row, reference) for row in rows]

@@ -73,7 +73,7 @@ def _table(offline: Section, found: Sequence[Section], suite: Suite, style: str)
                 if row.name in single
                 else "-",
                 "score": (f"{score['value']:.4f}" if score else "-")
-                + ("" if row.qualified else " below the floor"),
+                + ("" if row.qualified or offline.floor is None else " below the floor"),
                 "USD/100M": number(columns.get("usd_per_100m")),
             }
         )

@@ -56,7 +56,7 @@ function shown() {
   return sections[state.section].rows.filter((row) => {
     const text = `${row.name} ${row.title} ${row.division}`.toLowerCase();
     return words.every((word) => text.includes(word))
-      && (row.qualified || !find("ranked").checked)
+      && (row.qualified || !find("ranked").checked || sections[state.section].floor === null)
       && (!row.point || find("points").checked);
   });
 }
@@ -88,7 +88,9 @@ function sorted(rows) {
 function drawTable(rows) {
   const section = sections[state.section];
   const head = document.querySelector("#table thead tr");
+  find("ranked").disabled = section.floor === null;
   const columns = COLUMNS.filter(([key]) => TEXTS.has(key) || section.rows.some((row) => (row[key] ?? null) !== null));
+  if (!columns.some(([key]) => key === state.sort)) state.sort = null;
   head.replaceChildren(...columns.map(([key, name]) => {
     const title = key === "energy_wh_per_1k" ? `${name} (${section.energy})` : name;
     const arrow = state.sort === key ? (state.down ? " ▼" : " ▲") : "";
@@ -106,7 +108,7 @@ function drawTable(rows) {
   const body = document.querySelector("#table tbody");
   body.replaceChildren(...sorted(rows).flatMap((row) => {
     const open = state.open === row.name;
-    const line = element("tr", { className: row.qualified || row.point ? "" : "below" });
+    const line = element("tr", { className: row.qualified || row.point || section.floor === null ? "" : "below" });
     line.dataset.name = row.name;
     for (const [key] of columns) {
       if (key !== "system") { line.append(element("td", {}, String(cell(row, key)))); continue; }
@@ -162,8 +164,8 @@ function ticks(low, high) {
 
 function drawPlot(rows) {
   const section = sections[state.section];
-  const [key, name, more] = AXES.find(([each]) => each === find("across").value);
-  const usable = rows.filter((row) => row[key] > 0 && row.score !== null && row.score > section.majority);
+  const [key, name, more] = AXES.find(([each]) => each === find("across").value) ?? AXES[0];
+  const usable = rows.filter((row) => !row.failure && row[key] > 0 && row.score !== null && row.score > section.majority);
   const plot = find("plot");
   BOX = narrow.matches ? TALL : WIDE;
   plot.setAttribute("viewBox", `0 0 ${BOX.width} ${BOX.height}`);
@@ -171,7 +173,7 @@ function drawPlot(rows) {
   const describe = (text) => plot.append(drawn("desc", { id: "plot-text" }, text));
   if (!usable.length) {
     describe("Nothing to draw.");
-    plot.append(drawn("text", { x: BOX.width / 2, y: 220, "text-anchor": "middle" }, "no figures for this axis"));
+    plot.append(drawn("text", { x: BOX.width / 2, y: 220, "text-anchor": "middle" }, "no row with this figure is above the majority class"));
     return;
   }
   const logs = usable.map((row) => Math.log10(row[key]));
@@ -284,6 +286,7 @@ find("theme").addEventListener("click", () => {
   theme();
 });
 narrow.addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", theme);
 theme();
 axes();
 draw();

@@ -1,5 +1,6 @@
 """From records to rows: speed-ups within blocks, the floor, ranks."""
 
+import gc
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,11 +38,6 @@ class Section:
         return [row for row in self.rows if row.own]
 
     @property
-    def scored(self) -> bool:
-        """Whether some system has figures and answers."""
-        return any(row.measured and row.scored for row in self.rows)
-
-    @property
     def fingerprint(self) -> dict[str, Any]:
         """The machine."""
         return self.rows[0].record.machine
@@ -61,6 +57,14 @@ def load_rows(
     session: only this one. Returns: the rows, and the faults of records that cannot be read: a
     broken one takes nothing else down. Of sessions that are not shown one record is read.
     """
+    gc.disable()  # nothing that is read here is garbage, and looking for it takes a quarter longer
+    try:
+        return _load_rows(records, session, needs)
+    finally:
+        gc.enable()
+
+
+def _load_rows(records: Path, session: str, needs: Sequence[str]) -> tuple[list[Row], list[str]]:
     rows, faults = [], []
     places: dict[tuple[str, ...], list[tuple[Record, Path]]] = {}
     for folder in sorted(records.glob(f"{session}/*/*")):
@@ -70,7 +74,7 @@ def load_rows(
                 it = record.read(path)
                 places.setdefault(place(it), []).append((it, folder))
                 break
-            except (RecordError, KeyError, TypeError) as error:
+            except (RecordError, KeyError, TypeError, AttributeError) as error:
                 broken.append(_fault(path, error))
         else:
             faults += broken
@@ -102,10 +106,14 @@ def place(it: Record) -> tuple[str, ...]:
 
 def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
     rows, faults = [], []
+    kept: dict[str, list[Any]] = {}  # what all systems of a folder share is held once
     for path in sorted(folder.glob("*.json")):
         try:
             it = record.read(path)
             side = record.read_side(path)
+            for name in ("labels", "groups"):
+                first = kept.setdefault(name, side[name])
+                side[name] = first if first == side[name] else side[name]
             truths, answers = side["labels"], side["answers"]
             if answers and len(answers) != len(truths):
                 raise ValueError("it has not one answer for each example")
@@ -114,9 +122,13 @@ def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
                 seconds = {
                     each.block: 1 / (each.rate or 1) for each in it.rounds if it.counts(each)
                 }
+            row = Row(it, seconds, answers, truths, side["groups"])
             place(it)
-            rows.append(Row(it, seconds, answers, truths, side["groups"]))
-        except (RecordError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            row.check()
+            rows.append(row)
+        except (
+            *(RecordError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError),
+        ) as error:
             faults.append(_fault(path, error))
     return rows, faults
 

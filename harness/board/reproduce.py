@@ -95,7 +95,7 @@ def _section(section: Section, published: Published) -> str:
                 "USD/100M": number(theirs["usd_per_100m"]),
                 "ours": "-",
             }
-            | (_ours(row, ours[first["system"]]) if row else {})
+            | (_ours(section, row, ours[first["system"]]) if row else {})
         )
     heads = dict.fromkeys(key for line in lines for key in line)
     table = [{key: line.get(key, "-") for key in heads} for line in lines]
@@ -123,15 +123,16 @@ def _section(section: Section, published: Published) -> str:
     )
 
 
-def _ours(row: Row, first: Row) -> dict[str, str]:
+def _ours(section: Section, row: Row, first: Row) -> dict[str, str]:
     columns, score = row.columns(), row.record.score or {}
     seconds, _ = row.whole_set()
+    below = "" if row.qualified or section.floor is None else " below the floor"
     return {
         "ours": row.name,
         "our s": number(seconds),
         "our speed-up": interval(faster(first, row)),
         "our unpadded": interval(row.unpadded),
-        "our score": f"{score['value']:.4f}" + ("" if row.qualified else " below the floor"),
+        "our score": f"{score['value']:.4f}{below}",
         "our USD/100M": number(columns.get("usd_per_100m")),
     }
 

@@ -12,6 +12,9 @@ from harness.record import Record, Round
 from harness.stats import Interval
 from harness.tasks.metrics import Comparison
 
+DIVISIONS = ("closed", "open", "baseline")
+SCENARIOS = ("single_stream", "offline", "server")
+
 
 @dataclass
 class Row:
@@ -81,7 +84,7 @@ class Row:
         """The share of the examples that left at each stage; empty where none leaves early."""
         found = [each.left for each in self.rounds if each.left]
         sums = [sum(stage) for stage in zip(*found, strict=True)]
-        return [each / sum(sums) for each in sums]
+        return [each / (sum(sums) or math.nan) for each in sums]
 
     @property
     def rounds(self) -> list[Round]:
@@ -142,9 +145,10 @@ class Row:
             known = [each.energy[name] for each in self.rounds if name in each.energy]
             whole = len(known) == len(self.rounds)
             parts[f"{name}_per_1k"] = self.per_1k(known) if whole else None
-        total = sum(each for each in parts.values() if each)
+        found = [each for each in parts.values() if each is not None]
+        total = sum(found) if found else None
         idle, above = self.record.energy["idle"], None
-        if idle and energy_measured(self.record):
+        if idle and total is not None and energy_measured(self.record):
             hours = [each.seconds / 3600 for each in self.rounds]
             above = total - sum(idle.values()) * self.per_1k(hours)
         return {"energy_wh_per_1k": total, "energy_above_idle_wh_per_1k": above, **parts}
@@ -163,6 +167,40 @@ class Row:
         if energy_measured(self.record):
             return built["build_wh"], self.energy_per_1k()["energy_wh_per_1k"] or 0.0
         return built["build_cpu_seconds"], self.per_1k(each.cpu_seconds for each in self.rounds)
+
+    def check(self) -> None:
+        """Raises: ValueError, KeyError or TypeError where the record holds what no figure can be
+        made of; nothing that is drawn later may fail for one row.
+        """
+        it = self.record
+        for what, value, known in (
+            ("division", it.system["division"], DIVISIONS),
+            ("scenario", it.scenario, SCENARIOS),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} {value!r} is none of {', '.join(known)}")
+        texts = it.system["authors"]
+        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+            raise ValueError("authors are no list of texts")
+        if not isinstance(it.system["serve"], dict):
+            raise ValueError("serve is no object")
+        for each in it.rounds:
+            numbers = [value for value in vars(each).values() if isinstance(value, int | float)]
+            if not all(map(math.isfinite, numbers)) or min(each.seconds, each.examples) <= 0:
+                raise ValueError(f"the window of block {each.block} has impossible figures")
+        if self.answers and it.rounds and not it.failure:
+            score = it.score or {}
+            figures = [score[name] for name in ("value", "se", "majority", "examples")]
+            if not all(map(math.isfinite, figures)) or score["examples"] != len(self.answers):
+                raise ValueError("its score is not of its answers")
+        if not all(math.isfinite(each) and each >= 0 for each in self.left):
+            raise ValueError("its examples left at no stage")
+        if it.artifact:
+            _built(it.artifact.get("recipe", []))
+            sum(it.artifact[name] for name in ("size_mb", "weights_mb", "parameters"))
+        sum(it.configuration[name] for name in ("usd_per_hour", "grams_co2_per_kwh"))
+        if self.measured:
+            self.energy_per_1k()
 
     def columns(self) -> dict[str, Any]:
         """The row as `leaderboard.csv` has it; None where there is no figure. To be asked once the
@@ -185,6 +223,9 @@ class Row:
             "score": it.score and it.score["value"],
             "score_se": it.score and it.score["se"],
             "command": again(self),
+            "energy_source": it.energy["source"],
+            "rounds": len(self.rounds) if self.measured else None,
+            "session": it.session,
         }
         if it.artifact:
             base |= {key: it.artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
@@ -203,7 +244,7 @@ class Row:
             return base
         latency = it.latency_ms or {}
         energy = self.energy_per_1k()
-        whole = energy["energy_wh_per_1k"] or 0.0
+        whole = energy["energy_wh_per_1k"]
         price = it.configuration["usd_per_hour"]
         return base | {
             "throughput": self.throughput,
@@ -214,8 +255,9 @@ class Row:
             "speedup_unpadded": self.unpadded and self.unpadded.value,
             "cpu_seconds_per_1k": self.per_1k(each.cpu_seconds for each in self.rounds),
             **energy,
-            "energy_source": it.energy["source"],
-            "co2_g_per_1k": whole / 1000 * it.configuration["grams_co2_per_kwh"],
+            "co2_g_per_1k": None
+            if whole is None
+            else whole / 1000 * it.configuration["grams_co2_per_kwh"],
             "usd_per_100m": usd_per_100m(price, self.throughput)
             if it.scenario != "single_stream"
             else None,
@@ -228,8 +270,6 @@ class Row:
             "near_floor": self.near,
             "harness_share": self.share,
             "break_even_requests": self.break_even if self.break_even != math.inf else None,
-            "rounds": len(self.rounds),
-            "session": it.session,
         }
 
 

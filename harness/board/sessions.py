@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from tabulate import tabulate
 
 from harness import stats
 from harness.board.compare import SURE, paired
 from harness.board.figures import interval, number
-from harness.board.ranking import load_sections, place
+from harness.board.ranking import Section, place
 from harness.board.row import Row
 from harness.errors import HarnessError
 
@@ -29,20 +28,22 @@ class Test:
     loss: float
 
 
-def compare_sessions(before: Path, after: Path, tolerance: float) -> tuple[str, bool]:
+def compare_sessions(
+    before: Sequence[Section], after: Sequence[Section], tolerance: float, task: str = ""
+) -> tuple[str, bool]:
     """System by system: the speed-up over the reference, the score on the same examples, the peak
-    of memory. before, after: their folders of records. tolerance: a share of time or memory that
-    does not count.
+    of memory. tolerance: a share of time or memory that does not count. task: only this one.
 
     Returns: the text, and whether something became worse beyond noise: p-values are adjusted for
-    all comparisons together (Holm 1979). Raises: HarnessError if they have nothing in common.
+    all comparisons together (Holm 1979); what is there no longer, or fails now, is worse. Raises:
+    HarnessError if they have nothing in common.
     """
-    old, new = _session(before), _session(after)
+    old, new = _by_place(before, task), _by_place(after, task)
     shared = [(old[key], new[key]) for key in sorted(set(old) & set(new))]
     if not shared:
         raise HarnessError(
-            f"{before} and {after} have no system in common on one machine, configuration, task "
-            "and scenario. For two machines there is: wattbench verify"
+            "the two sessions have no system in common on one machine, configuration, task and "
+            "scenario. For two machines there is: wattbench verify"
         )
     tests = [test for pair in shared for test in _tests(*pair)]
     lines, worse, same = [], 0, 0
@@ -66,8 +67,11 @@ def compare_sessions(before: Path, after: Path, tolerance: float) -> tuple[str, 
             parts.append(f"{now.name} failed: {now.record.failure['reason']}")
         elif now.name == now.record.roles["reference"]:
             parts += _course(then, now)
-    if gone := sorted({key[-1] for key in set(old) - set(new)}):
-        parts.append(f"Not in {after.name}: {', '.join(gone)}.")
+    for key in sorted(set(old) - set(new)):
+        _, then = old[key]
+        worse += 1
+        place_of = f"{then.record.task['name']}, {then.record.scenario.replace('_', ' ')}"
+        parts.append(f"{then.name} has no record any more ({place_of}).")
     parts.append(f"{worse or 'Nothing'} became worse beyond noise.")
     return "\n\n".join(parts), bool(worse)
 
@@ -76,11 +80,12 @@ Pair = tuple[Row | None, Row]
 """A row, and the reference of its section before it."""
 
 
-def _session(folder: Path) -> dict[tuple[str, ...], Pair]:
+def _by_place(shown: Sequence[Section], task: str) -> dict[tuple[str, ...], Pair]:
     """The rows of one session by their place and name."""
-    shown, _ = load_sections(folder.parent, folder.name)
     found: dict[tuple[str, ...], Pair] = {}
     for section in shown:
+        if task not in ("", section.task["name"]):
+            continue
         by_name = {row.name: row for row in section.rows if row.measured}
         reference = by_name.get(section.rows[0].record.roles["reference"])
         found |= {(*place(row.record), row.name): (reference, row) for row in section.rows}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas
 from tabulate import tabulate
 
-from harness.board.energy_report import energy_report
+from harness.board.energy_report import energy_report, entries_of
 from harness.board.figures import cell, interval, number
 from harness.board.ladder import ladders, rungs
 from harness.board.noise import remarks
@@ -54,7 +54,7 @@ def write_board(results: Path) -> Drawn:
         "leaderboard.json": json.dumps(lines, indent=1) + "\n",
         "index.html": page(found),
     }
-    if any(each.scenario == "offline" and each.scored for each in found):
+    if any(each.scenario == "offline" and entries_of(each) for each in found):
         files |= {
             "energy-report.md": energy_report(found, "md"),
             "energy-report.csv": energy_report(found, "csv"),
@@ -65,7 +65,13 @@ def write_board(results: Path) -> Drawn:
         files["ladder.svg"] = staircase(shown, _ladder_of(shown))
     for name, text in files.items():
         write_atomically(results / name, text.encode())
+    for name in set(DRAWN) - set(files):  # of records that are no longer there
+        (results / name).unlink(missing_ok=True)
     return Drawn(found, faults, list(files))
+
+
+DRAWN = ("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg")
+"""What is drawn where the records have it."""
 
 
 def _pictured(found: Sequence[Section]) -> Section | None:

@@ -36,21 +36,26 @@ class Claim:
 
 
 def published_systems(
-    found: Sequence[Section], task: str, wanted: Sequence[str] | None, known: Sequence[str]
+    found: Sequence[Section], task: str, wanted: Sequence[str] | None, known: Sequence[str] | None
 ) -> tuple[str, list[str]]:
     """The suite and the systems of the latest published session of a task, as far as this checkout
     has them.
 
-    wanted: only these. Raises: HarnessError if there is none.
+    wanted: only these. known: the systems of this checkout; None where none is needed. Raises:
+    HarnessError if there is none, or one that is wanted is not among them.
     """
     latest = _offline(found, task)
-    names = [row.name for row in latest.systems if row.measured and row.name in known]
-    if wanted:
-        names = [name for name in names if name in wanted]
-    if not names:
+    names = [
+        row.name for row in latest.systems if row.measured and (known is None or row.name in known)
+    ]
+    absent = [name for name in wanted or () if name not in names]
+    names = [name for name in names if not wanted or name in wanted]
+    if absent or not names:
         raise HarnessError(
-            f"{task}: none of the published systems ({', '.join(r.name for r in latest.systems)}) "
-            "is in this checkout. Name one of them with --system."
+            f"{task}: {' and '.join(absent) or 'every system'} cannot be verified: not published, "
+            f"or not in this checkout. Published are "
+            f"{', '.join(row.name for row in latest.systems)}. Name those of them with --system "
+            "that this checkout has."
         )
     return latest.rows[0].record.suite, names
 
