@@ -18,10 +18,9 @@ from harness.declared import Faults, nearest, read_toml
 from harness.engines.engine import CHOICES, ENGINES, KEYS, Serve
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.optimize.step import Step, step
+from harness.record import DIVISIONS, SCENARIOS
 from harness.tasks.task import Task, task, tasks
 
-DIVISIONS = ("baseline", "closed", "open")
-SCENARIOS = ("single_stream", "offline", "server")
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
 MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "members")
 ANY_TASK = "any"

@@ -21,6 +21,9 @@ from harness.store import write_atomically
 
 SCHEMA = 2
 
+DIVISIONS = ("baseline", "closed", "open")
+SCENARIOS = ("single_stream", "offline", "server")
+
 INNER = {
     "system": ("name", "title", "authors", "licence", "division", "folder", "serve"),
     "task": ("name", "version", "metric"),

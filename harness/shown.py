@@ -65,10 +65,12 @@ def compare(options: argparse.Namespace, console: Say) -> int:
 
 
 def _session(records: Path, name: str) -> Path | None:
-    """The folder of a session, by its name, the end of it, or a path; None if there is none."""
-    ends = sorted(records.glob(f"*{glob.escape(name)}")) if "/" not in name else []
-    fitting = [each for each in (*ends, Path(name)) if any(each.glob("*/*/*.json"))]
-    return fitting[0] if fitting else None
+    """The folder of a session, by its name, a path, or the end of one name; None if there is
+    none.
+    """
+    ends = list(records.glob(f"*{glob.escape(name)}")) if "/" not in name else []
+    asked = (records / name, Path(name), *(ends if len(ends) == 1 else ()))
+    return next((each for each in asked if any(each.glob("*/*/*.json"))), None)
 
 
 def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> list["Section"]:

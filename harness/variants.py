@@ -15,8 +15,9 @@ import tomli_w
 from harness.declared import read_toml
 from harness.engines.engine import ENGINES, Serve
 from harness.errors import HarnessError, ManifestError
-from harness.manifest import SCENARIOS, System, read_system
+from harness.manifest import System, read_system
 from harness.optimize.step import step
+from harness.record import SCENARIOS
 from harness.store import cache_dir
 
 Manifest = dict[str, Any]

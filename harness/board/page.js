@@ -37,7 +37,7 @@ function number(value) {
 function element(name, fields = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(fields)) {
-    if (key in made && key !== "list") made[key] = value;
+    if (key in made) made[key] = value;
     else made.setAttribute(key, value);
   }
   made.append(...children);

@@ -8,12 +8,9 @@ from typing import Any
 
 from harness import stats
 from harness.board.cost import usd_per_100m
-from harness.record import Record, Round
+from harness.record import DIVISIONS, SCENARIOS, Record, Round
 from harness.stats import Interval
 from harness.tasks.metrics import Comparison
-
-DIVISIONS = ("closed", "open", "baseline")
-SCENARIOS = ("single_stream", "offline", "server")
 
 
 @dataclass

@@ -23,11 +23,11 @@ from harness.build import find_artifact, learns
 from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
-from harness.manifest import SCENARIOS, System
+from harness.manifest import System
 from harness.measure import machine, server
 from harness.measure.rounds import Material, Row, Setting, play_round
 from harness.optimize.step import Artifact
-from harness.record import Record
+from harness.record import SCENARIOS, Record
 from harness.store import folder_size
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Suite, Task
