@@ -26,7 +26,7 @@ from harness.energy import Meter
 from harness.errors import BuildError, HarnessError
 from harness.manifest import System, Use, find_systems, read_system
 from harness.optimize.step import Artifact, Context, Inputs, Member
-from harness.store import artifact_dir, checkpoint_dir, digest, locked, new_folder
+from harness.store import artifact_dir, checkpoint_dir, digest, file_sha256, locked, new_folder
 from harness.tasks.task import Task, task
 
 MALLOC_TUNABLES = ":".join(
@@ -218,6 +218,11 @@ def _run_step(
             "recipe": recipe,
             "packages": versions(),
             **about,
+        }
+        described["files"] = {
+            str(path.relative_to(out)): file_sha256(path)
+            for path in sorted(out.rglob("*"))
+            if path.is_file()
         }
         (out / "artifact.json").write_text(json.dumps(described, indent=1))
     meter.close()

@@ -29,9 +29,11 @@ def results(options: argparse.Namespace, root: Path) -> Path:
 
 
 def one_system(name: str, root: Path) -> System:
-    """The system of this name. Raises: HarnessError that names the nearest one."""
-    known = find_systems(root)
-    return read_system(_known(name, known, root), root)
+    """The system of this name, or in this folder.
+
+    Raises: HarnessError that names the nearest one.
+    """
+    return read_system(_known(name, find_systems(root), root), root)
 
 
 def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list[Task], Suite]:
@@ -82,6 +84,8 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
 
 
 def _known(name: str, known: dict[str, Path], root: Path) -> Path:
+    if "/" in name and (Path(name) / "submission.toml").is_file():
+        return Path(name)
     if name not in known:
         raise HarnessError(f"system {name!r} does not exist in {root}. {nearest(name, known)}")
     return known[name]

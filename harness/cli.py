@@ -137,8 +137,14 @@ def run(options: argparse.Namespace, console: Console) -> None:
         options.resume,
         options.seed,
         console,
+        options.isolation,
     )
     console(f"measured: session {session} ({time.monotonic() - started:.0f} s)")
+    if options.audit:
+        from harness.measure.audit import audit_session
+
+        where = configuration, root, options.seed, options.isolation
+        audit_session(systems, asked, *where, results / "records" / session, console)
     shown.board(options, console)
 
 
@@ -152,6 +158,28 @@ def predict(options: argparse.Namespace, console: Console) -> None:
     where = choose(options.configuration), root, options.seed
     path = answer(system, task(options.task), options.split, *where, Path(options.out), console)
     console(f"written: {path}")
+
+
+def new(options: argparse.Namespace, console: Console) -> None:
+    """A folder to fill in."""
+    from harness.scaffold import new as write
+
+    folder = write(options.name, chosen.project(), options.origin, options.own)
+    place = os.path.relpath(folder)
+    console(f"written: {place}. Fill in its README.md, then: wattbench check {place}")
+
+
+def audit(options: argparse.Namespace, console: Console) -> int:
+    """One submission, as it was built. Returns: 1 where a probe fails."""
+    from harness.configuration import choose
+    from harness.measure.audit import audit_here
+
+    root = chosen.project()
+    system = chosen.one_system(options.system, root)
+    names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
+    where = choose(options.configuration), root, options.seed, options.isolation
+    found = [audit_here(system, task(each), *where, console) for each in names]
+    return int(any(each.passed is False for one in found for each in one))
 
 
 def export(options: argparse.Namespace, console: Console) -> None:
@@ -258,6 +286,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int | None]] = {
     "doctor": shown.show_doctor,
     "tasks": shown.show_tasks,
     "systems": shown.show_systems,
+    "new": new,
     "check": shown.check,
+    "audit": audit,
     "predict": predict,
 }

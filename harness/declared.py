@@ -2,7 +2,10 @@
 
 import difflib
 import tomllib
+import types
+import typing
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +101,38 @@ class Faults:
             self.add(f"{key} = {value!r}: choose {low:g}..{high:g}.")
             return usual
         return value
+
+
+def params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:
+    """An instance of the step's dataclass, or None where a value has the wrong type."""
+    hints = typing.get_type_hints(schema)
+    known = {each.name for each in fields(schema)}
+    if not faults.keys(place, given, sorted(known)):
+        return None
+    read = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+    for key, value in read.items():
+        if not _fits(value, hints[key]):
+            faults.add(f"{place}{key} = {given[key]!r} must be {_type_name(hints[key])}.")
+            return None
+    return schema(**read)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if typing.get_origin(hint) is types.UnionType:
+        return any(_fits(value, each) for each in typing.get_args(hint))
+    if typing.get_origin(hint) is tuple:
+        kind = typing.get_args(hint)[0]
+        return isinstance(value, tuple) and all(_fits(each, kind) for each in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
+
+
+def _type_name(hint: Any) -> str:
+    if typing.get_origin(hint) is types.UnionType:
+        return " or ".join(_type_name(each) for each in typing.get_args(hint))
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    if typing.get_args(hint):
+        kinds = {int: "whole numbers", float: "numbers", str: "names"}
+        return f"a list of {kinds[typing.get_args(hint)[0]]}"
+    return names[hint]

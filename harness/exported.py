@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from harness.board.figures import interval, number
 from harness.board.ranking import load_sections
 from harness.board.row import Row, again, energy_measured
 from harness.build import find_artifact
-from harness.engines.engine import ENGINES
+from harness.engines.engine import ENGINES, OWN
 from harness.errors import HarnessError
 from harness.manifest import System
 from harness.optimize.step import Artifact
@@ -104,6 +103,11 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     artifact = find_artifact(system, asked, seed, root)
     if artifact is None:
         raise HarnessError(f"{system.name} leaves no artifact, so there is nothing to export.")
+    if system.serve["offline"].engine in OWN:
+        raise HarnessError(
+            f"{system.name} is served by code of its own: its folder {system.folder} and the "
+            f"artifact {artifact.folder} are all there is."
+        )
     engines = _engines(system.serve["offline"].engine, artifact.about)
     code = _closure([ENGINES[each].module for each in engines])
     packages = _packages(code.values(), artifact.about)
@@ -111,7 +115,7 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     told = {
         "about": about,
         "labels": list(asked.labels),
-        "serve": asdict(system.serve["offline"]),
+        "serve": system.serve["offline"].told(),
         "artifact": artifact.key,
     }
     with _whole_folder(folder) as out:

@@ -5,24 +5,22 @@ A step's parameters are the fields of its dataclass, so the schema, the messages
 documentation are one thing.
 """
 
-import re
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness import pretrained
-from harness.declared import Faults, nearest, read_toml
-from harness.engines.engine import CHOICES, ENGINES, KEYS, Serve
+from harness import pretrained, weights
+from harness.declared import Faults, nearest, params, read_toml
+from harness.engines.engine import Serve
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.optimize.step import Step, step
-from harness.record import DIVISIONS, SCENARIOS
+from harness.record import DIVISIONS
+from harness.serving import read_points, read_serve
 from harness.tasks.task import Task, task, tasks
 
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
-MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "members")
+MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "weights", "members")
 ANY_TASK = "any"
 
 
@@ -39,7 +37,7 @@ class System:
     """Anything that can be measured.
 
     teacher: the baseline whose artifact the recipe begins with, or ''.
-    pretrained: the encoder, or the fine-tuned checkpoint, that it begins with, or ''.
+    pretrained: the encoder, the fine-tuned checkpoint or the weights that it begins with, or ''.
     members: the systems that a cascade asks, in order.
     serve: how it is served, by scenario.
     points: other thresholds of confidence that it is measured at, by name; one curve on the board.
@@ -130,13 +128,14 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
     division = faults.choice(data, "division", DIVISIONS)
     if division == "closed":
         _check_closed(faults, model, recipe)
-    serve = _serve(faults, data, shape)
-    points = _points(faults, data, shape)
+    serve = read_serve(faults, data, shape)
+    points = read_points(faults, data, shape)
     title, licence = faults.text(data, "title"), faults.text(data, "licence")
     authors, declared = (faults.texts(data, key) for key in ("authors", "tasks"))
     declared = tuple(_task(faults, name) for name in declared)
     faults.raise_any()
     begins = str(model.get("pretrained", model.get("checkpoint", "")))
+    begins = weights.spec(model["weights"]) if "weights" in model else begins
     return System(
         folder.name,
         folder,
@@ -190,7 +189,7 @@ def _recipe(
             )
             return tuple(used), {"format": None}
         parameters = {key: value for key, value in entry.items() if key != "use"}
-        params = _params(faults, place, found.params, parameters)
+        chosen = params(faults, place, found.params, parameters)
         if shape.get("format") is not None and shape["format"] not in found.takes:
             has, wants = (
                 shape["format"] or "nothing",
@@ -200,11 +199,11 @@ def _recipe(
                 f"{place}it takes {wants}, but gets {has}. Change the order of the steps, or "
                 "[model]."
             )
-        if params is not None:
-            for fault in found.validate(params, shape):
+        if chosen is not None:
+            for fault in found.validate(chosen, shape):
                 faults.add(f"{place}{fault}.")
-            used.append(Use(found, params))
-            shape = {**shape, **found.reshape(params, shape)}
+            used.append(Use(found, chosen))
+            shape = {**shape, **found.reshape(chosen, shape)}
         else:
             shape = {"format": None}
     return tuple(used), shape
@@ -226,6 +225,8 @@ def _start(
             except HarnessError as error:
                 faults.add(f"[model] {key}: {error}")
                 return {"format": None}
+    if "weights" in model:
+        return _weights(faults, model["weights"])
     if "members" in model:
         members = faults.texts(model, "members")
         shapes = [_other(faults, "members", each, root, line) for each in members]
@@ -249,6 +250,22 @@ def _start(
     return {"format": None}
 
 
+def _weights(faults: Faults, declared: Any) -> dict[str, Any]:
+    """The shape of weights that come along; unknown where they are still on the hub."""
+    base = faults.path.parent
+    found = weights.faults_of(declared, base)
+    for fault in found:
+        faults.add(f"[model] weights: {fault}")
+    shape: dict[str, Any] = {"format": None if found else "checkpoint", "base": base}
+    folder = None if found else weights.at_hand(weights.spec(declared), base)
+    if folder is None:
+        return {**shape, "name": "weights", "becomes": None}
+    try:
+        return {**pretrained.checkpoint_shape(str(folder), base), **shape}
+    except HarnessError as error:  # files that only code of one's own knows
+        return {**shape, "name": "weights", "unfit": str(error)}
+
+
 def _other(
     faults: Faults, key: str, name: str, root: Path, line: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -263,126 +280,6 @@ def _other(
     else:
         return _read(known[name], root, line).shape
     return {}
-
-
-def _params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:
-    """An instance of the step's dataclass, or None where a value has the wrong type."""
-    hints = typing.get_type_hints(schema)
-    known = {each.name for each in fields(schema)}
-    if not faults.keys(place, given, sorted(known)):
-        return None
-    read = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    for key, value in read.items():
-        if not _fits(value, hints[key]):
-            faults.add(f"{place}{key} = {given[key]!r} must be {_type_name(hints[key])}.")
-            return None
-    return schema(**read)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is types.UnionType:
-        return any(_fits(value, each) for each in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        kind = typing.get_args(hint)[0]
-        return isinstance(value, tuple) and all(_fits(each, kind) for each in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _type_name(hint: Any) -> str:
-    if typing.get_origin(hint) is types.UnionType:
-        return " or ".join(_type_name(each) for each in typing.get_args(hint))
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-    if typing.get_args(hint):
-        kinds = {int: "whole numbers", float: "numbers", str: "names"}
-        return f"a list of {kinds[typing.get_args(hint)[0]]}"
-    return names[hint]
-
-
-def _serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Serve]:
-    artifact_format = shape.get("format", "")
-    table = faults.table(data, "serve")
-    common = {key: value for key, value in table.items() if key not in (*SCENARIOS, "points")}
-    served = {}
-    for scenario in SCENARIOS:
-        overrides = faults.table(table, scenario, "serve.")
-        place = f"[serve.{scenario}] " if overrides else "[serve] "
-        if (
-            not faults.keys(place, {**common, **overrides}, (*KEYS, *SCENARIOS, "points"))
-            or "engine" not in common
-        ):
-            continue
-        serve = _params(faults, place, Serve, {**common, **overrides})
-        if serve is None:
-            continue
-        for key, choices in CHOICES.items():
-            if getattr(serve, key) not in choices:
-                faults.add(
-                    f"{place}{key} = {getattr(serve, key)!r}: choose "
-                    f"{' or '.join(map(repr, choices))}."
-                )
-        if not 1 <= serve.batch <= 4096:
-            faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
-        if not _is_threshold(serve.threshold):
-            faults.add(f"{place}threshold = {serve.threshold!r}: {THRESHOLDS}.")
-        elif serve.threshold != "chosen" and artifact_format not in (None, *LEAVING):
-            faults.add(f"{place}threshold: nothing leaves early here. {NO_EXITS}")
-        if serve.tokens < 0:
-            faults.add(f"{place}tokens = {serve.tokens}: choose 0 or above.")
-        if not (
-            serve.instances == "per-core"
-            if isinstance(serve.instances, str)
-            else 1 <= serve.instances <= 256
-        ):
-            faults.add(f"{place}instances = {serve.instances!r}: choose 1..256, or 'per-core'.")
-        if scenario == "single_stream":
-            serve = replace(serve, instances=1)
-        if serve.engine not in ENGINES:
-            faults.add(
-                f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}"
-            )
-        elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].takes:
-            fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.takes]
-            faults.add(
-                f"{place}engine {serve.engine!r} cannot serve "
-                f"{artifact_format or 'an empty recipe'}. "
-                f"{'Choose ' + ' or '.join(fitting) if fitting else 'Add a step'}."
-            )
-        elif serve.engine == "openvino" and shape["format"] == "onnx" and "dtype" in shape:
-            faults.add(
-                f"{place}engine 'openvino' cannot serve a graph that onnxruntime has quantized. "
-                "Quantize with by = 'nncf', or leave the step out."
-            )
-        served[scenario] = serve
-    if "engine" not in common:
-        faults.add(f"[serve] engine is missing. Choose {', '.join(ENGINES)}.")
-    faults.lines = list(dict.fromkeys(faults.lines))
-    return served
-
-
-THRESHOLDS = "choose 'chosen', 'never', or a number above 0"
-LEAVING = ("stages", "cascade")
-NO_EXITS = "Leave it out, or add the step 'exits' or 'cascade'."
-
-
-def _is_threshold(value: Any) -> bool:
-    if isinstance(value, str):
-        return value in ("chosen", "never")
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _points(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Any]:
-    """`[serve.points]`: thresholds by name."""
-    points = faults.table(faults.table(data, "serve"), "points", "serve.")
-    if points and shape.get("format") not in (None, *LEAVING):
-        faults.add(f"[serve.points]: nothing leaves early here. {NO_EXITS}")
-    for name, value in points.items():
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            faults.add(f"[serve.points] {name!r}: take letters, digits, '.', '_' and '-'.")
-        if not _is_threshold(value):
-            faults.add(f"[serve.points] {name} = {value!r}: {THRESHOLDS}.")
-    return points
 
 
 def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import weights
 from harness.declared import nearest
 from harness.errors import SourceError
 from harness.store import digest, file_sha256
@@ -36,7 +37,9 @@ ENCODERS = {
 }
 
 
-SHAPES = {"all-MiniLM-L6-v2": {"layers": 6, "heads": 12, "ffn": 1536, "max_length": 512}}
+SHAPES = {
+    "all-MiniLM-L6-v2": {"layers": 6, "width": 384, "heads": 12, "ffn": 1536, "max_length": 512}
+}
 
 HERE = Path()
 """What a relative folder is relative to, where no manifest says."""
@@ -51,8 +54,8 @@ class Encoder:
 
 
 def shape(name: str, base: Path) -> dict[str, Any]:
-    """What is known of an encoder without a download: `name`, `layers`, `heads`, `ffn`,
-    `max_length`.
+    """What is known of an encoder without a download: `name`, `layers`, `width`, `heads`,
+    `ffn`, `max_length`.
 
     Raises: SourceError if the encoder does not exist.
     """
@@ -70,6 +73,7 @@ def shape(name: str, base: Path) -> dict[str, Any]:
         return {
             "name": folder.name,
             "layers": config["num_hidden_layers"],
+            "width": config["hidden_size"],
             "heads": config["num_attention_heads"],
             "ffn": config["intermediate_size"],
             "max_length": config["max_position_embeddings"],
@@ -82,6 +86,8 @@ def key(name: str, base: Path) -> str:
     """A digest of the encoder's files, known without a download where they are pinned."""
     if source := _pinned(name):
         return source.key
+    if name.startswith(weights.MARK):
+        return weights.key(name)
     folder = _folder(name, base)
     found = {file: folder / file for file in (*FILES, *GRAPH) if (folder / file).is_file()}
     return digest({file: file_sha256(path) for file, path in found.items()})
@@ -92,8 +98,13 @@ def fetch(name: str, base: Path) -> Encoder:
 
     Raises: SourceError if it cannot be had.
     """
-    source = _pinned(name)
-    return Encoder(source.fetch() if source else _folder(name, base), key(name, base))
+    if source := _pinned(name):
+        folder = source.fetch()
+    elif name.startswith(weights.MARK):
+        folder = weights.fetch(name, base)
+    else:
+        folder = _folder(name, base)
+    return Encoder(folder, key(name, base))
 
 
 def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:

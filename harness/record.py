@@ -88,6 +88,8 @@ class Record:
     `bound_ms`, None if none is; `offline`, the rate that the search refers to; `capped`, whether
     that is the driver's own limit.
     failure: the reason and the last lines of stderr; None if all went well.
+    audit: whether it `passed`, what each of the `probes` found, and which `failed`; None where it
+    was not audited.
     """
 
     session: str
@@ -107,6 +109,7 @@ class Record:
     latency_ms: dict[str, Any] | None = None
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
+    audit: dict[str, Any] | None = None
     schema: int = SCHEMA
 
     def counts(self, window: Round) -> bool:

@@ -183,19 +183,14 @@ def show_systems(options: argparse.Namespace, console: Say) -> None:
 
 
 def check(options: argparse.Namespace, console: Say) -> None:
-    """Validate one folder."""
+    """Validate one folder, and say how long building it will take."""
+    from harness.checked import check as faults_of
+    from harness.checked import told
+
     folder = Path(options.folder)
-    if not folder.is_dir():
-        raise HarnessError(
-            f"{folder}: there is no such folder. Give the folder that holds submission.toml."
-        )
-    system = read_system(folder)
-    if not (folder / "README.md").is_file() or not (folder / "README.md").read_text().strip():
-        raise HarnessError(
-            f"{folder / 'README.md'}: missing or empty. Say in a few words what the submission "
-            "does and why."
-        )
-    console(
-        f"{folder}: fine. {len(system.recipe)} steps, {system.shape['format'] or 'no artifact'}, "
-        f"division {system.division}."
-    )
+    root = chosen.project()
+    system, faults = faults_of(folder, root)
+    if faults or system is None:
+        raise HarnessError("\n".join(faults))
+    for line in told(system, root):
+        console(line)

@@ -60,15 +60,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 
     Raises: HarnessError if the disk is full or the cache cannot be written.
     """
-    scratch = cache_dir() / "tmp"
+    temporary = scratch_folder()
     try:
-        scratch.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(scratch)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}.", dir=scratch))
-    except OSError as error:
-        raise _disk_error(error) from error
-    try:
         yield temporary
         if not target.exists():
             temporary.chmod(0o755)
@@ -77,6 +71,17 @@ def new_folder(target: Path) -> Iterator[Path]:
         raise _disk_error(error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def scratch_folder() -> Path:
+    """An empty temporary folder, for its caller to remove; what killed processes left is swept."""
+    scratch = cache_dir() / "tmp"
+    try:
+        scratch.mkdir(parents=True, exist_ok=True)
+        _sweep(scratch)
+        return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}.", dir=scratch))
+    except OSError as error:
+        raise _disk_error(error) from error
 
 
 @contextmanager

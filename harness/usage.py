@@ -19,7 +19,9 @@ HELP = {
     "doctor": "Say what makes this machine a bad ruler, and how to mend it.",
     "tasks": "List the tasks: sizes, metric, majority score, licence, source, whether at hand.",
     "systems": "List baselines and submissions: division, recipe, engine, whether they are built.",
-    "check": "Check a submission folder, and say all faults of its manifest at once.",
+    "new": "Write the folder of a new submission, to be filled in.",
+    "check": "Check a submission folder, say all its faults at once, and how long it will build.",
+    "audit": "Ask a built submission in ways that show caches, memorised answers and the like.",
     "predict": "Write a system's answers to a split, as the task's official server takes them.",
 }
 
@@ -104,9 +106,21 @@ counters, and times a fixed piece of work over and over for a few seconds. Nothi
 The system must be built. One file for a task, named as the SuperGLUE server wants it (BoolQ.jsonl,
 RTE.jsonl, ...), from the answers of the system's own worker.
 """,
+    "new": """
+Writes submissions/NAME with a commented manifest and a README to fill in: a recipe over the
+reference, a copy of another system (--from), or code of one's own, a Python class (--python) or any
+program (--command), that answers at once, if badly. docs/submitting.md goes on from there.
+""",
     "check": """
 Faults are said with file, place and remedy. Steps are followed from the model on, so that a step
 that cannot take what it gets, or more heads than the model has, is found before hours are spent.
+Nothing of the submission is run. The time is an estimate from the size of what is trained.
+""",
+    "audit": """
+After MLPerf's compliance tests: other order and batches, repeated examples, other words of the same
+length, lightly changed text, timed answers against those of the accuracy pass, the artifact, and
+in the closed division the weights. The exit status is 1 when a probe fails; RULES.md says what
+follows.
 """,
 }
 
@@ -184,6 +198,10 @@ def parser() -> argparse.ArgumentParser:
         made[name].add_argument(
             "--resume", default="", metavar="SESSION", help="go on with an interrupted session"
         )
+        made[name].add_argument(
+            "--audit", action="store_true", help="then audit each submission that was measured"
+        )
+        _add_isolation(made[name])
         _add_seeds(made[name])
     _add_seeds(made["build"])
     made["build"].set_defaults(resume="")
@@ -212,6 +230,20 @@ def parser() -> argparse.ArgumentParser:
         "--out", default=".", metavar="PATH", help="file, or folder to write it into (default .)"
     )
     made["check"].add_argument("folder", metavar="FOLDER", help="the submission's folder")
+    made["new"].add_argument("name", metavar="NAME", help="of the submission and its folder")
+    kinds = made["new"].add_mutually_exclusive_group()
+    kinds.add_argument("--from", dest="origin", default="", metavar="SYSTEM", help="copy this one")
+    for own, what in (("module", "python"), ("command", "command")):
+        text = "a class of one's own" if own == "module" else "a program of one's own"
+        kinds.add_argument(
+            f"--{what}", dest="own", action="store_const", const=own, default="", help=text
+        )
+    made["audit"].add_argument("system", metavar="SUBMISSION", help="its name, or its folder")
+    made["audit"].add_argument(
+        "--task", action="append", metavar="NAME", help=f"only this one, {TASK_HELP}"
+    )
+    _add_place(made["audit"])
+    _add_isolation(made["audit"])
     return whole
 
 
@@ -287,7 +319,9 @@ def _add_measured_again(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].set_defaults(
             suite="quick", model="", ladder=False, all=False, resume="", explain=False
         )
-        made[name].set_defaults(until=None, minutes=60, scenario=None, seeds=1)
+        made[name].set_defaults(
+            until=None, minutes=60, scenario=None, seeds=1, isolation="auto", audit=False
+        )
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -297,6 +331,16 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
         "--task", default="sentiment", metavar="NAME", help=f"{TASK_HELP} (default sentiment)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of its training (default 0)")
+
+
+def _add_isolation(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--isolation",
+        choices=["auto", "walls", "process"],
+        default="auto",
+        help="walls around each worker (no network, no files but its own): the strongest that work "
+        "here, required, or none (default auto)",
+    )
 
 
 def _add_seeds(parser: argparse.ArgumentParser) -> None:
@@ -328,7 +372,8 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         "--system",
         action="append",
         metavar="NAME",
-        help="this system and the references; may be repeated (default: the suite's)",
+        help="this system (its name, or its folder) and the references; may be repeated "
+        "(default: the suite's)",
     )
     parser.add_argument("--ladder", action="store_true", help="the suite's ladder")
     parser.add_argument("--all", action="store_true", help="every system there is")

@@ -67,7 +67,7 @@ def _without(data: Manifest, retrain: bool) -> list[tuple[str, list[tuple[str, M
     found = []
     serve = data["serve"]
     scopes = [serve, *(serve[each] for each in SCENARIOS if each in serve)]
-    for key, plain in PLAIN.items():
+    for key, plain in PLAIN.items() if "engine" in serve else ():  # own code does as it likes
         usual = Serve.padding if key == "padding" else plain
         if any(scope.get(key, usual) != plain for scope in scopes):
             changed = copy.deepcopy(data)
@@ -96,11 +96,12 @@ def _shortened(data: Manifest, number: int) -> list[tuple[str, Manifest]]:
     steps = data["step"]
     for end in range(number + 1, len(steps) + 1):
         gone = " and ".join(each["use"] for each in steps[number:end])
-        for engine in (data["serve"]["engine"], *ENGINES):
+        declared = data["serve"].get("engine", "")
+        for engine in (declared, *ENGINES) if declared else ("",):
             changed = copy.deepcopy(data)
             changed["step"] = steps[:number] + steps[end:]
-            changed["serve"]["engine"] = engine
-            other = f", in {engine}" if engine != data["serve"]["engine"] else ""
+            changed["serve"] |= {"engine": engine} if engine else {}
+            other = f", in {engine}" if engine != declared else ""
             tries.append((f"no {gone}{other}", changed))
     return tries
 

@@ -112,7 +112,7 @@ def test_ticks_count_what_a_busy_process_uses() -> None:
 
 
 def test_fingerprint_holds_what_tells_machines_apart() -> None:
-    found = machine.fingerprint()
+    found = machine.fingerprint("process")
     assert {"cpu", "flags", "cores", "quota", "governor", "smt", "kernel", "isolation"} <= set(
         found
     )

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import sys
 import textwrap
@@ -10,17 +11,20 @@ import psutil
 import pytest
 
 from harness.errors import WorkerError
-from harness.measure import protocol
-from harness.measure.protocol import Worker
+from harness.measure import isolation, protocol, tree
+from harness.measure.protocol import Cell, Worker
 
-Start = Callable[[str], Worker]
+Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
-    """Start a worker from the body of a loop over messages (`line`, `say`)."""
+def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
+    """Start a worker from the body of a loop over messages (`line`, `say`), behind the walls of
+    `behind_each`, else the strongest that there are.
+    """
+    kind = getattr(request, "param", isolation.strongest())
 
-    def begin(body: str) -> Worker:
+    def begin(body: str, memory_gb: float = math.inf) -> Worker:
         script = tmp_path / "worker.py"
         script.write_text(
             "import json, os, signal, subprocess, sys, time\n"
@@ -28,9 +32,13 @@ def start(tmp_path: Path) -> Start:
             "for line in sys.stdin:\n"
             "    message = json.loads(line)\n" + textwrap.indent(textwrap.dedent(body), "    ")
         )
-        return Worker(1, [sys.executable, str(script)])
+        cell = Cell(kind, (script,), memory_gb=memory_gb)
+        return Worker(1, [sys.executable, str(script)], cell)
 
     return begin
+
+
+behind_each = pytest.mark.parametrize("start", isolation.KINDS, indirect=True)
 
 
 def query(number: int, count: int = 1) -> bytes:
@@ -38,6 +46,7 @@ def query(number: int, count: int = 1) -> bytes:
 
 
 FAULTS = {
+    "dies before the first word": ("return", r"closed its (in|out)put.*status 1"),
     "dies at once": ("sys.exit(3)", r"closed its output.*status 3"),
     "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"closed its output.*SIGKILL"),
     "hangs": ("time.sleep(60)", r"gave no answer for 1 second"),
@@ -68,7 +77,50 @@ def test_breach_ends_in_a_reason_and_leaves_no_process(start: Start, fault: str)
         worker.answers(worker.ask(query(7, 2), 1.0), {7: [2, 2]})
         worker.ask(query(8, 2), 1.0)
     assert not psutil.pid_exists(worker.process.pid)
+    assert not worker.home.exists()
     assert time.monotonic() - began < 8
+
+
+LIMITS = {
+    "takes too much memory": (
+        "held = [bytearray(b'x' * 50_000_000) for _ in iter(int, 1)]",
+        r"it used \d+ MB, but the configuration allows 0\.5 GiB",
+    ),
+    "takes too much in its children": (
+        "code = \"b = b'x' * 300_000_000; import time; time.sleep(60)\"\n"
+        "for _ in range(2): subprocess.Popen([sys.executable, '-c', code])\n"
+        "time.sleep(60)",
+        r"it used \d+ MB",
+    ),
+    "floods stderr": (
+        "for _ in range(100): sys.stderr.write('x' * 1_000_000)\ntime.sleep(60)",
+        r"it wrote \d+ MiB to stderr; at most 16",
+    ),
+    "leaves its cores": (
+        "os.sched_setaffinity(0, range(os.cpu_count()))\ntime.sleep(60)",
+        "left the cores",
+    ),
+    "drips": ("while True: os.write(1, b'x'); time.sleep(0.05)", "gave no answer for 4 seconds"),
+}
+
+
+@behind_each
+@pytest.mark.parametrize("limit", LIMITS)
+def test_worker_that_leaves_its_limits_is_ended_at_once(start: Start, limit: str) -> None:
+    body, reason = LIMITS[limit]
+    began = time.monotonic()
+    with start(body, 0.5) as worker, pytest.raises(WorkerError, match=reason):
+        worker.ask(query(7), 4.0)
+    assert not tree.tree(worker.process.pid)
+    assert time.monotonic() - began < 8
+
+
+def test_worker_that_never_gets_ready_is_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(protocol, "LOAD_SECONDS", 0.5)
+    with start("time.sleep(60)") as worker, pytest.raises(WorkerError, match="gave no answer"):
+        worker.load({})
 
 
 def test_last_lines_of_stderr_come_with_the_reason(start: Start) -> None:
@@ -79,18 +131,26 @@ def test_last_lines_of_stderr_come_with_the_reason(start: Start) -> None:
     assert len(caught.value.__notes__[0].splitlines()) <= protocol.STDERR_LINES
 
 
+@behind_each
 def test_children_that_a_worker_leaves_behind_are_killed(start: Start) -> None:
-    body = "say(pid=subprocess.Popen(['sleep', '600']).pid)"
+    """Also those that left its process group, and whose parent is gone."""
+    mark = f"{600 + os.getpid() / 1e7:.7f}"
+    body = f"""
+    subprocess.Popen(['sleep', '{mark}'])
+    subprocess.Popen(['setsid', 'sleep', '{mark}'], start_new_session=True)
+    subprocess.Popen(['sh', '-c', 'setsid sleep {mark} & setsid sleep {mark} &'])
+    time.sleep(0.3)
+    say(done=1)
+    """
     with start(body) as worker:
-        child = worker.parse(worker.ask(query(1), 5.0))["pid"]
-        assert psutil.pid_exists(child)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and psutil.pid_exists(child):
-        if psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.02)
-    else:
-        assert not psutil.pid_exists(child)
+        worker.ask(query(1), 5.0)
+        assert len(_sleeping(mark)) == 4
+    assert not _sleeping(mark)
+
+
+def _sleeping(mark: str) -> list[list[str]]:
+    lines = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if line[:2] == ["sleep", mark]]
 
 
 def test_worker_that_ignores_the_end_of_input_is_ended_in_bounded_time(start: Start) -> None:
@@ -123,6 +183,7 @@ def test_full_pipes_in_both_directions_do_not_deadlock(start: Start) -> None:
     assert [json.loads(reply)["id"] for reply in replies] == list(range(40))
 
 
+@behind_each
 def test_worker_is_pinned_and_sees_only_allowed_variables(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,15 +193,15 @@ def test_worker_is_pinned_and_sees_only_allowed_variables(
         found = worker.parse(worker.ask(query(1), 5.0))
     assert found["cores"] == 1
     assert "SECRET_TOKEN" not in found["names"]
-    assert "HOME" not in found["names"]
     assert os.sched_getaffinity(0) == before
 
 
 def test_thread_counts_follow_the_configuration() -> None:
-    assert protocol.environment(3)["OMP_NUM_THREADS"] == "3"
-    assert protocol.environment(1)["RAYON_NUM_THREADS"] == "1"
+    assert protocol.environment(3, "/tmp")["OMP_NUM_THREADS"] == "3"
+    assert protocol.environment(1, "/tmp")["RAYON_NUM_THREADS"] == "1"
 
 
+@behind_each
 def test_cpu_seconds_and_memory_count_the_whole_tree(start: Start) -> None:
     body = """
     code = "b = b'x' * 200_000_000; import time; t = time.time()\\n"
@@ -155,9 +216,12 @@ def test_cpu_seconds_and_memory_count_the_whole_tree(start: Start) -> None:
         assert worker.peak_memory_mb() > 200
 
 
-def test_command_that_does_not_exist_is_a_worker_error() -> None:
-    with pytest.raises(WorkerError, match="cannot be started"):
-        Worker(1, ["/no/such/program"])
+@pytest.mark.parametrize("kind", isolation.KINDS)
+def test_command_that_does_not_exist_is_a_worker_error(kind: str, cache: Path) -> None:
+    with Worker(1, ["/no/such/program"], Cell(kind)) as worker:
+        with pytest.raises(WorkerError, match="status") as caught:
+            worker.load({})
+        assert "/no/such/program" in caught.value.__notes__[0]
 
 
 def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
@@ -198,6 +262,44 @@ def test_memory_that_was_freed_still_counts(start: Start) -> None:
     with start("b = b'x' * 300_000_000; del b; say(done=1)") as worker:
         worker.ask(query(1), 20.0)
         assert 300 < worker.peak_memory_mb() < 350
+
+
+@pytest.mark.parametrize("start", isolation.KINDS[:-1], indirect=True)
+def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
+    """Behind walls: no project, no records, no cache, no home, no network, no other process, and
+    nothing that can be changed but a /tmp of its own.
+    """
+    (tmp_path / "cache" / "secret").write_text("labels")
+    body = f"""
+    import socket
+    def fails(act, *given):
+        try: act(*given)
+        except OSError: return True
+        return False
+    open(os.environ["TMPDIR"] + "/own", "w").close()
+    say(
+        project=os.path.exists({str(Path(__file__).parent)!r}),
+        secret=os.path.exists({str(tmp_path / "cache" / "secret")!r}),
+        home=os.listdir(os.environ["HOME"]),
+        driver=os.path.exists("/proc/{os.getpid()}/environ") and {os.getpid()} != os.getpid(),
+        writes=[each for each in ("/usr", "/etc", "/", "/sys", {str(tmp_path / "worker.py")!r})
+                if not fails(open, each + ("" if each.endswith(".py") else "/new"), "a")],
+        network=not fails(socket.create_connection, ("1.1.1.1", 53), 0.5),
+        mounts=subprocess.run(["mount", "-o", "remount,rw,bind", "/usr"], capture_output=True)
+            .returncode == 0,
+    )
+    """
+    with start(body) as worker:
+        found = worker.parse(worker.ask(query(1), 10.0))
+    assert found == {
+        "project": False,
+        "secret": False,
+        "home": ["own", tmp_path.relative_to("/tmp").parts[0]],  # where its script lies
+        "driver": False,
+        "writes": [],
+        "network": False,
+        "mounts": False,
+    }
 
 
 def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def _compare(section: Section) -> None:
         if other.seed is not None and other.curve in by_name:
             own = by_name[other.curve]
             own.seeds = [*(own.seeds or [own]), other]
-    _rank([row for row in good if row.qualified and row.own])
+    _rank([row for row in good if row.qualified and row.own and not row.caught])
     section.rows.sort(
         key=lambda row: (
             row.rank is None,

@@ -64,6 +64,11 @@ class Row:
         return self.name.partition("@")[0]
 
     @property
+    def caught(self) -> list[str]:
+        """The probes of an audit that it did not pass."""
+        return list((self.record.audit or {}).get("failed", []))
+
+    @property
     def own(self) -> bool:
         """Whether it is the system's own row: no other operating point, no other seed."""
         return not self.point and self.seed is None

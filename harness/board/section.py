@@ -45,6 +45,13 @@ def section_tables(section: Section) -> str:
     parts += [
         f"- **{row.name} failed**: {cell((row.record.failure or {})['reason'])}" for row in failed
     ]
+    for row in section.systems:
+        if row.caught:
+            probes = (row.record.audit or {})["probes"]
+            told = "; ".join(f"{each}: {probes[each]}" for each in row.caught)
+            parts.append(f"- **{row.name} did not pass its audit** and has no rank: {cell(told)}")
+    if passed := [row.name for row in section.systems if row.record.audit and not row.caught]:
+        parts.append(f"- audited, and passed: {', '.join(map(cell, passed))}")
     if noticed := remarks(section):
         parts += ["*What to know of these figures:*", "", *(f"- {cell(each)}" for each in noticed)]
     return "\n".join(parts).rstrip()

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,6 +37,8 @@ class Serve:
     spin: let onnxruntime's threads spin between calls (faster at times, and never idle).
     threshold: of confidence, where examples may leave early: `chosen` by the step `calibrate` or
         `cascade`, `never`, or a number for all exits.
+    module, command: code of the submission's own instead of an engine: a Python file of its folder
+        with a class that has `load` and `predict`, or a program that speaks docs/protocol.md.
     """
 
     engine: str
@@ -47,6 +49,14 @@ class Serve:
     instances: int | str = 1
     spin: bool = False
     threshold: float | str = "chosen"
+    module: str = ""
+    command: tuple[str, ...] = ()
+
+    def told(self) -> dict[str, Any]:
+        """As JSON can say it, without own code where there is none."""
+        own = {"module": self.module, "command": list(self.command)}
+        plain = {key: value for key, value in asdict(self).items() if key not in own}
+        return plain | {key: value for key, value in own.items() if value}
 
     def count(self, threads: int) -> int:
         """The instances on this many threads; never more than one a thread."""
@@ -61,7 +71,8 @@ KEYS = tuple(each.name for each in fields(Serve))
 @dataclass(frozen=True)
 class Load:
     """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve
-    it, the threads it may use (all instances together), and the device, `cpu` or `cuda`.
+    it, the threads it may use (all instances together), the device, `cpu` or `cuda`, and, for code
+    of one's own, the submission's folder.
     """
 
     folder: Path
@@ -69,6 +80,7 @@ class Load:
     serve: Serve
     threads: int
     device: str = "cpu"
+    submission: Path | None = None
 
     @property
     def threads_each(self) -> int:
@@ -81,6 +93,14 @@ class Engine(Protocol):
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
         """float32 [candidates, labels]: the candidates of all examples one after the other."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """An engine that answers by itself instead of scoring: code of a submission's own."""
+
+    def predict(self, examples: Sequence[Candidates]) -> list[int]:
+        """One answer an example."""
 
 
 @runtime_checkable
@@ -119,13 +139,16 @@ ENGINES = {
 }
 """`constant` takes no artifact too: then it always answers 0 and measures the harness."""
 
+OWN = {"module": EngineKind("harness.engines.own", (), shares=True), "command": None}
+"""Code of a submission's own. A command is no engine: it takes the worker's place."""
+
 
 def load(what: Load) -> Engine:
     """Load an artifact with the engine that its manifest names.
 
     Raises: HarnessError if the engine's optional dependencies are missing.
     """
-    kind = ENGINES[what.serve.engine]
+    kind = OWN.get(what.serve.engine) or ENGINES[what.serve.engine]
     if what.serve.count(what.threads) > 1 and not kind.shares:
         from harness.engines.processes import Processes
 

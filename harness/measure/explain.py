@@ -9,8 +9,9 @@ from harness.energy import Meter
 from harness.errors import RecordError
 from harness.manifest import System
 from harness.measure import doctor, scenarios, server
+from harness.measure.progress import USUAL_ROUND_SECONDS
 from harness.measure.rounds import WARM_UP_QUERIES
-from harness.measure.run import USUAL_ROUND_SECONDS, Effort, everyone
+from harness.measure.run import Effort, everyone
 from harness.tasks.task import Suite, Task
 
 STOPPING_SECONDS = 0.3

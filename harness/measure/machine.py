@@ -21,8 +21,10 @@ FLAGS = (
 )
 
 
-def fingerprint() -> dict[str, Any]:
-    """What tells one machine from another, and what makes it a good or a bad ruler."""
+def fingerprint(isolation: str) -> dict[str, Any]:
+    """What tells one machine from another, and what makes it a good or a bad ruler; and what kind
+    of walls its workers are behind.
+    """
     info = read("/proc/cpuinfo")
     fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
     stripped = {key.strip(): value.strip() for key, value in fields.items()}
@@ -42,7 +44,7 @@ def fingerprint() -> dict[str, Any]:
         "hypervisor": "hypervisor" in flags,
         "system": platform.system(),
         "kernel": platform.release(),
-        "isolation": "process",
+        "isolation": isolation,
     }
 
 

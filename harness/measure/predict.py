@@ -9,9 +9,8 @@ from harness.configuration import Configuration
 from harness.energy import Meter
 from harness.errors import HarnessError
 from harness.manifest import System
-from harness.measure import scenarios
-from harness.measure.protocol import Worker
-from harness.measure.rounds import Material, Row, Setting, load
+from harness.measure import isolation, scenarios
+from harness.measure.rounds import Material, Row, Setting, load, start
 from harness.store import write_atomically
 from harness.tasks.task import Task, by_name
 
@@ -40,8 +39,9 @@ def predict(
     meter = Meter(configuration)
     say(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
     try:
-        with Worker(configuration.cores) as worker:
-            load(worker, row, "offline", Setting(material, configuration, meter))
+        setting = Setting(material, configuration, meter, isolation=isolation.choose("auto"))
+        with start(row, setting) as worker:
+            load(worker, row, "offline", setting)
             rows = list(range(len(material.examples)))
             window = scenarios.offline(worker, material.questions, rows, meter, PATIENCE)
     finally:

@@ -4,27 +4,31 @@ Labels never cross this border.
 """
 
 import json
+import math
 import os
 import selectors
+import shutil
 import signal
+import site
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import psutil
-
 from harness.errors import WorkerError
+from harness.measure import isolation, tree
+from harness.store import scratch_folder
 
 PASSED = (
     "PATH",
     "LANG",
     "LC_ALL",
-    "TMPDIR",
     "LD_LIBRARY_PATH",
     "PYTHONPATH",
     "VIRTUAL_ENV",
@@ -41,16 +45,36 @@ STDERR_LINES = 12
 LINE_BYTES = 64 << 20
 
 
-def environment(threads: int) -> dict[str, str]:
-    """What a worker's environment holds: the allow-list, and the thread counts of every library
-    that would take all cores.
+@dataclass(frozen=True)
+class Cell:
+    """What surrounds a worker.
+
+    isolation: one of `isolation.KINDS`. readable: the artifact, and what else it may read beside
+    the system and Python. folder: of the submission, where code of one's own begins; None: in an
+    empty one. memory_gb: GiB that it may hold. gpu: whether it gets the CUDA devices.
+    """
+
+    isolation: str = "process"
+    readable: tuple[Path, ...] = ()
+    folder: Path | None = None
+    memory_gb: float = math.inf
+    gpu: bool = False
+
+
+def environment(threads: int, home: str) -> dict[str, str]:
+    """What a worker's environment holds: the allow-list, an empty home, and the thread counts of
+    every library that would take all cores.
     """
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     fixed = {
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
         "HF_HUB_OFFLINE": "1",
         "PYTHONHASHSEED": "0",
+        "HOME": home,
+        "TMPDIR": home,
     }
+    if site.ENABLE_USER_SITE:
+        fixed["PYTHONUSERBASE"] = site.getuserbase()
     return (
         {name: os.environ[name] for name in PASSED if name in os.environ}
         | dict.fromkeys(counts, str(threads))
@@ -62,32 +86,45 @@ class Worker:
     """A worker process, pinned to the first `cores` logical CPUs that the driver may use.
 
     Every method raises WorkerError, with the last lines of the worker's stderr, if the worker dies,
-    hangs or breaks the protocol.
+    hangs, breaks the protocol or leaves its limits.
 
     `reports`: whether its examples may leave early, so that it is asked where they did.
     """
 
-    def __init__(self, cores: int, command: Sequence[str] = BUILT_IN) -> None:
+    def __init__(self, cores: int, command: Sequence[str] = BUILT_IN, cell: Cell = Cell()) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self.buffer, self.reports = b"", False
+        self.home = scratch_folder()
+        home = self.home if cell.isolation == "process" else Path("/tmp")  # noqa: S108
+        readable = (*isolation.python_paths(), *cell.readable)
+        begins = cell.folder or home
+        walled = isolation.behind(cell.isolation, command, readable, begins, cell.gpu)
         allowed = os.sched_getaffinity(0)
+        pinned = sorted(allowed)[:cores]
+        tree.adopt_orphans()
+        self.others = tree.children()
         # the child inherits it, and so is pinned from its first instruction on
-        os.sched_setaffinity(0, sorted(allowed)[:cores])
+        os.sched_setaffinity(0, pinned)
         try:
             self.process = subprocess.Popen(
-                list(command),
+                walled,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.stderr,
-                env=environment(cores),
+                cwd=begins if cell.isolation == "process" else "/",
+                env=environment(cores, str(home)),
                 start_new_session=True,
                 pipesize=PIPE_BYTES,
             )
         except OSError as error:
             self.stderr.close()
+            shutil.rmtree(self.home, ignore_errors=True)
             raise WorkerError(f"the worker cannot be started: {error}") from None
         finally:
             os.sched_setaffinity(0, allowed)
+        limits = tree.Limits(cell.memory_gb * 2**30, frozenset(pinned))
+        self.watch = tree.Watch(self.process.pid, self.stderr, limits)
+        self.watch.start()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
@@ -125,19 +162,21 @@ class Worker:
         """Send many lines, reading while writing, and return as many replies in the order they
         came.
 
-        timeout: seconds without a byte in either direction before the worker counts as hung.
+        timeout: seconds that all of it may take before the worker counts as hung.
         """
         replies: list[bytes] = []
         position, offset = 0, 0
+        deadline = time.monotonic() + timeout
         while len(replies) < len(lines):
             if position < len(lines):
                 offset += self.push(memoryview(lines[position])[offset:])
                 if offset == len(lines[position]):
                     position, offset = position + 1, 0
             waiting = self.readable if position == len(lines) else self.writable
-            ready = waiting.select(timeout)
+            ready = waiting.select(max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise self.fault(f"it gave no answer for {timeout:.0f} seconds")
+                missing = f" to {len(lines) - len(replies)} of {len(lines)}" if lines[1:] else ""
+                raise self.fault(f"it gave no answer{missing} for {timeout:.0f} seconds")
             if any(key.fd == self.back for key, _ in ready):
                 replies += self.replies()
         self.settled(len(replies) - len(lines))
@@ -202,40 +241,31 @@ class Worker:
 
     def cpu_seconds(self) -> float:
         """User and system time of the worker and all its children so far."""
-        total = 0.0
-        for process in self._tree():
-            with suppress(psutil.Error):
-                times = process.cpu_times()
-                total += times.user + times.system
-                if process.pid == self.process.pid:
-                    total += times.children_user + times.children_system
-        return total
+        return tree.cpu_seconds(self.process.pid)
 
     def peak_memory_mb(self) -> float:
-        """Peak resident memory of the worker's process tree, in 10^6 bytes.
+        """Peak resident memory of the worker's process tree, in 10^6 bytes; not to be called in a
+        window.
 
-        Several processes share pages (libraries, weights): then each one's peak counts with the
-        share of it that is its own (PSS over RSS now). Not to be called in a window: the kernel
-        walks all pages for it.
+        Also looks once more whether the worker keeps to its limits.
         """
-        tree = self._tree()
-        total = 0.0
-        for process in tree:
-            with suppress(OSError):
-                peak = _kilobytes(process.pid, "status", "VmHWM")
-                if len(tree) > 1:
-                    own = _kilobytes(process.pid, "smaps_rollup", "Pss")
-                    peak *= own / _kilobytes(process.pid, "smaps_rollup", "Rss")
-                total += peak
-        return total * 1024 / 1e6
+        if reason := self.watch.reason or self.watch.look():
+            raise self.fault(reason)
+        return tree.peak_memory(self.process.pid) / 1e6
 
     def fault(self, reason: str) -> WorkerError:
-        """The error to raise, with how the process ended and the last lines of its stderr."""
+        """The error to raise, with how the process ended and the last lines of its stderr; where it
+        left its limits that is the reason.
+        """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)
         ended = self.process.poll()
-        if ended is not None:
-            name = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"status {ended}"
+        if broken := self.watch.reason or self.watch.look():
+            reason = broken
+        elif ended is not None:
+            number = -ended if ended < 0 else ended - 128  # walls tell a signal as a shell does
+            known = number in {each.value for each in signal.Signals}
+            name = f"signal {signal.Signals(number).name}" if known else f"status {ended}"
             reason = f"{reason} (the worker ended with {name})"
         size = self.stderr.seek(0, os.SEEK_END)
         self.stderr.seek(max(0, size - 8192))
@@ -245,7 +275,7 @@ class Worker:
         return error
 
     def close(self) -> None:
-        """End of input, two seconds to leave, then the whole process group is killed.
+        """End of input, two seconds to leave, then all processes are killed that came of it.
 
         Nothing is left behind.
         """
@@ -254,9 +284,13 @@ class Worker:
                 self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(LEAVE_SECONDS)
+        self.watch.end()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        tree.kill(tree.tree(self.process.pid))
         self.process.wait()
+        tree.bury(tree.children() - self.others)
+        shutil.rmtree(self.home, ignore_errors=True)
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.writable.close()
@@ -273,18 +307,3 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _tree(self) -> list[psutil.Process]:
-        try:
-            first = psutil.Process(self.process.pid)
-            return [first, *first.children(recursive=True)]
-        except psutil.Error:
-            return []
-
-
-def _kilobytes(pid: int, file: str, name: str) -> float:
-    """A field of a file in /proc/PID; 1 where it is missing (a process that is just leaving)."""
-    for line in Path(f"/proc/{pid}/{file}").read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return float(line.split()[1])
-    return 1.0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import System
 from harness.measure import scenarios, server
-from harness.measure.protocol import Worker
+from harness.measure.protocol import BUILT_IN, Cell, Worker
 from harness.measure.scenarios import Questions, Window
 from harness.optimize.step import Artifact
 from harness.record import Record, Round
@@ -79,12 +79,15 @@ class Material:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a round is played with. queries: how many each rate gets in `server`."""
+    """What a round is played with. queries: how many each rate gets in `server`. isolation: the
+    walls around the worker.
+    """
 
     material: Material
     configuration: Configuration
     meter: Meter
     queries: int = 0
+    isolation: str = "process"
 
 
 def play_round(row: Row, block: int, setting: Setting) -> None:
@@ -92,13 +95,32 @@ def play_round(row: Row, block: int, setting: Setting) -> None:
     if row.failed:
         return
     try:
-        with Worker(setting.configuration.cores) as worker:
+        with start(row, setting) as worker:
             _play(worker, row, block, setting)
     except HarnessError as error:
         row.failed = True
         stderr = "\n".join(getattr(error, "__notes__", []))
         for each in row.records.values():
             each.failure = {"reason": str(error), "stderr": stderr}
+
+
+def own_code(system: System) -> bool:
+    """Whether the submission's folder holds the code that serves it."""
+    return bool(system.serve["offline"].module or system.serve["offline"].command)
+
+
+def start(row: Row, setting: Setting) -> Worker:
+    """A fresh worker, with what the row's system needs in sight and nothing else."""
+    serve, folder = row.system.serve["offline"], row.system.folder.resolve()
+    own = own_code(row.system)
+    cell = Cell(
+        setting.isolation,
+        (*((row.artifact.folder,) if row.artifact else ()), *((folder,) if own else ())),
+        folder if own else None,
+        setting.configuration.memory_gb,
+        setting.configuration.device == "gpu",
+    )
+    return Worker(setting.configuration.cores, serve.command or BUILT_IN, cell)
 
 
 def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
@@ -182,9 +204,10 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     message = {
         "artifact": str(row.artifact.folder) if row.artifact else "",
         "about": about,
-        "serve": asdict(row.system.serve[scenario]),
+        "serve": row.system.serve[scenario].told(),
         "threads": setting.configuration.cores,
         "device": "cuda" if setting.configuration.device == "gpu" else "cpu",
+        "folder": str(row.system.folder.resolve()) if own_code(row.system) else "",
     }
     loading = Window()
     with scenarios.timed(worker, setting.meter, loading):

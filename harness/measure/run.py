@@ -7,13 +7,10 @@ can be taken up again with a new one.
 import math
 import random
 import secrets
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
-from statistics import mean, median
 from typing import Any
 
 import numpy as np
@@ -24,15 +21,19 @@ from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
 from harness.manifest import System
-from harness.measure import machine, server
+from harness.measure import interrupted, isolation, machine, server
+from harness.measure.progress import Progress
 from harness.measure.rounds import Material, Row, Setting, play_round
 from harness.optimize.step import Artifact
 from harness.record import SCENARIOS, Record
-from harness.store import folder_size
+from harness.store import digest, folder_size
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Suite, Task
 
 Say = Callable[[str], None]
+
+SAME = ("suite", "machine", "configuration", "task", "artifact", "system", "roles")
+"""What of a record must be the same where a session is taken up."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,21 @@ def measure(
     session: str = "",
     seed: int = 0,
     say: Say = print,
+    walls: str = "auto",
 ) -> str:
     """Measure all systems on all tasks that they declare. Returns: the session's name.
 
-    session: one that was interrupted, to go on with until it has as many blocks as `effort` says.
-    Raises: HarnessError if a system is not built, or the session cannot be taken up.
+    session: one that was interrupted, to go on with until it has as many blocks as `effort` says;
+    one whose run was killed is found without its name, where the same is asked.
+    walls: one of `isolation.CHOICES`.
+    Raises: HarnessError if a system is not built, the session cannot be taken up, or there are no
+    walls where they are asked for.
     """
+    kind = isolation.choose(walls)
     material = {each.name: Material.of(each) for each in tasks}
     meter = Meter(configuration)
     resumed = session
-    about = _about(configuration, suite, session, meter)
+    about = _about(configuration, suite, session, meter, kind)
     rows = [
         _row(system, task, about, root, seed, effort.scenarios)
         for system, task in everyone(systems, tasks, root, seed, effort.seeds)
@@ -87,28 +93,39 @@ def measure(
             f"none of the systems declares one of the tasks {', '.join(material)}. Add the task to "
             "a manifest's `tasks`."
         )
+    written = [each for row in rows for each in row.records.values()]
+    asked = digest(
+        [asdict(effort), *({name: getattr(each, name) for name in SAME} for each in written)]
+    )
+    if not session and (killed := interrupted.find(results / "records", asked)):
+        say(f"going on with session {killed}, whose run was killed")
+        resumed = about["session"] = killed
+        for each in written:
+            each.session = killed
     done = _take_up(rows, resumed, results / "records") if resumed else 0
-    if done >= effort.blocks and not (effort.until and spread(rows) > effort.until):
+    if session and done >= effort.blocks and not (effort.until and spread(rows) > effort.until):
         raise HarnessError(
             f"session {resumed} has {done} blocks already. Give a larger --rounds, or a narrower "
             "--until, to go on."
         )
     each_rate = server.queries_a_round(None if effort.until else effort.blocks)
     settings = {
-        name: Setting(each, configuration, meter, each_rate) for name, each in material.items()
+        name: Setting(each, configuration, meter, each_rate, kind)
+        for name, each in material.items()
     }
     progress = Progress(len(rows), max(1, effort.blocks - done), say)
     try:
-        while not _enough(done, rows, effort, progress):
-            done += 1
-            order = list(rows)
-            random.Random(f"{about['session']} {done}").shuffle(order)
-            for row in order:
-                progress.step(f"block {done}: {row.system.name} on {row.task.name}")
-                play_round(row, done, settings[row.task.name])
-                progress.done()
-            for row in rows:
-                _write(row, material[row.task.name], results / "records")
+        with interrupted.running(results / "records" / str(about["session"]), asked):
+            while not _enough(done, rows, effort, progress):
+                done += 1
+                order = list(rows)
+                random.Random(f"{about['session']} {done}").shuffle(order)
+                for row in order:
+                    progress.step(f"block {done}: {row.system.name} on {row.task.name}")
+                    play_round(row, done, settings[row.task.name])
+                    progress.done()
+                for row in rows:
+                    _write(row, material[row.task.name], results / "records")
     except KeyboardInterrupt:
         if done > 1:
             say(f"whole blocks are kept; the same command goes on with --resume {about['session']}")
@@ -177,7 +194,7 @@ def _enough(done: int, rows: Sequence[Row], effort: Effort, progress: "Progress"
 
 
 def _about(
-    configuration: Configuration, suite: Suite, session: str, meter: Meter
+    configuration: Configuration, suite: Suite, session: str, meter: Meter, kind: str
 ) -> dict[str, Any]:
     """What all records of a session share."""
     started = datetime.now(UTC)
@@ -196,47 +213,10 @@ def _about(
             "hash": configuration.hash,
             "grams_co2_per_kwh": round(grams_co2_per_kwh(configuration.country), 1),
         },
-        "machine": machine.fingerprint(),
+        "machine": machine.fingerprint(kind),
         "software": machine.software(),
         "energy": {"source": meter.source, "idle": None if session else meter.idle_watts()},
     }
-
-
-USUAL_ROUND_SECONDS = 6.0
-
-
-class Progress:
-    """Says what is being done and how long the rest will take.
-
-    The estimate is the mean of the last block's rounds. In the first block, which also holds the
-    accuracy passes, it is the median of the rounds so far and of three usual ones, so that one slow
-    system does not stand for all.
-    """
-
-    def __init__(self, block: int, blocks: int, say: Say) -> None:
-        self.block, self.blocks, self.say = block, blocks, say
-        self.times = [time.monotonic()]
-
-    @property
-    def minutes_after_another(self) -> float:
-        """How long it will have taken after one more block."""
-        last = self.times[-1] - self.times[max(-1 - self.block, -len(self.times))]
-        return (self.times[-1] - self.times[0] + last) / 60
-
-    def step(self, what: str) -> None:
-        """A step begins."""
-        rounds = [after - before for before, after in pairwise(self.times)]
-        if len(rounds) >= self.block:
-            each = mean(rounds[-self.block :])
-        else:
-            each = median([*rounds, *[USUAL_ROUND_SECONDS] * 3])
-        steps = self.block * self.blocks
-        left = each * (steps - len(rounds)) / 60
-        self.say(f"{what} ({len(rounds)}/{steps} rounds, about {left:.1f} min left)")
-
-    def done(self) -> None:
-        """A step ended."""
-        self.times.append(time.monotonic())
 
 
 def _row(
@@ -281,7 +261,7 @@ def _row(
                 **about,
                 task=asked,
                 scenario=name,
-                system={**described, "serve": asdict(system.serve[name])},
+                system={**described, "serve": system.serve[name].told()},
                 artifact=kept,
             )
             for name in scenarios
@@ -354,8 +334,7 @@ def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
                     "out)."
                 )
             old = record.read(path)
-            same = ("suite", "machine", "configuration", "task", "artifact", "system", "roles")
-            if changed := [name for name in same if getattr(old, name) != getattr(fresh, name)]:
+            if changed := [name for name in SAME if getattr(old, name) != getattr(fresh, name)]:
                 raise HarnessError(
                     f"{path}: {', '.join(changed)} changed since. Start a new session (leave "
                     "--resume out)."

@@ -27,6 +27,7 @@ PLENTY_PASSES = 3
 MESSAGE_EXAMPLES = 4096
 MAX_PASSES = 2000
 QUERY_SECONDS = 60.0
+WARM_UP_SECONDS = 180.0
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -100,9 +101,11 @@ class Window:
 def warm_up(worker: Worker, questions: Questions, queries: int, together: int) -> None:
     """Ask training text, untimed: single queries, then one message of several examples."""
     rows = list(range(len(questions.bodies)))
+    deadline = time.monotonic() + WARM_UP_SECONDS
     for number, asked in enumerate([*([row] for row in rows[:queries]), rows[:together]]):
         if asked:
-            reply = worker.ask(questions.line(number, asked), QUERY_SECONDS)
+            left = min(QUERY_SECONDS, deadline - time.monotonic())
+            reply = worker.ask(questions.line(number, asked), left)
             worker.answers(reply, {number: [questions.choices[row] for row in asked]})
 
 

@@ -22,6 +22,9 @@ STARTING = (0.5, 0.7, 0.8, 0.9)
 RESOLUTION = 0.05
 LOWEST = 1 / 16
 LEAST_SECONDS, MOST_SECONDS = 3.0, 15.0
+DRAIN_SECONDS = 180.0
+"""After the last query of a probe; an honest worker is at most as late as the probe is long."""
+
 PROBES = 10
 DRIVER_RATE = 5000.0
 """Queries a second that the driver can send on schedule; faster systems are probed up to it."""
@@ -128,8 +131,8 @@ def poisson(
             ready, _, _ = select.select(
                 [worker.back], [worker.to] if outgoing else [], [], max(0.0, left)
             )
-            if ready:
-                replies = worker.replies()
+            replies = worker.replies() if ready else []
+            if replies:
                 moved = clock()
                 late += sum(
                     moved - started - at > bound for at in due[len(came) : len(came) + len(replies)]
@@ -137,6 +140,10 @@ def poisson(
                 came += [(moved - started, each) for each in replies]
             elif len(came) < sent and clock() - moved > QUERY_SECONDS:
                 raise worker.fault(f"it gave no answer for {QUERY_SECONDS:.0f} seconds")
+            elif sent == count and clock() - started > due[sent - 1] + DRAIN_SECONDS:
+                raise worker.fault(
+                    f"it was {DRAIN_SECONDS:.0f} seconds behind with {sent - len(came)} queries"
+                )
             if late > max(HOPELESS * len(due), 5):
                 count = sent
     worker.settled(len(came) - sent)

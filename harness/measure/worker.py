@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.engines.engine import Engine, Load, Reporting, Serve, answers, load
+from harness.engines.engine import Answering, Engine, Load, Reporting, Serve, answers, load
 
 READ_BYTES = 1 << 16
 """Below what malloc maps and unmaps anew for each read, which costs as much as a small query."""
@@ -96,6 +96,7 @@ def serve(wire: Wire) -> None:
             Serve(**wire.order["serve"]),
             wire.order["threads"],
             wire.order.get("device", "cpu"),
+            Path(wire.order["folder"]) if wire.order.get("folder") else None,
         )
         engine = load(what)
         wire.order = None
@@ -123,7 +124,10 @@ def _answer(wire: Wire, engine: Engine, batch: int) -> None:
     try:
         while messages := wire.take(batch):
             examples = [each for message in messages for each in message["examples"]]
-            given = iter(answers(engine.scores(examples), [len(each) for each in examples]))
+            if isinstance(engine, Answering):
+                given = iter(engine.predict(examples))
+            else:
+                given = iter(answers(engine.scores(examples), [len(each) for each in examples]))
             wire.send(
                 *(
                     {"id": each["id"], "answers": list(islice(given, len(each["examples"])))}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import untrusted
 from harness.errors import BuildError
 from harness.optimize.step import Context, Inputs, Step
 from harness.pretrained import FILES, GRAPH
@@ -108,6 +109,7 @@ def _graph(path: Path) -> tuple[int, bool]:
     """The number of weights, and whether some of them are quantized."""
     import onnx
 
+    untrusted.check_graph(path)
     model = onnx.load(path)
     if unknown := {each.name for each in model.graph.input} - FEEDS:
         raise BuildError(
@@ -124,4 +126,9 @@ def reshape(params: Adopt, shape: dict[str, Any]) -> dict[str, Any]:
     return {"format": shape.get("becomes", "safetensors"), "finetuned": True}
 
 
-STEP = Step("adopt", 1, Adopt, ("checkpoint",), run, reshape=reshape)
+def validate(params: Adopt, shape: dict[str, Any]) -> list[str]:
+    """Weights must be a model as transformers saves it."""
+    return [shape["unfit"].rstrip(".")] if "unfit" in shape else []
+
+
+STEP = Step("adopt", 1, Adopt, ("checkpoint",), run, validate, reshape)

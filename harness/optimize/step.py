@@ -17,6 +17,7 @@ from harness.tasks.task import Example, Task
 
 MODULES = {
     "adopt": "harness.optimize.adopt",
+    "unpack": "harness.optimize.unpack",
     "finetune": "harness.optimize.finetune",
     "distill": "harness.optimize.distill",
     "vocabulary": "harness.optimize.vocabulary",
@@ -52,8 +53,8 @@ class Artifact:
 
     @property
     def format(self) -> str:
-        """`safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`, `tfidf`
-        or `constant`.
+        """`safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`,
+        `tfidf`, `constant` or `files`.
         """
         return str(self.about["format"])
 

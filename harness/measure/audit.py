@@ -1,0 +1,239 @@
+"""Whether a submission answers as it was measured to answer, and from the text: `wattbench audit`.
+
+After MLPerf inference's compliance tests (Reddi et al. 2020, section V), fitted to classification.
+Every probe asks fresh workers, behind the same walls as in a session. RULES.md says what follows.
+"""
+
+import glob
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness import record
+from harness.build import find_artifact, plan
+from harness.configuration import Configuration
+from harness.energy import Meter
+from harness.errors import HarnessError, WorkerError
+from harness.manifest import System, find_systems, read_system
+from harness.measure import altered, isolation
+from harness.measure.audit_repeats import repeats
+from harness.measure.audit_weights import foreign
+from harness.measure.audited import MOST_EXAMPLES, SINGLE_SECONDS, Audited, Finding
+from harness.measure.rounds import Material, Row, Setting, load, start
+from harness.store import file_sha256
+from harness.tasks.metrics import METRICS
+from harness.tasks.task import Task
+
+ALIKE = 0.99
+"""Share of answers that stay though all words are others: of a system that does not read them."""
+
+KEPT = 0.5
+"""Share of the gain over the majority class that must be left on lightly changed text."""
+
+CLOSED_AGREEMENT = 0.95
+
+
+def audit(system: System, task: Task, setting: Setting, root: Path, seed: int) -> Iterator[Finding]:
+    """One finding a probe; a worker that fails ends in one, too.
+
+    Raises: HarnessError if the system is not built, or does not declare the task.
+    """
+    if not system.answers_task(task):
+        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
+    row = Row(system, task, find_artifact(system, task, seed, root), {})
+    yield _artifact(row, root, seed)
+    try:
+        it = Audited(row, setting, root, seed)
+    except WorkerError as error:
+        yield Finding("answers", False, str(error))
+        return
+    for probe in PROBES:
+        try:
+            found = probe(it)
+        except WorkerError as error:
+            found = Finding(probe.__name__, False, str(error))
+        if found is not None:
+            yield found
+
+
+def audit_here(
+    system: System,
+    task: Task,
+    configuration: Configuration,
+    root: Path,
+    seed: int,
+    walls: str,
+    say: Callable[[str], None] = print,
+) -> list[Finding]:
+    """The same on its own, said as it goes. walls: one of `isolation.CHOICES`."""
+    meter = Meter(configuration)
+    kind = isolation.choose(walls)
+    say(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {kind})")
+    found = []
+    try:
+        setting = Setting(Material.of(task), configuration, meter, isolation=kind)
+        for each in audit(system, task, setting, root, seed):
+            say(str(each))
+            found.append(each)
+    finally:
+        meter.close()
+    return found
+
+
+def audit_session(
+    systems: Sequence[System],
+    tasks: Sequence[Task],
+    configuration: Configuration,
+    root: Path,
+    seed: int,
+    walls: str,
+    session: Path,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Audit every submission that a session measured, and state in its records what was found.
+
+    session: the folder of its records.
+    """
+    for task in tasks:
+        for system in systems:
+            paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
+            if system.division == "baseline" or not paths or record.read(paths[0]).failure:
+                continue
+            found = audit_here(system, task, configuration, root, seed, walls, say)
+            stated = {
+                "passed": all(each.passed is not False for each in found),
+                "probes": {each.probe: str(each).partition(": ")[2] for each in found},
+                "failed": [each.probe for each in found if each.passed is False],
+            }
+            for path in paths:
+                it = replace(record.read(path), audit=stated)
+                record.write(it, record.read_side(path), session.parent)
+
+
+def order(it: Audited) -> Finding:
+    """Same answers in a shuffled order and in other batches."""
+    rows = list(range(len(it.examples)))
+    random.Random(it.seed + 1).shuffle(rows)
+    with it.worker() as worker:
+        given = it.ask(worker, [it.examples[row] for row in rows], [1, 7, 64, 3, 256])
+    return _same("order", it, given, rows, "in another order and in other batches")
+
+
+def timed(it: Audited) -> Finding:
+    """Same answers to single queries as in the accuracy pass."""
+    started = time.perf_counter()
+    rows: list[int] = []
+    given: list[int] = []
+    with it.worker("single_stream") as worker:
+        for row in it.questions.order(seed=it.seed + 2):
+            if time.perf_counter() - started > SINGLE_SECONDS or len(rows) >= MOST_EXAMPLES:
+                break
+            given += it.ask(worker, [it.examples[row]], [1])
+            rows.append(row)
+    return _same("timed", it, given, rows, "as single queries")
+
+
+def _same(probe: str, it: Audited, given: list[int], rows: list[int], how: str) -> Finding:
+    share = sum(it.answers[row] == each for row, each in zip(rows, given, strict=True)) / len(rows)
+    needed = it.row.agreement_needed
+    text = f"{share:.2%} of {len(rows)} answers are the same {how}; {needed:.1%} must be"
+    return Finding(probe, share >= needed, text)
+
+
+def text(it: Audited) -> Finding:
+    """Answers change with the words, not only with the length."""
+    if len(set(it.answers)) == 1:
+        return Finding(
+            "text", False, f"constant: all {len(it.answers)} answers are {it.answers[0]}"
+        )
+    other = altered.replaced(it.examples, it.setting.material.examples, it.seed)
+    with it.worker() as worker:
+        given = it.ask(worker, other, [4096])
+    same = sum(one == two for one, two in zip(it.answers, given, strict=True)) / len(given)
+    said = f"{1 - same:.1%} of the answers change when every word is another of the same length"
+    return Finding("text", same < ALIKE, said if same < ALIKE else f"length-only: {said}")
+
+
+def perturbed(it: Audited) -> Finding:
+    """Accuracy on lightly changed text does not fall off a cliff."""
+    metric = METRICS[it.row.task.metric]
+    truths, groups = [each.truth for each in it.examples], [each.group for each in it.examples]
+    score, majority = metric.score(it.answers, truths, groups), metric.majority(truths)
+    with it.worker() as worker:
+        given = it.ask(worker, altered.perturbed(it.examples, it.seed), [4096])
+    changed = metric.score(given, truths, groups).value
+    said = (
+        f"{it.row.task.metric} {score.value:.4f}, with other capitals, spaces and punctuation "
+        f"{changed:.4f}, majority {majority:.4f}"
+    )
+    if score.value - majority < 2 * score.se:
+        return Finding("perturbed", None, f"{said}: too little above the majority to tell")
+    kept = (changed - majority) / (score.value - majority)
+    fault = "; that is what memorised answers look like" if kept < KEPT else ""
+    return Finding("perturbed", kept >= KEPT, said + fault)
+
+
+def closed(it: Audited) -> Finding | None:
+    """In the closed division the weights are the teacher's, and so are the answers."""
+    system = it.row.system
+    if system.division != "closed":
+        return None
+    teacher = read_system(find_systems(it.root)[system.teacher], it.root)
+    served = {name: replace(each, padding="longest") for name, each in teacher.serve.items()}
+    own = find_artifact(teacher, it.row.task, it.seed, it.root)
+    if own is None or it.row.artifact is None:
+        return Finding("closed", None, "there is no artifact to compare")
+    other = Row(replace(teacher, serve=served), it.row.task, own, {})
+    with start(other, it.setting) as worker:
+        load(worker, other, "offline", it.setting)
+        few = range(min(len(it.examples), 300))
+        given = it.ask(worker, [it.examples[row] for row in few], [4096])
+    share = sum(it.answers[row] == each for row, each in zip(few, given, strict=True)) / len(few)
+    wrong, count = foreign(it.row.artifact.folder, own.folder)
+    said = f"{share:.1%} of {len(few)} answers are those of {teacher.name}"
+    if share < CLOSED_AGREEMENT:
+        return Finding("closed", False, f"{said}; {CLOSED_AGREEMENT:.0%} must be")
+    if wrong:
+        some = ", ".join(wrong[:3])
+        return Finding(
+            "closed", False, f"{said}; {len(wrong)} of {count} matrices are not its: {some}"
+        )
+    if not count:
+        return Finding("closed", None, f"{said}; the weights' format is not known here")
+    return Finding("closed", True, f"{said}; so are all {count} matrices")
+
+
+def _artifact(row: Row, root: Path, seed: int) -> Finding:
+    """The artifact is the one that the manifest builds, and nobody changed it since."""
+    steps = plan(row.system, row.task, seed, root)
+    if row.artifact is None or not steps:
+        return Finding("artifact", None, "the recipe leaves none")
+    if row.artifact.key != steps[-1].key:
+        return Finding(
+            "artifact", False, f"it says {row.artifact.key[:12]}, the manifest {steps[-1].key[:12]}"
+        )
+    kept = row.artifact.about.get("files")
+    if not kept:
+        return Finding("artifact", None, "built before the files' sha256 were kept; build it anew")
+    folder = row.artifact.folder
+    real = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
+    del real["artifact.json"]
+    changed = sorted(set(real) ^ set(kept))
+    changed += sorted(
+        name for name in set(real) & set(kept) if file_sha256(real[name]) != kept[name]
+    )
+    if changed:
+        return Finding("artifact", False, f"changed since it was built: {', '.join(changed)}")
+    return Finding("artifact", True, f"{row.artifact.key[:12]}, as the manifest builds it")
+
+
+PROBES: tuple[Callable[[Audited], Finding | None], ...] = (
+    order,
+    timed,
+    repeats,
+    text,
+    perturbed,
+    closed,
+)

@@ -1,0 +1,53 @@
+"""Sessions whose run was killed: found again by what they were asked, and taken up.
+
+While a session runs, `.running` lies in its folder with a digest of all that makes it this session
+and not another. It goes when the run ends, well or not; only a run that was killed leaves it.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from harness.store import write_atomically
+
+MARK = ".running"
+
+
+def find(records: Path, asked: str) -> str:
+    """The latest session that was asked the same, has whole blocks and is not running; or ''.
+
+    Sessions that were killed in their first block hold nothing, and are removed.
+    """
+    found = ""
+    for mark in sorted(records.glob(f"*/{MARK}")):
+        try:
+            stated = json.loads(mark.read_text())
+            runs = psutil.Process(stated["pid"]).create_time() == stated["started"]
+        except (OSError, ValueError, KeyError, psutil.Error):
+            stated, runs = {}, False
+        if runs or stated.get("asked") != asked:
+            continue
+        if any(mark.parent.glob("*/*/*.json")):
+            found = mark.parent.name
+        else:
+            mark.unlink(missing_ok=True)
+            mark.parent.rmdir()
+    return found
+
+
+@contextmanager
+def running(folder: Path, asked: str) -> Iterator[None]:
+    """Inside the block the session's folder says that it runs."""
+    mark, pid = folder / MARK, os.getpid()
+    stated = {"pid": pid, "started": psutil.Process(pid).create_time(), "asked": asked}
+    write_atomically(mark, json.dumps(stated).encode())
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

@@ -1,0 +1,193 @@
+"""A worker's process tree: what it uses, whether it keeps to its limits, and its end.
+
+Read from /proc: control groups are left alone, so this needs no rights.
+"""
+
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+PERIOD_SECONDS = 0.25
+STDERR_BYTES = 16 << 20
+GONE_SECONDS = 5.0
+WALL_KILOBYTES = 5000
+PR_SET_CHILD_SUBREAPER = 36
+PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """The process and all its descendants; empty once it is gone."""
+    found, waiting = [], [pid]
+    while waiting:
+        one = waiting.pop()
+        threads = _threads(one)
+        if threads:
+            found.append(one)
+        for thread in threads:
+            waiting += map(int, _text(f"/proc/{one}/task/{thread}/children").split())
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of the whole tree so far, also of children that have left."""
+    total = 0
+    for one in tree(pid):
+        # the name, in brackets, may hold anything; utime, stime, cutime and cstime are 14 to 17
+        fields = _text(f"/proc/{one}/stat").rpartition(")")[2].split()
+        total += sum(map(int, fields[11:15]))
+    return total / TICKS
+
+
+def resident(pid: int) -> int:
+    """Bytes that the tree holds now; pages that its processes share count for each."""
+    counts = (_text(f"/proc/{one}/statm").split() for one in tree(pid))
+    return sum(int(each[1]) for each in counts if each) * PAGE
+
+
+def resident_once(pid: int) -> int:
+    """The same, with shared pages counted once (PSS): the kernel walks all pages for it."""
+    return sum(_kilobytes(one, "smaps_rollup", "Pss") for one in tree(pid)) * 1024
+
+
+def peak_memory(pid: int) -> float:
+    """The tree's peak in bytes.
+
+    Several processes share pages (libraries, weights): then each one's peak counts with the share
+    of it that is its own (PSS over RSS now). The walls' own processes, of a megabyte or two, are
+    not among them. Not to be called in a window.
+    """
+    peaks = {one: _kilobytes(one, "status", "VmHWM") for one in tree(pid)}
+    large = [one for one, peak in peaks.items() if peak > WALL_KILOBYTES]
+    total = float(sum(peaks.values()))
+    for one in large if len(large) > 1 else ():
+        held = _kilobytes(one, "smaps_rollup", "Rss") or 1
+        total -= peaks[one] * (1 - _kilobytes(one, "smaps_rollup", "Pss") / held)
+    return total * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a worker may take. memory: bytes. cores: the CPUs that it is pinned to."""
+
+    memory: float
+    cores: frozenset[int]
+    stderr: int = STDERR_BYTES
+
+
+class Watch(threading.Thread):
+    """Looks at a worker four times a second; one that leaves its limits is killed.
+
+    reason: what it did, or ''.
+    """
+
+    def __init__(self, pid: int, stderr: IO[bytes], limits: Limits) -> None:
+        super().__init__(daemon=True)
+        self.pid, self.stderr, self.limits = pid, stderr, limits
+        self.reason = ""
+        self.over = threading.Event()
+
+    def run(self) -> None:
+        """Until it is over."""
+        while not self.over.wait(PERIOD_SECONDS):
+            if reason := self.look():
+                self.reason = reason
+                kill(tree(self.pid))
+                return
+
+    def look(self) -> str:
+        """What limit it has left, or ''."""
+        size = os.fstat(self.stderr.fileno()).st_size
+        if size > self.limits.stderr:
+            return f"it wrote {size >> 20} MiB to stderr; at most {self.limits.stderr >> 20} may be"
+        if resident(self.pid) > self.limits.memory:
+            held = resident_once(self.pid)
+            if held > self.limits.memory:
+                allowed = self.limits.memory / 2**30
+                return f"it used {held / 1e6:.0f} MB, but the configuration allows {allowed:g} GiB"
+        for one in tree(self.pid):
+            for thread in _threads(one):
+                with suppress(OSError):
+                    if not os.sched_getaffinity(int(thread)) <= self.limits.cores:
+                        return (
+                            "it left the cores that it was pinned to. Leave the affinity alone "
+                            "(sched_setaffinity, taskset, OMP_PROC_BIND)"
+                        )
+        return ""
+
+    def end(self) -> None:
+        """Stop looking."""
+        self.over.set()
+        self.join()
+
+
+@cache
+def adopt_orphans() -> None:
+    """From now on a descendant whose parent ends becomes this process' child, so that none is out
+    of sight.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children() -> set[int]:
+    """Of the process that asks."""
+    threads = _threads(os.getpid())
+    return {
+        int(child)
+        for thread in threads
+        for child in _text(f"/proc/self/task/{thread}/children").split()
+    }
+
+
+def kill(pids: list[int]) -> None:
+    """At once."""
+    for pid in pids:
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def bury(pids: set[int]) -> None:
+    """Kill these and all that comes of them, and wait until they are gone (at most 5 seconds)."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline:
+        left = [each for pid in pids for each in tree(pid)]
+        kill(left)
+        for pid in pids:
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        if not left:
+            return
+        time.sleep(0.005)
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return [each.name for each in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:
+        return []
+
+
+def _kilobytes(pid: int, file: str, name: str) -> int:
+    """A field of a file in /proc/PID; 0 where it is missing (a process that is just leaving)."""
+    for line in _lines(f"/proc/{pid}/{file}"):
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1])
+    return 0
+
+
+def _lines(path: str) -> Iterator[str]:
+    yield from _text(path).splitlines()
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
