@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness import untrusted
 from harness.build import plan
+from harness.declared import read_toml
 from harness.engines.engine import ENGINES
 from harness.errors import HarnessError
 from harness.estimate import build_seconds
@@ -64,9 +65,10 @@ def told(system: System, root: Path) -> Iterator[str]:
     extra = getattr(ENGINES.get(system.serve["offline"].engine), "extra", "")
     if extra and find_spec(extra) is None:
         yield f"  it needs an extra that is not installed: pip install 'wattbench[{extra}]'"
-    names = ("sentiment",) if ANY_TASK in system.tasks else system.tasks
+    declared = [str(each) for each in read_toml(system.manifest)["tasks"]]
+    names = ["sentiment"] if ANY_TASK in declared else declared
     for each in names:
-        asked = task(each)
+        asked = task(str(system.folder / each) if each.endswith(".toml") else each)
         steps_left = [
             one for one in plan(system, asked, 0, root) if not artifact_dir(one.key).is_dir()
         ]

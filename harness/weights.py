@@ -88,7 +88,7 @@ def fetch(text: str, base: Path) -> Path:
 
 
 def _folder(text: str) -> Path:
-    return cache_dir() / "sources" / f"weights-{key(text)[:16]}"
+    return cache_dir() / "weights" / key(text)
 
 
 def _copy_snapshot(rest: str, out: Path) -> None:

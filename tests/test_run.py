@@ -252,7 +252,7 @@ def test_memory_over_the_configuration_fails_the_row(project: Path) -> None:
     run.play_round(row, 1, Setting(Material.of(task("sentiment")), small, Meter(small)))
     failure = row.records["offline"].failure
     assert failure
-    assert "cpu-1 allows 0.001 GiB" in failure["reason"]
+    assert "the configuration allows 0.001 GiB" in failure["reason"]
 
 
 def run_about() -> dict[str, object]:

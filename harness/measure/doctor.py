@@ -11,7 +11,7 @@ import psutil
 from harness import energy
 from harness.configuration import choose, nvml_devices
 from harness.errors import HarnessError
-from harness.measure import machine
+from harness.measure import isolation, machine
 
 WATCHED_SECONDS = 3.0
 BUSY_CORES = 0.1
@@ -155,6 +155,16 @@ def _quiet() -> Finding:
     return found, ""
 
 
+def _walls() -> Finding:
+    kind = isolation.strongest()
+    if kind == "process":
+        return (
+            "nothing keeps a worker from the network and the labels",
+            "Install bubblewrap (apt install bubblewrap), or allow user namespaces",
+        )
+    return f"workers are behind walls ({kind})", ""
+
+
 def _used(process: psutil.Process) -> float:
     times = process.info["cpu_times"]
     return float(times.user + times.system) if times else 0.0
@@ -188,6 +198,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _memory,
     _battery,
     _counters,
+    _walls,
     _quiet,
     _steady,
 )

@@ -6,6 +6,7 @@ Labels never cross this border.
 import json
 import math
 import os
+import secrets
 import selectors
 import shutil
 import signal
@@ -102,7 +103,7 @@ class Worker:
         allowed = os.sched_getaffinity(0)
         pinned = sorted(allowed)[:cores]
         tree.adopt_orphans()
-        self.others = tree.children()
+        self.mark = f"WATTBENCH_WORKER={secrets.token_hex(8)}"
         # the child inherits it, and so is pinned from its first instruction on
         os.sched_setaffinity(0, pinned)
         try:
@@ -112,7 +113,7 @@ class Worker:
                 stdout=subprocess.PIPE,
                 stderr=self.stderr,
                 cwd=begins if cell.isolation == "process" else "/",
-                env=environment(cores, str(home)),
+                env=environment(cores, str(home)) | dict([self.mark.split("=")]),
                 start_new_session=True,
                 pipesize=PIPE_BYTES,
             )
@@ -279,6 +280,7 @@ class Worker:
 
         Nothing is left behind.
         """
+        members = set(tree.tree(self.process.pid))
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
@@ -287,9 +289,11 @@ class Worker:
         self.watch.end()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        tree.kill(tree.tree(self.process.pid))
+        left = tree.tree(self.process.pid)
+        tree.kill(left)
         self.process.wait()
-        tree.bury(tree.children() - self.others)
+        mine = (members | set(left)) & set(tree.children(os.getpid()))  # not a number used anew
+        tree.bury(mine | tree.orphans(self.mark))
         shutil.rmtree(self.home, ignore_errors=True)
         if self.process.stdout is not None:
             self.process.stdout.close()

@@ -15,11 +15,16 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+import psutil
+
 PERIOD_SECONDS = 0.25
 STDERR_BYTES = 16 << 20
 GONE_SECONDS = 5.0
 WALL_KILOBYTES = 5000
 PR_SET_CHILD_SUBREAPER = 36
+KERNEL_TELLS = Path(f"/proc/self/task/{os.getpid()}/children").exists()
+"""Whether a process' children stand in /proc; not all kernels are built so."""
+
 PAGE, TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
@@ -28,12 +33,21 @@ def tree(pid: int) -> list[int]:
     found, waiting = [], [pid]
     while waiting:
         one = waiting.pop()
-        threads = _threads(one)
-        if threads:
+        if _threads(one):
             found.append(one)
-        for thread in threads:
-            waiting += map(int, _text(f"/proc/{one}/task/{thread}/children").split())
+            waiting += children(one)
     return found
+
+
+def children(pid: int) -> list[int]:
+    """The process' own."""
+    if not KERNEL_TELLS:
+        try:
+            return [each.pid for each in psutil.Process(pid).children()]
+        except psutil.Error:
+            return []
+    files = (_text(f"/proc/{pid}/task/{thread}/children") for thread in _threads(pid))
+    return [int(child) for text in files for child in text.split()]
 
 
 def cpu_seconds(pid: int) -> float:
@@ -136,14 +150,10 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def children() -> set[int]:
-    """Of the process that asks."""
-    threads = _threads(os.getpid())
-    return {
-        int(child)
-        for thread in threads
-        for child in _text(f"/proc/self/task/{thread}/children").split()
-    }
+def orphans(mark: str) -> set[int]:
+    """The children of the process that asks, in whose environment the mark stands."""
+    marked = mark.encode()
+    return {one for one in children(os.getpid()) if marked in _bytes(f"/proc/{one}/environ")}
 
 
 def kill(pids: list[int]) -> None:
@@ -187,7 +197,11 @@ def _lines(path: str) -> Iterator[str]:
 
 
 def _text(path: str) -> str:
+    return _bytes(path).decode(errors="replace")
+
+
+def _bytes(path: str) -> bytes:
     try:
-        return Path(path).read_text(errors="replace")
+        return Path(path).read_bytes()
     except OSError:
-        return ""
+        return b""
