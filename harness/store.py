@@ -1,9 +1,9 @@
 """Where things live, and how they are named by what they are made of.
 
 The cache holds `sources` (downloaded files, checked by sha256), `weights` (that submissions bring
-along, unpacked), `artifacts` (what recipes leave
-behind, one folder a key), `outputs` (what teachers answered), `checkpoints` (of steps that were
-interrupted) and `tmp` (what is being written; on the same disk, so that a rename is atomic).
+along, unpacked), `artifacts` (what recipes leave behind, one folder a key), `outputs` (what
+teachers answered), `checkpoints` (of steps that were interrupted) and `tmp` (what is being written;
+on the same disk, so that a rename is atomic).
 """
 
 import errno

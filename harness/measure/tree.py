@@ -20,7 +20,7 @@ import psutil
 PERIOD_SECONDS = 0.25
 STDERR_BYTES = 16 << 20
 GONE_SECONDS = 5.0
-WALL_KILOBYTES = 5000
+WALLS = ("/usr/bin/bwrap", "/usr/bin/unshare")
 PR_SET_CHILD_SUBREAPER = 36
 KERNEL_TELLS = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 """Whether a process' children stand in /proc; not all kernels are built so."""
@@ -75,13 +75,13 @@ def peak_memory(pid: int) -> float:
     """The tree's peak in bytes.
 
     Several processes share pages (libraries, weights): then each one's peak counts with the share
-    of it that is its own (PSS over RSS now). The walls' own processes, of a megabyte or two, are
-    not among them. Not to be called in a window.
+    of it that is its own (PSS over RSS now). The walls' own processes are not among them. Not to be
+    called in a window.
     """
-    peaks = {one: _kilobytes(one, "status", "VmHWM") for one in tree(pid)}
-    large = [one for one, peak in peaks.items() if peak > WALL_KILOBYTES]
+    own = [one for one in tree(pid) if not _is_wall(one)]
+    peaks = {one: _kilobytes(one, "status", "VmHWM") for one in own}
     total = float(sum(peaks.values()))
-    for one in large if len(large) > 1 else ():
+    for one in own if len(own) > 1 else ():
         held = _kilobytes(one, "smaps_rollup", "Rss") or 1
         total -= peaks[one] * (1 - _kilobytes(one, "smaps_rollup", "Pss") / held)
     return total * 1024
@@ -175,6 +175,14 @@ def bury(pids: set[int]) -> None:
         if not left:
             return
         time.sleep(0.005)
+
+
+def _is_wall(pid: int) -> bool:
+    """Whether it is a process of the walls', a program that no worker can replace."""
+    try:
+        return str(Path(f"/proc/{pid}/exe").readlink()) in WALLS
+    except OSError:
+        return False
 
 
 def _threads(pid: int) -> list[str]:
