@@ -435,6 +435,19 @@ def test_new_writes_what_check_accepts(
     assert (found["py"].score or {})["value"] > 0.53
 
 
+def test_walls_are_refused_where_there_are_none(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example(project)
+    monkeypatch.chdir(project)
+    monkeypatch.setattr(isolation, "works", lambda kind: False)
+    assert main(["audit", "own-module", "--isolation", "walls"]) == 2
+    assert "Install bubblewrap" in capsys.readouterr().err
+    found = measured(project, ("null", "own-module"))
+    assert {each.machine["isolation"] for each in found.values()} == {"process"}
+    assert found["own-module"].failure is None
+
+
 def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example(project)
     monkeypatch.chdir(project)

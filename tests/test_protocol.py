@@ -24,7 +24,7 @@ def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
     """
     kind = getattr(request, "param", isolation.strongest())
 
-    def begin(body: str, memory_gb: float = math.inf) -> Worker:
+    def begin(body: str, memory_gb: float = math.inf, readable: tuple[Path, ...] = ()) -> Worker:
         script = tmp_path / "worker.py"
         script.write_text(
             "import json, os, signal, subprocess, sys, time\n"
@@ -32,13 +32,24 @@ def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
             "for line in sys.stdin:\n"
             "    message = json.loads(line)\n" + textwrap.indent(textwrap.dedent(body), "    ")
         )
-        cell = Cell(kind, (script,), memory_gb=memory_gb)
+        cell = Cell(kind, (script, *readable), memory_gb=memory_gb)
         return Worker(1, [sys.executable, str(script)], cell)
 
     return begin
 
 
-behind_each = pytest.mark.parametrize("start", isolation.KINDS, indirect=True)
+WALLS = [
+    pytest.param(
+        kind,
+        marks=pytest.mark.skipif(
+            not isolation.works(kind) and "CI" not in os.environ,
+            reason="apt install bubblewrap, and allow user namespaces",
+        ),
+    )
+    for kind in isolation.KINDS[:-1]
+]
+KINDS = [*WALLS, "process"]
+behind_each = pytest.mark.parametrize("start", KINDS, indirect=True)
 
 
 def query(number: int, count: int = 1) -> bytes:
@@ -216,7 +227,7 @@ def test_cpu_seconds_and_memory_count_the_whole_tree(start: Start) -> None:
         assert worker.peak_memory_mb() > 200
 
 
-@pytest.mark.parametrize("kind", isolation.KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_command_that_does_not_exist_is_a_worker_error(kind: str, cache: Path) -> None:
     with Worker(1, ["/no/such/program"], Cell(kind)) as worker:
         with pytest.raises(WorkerError, match="status") as caught:
@@ -258,13 +269,34 @@ def test_memory_that_processes_share_counts_once(start: Start) -> None:
         assert 200 < worker.peak_memory_mb() < 300
 
 
+@pytest.mark.parametrize("start", WALLS, indirect=True)
+def test_secrets_are_hidden_also_where_the_system_is_shown(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project below /usr, as in many containers: all of it but what is readable is gone."""
+    project = tmp_path / "system" / "project"
+    for name in ("results", "artifact"):
+        (project / name).mkdir(parents=True)
+        (project / name / "file").write_text("x")
+    monkeypatch.setattr(isolation, "SYSTEM", (*isolation.SYSTEM, str(tmp_path / "system")))
+    monkeypatch.setattr(isolation, "secrets", lambda: [project, tmp_path / "cache"])
+    body = f"""
+    seen = [each for each in ("results/file", "artifact/file")
+            if os.path.exists({str(project)!r} + "/" + each)]
+    say(seen=seen, cache=os.path.exists({str(tmp_path / "cache")!r}))
+    """
+    with start(body, readable=(project / "artifact",)) as worker:
+        found = worker.parse(worker.ask(query(1), 10.0))
+    assert found == {"seen": ["artifact/file"], "cache": False}
+
+
 def test_memory_that_was_freed_still_counts(start: Start) -> None:
     with start("b = b'x' * 300_000_000; del b; say(done=1)") as worker:
         worker.ask(query(1), 20.0)
         assert 300 < worker.peak_memory_mb() < 350
 
 
-@pytest.mark.parametrize("start", isolation.KINDS[:-1], indirect=True)
+@pytest.mark.parametrize("start", WALLS, indirect=True)
 def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
     """Behind walls: no project, no records, no cache, no home, no network, no other process, and
     nothing that can be changed but a /tmp of its own.

@@ -27,22 +27,25 @@ SETTINGS = tuple(
     f"/etc/{name}"
     for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd")
 )
+Paths = list[tuple[Path, bool]]
 DEVICES = ("null", "zero", "full", "random", "urandom")
 GPU_DEVICES = "nvidia*"
 TMP_BYTES = 1 << 30
 
 
 @cache
+def works(kind: str) -> bool:
+    """Whether walls of this kind can be built on this machine."""
+    tried = behind(kind, ["true"], (), Path("/"), gpu=False)
+    try:
+        return bool(tried) and not subprocess.run(tried, capture_output=True, timeout=20).returncode
+    except (OSError, subprocess.SubprocessError):
+        return False
+
+
 def strongest() -> str:
-    """The first of KINDS that works on this machine."""
-    for kind in KINDS[:-1]:
-        tried = behind(kind, ["true"], (), Path("/"), gpu=False)
-        try:
-            if tried and not subprocess.run(tried, capture_output=True, timeout=20).returncode:
-                return kind
-        except (OSError, subprocess.SubprocessError):
-            continue
-    return KINDS[-1]
+    """The first of KINDS that works."""
+    return next((kind for kind in KINDS[:-1] if works(kind)), KINDS[-1])
 
 
 def choose(asked: str) -> str:
@@ -69,7 +72,7 @@ def behind(
     readable: files and folders that it may read beside the system. folder: where it begins, one of
     them or /tmp. gpu: whether it gets the NVIDIA devices.
     """
-    paths = _outermost([*_existing((*SYSTEM, *SETTINGS)), *readable])
+    paths = _in_order([*_existing((*SYSTEM, *SETTINGS)), *readable])
     if kind == "bubblewrap":
         return _bubblewrap(command, paths, folder, gpu)
     if kind == "namespaces":
@@ -86,21 +89,27 @@ def python_paths() -> tuple[Path, ...]:
     Not the project's folder, though an editable installation would lead there: it holds records.
     """
     package = Path(harness.__file__).parent
-    hidden = (package.parent, cache_dir(), Path.home())
     found = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
     others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     others += [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
     found += [
         Path(each)
         for each in others
-        if each and not any(one.is_relative_to(Path(each).absolute()) for one in hidden)
+        if each and not any(one.is_relative_to(Path(each).absolute()) for one in secrets())
     ]
     if not any(package.is_relative_to(each) for each in found):
         found.append(package)
     return tuple(path.absolute() for path in found if path.exists())
 
 
-def _bubblewrap(command: Sequence[str], paths: list[Path], folder: Path, gpu: bool) -> list[str]:
+def secrets() -> list[Path]:
+    """What a worker may never see, wherever it lies: the home, the cache, and the project."""
+    above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
+    project = [each for each in above if (each / "baselines").is_dir()]
+    return [each.absolute() for each in (Path.home(), cache_dir(), *project)]
+
+
+def _bubblewrap(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -> list[str]:
     program = shutil.which("bwrap")
     if not program:
         return []
@@ -111,8 +120,10 @@ def _bubblewrap(command: Sequence[str], paths: list[Path], folder: Path, gpu: bo
     made += ["--disable-userns"] if "--disable-userns" in known else []
     made += ["--proc", "/proc", "--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
     made += [*sized, "--tmpfs", "/tmp", "--ro-bind", "/sys", "/sys"]  # noqa: S108
-    for path in paths:
-        if path.is_symlink():
+    for path, shown in paths:
+        if not shown:
+            made += [*sized, "--tmpfs", str(path)]
+        elif path.is_symlink():
             made += ["--symlink", str(path.readlink()), str(path)]
         else:
             made += ["--ro-bind", str(path), str(path)]
@@ -126,7 +137,7 @@ def _bubblewrap_options() -> str:
     return subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout
 
 
-def _namespaces(command: Sequence[str], paths: list[Path], folder: Path, gpu: bool) -> list[str]:
+def _namespaces(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -> list[str]:
     """A root of its own, made by util-linux' programs: what bubblewrap does, in a shell's words."""
     needed = ("setpriv", "unshare", "mount", "umount", "pivot_root")
     if not all(map(shutil.which, needed)):
@@ -141,9 +152,12 @@ def _namespaces(command: Sequence[str], paths: list[Path], folder: Path, gpu: bo
     devices += sorted(Path("/dev").glob(GPU_DEVICES)) if gpu else []
     for path in devices:
         lines += [f"touch .{path}", f"mount --bind {path} .{path}"]
-    for path in [Path("/sys"), *paths]:
+    for path, shown in [(Path("/sys"), True), *paths]:
         at, inside = shlex.quote(str(path)), shlex.quote(f".{path}")
         lines.append(f"mkdir -p {shlex.quote(f'.{path.parent}')}")
+        if not shown:
+            lines.append(f"mount -t tmpfs -o {tmp} hidden {inside}")
+            continue
         if path.is_symlink():
             lines.append(f"ln -s {shlex.quote(str(path.readlink()))} {inside}")
             continue
@@ -172,10 +186,15 @@ def _existing(names: Sequence[str]) -> list[Path]:
     return [Path(name) for name in names if os.path.lexists(name)]
 
 
-def _outermost(paths: Sequence[Path]) -> list[Path]:
-    """Without what lies below another of them, in an order in which none hides another."""
-    found: list[Path] = []
-    for path in sorted({each.absolute() for each in paths} - {Path("/")}):
-        if not any(path.is_relative_to(one) and not one.is_symlink() for one in found):
-            found.append(path)
-    return found
+def _in_order(readable: Sequence[Path]) -> Paths:
+    """What to mount, from the root down: a readable path (True) unless it lies in another, and over
+    what is secret in it something empty (False), in which readable paths may lie again.
+    """
+    wanted = {each.absolute(): True for each in readable if each != Path("/")}
+    found: dict[Path, bool] = {}
+    for path in sorted({*wanted, *secrets()}):
+        above = next((each for each in path.parents if each in found), None)
+        in_sight = above is not None and found[above] and not above.is_symlink()
+        if wanted.get(path, False) != in_sight:
+            found[path] = path in wanted
+    return list(found.items())
