@@ -124,7 +124,7 @@ function drawTable(rows) {
 function details(row, columns) {
   const pairs = [
     ["title", row.title], ["by", `${row.authors.join(", ")} (${row.licence})`],
-    ["failed", row.failure], ["recipe", row.recipe.join(" → ")], ["served", row.serve],
+    ["failed", row.failure], ["audit", row.audit], ["recipe", row.recipe.join(" → ")], ["served", row.serve],
     ["left at each stage", row.left && row.left.split("/").map((share) => (100 * share).toFixed(1) + "%").join(" / ")],
     ["training seeds", row.seeds && `${row.seeds}: score ${row.seeds_score.toFixed(4)} ± ${row.seeds_score_sd.toFixed(4)} (standard deviation)`],
     ["p50 / p90 / p99", ["p50", "p90", "p99"].some((p) => row[`latency_${p}_ms`] !== null) && ["p50", "p90", "p99"].map((p) => number(row[`latency_${p}_ms`])).join(" / ") + " ms"],

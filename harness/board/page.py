@@ -55,7 +55,8 @@ def _section(section: Section) -> dict[str, Any]:
         "majority": _brief(score.get("majority", 0.0)),
         "energy": "measured" if measured else "modelled",
         "about": f"Session {section.session}: {score.get('examples', 0):,} examples; "
-        f"{config['title']}; {config['usd_per_hour']:g} USD an hour; energy {section.source}"
+        f"{config['title']}; {config['usd_per_hour']:g} USD an hour; energy {section.source}; "
+        f"isolation: {it.machine['isolation']}"
         + (f"; the floor is {section.floor:.4f}." if section.floor is not None else "."),
         "rows": [_row(row) for row in section.rows if row.seed is None],
     }
@@ -75,6 +76,7 @@ def _row(row: Row) -> dict[str, Any]:
         "authors": it.system["authors"],
         "licence": it.system["licence"],
         "failure": failure and failure["reason"],
+        "audit": it.audit and (f"failed: {', '.join(row.caught)}" if row.caught else "passed"),
         "recipe": steps,
         "serve": ", ".join(f"{key} {value}" for key, value in served.items()),
         "break_even": requests(row.break_even),
