@@ -55,6 +55,11 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
         if name not in names:
             names.append(name)
     found = [read_system(_known(name, known, root), root) for name in dict.fromkeys(names)]
+    twice = {each.name for each in found if sum(each.name == one.name for one in found) > 1}
+    if twice:
+        raise HarnessError(
+            f"two systems are called {', '.join(sorted(twice))}. Rename the folder of one of them."
+        )
     fitting = [each for each in found if any(each.answers_task(one) for one in asked)]
     return fitting, asked, chosen
 
@@ -76,7 +81,9 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
     given = {task(each).name: each for each in options.task or ()}  # paths of one's own
     options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
     names = {each[2].removesuffix(".json") for each in found}
-    options.system = sorted({name.partition("@")[0] for name in names})
+    folders = {Path(each).name: each for each in options.system or () if "/" in each}
+    found_names = sorted({name.partition("@")[0] for name in names})
+    options.system = [folders.get(name, name) for name in found_names]
     options.seeds = 1 + len({name.partition("@seed")[2] for name in names} - {""})
     options.suite, options.configuration = it.suite, it.configuration["name"]
     if any(each[1] == "server" for each in found):

@@ -70,7 +70,7 @@ def _copy(origin: Path, folder: Path, name: str) -> None:
     text = manifest.read_text(encoding="utf-8")
     text = re.sub(r"(?m)^title *=.*$", lambda _: f'title = "{name}"', text, count=1)
     text = re.sub(r"(?m)^authors *=.*$", lambda _: f"authors = {_authors()}", text, count=1)
-    text = text.replace('division = "baseline"', 'division = "closed"', 1)
+    text = text.replace('division = "baseline"', 'division = "open"', 1)
     manifest.write_text(text, encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness import record
+from harness import chosen, record
 from harness.build import build, find_artifact, plan
 from harness.checked import check, told
 from harness.cli import main
@@ -24,6 +24,7 @@ from harness.manifest import find_systems, read_system
 from harness.measure import interrupted, isolation, protocol, run, scenarios
 from harness.measure.run import Effort
 from harness.tasks.task import suite, task
+from harness.usage import parser
 from tests.conftest import REPOSITORY
 
 EXAMPLES = REPOSITORY / "tests" / "data" / "submissions"
@@ -455,3 +456,19 @@ def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.Monkey
     build([system], [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
     assert main(["export", "own-module", "out"]) == 2
     assert not (project / "out").exists()
+
+
+def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    elsewhere = project / "elsewhere" / "own-module"
+    shutil.copytree(EXAMPLES / "own-module", elsewhere)
+    command = f"bench --system {elsewhere} --rounds 1 --configuration cpu-1"
+    options = parser().parse_args(command.split())
+    found, _, _ = chosen.systems(options, project)
+    assert {each.name for each in found} == {
+        *("own-module", "minilm-l6", "minilm-l6-unpadded", "null"),
+    }
+    example(project)
+    options = parser().parse_args(f"{command} --system own-module".split())
+    with pytest.raises(HarnessError, match="two systems are called own-module"):
+        chosen.systems(options, project)
