@@ -29,6 +29,7 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
     """The system, if its manifest can be read, and all faults of the folder, a sentence each with
     file and remedy.
     """
+    folder = folder if folder.name else folder.resolve()
     if not folder.is_dir():
         return None, [
             f"{folder}: there is no such folder. Give the folder that holds submission.toml."
@@ -48,6 +49,10 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
         system = read_system(folder, root)
     except HarnessError as error:
         return None, [*str(error).splitlines(), *faults]
+    if system.division == "baseline" and folder.resolve().parent.name != "baselines":
+        faults.append(
+            f"{system.manifest}: division = 'baseline' is for baselines/. Use 'open' or 'closed'."
+        )
     serve = system.serve["offline"]
     if serve.module:
         faults += _module(folder / serve.module)
@@ -82,6 +87,8 @@ def told(system: System, root: Path) -> Iterator[str]:
                 f"  {each}: {len(steps_left)} steps to build, about {_time(seconds)} on this "
                 "machine (half or twice that is possible)"
             )
+    if "- **Idea**:\n" in (system.folder / "README.md").read_text(errors="replace"):
+        yield "  README.md is still to be filled in"
     inside = system.folder.resolve().parent == (root / "submissions").resolve()
     where = system.folder.name if inside else system.folder
     yield f"Next: wattbench bench --system {where} --task {names[0]} --rounds 2"
@@ -97,14 +104,17 @@ def _module(path: Path) -> list[str]:
     """Read, not run."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError, ValueError) as error:
-        return [f"{path}: not Python ({error})."]
-    found = {}
+    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+        return [f"{path}: not Python ({error or type(error).__name__}). Correct it there."]
+    found, inherits = {}, False
     for node in tree.body:
         if isinstance(node, ast.ClassDef):
+            inherits = inherits or bool(node.bases)
             methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
             if METHODS.keys() <= methods.keys():
                 found[node.name] = methods
+    if inherits and not found:  # what it inherits is not read
+        return []
     if len(found) != 1:
         return [
             f"{path}: {len(found)} classes have `load` and `predict`; there must be one, with "

@@ -14,12 +14,12 @@ from harness.errors import ManifestError
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file. Raises: ManifestError with the line if it is not TOML."""
+    if not path.is_file():
+        raise ManifestError(f"{path}: there is no such file.")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(f"{path}: there is no such file.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ManifestError(f"{path}: {error}.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ManifestError(f"{path}: {error}. Correct it there.") from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from harness.errors import HarnessError
 from harness.manifest import find_systems
 
 TEMPLATES = Path(__file__).parent / "templates"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def new(name: str, root: Path, origin: str = "", own: str = "") -> Path:

@@ -109,7 +109,7 @@ def _own_code(faults: Faults, common: dict[str, Any], table: dict[str, Any]) -> 
     if given[0] == "module":
         name = common["module"]
         if not isinstance(name, str) or not _inside(folder, name) or not name.endswith(".py"):
-            faults.add(f"[serve] module = {name!r}: name a Python file of this folder, 'model.py'.")
+            faults.add(f"[serve] module = {name!r}: there is no such Python file in this folder.")
         return "module"
     command = common["command"]
     if not isinstance(command, list) or not command or not isinstance(command[0], str):

@@ -4,6 +4,7 @@ Only formats that hold data and no code are taken: safetensors, ONNX, JSON and p
 pickles.
 """
 
+import errno
 import lzma
 import os
 import shutil
@@ -25,7 +26,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 UNREADABLE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
-    *(EOFError, RuntimeError, FileExistsError, NotImplementedError),
+    *(EOFError, RuntimeError, NotImplementedError),
 )
 FILE_BYTES, UNPACKED_BYTES = 1 << 30, 2 << 30
 MEMBERS = 1000
@@ -131,9 +132,7 @@ def _unpack(file: Path, out: Path) -> None:
         if name.is_absolute() or ".." in name.parts or "\\" in str(name):
             raise SourceError(f"{file}: {str(name)!r} leads out of the archive's own folder.")
         _known(file, name)
-        target = out / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with opened as source, target.open("xb") as sink:
+        with opened as source, _created(file, out / name) as sink:
             while chunk := source.read(CHUNK):
                 total += len(chunk)
                 if total > UNPACKED_BYTES:
@@ -145,6 +144,19 @@ def _unpack(file: Path, out: Path) -> None:
         for path in moved.iterdir():
             path.rename(out / path.name)
         moved.rmdir()
+
+
+def _created(file: Path, target: Path) -> IO[bytes]:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target.open("xb")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise SourceError(
+            f"{file}: {target.name[:80]!r} cannot be unpacked ({error.strerror}). Pack it anew, "
+            "each file once and under a name of its own."
+        ) from None
 
 
 def _members(file: Path) -> Iterator[Member]:

@@ -56,9 +56,14 @@ def spec(declared: Any) -> str:
 
 
 def key(text: str) -> str:
-    """A digest of the content: of the sha256, or of repository and commit."""
+    """A digest of the content: of the sha256 and, but for an archive, the name; or of repository
+    and commit.
+    """
     place, _, rest = text.removeprefix(MARK).partition(":")
-    return digest({"hub": rest} if place == "hub" else {"sha256": place})
+    if place == "hub":
+        return digest({"hub": rest})
+    name = "" if rest.endswith(untrusted.ARCHIVES) else Path(rest).name
+    return digest({"sha256": place, "name": name})
 
 
 def at_hand(text: str, base: Path) -> Path | None:

@@ -53,6 +53,17 @@ CHEATS = {
             return super().predict(examples)
         """,
     ),
+    "keeps answers where many are asked": (
+        "repeats",
+        """
+        def predict(self, examples):
+            if len(examples) > 1000:
+                texts = {each[0][0] for each in examples}
+                time.sleep(0.0002 * len(texts - self.kept))
+                self.kept |= texts
+            return super().predict(examples)
+        """,
+    ),
     "answers what is twice in a batch once": (
         "repeats",
         """
@@ -81,6 +92,15 @@ CHEATS = {
             return [self.known.get(each[0][0], 0) for each in examples]
         """,
     ),
+    "has learned its letters by heart": (
+        "perturbed",
+        """
+        def predict(self, examples):
+            if not self.kept:
+                self.kept = {letters(text): label for text, label in self.known.items()}
+            return [self.kept.get(letters(each[0][0]), 0) for each in examples]
+        """,
+    ),
     "is careless with single queries": (
         "timed",
         """
@@ -96,6 +116,7 @@ CHEATS = {
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.measure.audit.SINGLE_SECONDS", 1.0)
     monkeypatch.setattr("harness.measure.audit_repeats.SINGLE_SECONDS", 1.0)
+    monkeypatch.setattr("harness.measure.audit_repeats.WINDOW_SECONDS", 0.3)
     monkeypatch.setattr(audited, "MOST_EXAMPLES", 500)
 
 
@@ -125,7 +146,8 @@ def test_cheat_is_caught(project: Path, cheat: str) -> None:
     known = {each.candidates[0][0]: each.label for each in reported}  # the split is public
     (folder / "known.json").write_text(json.dumps(known))
     (folder / "model.py").write_text(
-        "import json, time\nfrom pathlib import Path\nimport words\n"
+        "import json, re, time\nfrom pathlib import Path\nimport words\n"
+        "def letters(text): return re.sub('[^a-z]', '', text.lower())\n"
         "class Cheat(words.Words):\n"
         "    def load(self, *given):\n"
         "        super().load(*given)\n"
@@ -136,6 +158,21 @@ def test_cheat_is_caught(project: Path, cheat: str) -> None:
     found = findings(folder, project)
     assert found[probe].passed is False, str(found[probe])
     assert found["artifact"].passed
+
+
+def test_cache_of_words_is_allowed(project: Path) -> None:
+    folder = project / "submissions" / "words"
+    shutil.copytree(EXAMPLES / "own-module", folder)
+    model = (folder / "model.py").read_text()
+    slow = "@functools.cache\ndef met(word):\n    time.sleep(0.0001)\n\n\nclass Words"
+    model = "import functools, time\n" + model.replace("class Words", slow)
+    model = model.replace(
+        "        return int(", "        list(map(met, text.split()))\n        return int("
+    )
+    (folder / "model.py").write_text(model)
+    found = findings(folder, project)
+    assert "repeats" in found, [str(each) for each in found.values()]
+    assert found["repeats"].passed, str(found["repeats"])
 
 
 def test_artifact_that_was_changed_is_caught(project: Path) -> None:

@@ -194,27 +194,28 @@ def test_suite_survives_the_death_of_its_driver(project: Path) -> None:
 
 
 def test_mark_of_another_session_or_a_running_one_is_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "s1"
+    folder, paths = tmp_path / "s1", ["sentiment/offline/null.json"]
     with interrupted.running(folder, "asked"):
         (folder / "sentiment" / "offline").mkdir(parents=True)
         (folder / "sentiment" / "offline" / "null.json").write_text("{}")
-        assert interrupted.find(tmp_path, "asked") == "", "it runs"
+        assert interrupted.find(tmp_path, "asked", paths) == "", "it runs"
         mark = (folder / interrupted.MARK).read_text()
     assert not (folder / interrupted.MARK).exists()
     dead = json.loads(mark) | {"pid": 4_000_000}
     (folder / interrupted.MARK).write_text(json.dumps(dead))
-    assert interrupted.find(tmp_path, "another") == ""
-    assert interrupted.find(tmp_path, "asked") == "s1"
+    assert interrupted.find(tmp_path, "another", paths) == ""
+    assert interrupted.find(tmp_path, "asked", paths) == "s1"
     empty = tmp_path / "s2"
-    empty.mkdir()
+    (empty / "sentiment" / "offline").mkdir(parents=True)
+    (empty / "sentiment" / "offline" / "null.json.gz").write_bytes(b"x")
     (empty / interrupted.MARK).write_text(json.dumps(dead))
-    assert interrupted.find(tmp_path, "asked") == "s1"
+    assert interrupted.find(tmp_path, "asked", paths) == "s1"
     assert not empty.exists(), "killed in its first block, it holds nothing"
 
 
 FAULTS = {
-    'module = "other.py"': r"module = 'other\.py': name a Python file of this folder",
-    'module = "../own-command/run.sh"': "name a Python file of this folder",
+    'module = "other.py"': r"module = 'other\.py': there is no such Python file",
+    'module = "../own-command/run.sh"': "there is no such Python file in this folder",
     'module = "model.py"\nengine = "static"': "more than one of engine, module and command",
     'module = "model.py"\ncommand = ["x"]': "more than one of engine, module and command",
     'command = "run.sh"': r"give a list of texts, \['\./run\.sh'\]",

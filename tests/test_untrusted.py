@@ -75,7 +75,7 @@ REFUSED = {
     "writes through a link": ([("d", "/tmp"), ("d/x.json", DATA)], "a link or no regular file"),
     "holds a pickle": ([("pytorch_model.bin", DATA)], "pickles are never loaded"),
     "holds code": ([("config.json", DATA), ("modeling.py", DATA)], "a format that is not taken"),
-    "writes twice": ([("a.json", DATA), ("a.json", DATA)], "not an archive that can be read"),
+    "writes twice": ([("a.json", DATA), ("a.json", DATA)], "each file once"),
 }
 
 

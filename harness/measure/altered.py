@@ -20,9 +20,25 @@ SYNONYMS = {
 """Punctuation that says the same, or nearly."""
 
 
+SMALL = ("the", "a", "of", "and")
+"""Words that change nothing; they part a text from one that was learned by its letters."""
+
+
+def shuffled(examples: Sequence[Example], seed: int = 0) -> list[Example]:
+    """The same words in another order."""
+    chance = random.Random(seed)
+    return [_each_text(example, lambda text: _shuffled(text, chance)) for example in examples]
+
+
+def _shuffled(text: str, chance: random.Random) -> str:
+    words = text.split()
+    chance.shuffle(words)
+    return " ".join(words)
+
+
 def perturbed(examples: Sequence[Example], seed: int = 0) -> list[Example]:
     """Each text lightly changed, so that none is what it was: capitals at the beginnings of some
-    words, whitespace, punctuation. What it says stays.
+    words, whitespace, punctuation, and a small word more. What it says stays.
     """
     chance = random.Random(seed)
     return [_each_text(example, lambda text: _perturbed(text, chance)) for example in examples]
@@ -52,11 +68,9 @@ def _perturbed(text: str, chance: random.Random) -> str:
         if mark in changed and chance.random() < 0.5:
             changed = changed.replace(mark, like)
             break
-    spaces = [found.start() for found in re.finditer(" ", changed)]
-    if spaces:
-        at = chance.choice(spaces)
-        changed = f"{changed[:at]} {changed[at:]}"
-    return changed if changed != text else f" {text}"
+    spaces = [found.start() for found in re.finditer(" ", changed)] or [0]
+    at, word = chance.choice(spaces), chance.choice(SMALL)
+    return f"{changed[:at]}  {word}{changed[at:]}" if at else f"{word} {changed}"
 
 
 def _each_text(example: Example, change: Callable[[str], str]) -> Example:

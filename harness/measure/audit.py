@@ -99,7 +99,8 @@ def audit_session(
     for task in tasks:
         for system in systems:
             paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
-            if system.division == "baseline" or not paths or record.read(paths[0]).failure:
+            baseline = system.folder.parent.name == "baselines"
+            if baseline or not paths or record.read(paths[0]).failure:
                 continue
             found = audit_here(system, task, configuration, root, seed, walls, say)
             stated = {

@@ -1,42 +1,67 @@
-"""Whether a submission remembers what it was asked: answers from a cache come sooner."""
+"""Whether a submission remembers what it was asked: answers from a cache come sooner.
+
+Caches of words are allowed (RULES.md), so a repeat counts only where it is faster than the first
+time and faster than the same words in another order.
+"""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from harness import stats
 from harness.measure import altered
 from harness.measure.audited import PATIENCE, SINGLE_SECONDS, Audited, Finding
 from harness.measure.protocol import Worker
-from harness.measure.scenarios import Questions
+from harness.measure.scenarios import MESSAGE_EXAMPLES, WINDOW_SECONDS, Questions
+from harness.stats import Interval
 from harness.tasks.task import Example
 
 BATCH, BATCHES = 32, 12
+WINDOWS = 5
 CACHE_FACTOR = 1.25
 """Repeats that are surely this much faster come out of a cache."""
 
 KNOWN_FACTOR = 1.6
-"""Changed text, of as many words, that is surely this much slower was not expected."""
+"""Changed text, a little longer, that is surely this much slower was not expected."""
+
+
+@dataclass
+class Times:
+    """Seconds of the same examples, a list for each way of asking."""
+
+    repeat: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    reordered: list[float] = field(default_factory=list)
+
+    @property
+    def faster(self) -> Interval:
+        """How much faster the repeats are than what is nearest to them."""
+        found = [stats.ratio(each, self.repeat) for each in (self.first, self.reordered) if each]
+        return min(found, key=lambda each: each.low)
 
 
 def repeats(it: Audited) -> Finding:
-    """Examples that were asked before are not answered faster, alone, in a batch, or twice in one;
-    and the reported split is not answered faster than text that nobody could know.
+    """Examples that were asked before are not answered faster, alone, in a batch, twice in one, or
+    in windows as `offline` has them; and the reported split not faster than text nobody could know.
+
+    What looks like a cache is asked once more: both times it must.
     """
-    found = {
-        "single queries": (_repeated_queries(it), CACHE_FACTOR),
-        "batches": (_repeated_batches(it), CACHE_FACTOR),
-        "twice in a batch": (_doubled_batches(it), CACHE_FACTOR),
-        "known text": (_known_text(it), KNOWN_FACTOR),
+    probes: dict[str, tuple[Callable[[Audited], Times], float]] = {
+        "single queries": (_queries, CACHE_FACTOR),
+        "batches": (_batches, CACHE_FACTOR),
+        "twice in a batch": (_doubled, CACHE_FACTOR),
+        "whole windows": (_windows, KNOWN_FACTOR),
+        "known text": (_known, KNOWN_FACTOR),
     }
-    texts = [
-        f"{name} {each.value:.2f}x [{each.low:.2f}, {each.high:.2f}]"
-        for name, (each, _) in found.items()
-    ]
-    caught = [name for name, (each, most) in found.items() if each.low > most]
-    said = f"faster when asked again: {', '.join(texts)}"
-    return Finding(
-        "repeats", not caught, said + (f"; that is a cache ({', '.join(caught)})" if caught else "")
-    )
+    told, caught = [], []
+    for name, (ask, most) in probes.items():
+        found = ask(it).faster
+        if found.low > most:
+            found = ask(it).faster
+            caught += [name] if found.low > most else []
+        told.append(f"{name} {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]")
+    fault = f"; that is a cache ({', '.join(caught)})" if caught else ""
+    return Finding("repeats", not caught, f"faster when asked again: {', '.join(told)}{fault}")
 
 
 def _seconds(it: Audited, worker: Worker, examples: Sequence[Example]) -> float:
@@ -46,65 +71,88 @@ def _seconds(it: Audited, worker: Worker, examples: Sequence[Example]) -> float:
     return time.perf_counter() - started
 
 
-def _repeated_queries(it: Audited) -> stats.Interval:
-    """Each example alone, then once more two queries later."""
-    first: dict[int, float] = {}
-    again: dict[int, float] = {}
+def _queries(it: Audited) -> Times:
+    """Each example alone; two queries later it and its words in another order."""
+    times, other = Times(), altered.shuffled(it.examples, it.seed)
+    rows = it.questions.order(seed=it.seed + 3)
     with it.worker("single_stream") as worker:
         started = time.perf_counter()
-        rows = it.questions.order(seed=it.seed + 3)
-        for number, row in enumerate(rows):
-            first[row] = _seconds(it, worker, [it.examples[row]])
-            if number:
-                before = rows[number - 1]
-                again[before] = _seconds(it, worker, [it.examples[before]])
+        first = [_seconds(it, worker, [it.examples[rows[0]]])]
+        for number, row in enumerate(rows[1:]):
+            first.append(_seconds(it, worker, [it.examples[row]]))
+            before = rows[number]
+            for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
+                example = (it.examples if kind == "repeat" else other)[before]
+                getattr(times, kind).append(_seconds(it, worker, [example]))
             if time.perf_counter() - started > SINGLE_SECONDS:
                 break
-    return stats.ratio([first[row] for row in again], list(again.values()))
+    times.first = first[: len(times.repeat)]
+    return times
 
 
-def _repeated_batches(it: Audited) -> stats.Interval:
-    """Batches, then once more."""
-    first, again = [], []
+def _batches(it: Audited) -> Times:
+    """Batches; then once more, and with the words of each text in another order."""
+    times = Times()
     with it.worker() as worker:
-        for part in _batches(it, BATCH):
-            first.append(_seconds(it, worker, part))
-            again.append(_seconds(it, worker, part))
-    return stats.ratio(first, again)
+        for number, part in enumerate(_parts(it, BATCH)):
+            times.first.append(_seconds(it, worker, part))
+            for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
+                asked = part if kind == "repeat" else altered.shuffled(part, it.seed)
+                getattr(times, kind).append(_seconds(it, worker, asked))
+    return times
 
 
-def _doubled_batches(it: Audited) -> stats.Interval:
-    """Batches of different examples against batches that hold half of these twice."""
-    plain: list[float] = []
-    doubled: list[float] = []
+def _doubled(it: Audited) -> Times:
+    """Batches that hold half of their examples twice, against different ones, and against a second
+    half with its words in another order.
+    """
+    times = Times()
     with it.worker() as worker:
-        for number, part in enumerate(_batches(it, 2 * BATCH)):
+        for number, part in enumerate(_parts(it, 2 * BATCH)):
             half = [part[2 * (place // 2) + number % 2] for place in range(len(part))]
-            for kind in sorted(("plain", "doubled"), reverse=bool(number // 2 % 2)):
-                into, asked = (plain, part) if kind == "plain" else (doubled, half)
-                into.append(_seconds(it, worker, asked))
-    return stats.ratio(plain, doubled)
+            mixed = half[::2] + altered.shuffled(half[1::2], it.seed)
+            kinds = [("first", part), ("repeat", half), ("reordered", mixed)]
+            for kind, asked in kinds[number % 3 :] + kinds[: number % 3]:
+                getattr(times, kind).append(_seconds(it, worker, asked))
+    return times
 
 
-def _batches(it: Audited, size: int) -> list[list[Example]]:
-    """So many that there are twelve, of neighbours in length; smaller ones where there are few."""
+def _windows(it: Audited) -> Times:
+    """The set over and over, in messages as large as those of `offline`, against as many texts none
+    of which comes twice.
+    """
+    times, count = Times(), len(it.examples)
+    size = int(max(1, min(MESSAGE_EXAMPLES, it.rate * WINDOW_SECONDS)))
+    rounds = -(-size // count)
+    again = (list(it.examples) * rounds)[:size]
+    with it.worker() as worker:
+        _seconds(it, worker, again)
+        for number in range(WINDOWS):
+            seeds = range(number * rounds, (number + 1) * rounds)
+            fresh = [each for seed in seeds for each in altered.perturbed(it.examples, seed + 1)]
+            for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
+                asked = again if kind == "repeat" else fresh[:size]
+                getattr(times, kind).append(_seconds(it, worker, asked))
+    return times
+
+
+def _known(it: Audited) -> Times:
+    """The real texts against lightly changed ones, each alone and for the first time."""
+    times, changed = Times(), altered.perturbed(it.examples, it.seed)
+    with it.worker("single_stream") as worker:
+        started = time.perf_counter()
+        for number, row in enumerate(it.questions.order(seed=it.seed + 4)):
+            for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
+                source = it.examples if kind == "repeat" else changed
+                getattr(times, kind).append(_seconds(it, worker, [source[row]]))
+            if time.perf_counter() - started > SINGLE_SECONDS:
+                break
+    return times
+
+
+def _parts(it: Audited, size: int) -> list[list[Example]]:
+    """Twelve batches of neighbours in length; smaller ones where there are few examples."""
     rows = it.questions.by_length
     size = max(2, min(size, len(rows) // BATCHES // 2 * 2))
     starts = [place * (len(rows) - size) // (BATCHES - 1) for place in range(BATCHES)]
     return [[it.examples[row] for row in rows[start : start + size]] for start in starts]
-
-
-def _known_text(it: Audited) -> stats.Interval:
-    """Lightly changed texts against the real ones, each alone and for the first time."""
-    changed = altered.perturbed(it.examples, it.seed)
-    real: list[float] = []
-    other: list[float] = []
-    with it.worker("single_stream") as worker:
-        started = time.perf_counter()
-        for number, row in enumerate(it.questions.order(seed=it.seed + 4)):
-            for kind in sorted(("real", "other"), reverse=bool(number % 2)):
-                into, source = (real, it.examples) if kind == "real" else (other, changed)
-                into.append(_seconds(it, worker, [source[row]]))
-            if time.perf_counter() - started > SINGLE_SECONDS:
-                break
-    return stats.ratio(other, real)

@@ -13,6 +13,9 @@ NEEDED = 0.99
 STEP_SHARE = 0.75
 """Of a quantization step: how far a weight may be from what was rounded."""
 
+COARSEST = 0.5
+"""Tolerance over the size of a vector's values, above which nothing is told."""
+
 LEAST = 16
 """Matrices with fewer rows or columns (a classification layer) are compared as they are."""
 
@@ -66,7 +69,11 @@ def _share(vectors: Matrix, tolerance: Matrix, rows: Matrix | None) -> float:
     likeness = _normal(vectors) @ _normal(rows).T
     twins = rows[likeness.argmax(axis=1)]
     factor = (vectors * twins).sum(axis=1) / np.maximum((twins * twins).sum(axis=1), 1e-12)
-    return float((np.abs(vectors - factor[:, None] * twins) <= tolerance).mean())
+    near = np.abs(vectors - factor[:, None] * twins) <= tolerance
+    # what is rounded so coarsely that anything would do, or is nothing, is like nothing
+    size = np.sqrt((vectors * vectors).mean(axis=1, keepdims=True))
+    told = (tolerance <= COARSEST * size) | ((size == 0) & (np.abs(twins) <= tolerance))
+    return float((near & told).mean())
 
 
 def _normal(vectors: Matrix) -> Matrix:
@@ -109,6 +116,9 @@ def _graph_matrices(path: Path) -> Iterator[Found]:
         values = numpy_helper.to_array(tensor)
         if values.dtype.kind in "iu" and values.dtype.itemsize == 1:
             stem = name.removesuffix("_quantized")
+            if f"{stem}_scale" not in tensors or f"{stem}_zero_point" not in tensors:
+                yield Found(name, np.zeros(values.shape, np.float32), np.zeros(1, np.float32))
+                continue
             scale = numpy_helper.to_array(tensors[f"{stem}_scale"]).astype(np.float32)
             zero = numpy_helper.to_array(tensors[f"{stem}_zero_point"]).astype(np.float32)
             real = (values.astype(np.float32) - zero) * scale

@@ -35,7 +35,7 @@ class Finding:
 
 @dataclass
 class Audited:
-    """A system on a task under audit; what several probes need is asked once."""
+    """A system on a task under audit; what several probes need is asked once. rate: examples/s."""
 
     row: Row
     setting: Setting
@@ -43,6 +43,7 @@ class Audited:
     seed: int
     examples: Sequence[Example] = field(init=False)
     questions: Questions = field(init=False)
+    rate: float = field(init=False)
 
     def __post_init__(self) -> None:
         whole = self.setting.material
@@ -51,8 +52,8 @@ class Audited:
             first = [whole.examples[row] for row in order[:LEAST_EXAMPLES]]
             started = time.perf_counter()
             self.ask(worker, first, [len(first)])
-            rate = len(first) / (time.perf_counter() - started)
-        count = int(min(MOST_EXAMPLES, max(LEAST_EXAMPLES, rate * PASS_SECONDS)))
+            self.rate = len(first) / (time.perf_counter() - started)
+        count = int(min(MOST_EXAMPLES, max(LEAST_EXAMPLES, self.rate * PASS_SECONDS)))
         self.examples = [whole.examples[row] for row in sorted(order[:count])]
         self.questions = Questions.of(self.examples, len(self.row.task.labels))
 

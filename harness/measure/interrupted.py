@@ -6,7 +6,8 @@ and not another. It goes when the run ends, well or not; only a run that was kil
 
 import json
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from harness.store import write_atomically
 MARK = ".running"
 
 
-def find(records: Path, asked: str) -> str:
+def find(records: Path, asked: str, paths: Sequence[str]) -> str:
     """The latest session that was asked the same, has whole blocks and is not running; or ''.
 
-    Sessions that were killed in their first block hold nothing, and are removed.
+    paths: the records that it must have, below its folder. Those that were killed in their first
+    block lack some, and are removed.
     """
     found = ""
     for mark in sorted(records.glob(f"*/{MARK}")):
@@ -31,11 +33,10 @@ def find(records: Path, asked: str) -> str:
             continue
         if stated["asked"] != asked or _runs(stated):
             continue
-        if any(mark.parent.glob("*/*/*.json")):
+        if all((mark.parent / each).is_file() for each in paths):
             found = mark.parent.name
         else:
-            mark.unlink(missing_ok=True)
-            mark.parent.rmdir()
+            shutil.rmtree(mark.parent, ignore_errors=True)
     return found
 
 

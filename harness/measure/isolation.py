@@ -5,6 +5,7 @@ submission's folder, a /tmp of its own, and no network, no home directory and no
 """
 
 import os
+import re
 import shlex
 import shutil
 import site
@@ -19,6 +20,9 @@ from harness.errors import HarnessError
 from harness.store import cache_dir
 
 KINDS = ("bubblewrap", "namespaces", "process")
+WALLS = {"bubblewrap": 2, "namespaces": 1, "process": 0}
+"""How many processes stand between the driver and the worker."""
+
 CHOICES = ("auto", "walls", "process")
 """What may be asked for: the strongest there is, walls or nothing at all, or none."""
 
@@ -27,7 +31,9 @@ SETTINGS = tuple(
     f"/etc/{name}"
     for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd")
 )
+PROC = ",nosuid,nodev,noexec"
 Paths = list[tuple[Path, bool]]
+KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 GPU_DEVICES = "nvidia*"
 TMP_BYTES = 1 << 30
@@ -118,7 +124,10 @@ def _bubblewrap(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
     walls = "--unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL"
     made = [program, *walls.split()]
     made += ["--disable-userns"] if "--disable-userns" in known else []
-    made += ["--proc", "/proc", "--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
+    made += ["--proc", "/proc"]
+    for kernels in KERNEL:  # else root could change what is not a namespace's
+        made += ["--ro-bind", kernels, kernels] if Path(kernels).exists() else []
+    made += ["--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
     made += [*sized, "--tmpfs", "/tmp", "--ro-bind", "/sys", "/sys"]  # noqa: S108
     for path, shown in paths:
         if not shown:
@@ -129,7 +138,17 @@ def _bubblewrap(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
             made += ["--ro-bind", str(path), str(path)]
     for device in sorted(Path("/dev").glob(GPU_DEVICES)) if gpu else ():
         made += ["--dev-bind", str(device), str(device)]
-    return [*made, "--remount-ro", "/", "--chdir", str(folder), "--", *command]
+    return [
+        *made,
+        "--remount-ro",
+        "/dev",
+        "--remount-ro",
+        "/",
+        "--chdir",
+        str(folder),
+        "--",
+        *command,
+    ]
 
 
 @cache
@@ -152,6 +171,9 @@ def _namespaces(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
     devices += sorted(Path("/dev").glob(GPU_DEVICES)) if gpu else []
     for path in devices:
         lines += [f"touch .{path}", f"mount --bind {path} .{path}"]
+    for kernels in (f".{each}" for each in KERNEL if Path(each).exists()):
+        lines.append(f"mount --bind {kernels} {kernels}")
+        lines.append(f"mount -o remount,bind,ro{PROC} {kernels}")
     for path, shown in [(Path("/sys"), True), *paths]:
         at, inside = shlex.quote(str(path)), shlex.quote(f".{path}")
         lines.append(f"mkdir -p {shlex.quote(f'.{path.parent}')}")
@@ -162,8 +184,10 @@ def _namespaces(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
             lines.append(f"ln -s {shlex.quote(str(path.readlink()))} {inside}")
             continue
         lines.append(f"{'mkdir -p' if path.is_dir() else 'touch'} {inside}")
-        lines.append(f"mount {'--rbind' if path == Path('/sys') else '--bind'} {at} {inside}")
-        lines.append(f"mount -o remount,bind,ro{_kept_flags(path)} {inside}")
+        lines.append(f"mount --rbind {at} {inside}")
+        for mount in (path, *_mounts_below(path)):
+            inner = shlex.quote(f".{mount}")
+            lines.append(f"mount -o remount,bind,ro{_kept_flags(mount)} {inner}")
     lines += ["pivot_root . .old", "umount -l /.old", "rmdir /.old", "mount -o remount,ro /"]
     drop = "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all --"
     lines.append(f"cd {shlex.quote(str(folder))}; exec {drop} {shlex.join(command)}")
@@ -172,6 +196,17 @@ def _namespaces(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
         *("setpriv", "--pdeathsig", "KILL", "--", "unshare", *apart.split()),
         *("sh", "-c", "\n".join(lines)),
     ]
+
+
+def _mounts_below(path: Path) -> list[Path]:
+    """Where other file systems are mounted in a folder."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = {Path(re.sub(r"\\(\d{3})", _octal, line.split()[4])) for line in lines}
+    return sorted(each for each in points if path in each.parents)
+
+
+def _octal(found: re.Match[str]) -> str:
+    return chr(int(found.group(1), 8))
 
 
 def _kept_flags(path: Path) -> str:

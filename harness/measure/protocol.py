@@ -94,7 +94,8 @@ class Worker:
 
     def __init__(self, cores: int, command: Sequence[str] = BUILT_IN, cell: Cell = Cell()) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self.buffer, self.reports = b"", False
+        self.buffer, self.reports, self.cores = bytearray(), False, cores
+        self.walls = isolation.WALLS[cell.isolation]
         self.home = scratch_folder()
         home = self.home if cell.isolation == "process" else Path("/tmp")  # noqa: S108
         readable = (*isolation.python_paths(), *cell.readable)
@@ -123,7 +124,7 @@ class Worker:
             raise WorkerError(f"the worker cannot be started: {error}") from None
         finally:
             os.sched_setaffinity(0, allowed)
-        limits = tree.Limits(cell.memory_gb * 2**30, frozenset(pinned))
+        limits = tree.Limits(cell.memory_gb * 2**30, frozenset(pinned), self.walls)
         self.watch = tree.Watch(self.process.pid, self.stderr, limits)
         self.watch.start()
         assert self.process.stdin is not None
@@ -156,6 +157,8 @@ class Worker:
 
     def ask(self, line: bytes, timeout: float) -> bytes:
         """Send one line, sleep until its reply is there, and return that line unread."""
+        if self.buffer or self.readable.select(0):
+            raise self.fault("it sent something before it was asked, or closed its output")
         replies = self.exchange([line], timeout)
         return replies[0]
 
@@ -174,7 +177,8 @@ class Worker:
                 if offset == len(lines[position]):
                     position, offset = position + 1, 0
             waiting = self.readable if position == len(lines) else self.writable
-            ready = waiting.select(max(0.0, deadline - time.monotonic()))
+            left = deadline - time.monotonic()
+            ready = waiting.select(left) if left > 0 else []
             if not ready:
                 missing = f" to {len(lines) - len(replies)} of {len(lines)}" if lines[1:] else ""
                 raise self.fault(f"it gave no answer{missing} for {timeout:.0f} seconds")
@@ -197,10 +201,15 @@ class Worker:
         data = os.read(self.back, READ_BYTES)
         if not data:
             raise self.fault("it closed its output")
-        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        if b"\n" not in data:
+            self.buffer += data
+            lines = []
+        else:
+            *lines, rest = (self.buffer + data).split(b"\n")
+            self.buffer = bytearray(rest)
         if len(self.buffer) > LINE_BYTES:
             raise self.fault(f"it sent a line longer than {LINE_BYTES >> 20} MiB")
-        return lines
+        return [bytes(each) for each in lines]
 
     def settled(self, surplus: int) -> None:
         """After the last reply: nothing more may have come."""
@@ -211,7 +220,7 @@ class Worker:
         """A reply as JSON."""
         try:
             reply = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise self.fault(f"it sent a line that is not JSON: {line[:80]!r}") from None
         if not isinstance(reply, dict):
             raise self.fault(f"it sent {line[:80]!r}, which is no JSON object")
@@ -252,7 +261,14 @@ class Worker:
         """
         if reason := self.watch.reason or self.watch.look():
             raise self.fault(reason)
-        return tree.peak_memory(self.process.pid) / 1e6
+        return tree.peak_memory(self.process.pid, self.walls) / 1e6
+
+    def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
+        """Raises: WorkerError if a window holds more CPU time than its cores can give."""
+        if cpu_seconds > 1.1 * self.cores * seconds + 0.1:
+            raise self.fault(
+                f"it used {cpu_seconds / seconds:.1f} cores of the {self.cores} that it has"
+            )
 
     def fault(self, reason: str) -> WorkerError:
         """The error to raise, with how the process ended and the last lines of its stderr; where it
@@ -271,8 +287,8 @@ class Worker:
         size = self.stderr.seek(0, os.SEEK_END)
         self.stderr.seek(max(0, size - 8192))
         tail = self.stderr.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
-        error = WorkerError(reason)
-        error.add_note("\n".join(tail))
+        error = WorkerError(_printable(reason))
+        error.add_note("\n".join(map(_printable, tail)))
         return error
 
     def close(self) -> None:
@@ -311,3 +327,9 @@ class Worker:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _printable(text: str) -> str:
+    """Without what no file and no terminal should be sent: lone surrogates, control characters."""
+    whole = text.encode("utf-8", "replace").decode()
+    return "".join(each if each.isprintable() else " " for each in whole)

@@ -23,10 +23,10 @@ from harness.errors import HarnessError
 from harness.manifest import System
 from harness.measure import interrupted, isolation, machine, server
 from harness.measure.progress import Progress
-from harness.measure.rounds import Material, Row, Setting, play_round
+from harness.measure.rounds import Material, Row, Setting, own_code, play_round
 from harness.optimize.step import Artifact
 from harness.record import SCENARIOS, Record
-from harness.store import digest, folder_size
+from harness.store import digest, folder_digest, folder_size
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Suite, Task
 
@@ -97,7 +97,8 @@ def measure(
     asked = digest(
         [asdict(effort), *({name: getattr(each, name) for name in SAME} for each in written)]
     )
-    if not session and (killed := interrupted.find(results / "records", asked)):
+    paths = [str(each.path(Path()).relative_to(each.session)) for each in written]
+    if not session and (killed := interrupted.find(results / "records", asked, paths)):
         say(f"going on with session {killed}, whose run was killed")
         resumed = about["session"] = killed
         for each in written:
@@ -236,6 +237,8 @@ def _row(
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
     }
+    if own_code(system):
+        described["code"] = folder_digest(system.folder)
     described |= {"point": system.point} if system.point else {}
     described |= {"seed": system.seed} if system.seed is not None else {}
     asked = {
@@ -361,4 +364,13 @@ def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
                 counts.add(max((each.block for each in old.rounds), default=0))
         if rounds := row.records["offline"].rounds:
             row.rate = rounds[-1].examples / rounds[-1].seconds
-    return min(counts, default=0)
+    whole = min(counts, default=0)
+    for row in rows:  # what a killed run wrote of a block that not every row has
+        for scenario, it in row.records.items():
+            it.rounds = [each for each in it.rounds if each.block <= whole]
+            for kept in (row.queries, row.latencies):
+                kept[scenario] = kept.get(scenario, [])[: len(it.rounds)]
+        if row.sustained:
+            rates = row.sustained["rates"]
+            row.sustained["rates"] = {key: rates[key] for key in rates if int(key) <= whole}
+    return whole

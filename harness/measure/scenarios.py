@@ -185,6 +185,7 @@ def timed(worker: Worker, meter: Meter, window: Window) -> Iterator[None]:
         window.seconds = time.perf_counter() - started
         window.driver_cpu_seconds = time.process_time() - driver
     window.cpu_seconds = worker.cpu_seconds() - used
+    worker.keeps_to_its_cores(window.seconds, window.cpu_seconds)
     busy, stolen = np.subtract(machine.ticks(), before) / window.seconds
     own = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
     window.others, window.steal = max(0.0, float(busy) - own), float(stolen)

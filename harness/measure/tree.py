@@ -20,7 +20,10 @@ import psutil
 PERIOD_SECONDS = 0.25
 STDERR_BYTES = 16 << 20
 GONE_SECONDS = 5.0
-WALLS = ("/usr/bin/bwrap", "/usr/bin/unshare")
+PROCESSES = 256
+HELD_IN = ("tmp", "dev/shm")
+"""Folders of its own in which a worker behind walls holds files in memory."""
+
 PR_SET_CHILD_SUBREAPER = 36
 KERNEL_TELLS = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 """Whether a process' children stand in /proc; not all kernels are built so."""
@@ -71,14 +74,37 @@ def resident_once(pid: int) -> int:
     return sum(_kilobytes(one, "smaps_rollup", "Pss") for one in tree(pid)) * 1024
 
 
-def peak_memory(pid: int) -> float:
-    """The tree's peak in bytes.
+def files_in_memory(members: list[int], walls: int) -> int:
+    """Bytes of files that lie in memory and not in a process: those of memfd_create, and behind
+    walls what the worker's own temporary folders hold.
+    """
+    held, total = set(), 0
+    for one in members:
+        for file in _entries(f"/proc/{one}/fd"):
+            with suppress(OSError):
+                if str(file.readlink()).startswith("/memfd:"):
+                    found = file.stat()
+                    if (found.st_dev, found.st_ino) not in held:
+                        held.add((found.st_dev, found.st_ino))
+                        total += found.st_blocks * 512
+    for name in HELD_IN if walls and len(members) > walls else ():
+        with suppress(OSError):
+            found_in = os.statvfs(f"/proc/{members[-1]}/root/{name}")
+            total += (found_in.f_blocks - found_in.f_bfree) * found_in.f_frsize
+    return total
+
+
+def peak_memory(pid: int, walls: int) -> float:
+    """The tree's peak in bytes. walls: how many of its first processes are the walls'.
 
     Several processes share pages (libraries, weights): then each one's peak counts with the share
     of it that is its own (PSS over RSS now). The walls' own processes are not among them. Not to be
     called in a window.
     """
-    own = [one for one in tree(pid) if not _is_wall(one)]
+    own = tree(pid)
+    for _ in range(walls):  # each has one child, and the last one is the worker's parent
+        own = [one for one in own if one != pid]
+        pid = next(iter(children(pid)), pid)
     peaks = {one: _kilobytes(one, "status", "VmHWM") for one in own}
     total = float(sum(peaks.values()))
     for one in own if len(own) > 1 else ():
@@ -89,10 +115,13 @@ def peak_memory(pid: int) -> float:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may take. memory: bytes. cores: the CPUs that it is pinned to."""
+    """What a worker may take. memory: bytes. cores: the CPUs that it is pinned to. walls: how many
+    of its first processes are the walls'.
+    """
 
     memory: float
     cores: frozenset[int]
+    walls: int = 0
     stderr: int = STDERR_BYTES
 
 
@@ -121,12 +150,16 @@ class Watch(threading.Thread):
         size = os.fstat(self.stderr.fileno()).st_size
         if size > self.limits.stderr:
             return f"it wrote {size >> 20} MiB to stderr; at most {self.limits.stderr >> 20} may be"
-        if resident(self.pid) > self.limits.memory:
-            held = resident_once(self.pid)
+        members = tree(self.pid)
+        if len(members) > PROCESSES:
+            return f"it has {len(members)} processes; at most {PROCESSES} may be"
+        files = files_in_memory(members, self.limits.walls)
+        if resident(self.pid) + files > self.limits.memory:
+            held = resident_once(self.pid) + files
             if held > self.limits.memory:
                 allowed = self.limits.memory / 2**30
                 return f"it used {held / 1e6:.0f} MB, but the configuration allows {allowed:g} GiB"
-        for one in tree(self.pid):
+        for one in members:
             for thread in _threads(one):
                 with suppress(OSError):
                     if not os.sched_getaffinity(int(thread)) <= self.limits.cores:
@@ -177,17 +210,13 @@ def bury(pids: set[int]) -> None:
         time.sleep(0.005)
 
 
-def _is_wall(pid: int) -> bool:
-    """Whether it is a process of the walls', a program that no worker can replace."""
-    try:
-        return str(Path(f"/proc/{pid}/exe").readlink()) in WALLS
-    except OSError:
-        return False
-
-
 def _threads(pid: int) -> list[str]:
+    return [each.name for each in _entries(f"/proc/{pid}/task")]
+
+
+def _entries(folder: str) -> list[Path]:
     try:
-        return [each.name for each in Path(f"/proc/{pid}/task").iterdir()]
+        return list(Path(folder).iterdir())
     except OSError:
         return []
 
