@@ -62,6 +62,7 @@ FAULTS = {
     "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"closed its output.*SIGKILL"),
     "hangs": ("time.sleep(60)", r"gave no answer for 1 second"),
     "prints garbage": ("print('Loading weights...', flush=True)", "not JSON: b'Loading"),
+    "nests without an end": ("print('[' * 200_000, flush=True)", "not JSON"),
     "sends no object": ("print('[1]', flush=True)", "no JSON object"),
     "answers too few": ("say(id=7, answers=[1])", "gave 1 answers to 2 examples"),
     "answers too many": ("say(id=7, answers=[1, 0, 1])", "gave 3 answers to 2 examples"),
@@ -103,6 +104,20 @@ LIMITS = {
         "time.sleep(60)",
         r"it used \d+ MB",
     ),
+    "holds a file in memory": (
+        "fd = os.memfd_create('x')\n"
+        "for _ in range(100): os.write(fd, b'x' * 10_000_000)\n"
+        "time.sleep(60)",
+        r"it used \d+ MB",
+    ),
+    "has too many processes": (
+        "for _ in range(300):\n    if os.fork() == 0: time.sleep(60)\ntime.sleep(60)",
+        "processes; at most 256",
+    ),
+    "writes a line without an end": (
+        "os.write(1, b'x' * (8 << 20))\nwhile True: os.write(1, b'x')",
+        "gave no answer for 4 seconds",
+    ),
     "floods stderr": (
         "for _ in range(100): sys.stderr.write('x' * 1_000_000)\ntime.sleep(60)",
         r"it wrote \d+ MiB to stderr; at most 16",
@@ -124,6 +139,38 @@ def test_worker_that_leaves_its_limits_is_ended_at_once(start: Start, limit: str
         worker.ask(query(7), 4.0)
     assert not tree.tree(worker.process.pid)
     assert time.monotonic() - began < 8
+
+
+@pytest.mark.parametrize("start", WALLS, indirect=True)
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_files_in_a_workers_own_folders_are_memory(start: Start, folder: str) -> None:
+    body = f"open('{folder}/x', 'wb').write(b'x' * 700_000_000); time.sleep(60)"
+    with start(body, 0.5) as worker, pytest.raises(WorkerError, match=r"it used \d+ MB"):
+        worker.ask(query(7), 4.0)
+
+
+def test_what_a_worker_says_of_its_error_can_be_printed_and_kept(start: Start) -> None:
+    body = "print('\\x1b[2J', file=sys.stderr); say(error='\\ud800 \\x1b[31m red')"
+    with start(body) as worker, pytest.raises(WorkerError) as caught:
+        worker.parse(worker.ask(query(7), 4.0))
+    for text in (str(caught.value), *caught.value.__notes__):
+        assert text.isprintable()
+        text.encode()
+
+
+def test_answer_before_its_question_is_a_breach(start: Start) -> None:
+    with start("say(id=0, answers=[0]); time.sleep(0.2); say(id=1, answers=[0])") as worker:
+        worker.ask(query(0), 4.0)
+        time.sleep(0.4)
+        with pytest.raises(WorkerError, match="before it was asked"):
+            worker.ask(query(1), 4.0)
+
+
+def test_more_cpu_time_than_its_cores_can_give_is_a_breach(start: Start) -> None:
+    with start("say(id=0, answers=[0])") as worker:
+        worker.keeps_to_its_cores(seconds=2.0, cpu_seconds=2.1)
+        with pytest.raises(WorkerError, match=r"used 1\.5 cores of the 1 that it has"):
+            worker.keeps_to_its_cores(seconds=2.0, cpu_seconds=3.0)
 
 
 def test_worker_that_never_gets_ready_is_ended(
@@ -303,7 +350,8 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
     """
     (tmp_path / "cache" / "secret").write_text("labels")
     body = f"""
-    import socket
+    import glob, socket
+    cgroups = glob.glob("/sys/fs/cgroup/*") + glob.glob("/sys/fs/cgroup/*/cgroup.procs")
     def fails(act, *given):
         try: act(*given)
         except OSError: return True
@@ -316,6 +364,8 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
         driver=os.path.exists("/proc/{os.getpid()}/environ") and {os.getpid()} != os.getpid(),
         writes=[each for each in ("/usr", "/etc", "/", "/sys", {str(tmp_path / "worker.py")!r})
                 if not fails(open, each + ("" if each.endswith(".py") else "/new"), "a")],
+        kernel=[each for each in ("/proc/sys/kernel/core_pattern", *cgroups)
+                if os.access(each, os.W_OK)],
         network=not fails(socket.create_connection, ("1.1.1.1", 53), 0.5),
         mounts=subprocess.run(["mount", "-o", "remount,rw,bind", "/usr"], capture_output=True)
             .returncode == 0,
@@ -329,6 +379,7 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
         "home": ["own", tmp_path.relative_to("/tmp").parts[0]],  # where its script lies
         "driver": False,
         "writes": [],
+        "kernel": [],
         "network": False,
         "mounts": False,
     }

@@ -89,7 +89,7 @@ def files_in_memory(members: list[int], walls: int) -> int:
                         total += found.st_blocks * 512
     for name in HELD_IN if walls and len(members) > walls else ():
         with suppress(OSError):
-            found_in = os.statvfs(f"/proc/{members[-1]}/root/{name}")
+            found_in = os.statvfs(Path("/proc", str(members[-1]), "root", name))
             total += (found_in.f_blocks - found_in.f_bfree) * found_in.f_frsize
     return total
 
