@@ -49,7 +49,7 @@ CHEATS = {
             for text in (each[0][0] for each in examples):
                 if text not in self.kept:
                     self.kept.add(text)
-                    time.sleep(0.002)
+                    time.sleep(0.0005)
             return super().predict(examples)
         """,
     ),
@@ -68,7 +68,7 @@ CHEATS = {
         "repeats",
         """
         def predict(self, examples):
-            time.sleep(0.001 * len({each[0][0] for each in examples}))
+            time.sleep(0.0005 * len({each[0][0] for each in examples}))
             return super().predict(examples)
         """,
     ),
@@ -76,7 +76,7 @@ CHEATS = {
         "repeats",
         """
         def predict(self, examples):
-            time.sleep(0.002 * sum(each[0][0] not in self.known for each in examples))
+            time.sleep(0.0005 * sum(each[0][0] not in self.known for each in examples))
             return super().predict(examples)
         """,
     ),
