@@ -1,6 +1,8 @@
 import json
 import math
 import os
+import shutil
+import subprocess
 import sys
 import textwrap
 import time
@@ -383,6 +385,21 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
         "network": False,
         "mounts": False,
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_worker_imports_the_drivers_own_checkout(kind: str, tmp_path: Path, cache: Path) -> None:
+    package = Path(protocol.__file__).parents[1]
+    shutil.copytree(package, tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    said = "input(); import harness; print('{\"at\": \"' + harness.__file__ + '\"}')"
+    driver = (
+        "import sys; from harness.measure.protocol import Cell, Worker\n"
+        f"with Worker(1, [sys.executable, '-c', {said!r}], Cell({kind!r})) as worker:\n"
+        "    print(worker.parse(worker.ask(b'{}\\n', 20.0))['at'])"
+    )
+    ran = [sys.executable, "-c", driver]
+    done = subprocess.run(ran, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == str(tmp_path / "harness" / "__init__.py"), done.stderr
 
 
 def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_path: Path) -> None:

@@ -108,6 +108,16 @@ def python_paths() -> tuple[Path, ...]:
     return tuple(path.absolute() for path in found if path.exists())
 
 
+def python_path() -> str:
+    """PYTHONPATH for a worker: this very package first, even if another checkout is installed.
+
+    Behind walls the folder it lies in holds nothing else.
+    """
+    package = Path(harness.__file__).parent
+    own = [str(package.parent)] if package in python_paths() else []
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
 def secrets() -> list[Path]:
     """What a worker may never see, wherever it lies: the home, the cache, and the project."""
     above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)

@@ -31,7 +31,6 @@ PASSED = (
     "LANG",
     "LC_ALL",
     "LD_LIBRARY_PATH",
-    "PYTHONPATH",
     "VIRTUAL_ENV",
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
@@ -74,6 +73,8 @@ def environment(threads: int, home: str) -> dict[str, str]:
         "HOME": home,
         "TMPDIR": home,
     }
+    if path := isolation.python_path():
+        fixed["PYTHONPATH"] = path
     if site.ENABLE_USER_SITE:
         fixed["PYTHONUSERBASE"] = site.getuserbase()
     return (
