@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -27,6 +28,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 UNREADABLE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
     RuntimeError,  # an encrypted zip; its child NotImplementedError: a compression nobody knows
+    *(ValueError, OverflowError),  # a name that holds NUL, numbers that are none
 )
 FILE_BYTES, UNPACKED_BYTES = 1 << 30, 2 << 30
 MEMBERS = 1000
@@ -87,7 +89,7 @@ def check_graph(path: Path) -> None:
         model = onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's own, which differ from version to version
         raise SourceError(f"{path}: not an ONNX graph ({error}).") from None
-    for tensor in _tensors(model.graph):
+    for tensor in chain(*map(_tensors, (model.graph, *model.functions))):
         for entry in tensor.external_data:
             if entry.key != "location":
                 continue
@@ -189,9 +191,9 @@ def _known(file: Path, name: PurePosixPath) -> None:
 
 
 def _tensors(graph: Any) -> Iterator[Any]:
-    """All tensors of a graph and of the graphs inside its nodes."""
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
+    """All tensors of a graph, or of a function, and of the graphs inside its nodes."""
+    yield from getattr(graph, "initializer", ())
+    for sparse in getattr(graph, "sparse_initializer", ()):
         yield from (sparse.values, sparse.indices)
     for node in graph.node:
         for attribute in node.attribute:

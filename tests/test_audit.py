@@ -298,6 +298,10 @@ def test_session_is_audited_and_a_cheat_has_no_rank(
     assert by_name["minilm-l6"].record.audit is None
     assert by_name["cheat"].rank is None
     assert main(["audit", "cheat", "--configuration", "cpu-1"]) == 1
+
+    longer = command.removesuffix(" --audit").replace("--rounds 1", "--rounds 2")
+    assert main([*longer.split(), "--resume", by_name["cheat"].record.session]) == 0
+    assert record.read(path).audit == stated  # it is still the same code
     assert "FAIL  text" in capsys.readouterr().out
 
 

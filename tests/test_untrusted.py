@@ -112,6 +112,15 @@ def test_damaged_archive_is_said(pack: Pack, out: Path) -> None:
         untrusted.place(file, out)
 
 
+def test_name_that_no_file_can_have_is_refused(tmp_path: Path, out: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        info = tarfile.TarInfo("a.json")
+        info.pax_headers = {"path": "a\0b.json"}
+        archive.addfile(info, io.BytesIO())
+    with pytest.raises(SourceError, match="not an archive that can be read"):
+        untrusted.place(tmp_path / "x.tar", out)
+
+
 def test_device_in_a_tar_is_refused(tmp_path: Path, out: Path) -> None:
     with tarfile.open(tmp_path / "w.tar", "w") as archive:
         info = tarfile.TarInfo("null.json")
@@ -121,7 +130,7 @@ def test_device_in_a_tar_is_refused(tmp_path: Path, out: Path) -> None:
         untrusted.place(tmp_path / "w.tar", out)
 
 
-def graph(folder: Path, location: str, inner: bool = False) -> Path:
+def graph(folder: Path, location: str, inside: str = "") -> Path:
     """An ONNX graph whose weights are said to lie in a file; `inner`: in the branch of an If."""
     weights = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
     weights.ClearField("raw_data")
@@ -131,27 +140,33 @@ def graph(folder: Path, location: str, inner: bool = False) -> Path:
     branch = helper.make_graph(
         [helper.make_node("Identity", ["w"], ["y"])], "b", [], [y], [weights]
     )
-    if inner:
+    functions = []
+    if inside == "function":
+        imports, node = [helper.make_opsetid("", 20)], helper.make_node("Constant", [], ["y"])
+        node.attribute.add(name="value", type=4).t.CopyFrom(weights)
+        functions = [helper.make_function("own", "f", [], ["y"], [node], imports)]
+        branch = helper.make_graph([helper.make_node("f", [], ["y"], domain="own")], "g", [], [y])
+    if inside == "branch":
         c = helper.make_tensor_value_info("c", TensorProto.BOOL, [])
         node = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
         branch = helper.make_graph([node], "g", [c], [y])
     path = folder / "model.onnx"
-    path.write_bytes(helper.make_model(branch).SerializeToString())
+    path.write_bytes(helper.make_model(branch, functions=functions).SerializeToString())
     return path
 
 
-@pytest.mark.parametrize("inner", [False, True])
-def test_weights_of_a_graph_lie_beside_it(out: Path, inner: bool) -> None:
+@pytest.mark.parametrize("inside", ["", "branch", "function"])
+def test_weights_of_a_graph_lie_beside_it(out: Path, inside: str) -> None:
     secret = out.parent / "secret"
     secret.write_bytes(b"0" * 16)
     for location in ("../secret", str(secret), "missing.data"):
         with pytest.raises(SourceError, match="no file beside it"):
-            untrusted.check_graph(graph(out, location, inner))
+            untrusted.check_graph(graph(out, location, inside))
     (out / "link.data").symlink_to(secret)
     with pytest.raises(SourceError, match="no file beside it"):
-        untrusted.check_graph(graph(out, "link.data", inner))
+        untrusted.check_graph(graph(out, "link.data", inside))
     (out / "model.data").write_bytes(b"0" * 16)
-    untrusted.check_graph(graph(out, "model.data", inner))
+    untrusted.check_graph(graph(out, "model.data", inside))
 
 
 def test_what_is_no_graph_is_said(out: Path) -> None:

@@ -353,6 +353,7 @@ def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
                 rounds=old.rounds,
                 failure=old.failure,
                 energy=old.energy,
+                audit=old.audit,
             )
             row.failed = old.failure is not None
             side = record.read_side(path)
