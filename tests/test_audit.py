@@ -4,6 +4,7 @@ import json
 import shutil
 import textwrap
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import onnx
@@ -18,9 +19,8 @@ from harness.cli import main
 from harness.configuration import choose
 from harness.errors import HarnessError
 from harness.manifest import find_systems, read_system
-from harness.measure import audited
+from harness.measure import audit, audited
 from harness.measure.altered import WORD, perturbed, replaced
-from harness.measure.audit import audit_here
 from harness.measure.audit_weights import foreign
 from harness.measure.audited import Finding
 from harness.tasks.task import task
@@ -114,17 +114,20 @@ CHEATS = {
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.measure.audit.SINGLE_SECONDS", 1.0)
+    monkeypatch.setattr(audit, "SINGLE_SECONDS", 1.0)
     monkeypatch.setattr("harness.measure.audit_repeats.SINGLE_SECONDS", 1.0)
     monkeypatch.setattr("harness.measure.audit_repeats.WINDOW_SECONDS", 0.3)
     monkeypatch.setattr(audited, "MOST_EXAMPLES", 500)
 
 
-def findings(folder: Path, project: Path) -> dict[str, Finding]:
+def findings(folder: Path, project: Path, *probes: str) -> dict[str, Finding]:
+    """Of all probes, or of the artifact and these."""
+    chosen = [getattr(audit, each) for each in probes] or audit.PROBES
     asked, where = task("sentiment"), choose("cpu-1")
     system = read_system(folder, project)
     build([system], [asked], where, project, say=lambda line: None)
-    found = audit_here(system, asked, where, project, 0, "auto", lambda line: None)
+    with patch.object(audit, "PROBES", chosen):
+        found = audit.audit_here(system, asked, where, project, 0, "auto", lambda line: None)
     return {each.probe: each for each in found}
 
 
@@ -155,7 +158,7 @@ def test_cheat_is_caught(project: Path, cheat: str) -> None:
         "        self.labels, self.place, self.kept = list(self.known.values()), 0, set()\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    found = findings(folder, project)
+    found = findings(folder, project, probe)
     assert found[probe].passed is False, str(found[probe])
     assert found["artifact"].passed
 
@@ -170,7 +173,7 @@ def test_cache_of_words_is_allowed(project: Path) -> None:
         "        return int(", "        list(map(met, text.split()))\n        return int("
     )
     (folder / "model.py").write_text(model)
-    found = findings(folder, project)
+    found = findings(folder, project, "repeats")
     assert "repeats" in found, [str(each) for each in found.values()]
     assert found["repeats"].passed, str(found["repeats"])
 
@@ -178,17 +181,18 @@ def test_cache_of_words_is_allowed(project: Path) -> None:
 def test_artifact_that_was_changed_is_caught(project: Path) -> None:
     folder = project / "submissions" / "own-module"
     shutil.copytree(EXAMPLES / "own-module", folder)
-    assert findings(folder, project)["artifact"].passed
+    assert findings(folder, project, "text")["artifact"].passed
     artifact = find_artifact(read_system(folder, project), task("sentiment"), 0, project)
     assert artifact
     weights = artifact.folder / "weights.json"
     weights.write_text(weights.read_text().replace("0.", "1.", 1))
-    found = findings(folder, project)["artifact"]
+    found = findings(folder, project, "text")["artifact"]
     assert found.passed is False
     assert "weights.json" in found.text
     about = json.loads((artifact.folder / "artifact.json").read_text())
     (artifact.folder / "artifact.json").write_text(json.dumps(about | {"key": "0" * 64}))
-    assert "it says 000000000000, the manifest" in findings(folder, project)["artifact"].text
+    found = findings(folder, project, "text")["artifact"]
+    assert "it says 000000000000, the manifest" in found.text
 
 
 def noisy(values: np.ndarray) -> np.ndarray:
@@ -227,9 +231,9 @@ def test_closed_division_has_the_references_weights_and_answers(project: Path) -
     wrong, count = foreign(folders["minilm-l6again"], folders["minilm-l6"])
     assert len(wrong) > count / 2
 
-    honest = findings(project / "submissions" / "onnx-fp32", project)
+    honest = findings(project / "submissions" / "onnx-fp32", project, "closed")
     assert honest["closed"].passed, str(honest["closed"])
-    found = findings(pretends, project)["closed"]
+    found = findings(pretends, project, "closed")["closed"]
     assert found.passed is False
     assert "answers are those of minilm-l6; 95% must be" in found.text
 
@@ -239,7 +243,7 @@ def test_closed_division_has_the_references_weights_and_answers(project: Path) -
             other = noisy(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(other, tensor.name))
     onnx.save(graph, folders["onnx-fp32"] / "model.onnx")
-    swapped = findings(project / "submissions" / "onnx-fp32", project)
+    swapped = findings(project / "submissions" / "onnx-fp32", project, "closed")
     assert swapped["closed"].passed is False
     assert swapped["artifact"].passed is False
 
@@ -249,7 +253,7 @@ def test_worker_that_fails_in_an_audit_is_a_finding(project: Path) -> None:
     shutil.copytree(EXAMPLES / "own-module", folder)
     model = (folder / "model.py").read_text()
     (folder / "model.py").write_text(model.replace("return [self", "raise ValueError('x'); [self"))
-    found = findings(folder, project)
+    found = findings(folder, project, "text")
     assert found["answers"].passed is False
     assert "ValueError: x" in found["answers"].text
 
@@ -272,6 +276,7 @@ def test_session_is_audited_and_a_cheat_has_no_rank(
 
     monkeypatch.setattr(scenarios, "WINDOW_SECONDS", 0.2)
     monkeypatch.setattr(scenarios, "PLENTY_SECONDS", 0.1)
+    monkeypatch.setattr(audit, "PROBES", [audit.order, audit.text])
     for name in ("honest", "cheat"):
         shutil.copytree(EXAMPLES / "own-module", project / "submissions" / name)
     model = project / "submissions" / "cheat" / "model.py"
@@ -309,4 +314,4 @@ def test_audit_of_what_is_not_built_says_how(project: Path) -> None:
     shutil.copytree(EXAMPLES / "own-module", project / "submissions" / "mine")
     system = read_system(project / "submissions" / "mine", project)
     with pytest.raises(HarnessError, match=r"not built.*wattbench build --system mine"):
-        audit_here(system, task("sentiment"), choose("cpu-1"), project, 0, "auto")
+        audit.audit_here(system, task("sentiment"), choose("cpu-1"), project, 0, "auto")
