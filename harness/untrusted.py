@@ -27,7 +27,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy",
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 UNREADABLE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
-    RuntimeError,  # an encrypted zip; its child NotImplementedError: a compression nobody knows
+    RuntimeError,  # an encrypted zip, or a compression that zipfile does not know
     *(ValueError, OverflowError),  # a name that holds NUL, numbers that are none
 )
 FILE_BYTES, UNPACKED_BYTES = 1 << 30, 2 << 30

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from harness import untrusted
 from harness.errors import SourceError
@@ -121,6 +121,19 @@ def test_name_that_no_file_can_have_is_refused(tmp_path: Path, out: Path) -> Non
         untrusted.place(tmp_path / "x.tar", out)
 
 
+@pytest.mark.parametrize(("at", "value", "fault"), [(8, 1, "encrypted"), (10, 97, "compression")])
+def test_zip_that_cannot_be_opened_is_said(
+    tmp_path: Path, out: Path, at: int, value: int, fault: str
+) -> None:
+    """at: the field of a member's entry in the archive's directory that is changed."""
+    path = packed(tmp_path / "x.zip", ("a.json", DATA))
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + at] = value
+    path.write_bytes(data)
+    with pytest.raises(SourceError, match=f"not an archive that can be read .*{fault}"):
+        untrusted.place(path, out)
+
+
 def test_device_in_a_tar_is_refused(tmp_path: Path, out: Path) -> None:
     with tarfile.open(tmp_path / "w.tar", "w") as archive:
         info = tarfile.TarInfo("null.json")
@@ -131,7 +144,10 @@ def test_device_in_a_tar_is_refused(tmp_path: Path, out: Path) -> None:
 
 
 def graph(folder: Path, location: str, inside: str = "") -> Path:
-    """An ONNX graph whose weights are said to lie in a file; `inner`: in the branch of an If."""
+    """An ONNX graph whose weights are said to lie in a file.
+
+    inside: the `branch` of an If, or a `function`.
+    """
     weights = numpy_helper.from_array(np.ones((2, 2), np.float32), "w")
     weights.ClearField("raw_data")
     weights.data_location = TensorProto.EXTERNAL
@@ -143,7 +159,7 @@ def graph(folder: Path, location: str, inside: str = "") -> Path:
     functions = []
     if inside == "function":
         imports, node = [helper.make_opsetid("", 20)], helper.make_node("Constant", [], ["y"])
-        node.attribute.add(name="value", type=4).t.CopyFrom(weights)
+        node.attribute.add(name="value", type=AttributeProto.TENSOR).t.CopyFrom(weights)
         functions = [helper.make_function("own", "f", [], ["y"], [node], imports)]
         branch = helper.make_graph([helper.make_node("f", [], ["y"], domain="own")], "g", [], [y])
     if inside == "branch":
