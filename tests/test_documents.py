@@ -1,10 +1,11 @@
 """What is written agrees with what is there."""
 
 import re
-from pathlib import Path
 
 import pytest
 
+from harness.board.ranking import load_sections
+from harness.board.tables import overview
 from tests.conftest import REPOSITORY
 
 DOCUMENTS = ["README.md", "RULES.md", "CHANGELOG.md", "results/README.md"]
@@ -18,8 +19,10 @@ def test_links_lead_to_files(document: str) -> None:
     assert not [each for each in targets if "://" not in each and not (path.parent / each).exists()]
 
 
-def test_readme_has_one_table_of_figures_and_it_is_that_of_the_board() -> None:
+def test_readme_has_one_table_and_it_is_of_the_session_that_the_rules_cite() -> None:
     parts = (REPOSITORY / "README.md").read_text().split("\n\n")
     tables = [each for each in parts if re.match(r"\| (rank|system) ", each)]
-    assert len(tables) == 1
-    assert tables[0] in Path(REPOSITORY, "results", "README.md").read_text()
+    (session,) = re.findall(r"session (\S+),", (REPOSITORY / "RULES.md").read_text())
+    found, _ = load_sections(REPOSITORY / "results" / "records", session)
+    (offline,) = (each for each in found if each.scenario == "offline")
+    assert tables == [overview(found, offline, "github").rstrip()]

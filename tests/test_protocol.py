@@ -11,13 +11,12 @@ import pytest
 from harness.errors import WorkerError
 from harness.measure import protocol
 from harness.measure.protocol import Cell, Worker
-from tests.workers import KINDS, Start, query
+from tests.workers import KINDS, Start, behind_each, query
 from tests.workers import start as start
 
 FAULTS = {
     "dies before the first word": ("return", r"closed its (in|out)put.*status 1"),
     "dies at once": ("sys.exit(3)", r"closed its output.*status 3"),
-    "is killed": ("os.kill(os.getpid(), signal.SIGKILL)", r"closed its output.*SIGKILL"),
     "hangs": ("time.sleep(60)", r"gave no answer for 1 second"),
     "prints garbage": ("print('Loading weights...', flush=True)", "not JSON: b'Loading"),
     "nests without an end": ("print('[' * 200_000, flush=True)", "not JSON"),
@@ -66,6 +65,13 @@ def test_answer_before_its_question_is_a_breach(start: Start) -> None:
         time.sleep(0.4)
         with pytest.raises(WorkerError, match="before it was asked"):
             worker.ask(query(1), 4.0)
+
+
+@behind_each
+def test_worker_that_is_killed_says_by_what(start: Start) -> None:
+    body = "os.kill(os.getpid(), signal.SIGKILL)"
+    with start(body) as worker, pytest.raises(WorkerError, match=r"closed its output.*SIGKILL"):
+        worker.ask(query(7), 5.0)
 
 
 def test_worker_that_never_gets_ready_is_ended(

@@ -20,7 +20,7 @@ from harness.errors import HarnessError
 from harness.store import cache_dir
 
 KINDS = ("bubblewrap", "namespaces", "process")
-WALLS = {"bubblewrap": 2, "namespaces": 1, "process": 0}
+WALLS = {"bubblewrap": 2, "namespaces": 2, "process": 0}
 """How many processes stand between the driver and the worker."""
 
 CHOICES = ("auto", "walls", "process")
@@ -200,7 +200,8 @@ def _namespaces(command: Sequence[str], paths: Paths, folder: Path, gpu: bool) -
             lines.append(f"mount -o remount,bind,ro{_kept_flags(mount)} {inner}")
     lines += ["pivot_root . .old", "umount -l /.old", "rmdir /.old", "mount -o remount,ro /"]
     drop = "setpriv --no-new-privs --inh-caps=-all --bounding-set=-all --"
-    lines.append(f"cd {shlex.quote(str(folder))}; exec {drop} {shlex.join(command)}")
+    # the shell stays: as the first process of its namespace a worker would be deaf to signals
+    lines.append(f"cd {shlex.quote(str(folder))}; {drop} {shlex.join(command)}; exit $?")
     apart = "--user --map-root-user --mount --net --pid --ipc --uts --fork --kill-child=KILL"
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "unshare", *apart.split()),
