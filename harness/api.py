@@ -11,7 +11,8 @@ from harness.build import build, find_artifact
 from harness.configuration import choose
 from harness.errors import HarnessError
 from harness.manifest import System, read_system
-from harness.measure.run import Effort, measure
+from harness.measure.config import RunConfig
+from harness.measure.run import measure
 from harness.tasks.task import suite as find_suite
 from harness.tasks.task import task as find_task
 
@@ -60,8 +61,8 @@ def measure_submissions(
         read_system(root / "baselines" / name, root) for name in roles if name not in present
     ]
     asked = [find_task(name) for name in tasks or chosen.tasks]
-    effort = Effort(rounds, server=server)
-    return measure(systems, asked, chosen, choose(configuration), root, Path(results), effort)
+    config = RunConfig(rounds, server=server)
+    return measure(systems, asked, chosen, choose(configuration), root, Path(results), config)
 
 
 def load_records(records: str | Path) -> pandas.DataFrame:

@@ -9,6 +9,8 @@ from harness.adopted import declare
 from harness.declared import nearest
 from harness.errors import HarnessError
 from harness.manifest import System, find_systems, read_system
+from harness.measure.config import SMOKE, RunConfig
+from harness.record import Timing
 from harness.tasks.task import Suite, Task, suite, suites, task
 
 
@@ -24,8 +26,23 @@ def project() -> Path:
 
 
 def results(options: argparse.Namespace, root: Path) -> Path:
-    """Where records and board lie."""
-    return Path(options.results) if options.results else root / "results"
+    """Where records and board lie; those of smoke runs apart from the others."""
+    if options.results:
+        return Path(options.results)
+    return root / "results" / ("smoke" if getattr(options, "smoke", False) else "")
+
+
+def run_config(options: argparse.Namespace) -> RunConfig:
+    """How a session is run."""
+    return RunConfig(
+        options.rounds or (1 if options.smoke else RunConfig.blocks),
+        options.until,
+        options.minutes,
+        options.scenario == "server",
+        options.seeds,
+        options.isolation,
+        SMOKE if options.smoke else Timing(),
+    )
 
 
 def one_system(name: str, root: Path) -> System:
@@ -86,6 +103,7 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
     options.system = [folders.get(name, name) for name in found_names]
     options.seeds = 1 + len({name.partition("@seed")[2] for name in names} - {""})
     options.suite, options.configuration = it.suite, it.configuration["name"]
+    options.smoke = options.smoke or it.smoke
     if any(each[1] == "server" for each in found):
         options.scenario = "server"
 

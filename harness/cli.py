@@ -104,24 +104,18 @@ def build(options: argparse.Namespace, console: Console) -> None:
 def run(options: argparse.Namespace, console: Console) -> None:
     """Measure one session, then draw the board."""
     from harness.configuration import choose
-    from harness.measure.run import Effort, measure
+    from harness.measure.run import measure
 
     root = chosen.project()
     chosen.take_up(options, root)
     configuration = choose(options.configuration)
     systems, asked, suite = chosen.systems(options, root)
     results = chosen.results(options, root)
-    effort = Effort(
-        options.rounds,
-        options.until,
-        options.minutes,
-        options.scenario == "server",
-        options.seeds,
-    )
+    config = chosen.run_config(options)
     if options.explain:
         from harness.measure.explain import explain
 
-        console(explain(systems, asked, suite, configuration, root, results, effort))
+        console(explain(systems, asked, suite, configuration, root, results, config))
         return
     if options.model:  # nothing of it is trained, so one command does it all
         build(options, console)
@@ -133,17 +127,16 @@ def run(options: argparse.Namespace, console: Console) -> None:
         configuration,
         root,
         results,
-        effort,
+        config,
         options.resume,
         options.seed,
         console,
-        options.isolation,
     )
     console(f"measured: session {session} ({time.monotonic() - started:.0f} s)")
     if options.audit:
         from harness.measure.audit import audit_session
 
-        where = configuration, root, options.seed, options.isolation
+        where = configuration, root, options.seed, config
         audit_session(systems, asked, *where, results / "records" / session, console)
     shown.board(options, console)
 
@@ -177,7 +170,7 @@ def audit(options: argparse.Namespace, console: Console) -> int:
     root = chosen.project()
     system = chosen.one_system(options.system, root)
     names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
-    where = choose(options.configuration), root, options.seed, options.isolation
+    where = choose(options.configuration), root, options.seed, chosen.run_config(options)
     found = [audit_here(system, task(each), *where, console) for each in names]
     return int(any(each.passed is False for one in found for each in one))
 
@@ -218,7 +211,7 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     from harness.board.waterfall import waterfall as table
     from harness.build import build as build_systems
     from harness.configuration import choose
-    from harness.measure.run import Effort, measure
+    from harness.measure.run import measure
     from harness.store import write_atomically
     from harness.tasks.task import suite
     from harness.variants import variants
@@ -235,8 +228,7 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     ]
     build_systems(systems, [asked], configuration, root, options.seed, console)
     results = chosen.results(options, root) / "waterfall"
-    effort = Effort(options.rounds)
-    where = configuration, root, results, effort, "", options.seed
+    where = configuration, root, results, chosen.run_config(options), "", options.seed
     session = measure(systems, [asked], known, *where, console)
     text = table(results / "records" / session, system.name)
     path = results / f"{system.name}-{asked.name}.md"

@@ -18,6 +18,9 @@ from harness.configuration import Configuration, nvml_devices
 from harness.errors import HarnessError
 
 IDLE_SECONDS = 5.0
+COUNTER_SECONDS = 0.1
+"""Counters move every millisecond (RAPL) to every tenth of a second (NVML): a window shorter than
+this may see none move, and then has no energy."""
 
 
 @dataclass
@@ -76,7 +79,8 @@ class Meter:
         """Measure the block; the caller passes the result through `complete` with the CPU-seconds
         of the block.
 
-        Raises: HarnessError if codecarbon returned nothing: an error, not a zero.
+        Raises: HarnessError if codecarbon returned nothing for more than COUNTER_SECONDS: an error,
+        not a zero.
         """
         energy = Energy()
         if self.tracker is None:
@@ -84,11 +88,14 @@ class Meter:
             return
         self.windows += 1
         self.tracker.start_task(f"window {self.windows}")
+        started = time.perf_counter()
         try:
             yield energy
         finally:
+            seconds = time.perf_counter() - started
             data = self.tracker.stop_task()
-        if data is None or not (data.cpu_energy if self.cpu else data.gpu_energy):
+        counted = data is not None and (data.cpu_energy if self.cpu else data.gpu_energy)
+        if data is None or (not counted and seconds > COUNTER_SECONDS):
             counters = "RAPL" if self.cpu else "NVML"
             raise HarnessError(
                 f"codecarbon returned no energy for the window. Check that the {counters} counters "

@@ -38,6 +38,25 @@ INNER = {
 """What the board asks of a record's parts; without one of these it is no record."""
 
 
+@dataclass(frozen=True)
+class Timing:
+    """How long the windows and waits of a session are, in seconds.
+
+    window: a timed window; short_window: enough where it holds 2,000 queries, or goes through the
+    split three times. probe: the shortest probe of a rate in `server`. load_timeout, query_timeout:
+    without an answer for so long a worker counts as hung. audit_queries: how long a probe of the
+    audit sends single queries; audit_examples: the most examples (a number) that it uses.
+    """
+
+    window: float = 1.5
+    short_window: float = 0.5
+    probe: float = 3.0
+    load_timeout: float = 300.0
+    query_timeout: float = 60.0
+    audit_queries: float = 8.0
+    audit_examples: int = 1000
+
+
 @dataclass
 class Round:
     """One window: a scenario in one fresh worker; of `server` there is one for each rate.
@@ -90,6 +109,7 @@ class Record:
     failure: the reason and the last lines of stderr; None if all went well.
     audit: whether it `passed`, what each of the `probes` found, and which `failed`; None where it
     was not audited.
+    timing: the fields of `Timing`; records that do not state it have the standard one.
     """
 
     session: str
@@ -110,7 +130,15 @@ class Record:
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     audit: dict[str, Any] | None = None
+    timing: dict[str, Any] = field(default_factory=lambda: dataclasses.asdict(Timing()))
     schema: int = SCHEMA
+
+    @property
+    def smoke(self) -> bool:
+        """Whether its windows are shorter than the standard ones, so that figures are no more than
+        a sign of life.
+        """
+        return bool(self.timing.get("window", 0) < Timing().window)
 
     def counts(self, window: Round) -> bool:
         """Whether a window is what figures are taken from: of `server`, the one in which its block

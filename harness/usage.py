@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
         _add_choice(made[name])
     for name in ("bench", "run"):
         made[name].add_argument(
-            "--rounds", type=_positive, default=5, metavar="N", help="blocks to measure (default 5)"
+            "--rounds", type=_positive, metavar="N", help="blocks to measure (default 5)"
         )
         made[name].add_argument(
             "--until",
@@ -63,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
             "--audit", action="store_true", help="then audit each submission that was measured"
         )
         _add_isolation(made[name])
+        _add_smoke(made[name])
         _add_seeds(made[name])
     _add_seeds(made["build"])
     made["build"].set_defaults(resume="")
@@ -105,6 +106,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_place(made["audit"])
     _add_isolation(made["audit"])
+    _add_smoke(made["audit"])
+    made["audit"].set_defaults(rounds=None, until=None, minutes=60, scenario=None, seeds=1)
     return whole
 
 
@@ -174,7 +177,7 @@ def _add_measured_again(made: dict[str, argparse.ArgumentParser]) -> None:
             "--task", default=task, metavar="NAME", help=f"{TASK_HELP} (default {task})"
         )
         made[name].add_argument(
-            "--rounds", type=_positive, default=5, metavar="N", help="blocks to measure (default 5)"
+            "--rounds", type=_positive, metavar="N", help="blocks to measure (default 5)"
         )
         _add_place(made[name])
         made[name].set_defaults(
@@ -183,6 +186,10 @@ def _add_measured_again(made: dict[str, argparse.ArgumentParser]) -> None:
         made[name].set_defaults(
             until=None, minutes=60, scenario=None, seeds=1, isolation="auto", audit=False
         )
+        if name == "verify":
+            made[name].set_defaults(smoke=False)
+        else:
+            _add_smoke(made[name])
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
@@ -197,10 +204,25 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 def _add_isolation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--isolation",
-        choices=["auto", "walls", "process"],
+        type=_isolation,
+        choices=["auto", "sandbox", "process"],
         default="auto",
-        help="walls around each worker (no network, no files but its own): the strongest that work "
-        "here, required, or none (default auto)",
+        help="run each worker in a sandbox (no network, no files but its own): where bubblewrap "
+        "works, or fail without it, or never (default auto)",
+    )
+
+
+def _isolation(text: str) -> str:
+    """`walls` is the old spelling of `sandbox`."""
+    return "sandbox" if text == "walls" else text
+
+
+def _add_smoke(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="windows of 0.2 s, to see that everything works: nothing to compare; results go to "
+        "RESULTS/smoke",
     )
 
 

@@ -1,19 +1,67 @@
-"""Fixtures: a cache of its own for each test, a real two-layer BERT, a small project around it."""
+"""Fixtures of all tests, and how tests share a machine.
 
+Under pytest-xdist each worker process keeps to one core, so that tests do not slow each other down
+more than the cores require. A test marked `serial` times something: it runs while no other test
+does, on all cores.
+"""
+
+import fcntl
 import json
+import math
+import os
 import shutil
-from collections.abc import Iterator
+import sys
+import tempfile
+import textwrap
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
+from codecarbon.core import cpu
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from harness import store
+from harness.measure import sandbox
+from harness.measure.protocol import Worker
+from harness.measure.sandbox import SandboxSpec
+from harness.optimize import export, finetune, quantize, static
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.pretrained import Encoder
 from harness.tasks.embedded import VADER
-from harness.tasks.task import _examples
-from tests import superglue_files
+from harness.tasks.task import Task, _examples, task
+from tests.support import superglue_files
+from tests.support.rapl import Counter
+from tests.support.systems import REPOSITORY, build_all
+from tests.support.words import STATIC, TASK, TEXTS, keep
+from tests.support.workers import Start
 
-REPOSITORY = Path(__file__).parent.parent
+CORES = sorted(os.sched_getaffinity(0))
+XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+
+hypothesis.settings.register_profile("steady", deadline=None)
+hypothesis.settings.load_profile("steady")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=is_serial)  # stable: the others first, in their order
+
+
+def is_serial(item: pytest.Item) -> bool:
+    return item.get_closest_marker("serial") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
+    if not XDIST_WORKER:
+        return (yield)
+    own = CORES[int(XDIST_WORKER.removeprefix("gw")) % len(CORES)]
+    os.sched_setaffinity(0, CORES if is_serial(item) else {own})
+    run = os.environ["PYTEST_XDIST_TESTRUNUID"]
+    with Path(tempfile.gettempdir(), f"wattbench-tests-{run}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if is_serial(item) else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -78,28 +126,6 @@ def save_encoder(
     BertModel(config).save_pretrained(folder)
 
 
-MANIFEST = """
-title = "A submission"
-authors = ["a"]
-licence = "MIT"
-division = "open"
-tasks = ["any"]
-[model]
-teacher = "minilm-l6"
-{steps}
-[serve]
-{serve}
-"""
-
-
-def declare(project: Path, steps: str, serve: str, name: str = "mine") -> Path:
-    """A submission of the project that begins with `minilm-l6`. Returns: its folder."""
-    folder = project / "submissions" / name
-    folder.mkdir(exist_ok=True)
-    (folder / "submission.toml").write_text(MANIFEST.format(steps=steps, serve=serve))
-    return folder
-
-
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real BERT of 2 layers, width 32, 4 heads, with random weights and the words of TEXTS."""
@@ -119,16 +145,42 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-TEXTS = [
-    "a wonderful film with a warm heart and a clever script",
-    "dull, dreary and far too long",
-    "the actors are good but the story is thin",
-    "one of the best pictures of the year",
-    "it never finds its feet, and neither did i",
-    "quick",
-    "an ordinary tale that is told with uncommon care by people who know what they do, all evening",
-    "bad",
-]
+REVIEWS = """
+name = "reviews"
+title = "Is a snippet of a movie review positive?"
+labels = ["negative", "positive"]
+metric = "accuracy"
+max_length = 64
+[fields]
+text = "text"
+label = "label"
+[splits]
+train = "train.jsonl"
+selection = "selection.jsonl"
+validation = "validation.jsonl"
+"""
+
+
+@pytest.fixture(scope="session")
+def reviews_file(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
+    """The task.toml of `reviews`: 300 examples of `sentiment`."""
+    folder = tmp_path_factory.mktemp("reviews")
+    (folder / "task.toml").write_text(REVIEWS)
+    for split, count in {"train": 160, "selection": 40, "validation": 100}.items():
+        examples = task("sentiment").examples(split)
+        step = len(examples) // count  # the source is sorted by label
+        rows = [
+            {"text": example.candidates[0][0], "label": ("negative", "positive")[example.label]}
+            for example in examples[: count * step : step]
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "task.toml"
+
+
+@pytest.fixture
+def reviews(reviews_file: Path, cache_with_data: Path) -> Task:
+    """A small task of real text, on which sessions are tested."""
+    return task(str(reviews_file))
 
 
 SMALLER = {
@@ -137,17 +189,15 @@ SMALLER = {
     "after = [1, 3]": "after = [0]",
     "keep = [0.5, 0.5]": "keep = [0.5]",
 }
-"""What the shipped manifests ask for, and what two layers can give."""
+"""What the shipped manifests request, and what two layers can give."""
 
 
-@pytest.fixture
-def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
-    """A project with the shipped baselines and submissions, on the tiny encoder and one epoch."""
-    root = tmp_path / "project"
-    for room in ("baselines", "submissions"):
-        shutil.copytree(REPOSITORY / room, root / room)
+def write_project(root: Path, encoder: Path) -> Path:
+    """The shipped baselines and submissions, on the tiny encoder and one epoch."""
+    for folder in ("baselines", "submissions"):
+        shutil.copytree(REPOSITORY / folder, root / folder)
     manifest = root / "baselines" / "minilm-l6" / "submission.toml"
-    text = manifest.read_text().replace('"all-MiniLM-L6-v2"', json.dumps(str(tiny_encoder)))
+    text = manifest.read_text().replace('"all-MiniLM-L6-v2"', json.dumps(str(encoder)))
     text = text.replace("epochs = 3", "epochs = 1").replace("6e-5", "1e-3")
     manifest.write_text(text)
     for manifest in (root / "submissions").glob("*/submission.toml"):
@@ -156,3 +206,102 @@ def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
             text = text.replace(large, small)
         manifest.write_text(text)
     return root
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_encoder: Path, cache_with_data: Path) -> Path:
+    """A project of its own, of which nothing is built."""
+    return write_project(tmp_path / "project", tiny_encoder)
+
+
+BUILT = ("minilm-l6", "onnx-int8", "tfidf-logreg", "majority")
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, reviews_file: Path) -> Path:
+    """The artifacts of BUILT on `reviews`, made once."""
+    folder = tmp_path_factory.mktemp("built")
+    root = write_project(folder / "project", tiny_encoder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WATTBENCH_CACHE", str(folder / "cache"))
+        build_all(root, BUILT, task(str(reviews_file)))
+    return folder / "cache" / "artifacts"
+
+
+@pytest.fixture
+def built_project(project: Path, built: Path, cache_with_data: Path) -> Path:
+    """A project in whose cache BUILT are built on `reviews`: copies, which a test may damage."""
+    shutil.copytree(built, cache_with_data / "artifacts")
+    return project
+
+
+@pytest.fixture
+def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
+    """Start a worker from the body of a loop over messages (`message`, `say`).
+
+    Its isolation is the test's parameter, else the default of this machine.
+    """
+    kind = getattr(request, "param", sandbox.default_kind())
+
+    def begin(body: str, memory_gb: float = math.inf, readable: tuple[Path, ...] = ()) -> Worker:
+        script = tmp_path / "worker.py"
+        script.write_text(
+            "import json, os, signal, subprocess, sys, time\n"
+            "def say(**reply): print(json.dumps(reply), flush=True)\n"
+            "for line in sys.stdin:\n"
+            "    message = json.loads(line)\n"
+            "    if message.get('op') == 'load':\n"
+            "        say(ready=True)\n"
+            "        continue\n" + textwrap.indent(textwrap.dedent(body), "    ")
+        )
+        spec = SandboxSpec(kind, (script, *readable), memory_gb=memory_gb)
+        return Worker(1, [sys.executable, str(script)], spec)
+
+    return begin
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
+    """The tiny encoder, fine-tuned on TASK."""
+    out = tmp_path_factory.mktemp("finetuned")
+    params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    return keep(out, finetune.run(inputs, TASK, params, Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
+    """The same as an ONNX graph."""
+    out = tmp_path_factory.mktemp("exported")
+    return keep(out, export.run(Inputs(finetuned), TASK, export.Export(), Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def quantized(tmp_path_factory: pytest.TempPathFactory, exported: Artifact) -> Artifact:
+    """The same in int8."""
+    out = tmp_path_factory.mktemp("quantized")
+    return keep(out, quantize.run(Inputs(exported), TASK, quantize.Quantize(), Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
+    """A static student of it."""
+    out = tmp_path_factory.mktemp("static")
+    inputs = Inputs(finetuned, teacher=finetuned)
+    return keep(out, static.run(inputs, TASK, STATIC, Context(out, 0, 1)))
+
+
+@pytest.fixture
+def counter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Counter:
+    root = tmp_path / "powercap"
+    made = Counter(root)
+    monkeypatch.setattr(cpu, "_get_candidate_bases", lambda folder: [str(root)])
+    settings = (str(root), False, False)
+    monkeypatch.setattr(cpu.IntelRAPL.__init__, "__defaults__", settings)
+    init = cpu.IntelRAPL.__init__
+
+    def here(self: object, rapl_dir: str = "", **kwargs: bool) -> None:
+        init(self, rapl_dir=str(root), **kwargs)
+
+    monkeypatch.setattr(cpu.IntelRAPL, "__init__", here)
+    return made

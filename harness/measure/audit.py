@@ -1,7 +1,7 @@
 """Whether a submission answers as it was measured to answer, and from the text: `wattbench audit`.
 
 After MLPerf inference's compliance tests (Reddi et al. 2020, section V), fitted to classification.
-Every probe asks fresh workers, behind the same walls as in a session. RULES.md says what follows.
+Every probe asks fresh workers, in the same sandbox as in a session. RULES.md says what follows.
 """
 
 import glob
@@ -17,11 +17,12 @@ from harness.configuration import Configuration
 from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import System, find_systems, read_system
-from harness.measure import altered, isolation
+from harness.measure import altered, sandbox
 from harness.measure.audit_repeats import repeats
 from harness.measure.audit_weights import foreign
-from harness.measure.audited import MOST_EXAMPLES, SINGLE_SECONDS, Audited, Finding
-from harness.measure.rounds import Material, Row, Setting, load, start
+from harness.measure.audited import Audited, Finding
+from harness.measure.config import RunConfig
+from harness.measure.rounds import Material, Row, Setting, load, own_code, start
 from harness.store import file_sha256
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Task
@@ -64,16 +65,18 @@ def audit_here(
     configuration: Configuration,
     root: Path,
     seed: int,
-    walls: str,
+    config: RunConfig = RunConfig(),
     say: Callable[[str], None] = print,
 ) -> list[Finding]:
-    """The same on its own, said as it goes. walls: one of `isolation.CHOICES`."""
+    """The same on its own, said as it goes. config: `isolation` and `timing` count."""
+    kind = sandbox.choose(config.isolation, [system.name] if own_code(system) else [], say)
     meter = Meter(configuration)
-    kind = isolation.choose(walls)
     say(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {kind})")
     found = []
     try:
-        setting = Setting(Material.of(task), configuration, meter, isolation=kind)
+        setting = Setting(
+            Material.of(task), configuration, meter, isolation=kind, timing=config.timing
+        )
         for each in audit(system, task, setting, root, seed):
             say(str(each))
             found.append(each)
@@ -88,7 +91,7 @@ def audit_session(
     configuration: Configuration,
     root: Path,
     seed: int,
-    walls: str,
+    config: RunConfig,
     session: Path,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -102,7 +105,7 @@ def audit_session(
             baseline = system.folder.parent.name == "baselines"
             if baseline or not paths or record.read(paths[0]).failure:
                 continue
-            found = audit_here(system, task, configuration, root, seed, walls, say)
+            found = audit_here(system, task, configuration, root, seed, config, say)
             stated = {
                 "passed": all(each.passed is not False for each in found),
                 "probes": {each.probe: str(each).partition(": ")[2] for each in found},
@@ -129,7 +132,7 @@ def timed(it: Audited) -> Finding:
     given: list[int] = []
     with it.worker("single_stream") as worker:
         for row in it.questions.order(seed=it.seed + 2):
-            if time.perf_counter() - started > SINGLE_SECONDS or len(rows) >= MOST_EXAMPLES:
+            if time.perf_counter() - started > it.timing.audit_queries:
                 break
             given += it.ask(worker, [it.examples[row]], [1])
             rows.append(row)

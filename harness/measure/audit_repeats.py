@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 
 from harness import stats
 from harness.measure import altered
-from harness.measure.audited import PATIENCE, SINGLE_SECONDS, Audited, Finding
+from harness.measure.audited import PATIENCE, Audited, Finding
 from harness.measure.protocol import Worker
-from harness.measure.scenarios import MESSAGE_EXAMPLES, WINDOW_SECONDS, Questions
+from harness.measure.scenarios import MESSAGE_EXAMPLES, Questions
 from harness.stats import Interval
 from harness.tasks.task import Example
 
@@ -85,7 +85,7 @@ def _queries(it: Audited) -> Times:
             for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
                 example = (it.examples if kind == "repeat" else other)[before]
                 getattr(times, kind).append(_seconds(it, worker, [example]))
-            if time.perf_counter() - started > SINGLE_SECONDS:
+            if time.perf_counter() - started > it.timing.audit_queries:
                 break
     times.first = first[: len(times.repeat)]
     return times
@@ -123,7 +123,7 @@ def _windows(it: Audited) -> Times:
     the same words, none of which comes twice.
     """
     times, count = Times(), len(it.examples)
-    size = int(max(1, min(MESSAGE_EXAMPLES, it.rate * WINDOW_SECONDS)))
+    size = int(max(1, min(MESSAGE_EXAMPLES, it.rate * it.timing.window)))
     rounds = -(-size // count)
     again = (list(it.examples) * rounds)[:size]
     with it.worker() as worker:
@@ -146,7 +146,7 @@ def _known(it: Audited) -> Times:
             for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
                 source = it.examples if kind == "repeat" else changed
                 getattr(times, kind).append(_seconds(it, worker, [source[row]]))
-            if time.perf_counter() - started > SINGLE_SECONDS:
+            if time.perf_counter() - started > it.timing.audit_queries:
                 break
     return times
 

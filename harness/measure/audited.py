@@ -10,13 +10,13 @@ from pathlib import Path
 from harness.measure.protocol import Worker
 from harness.measure.rounds import Row, Setting, load, start
 from harness.measure.scenarios import Questions
+from harness.record import Timing
 from harness.tasks.task import Example
 
-MOST_EXAMPLES, LEAST_EXAMPLES = 1000, 64
+LEAST_EXAMPLES = 64
 PASS_SECONDS = 20.0
 """About what one pass over the examples may take; slow systems are asked fewer."""
 
-SINGLE_SECONDS = 8.0
 PATIENCE = 600.0
 
 
@@ -53,9 +53,14 @@ class Audited:
             started = time.perf_counter()
             self.ask(worker, first, [len(first)])
             self.rate = len(first) / (time.perf_counter() - started)
-        count = int(min(MOST_EXAMPLES, max(LEAST_EXAMPLES, self.rate * PASS_SECONDS)))
+        count = int(min(self.timing.audit_examples, max(LEAST_EXAMPLES, self.rate * PASS_SECONDS)))
         self.examples = [whole.examples[row] for row in sorted(order[:count])]
         self.questions = Questions.of(self.examples, len(self.row.task.labels))
+
+    @property
+    def timing(self) -> Timing:
+        """Lengths of the probes' phases."""
+        return self.setting.timing
 
     @contextmanager
     def worker(self, scenario: str = "offline") -> Iterator[Worker]:

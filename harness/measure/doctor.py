@@ -11,7 +11,7 @@ import psutil
 from harness import energy
 from harness.configuration import choose, nvml_devices
 from harness.errors import HarnessError
-from harness.measure import isolation, machine
+from harness.measure import machine, sandbox
 
 WATCHED_SECONDS = 3.0
 BUSY_CORES = 0.1
@@ -155,14 +155,14 @@ def _quiet() -> Finding:
     return found, ""
 
 
-def _walls() -> Finding:
-    kind = isolation.strongest()
-    if kind == "process":
+def _sandbox() -> Finding:
+    if reason := sandbox.unavailable():
+        found, _, remedy = reason.partition(". ")
         return (
-            "nothing keeps a worker from the network and the labels",
-            "Install bubblewrap (apt install bubblewrap), or allow user namespaces",
+            f"isolation: process, so a worker can reach the network and the labels: {found}",
+            remedy,
         )
-    return f"workers are behind walls ({kind})", ""
+    return "isolation: bubblewrap, so a worker reaches neither the network nor the labels", ""
 
 
 def _used(process: psutil.Process) -> float:
@@ -198,7 +198,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     _memory,
     _battery,
     _counters,
-    _walls,
+    _sandbox,
     _quiet,
     _steady,
 )

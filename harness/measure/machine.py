@@ -22,8 +22,9 @@ FLAGS = (
 
 
 def fingerprint(isolation: str) -> dict[str, Any]:
-    """What tells one machine from another, and what makes it a good or a bad ruler; and what kind
-    of walls its workers are behind.
+    """What tells one machine from another, and what disturbs timings on it.
+
+    isolation: of its workers, one of `sandbox.KINDS`.
     """
     info = read("/proc/cpuinfo")
     fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)

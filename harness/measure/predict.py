@@ -9,8 +9,8 @@ from harness.configuration import Configuration
 from harness.energy import Meter
 from harness.errors import HarnessError
 from harness.manifest import System
-from harness.measure import isolation, scenarios
-from harness.measure.rounds import Material, Row, Setting, load, start
+from harness.measure import sandbox, scenarios
+from harness.measure.rounds import Material, Row, Setting, load, own_code, start
 from harness.store import write_atomically
 from harness.tasks.task import Task, by_name
 
@@ -39,7 +39,8 @@ def predict(
     meter = Meter(configuration)
     say(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
     try:
-        setting = Setting(material, configuration, meter, isolation=isolation.choose("auto"))
+        kind = sandbox.choose("auto", [system.name] if own_code(system) else [], say)
+        setting = Setting(material, configuration, meter, isolation=kind)
         with start(row, setting) as worker:
             load(worker, row, "offline", setting)
             rows = list(range(len(material.examples)))

@@ -4,7 +4,6 @@ Labels never cross this border.
 """
 
 import json
-import math
 import os
 import secrets
 import selectors
@@ -17,13 +16,15 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from harness.errors import WorkerError
-from harness.measure import isolation, tree
+from harness.measure import sandbox, tree
+from harness.measure.sandbox import SandboxSpec
+from harness.record import Timing
 from harness.store import scratch_folder
 
 PASSED = (
@@ -38,27 +39,10 @@ PASSED = (
 """Environment variables that a worker gets from the driver; all others stay out."""
 
 BUILT_IN = (sys.executable, "-m", "harness.measure.worker")
-LOAD_SECONDS = 300.0
 LEAVE_SECONDS = 2.0
 PIPE_BYTES, READ_BYTES = 1 << 20, 1 << 16
 STDERR_LINES = 12
 LINE_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What surrounds a worker.
-
-    isolation: one of `isolation.KINDS`. readable: the artifact, and what else it may read beside
-    the system and Python. folder: of the submission, where code of one's own begins; None: in an
-    empty one. memory_gb: GiB that it may hold. gpu: whether it gets the CUDA devices.
-    """
-
-    isolation: str = "process"
-    readable: tuple[Path, ...] = ()
-    folder: Path | None = None
-    memory_gb: float = math.inf
-    gpu: bool = False
 
 
 def environment(threads: int, home: str) -> dict[str, str]:
@@ -73,7 +57,7 @@ def environment(threads: int, home: str) -> dict[str, str]:
         "HOME": home,
         "TMPDIR": home,
     }
-    if path := isolation.python_path():
+    if path := sandbox.python_path():
         fixed["PYTHONPATH"] = path
     if site.ENABLE_USER_SITE:
         fixed["PYTHONUSERBASE"] = site.getuserbase()
@@ -93,15 +77,18 @@ class Worker:
     `reports`: whether its examples may leave early, so that it is asked where they did.
     """
 
-    def __init__(self, cores: int, command: Sequence[str] = BUILT_IN, cell: Cell = Cell()) -> None:
+    def __init__(
+        self, cores: int, command: Sequence[str] = BUILT_IN, spec: SandboxSpec = SandboxSpec()
+    ) -> None:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self.buffer, self.reports, self.cores = bytearray(), False, cores
-        self.walls = isolation.WALLS[cell.isolation]
+        sandboxed = spec.isolation != "process"
+        self.sandbox = sandbox.SANDBOX_PROCESSES if sandboxed else 0
         self.home = scratch_folder()
-        home = self.home if cell.isolation == "process" else Path("/tmp")  # noqa: S108
-        readable = (*isolation.python_paths(), *cell.readable)
-        begins = cell.folder or home
-        walled = isolation.behind(cell.isolation, command, readable, begins, cell.gpu)
+        home = Path("/tmp") if sandboxed else self.home  # noqa: S108
+        folder = spec.folder or home
+        readable = (*sandbox.python_paths(), *spec.readable)
+        full = sandbox.sandbox_command(command, replace(spec, readable=readable, folder=folder))
         allowed = os.sched_getaffinity(0)
         pinned = sorted(allowed)[:cores]
         tree.adopt_orphans()
@@ -110,11 +97,11 @@ class Worker:
         os.sched_setaffinity(0, pinned)
         try:
             self.process = subprocess.Popen(
-                walled,
+                full,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.stderr,
-                cwd=begins if cell.isolation == "process" else "/",
+                cwd="/" if sandboxed else folder,
                 env=environment(cores, str(home)) | dict([self.mark.split("=")]),
                 start_new_session=True,
                 pipesize=PIPE_BYTES,
@@ -125,7 +112,7 @@ class Worker:
             raise WorkerError(f"the worker cannot be started: {error}") from None
         finally:
             os.sched_setaffinity(0, allowed)
-        limits = tree.Limits(cell.memory_gb * 2**30, frozenset(pinned), self.walls)
+        limits = tree.Limits(spec.memory_gb * 2**30, frozenset(pinned))
         self.watch = tree.Watch(self.process.pid, self.stderr, limits)
         self.watch.start()
         assert self.process.stdin is not None
@@ -138,19 +125,21 @@ class Worker:
         self.writable.register(self.back, selectors.EVENT_READ)
         self.readable.register(self.back, selectors.EVENT_READ)
 
-    def load(self, message: dict[str, Any]) -> None:
-        """Send a load message and wait until the worker is ready."""
-        reply = self.parse(
-            self.ask(json.dumps({"op": "load", **message}).encode() + b"\n", LOAD_SECONDS)
-        )
+    def load(self, message: dict[str, Any], timeout: float = Timing.load_timeout) -> None:
+        """Send a load message and wait (at most `timeout` seconds) until the worker is ready."""
+        line = json.dumps({"op": "load", **message}).encode() + b"\n"
+        reply = self.parse(self.ask(line, timeout))
         if reply.get("ready") is not True:
             raise self.fault(
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
+        if self.sandbox:
+            for pid in tree.worker_processes(self.process.pid, self.sandbox)[:1]:
+                self.watch.tmpfs = tree.own_tmpfs(pid)
 
     def report(self) -> list[int]:
         """How many examples left at each stage since the last report (early exit, cascades)."""
-        reply = self.parse(self.ask(b'{"op":"report"}\n', LOAD_SECONDS)).get("report")
+        reply = self.parse(self.ask(b'{"op":"report"}\n', Timing.load_timeout)).get("report")
         left = reply.get("left") if isinstance(reply, dict) else None
         if not isinstance(left, list) or not all(type(each) is int for each in left):
             raise self.fault(f"it reported {reply!r}; `left` must be a list of whole numbers")
@@ -262,7 +251,7 @@ class Worker:
         """
         if reason := self.watch.reason or self.watch.look():
             raise self.fault(reason)
-        return tree.peak_memory(self.process.pid, self.walls) / 1e6
+        return tree.peak_memory(self.process.pid, self.sandbox) / 1e6
 
     def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
         """Raises: WorkerError if a window holds more CPU time than its cores can give."""
@@ -281,7 +270,7 @@ class Worker:
         if broken := self.watch.reason or self.watch.look():
             reason = broken
         elif ended is not None:
-            number = -ended if ended < 0 else ended - 128  # walls tell a signal as a shell does
+            number = -ended if ended < 0 else ended - 128  # bubblewrap: 128 + signal
             known = number in {each.value for each in signal.Signals}
             name = f"signal {signal.Signals(number).name}" if known else f"status {ended}"
             reason = f"{reason} (the worker ended with {name})"

@@ -11,10 +11,11 @@ from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import System
 from harness.measure import scenarios, server
-from harness.measure.protocol import BUILT_IN, Cell, Worker
+from harness.measure.protocol import BUILT_IN, Worker
+from harness.measure.sandbox import SandboxSpec
 from harness.measure.scenarios import Questions, Window
 from harness.optimize.step import Artifact
-from harness.record import Record, Round
+from harness.record import Record, Round, Timing
 from harness.tasks.task import Example, Task
 
 WARM_UP_QUERIES = 16
@@ -79,8 +80,8 @@ class Material:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a round is played with. queries: how many each rate gets in `server`. isolation: the
-    walls around the worker.
+    """What a round is played with. queries: how many each rate gets in `server`. isolation: one of
+    `sandbox.KINDS`.
     """
 
     material: Material
@@ -88,6 +89,7 @@ class Setting:
     meter: Meter
     queries: int = 0
     isolation: str = "process"
+    timing: Timing = Timing()
 
 
 def play_round(row: Row, block: int, setting: Setting) -> None:
@@ -113,21 +115,21 @@ def start(row: Row, setting: Setting) -> Worker:
     """A fresh worker, with what the row's system needs in sight and nothing else."""
     serve, folder = row.system.serve["offline"], row.system.folder.resolve()
     own = own_code(row.system)
-    cell = Cell(
+    spec = SandboxSpec(
         setting.isolation,
         (*((row.artifact.folder,) if row.artifact else ()), *((folder,) if own else ())),
         folder if own else None,
         setting.configuration.memory_gb,
         setting.configuration.device == "gpu",
     )
-    return Worker(setting.configuration.cores, serve.command or BUILT_IN, cell)
+    return Worker(setting.configuration.cores, serve.command or BUILT_IN, spec)
 
 
 def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
     questions, meter = setting.material.questions, setting.meter
     order = questions.order(seed=block)
     loading = load(worker, row, "single_stream", setting)
-    single = scenarios.single_stream(worker, questions, order, meter)
+    single = scenarios.single_stream(worker, questions, order, meter, setting.timing)
     single_memory = _memory(worker, setting.configuration)
     if row.system.serve["offline"] != row.system.serve["single_stream"]:
         load(worker, row, "offline", setting)
@@ -137,8 +139,8 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
         whole = list(range(len(order)))
         everything = scenarios.offline(worker, questions, whole, meter, patience)
         row.answers, row.rate = everything.answers, len(whole) / everything.seconds
-    if everything is None or everything.seconds < scenarios.WINDOW_SECONDS:
-        rows = scenarios.offline_rows(order, row.rate)
+    if everything is None or everything.seconds < setting.timing.window:
+        rows = scenarios.offline_rows(order, row.rate, setting.timing)
         everything = scenarios.offline(worker, questions, rows, meter, patience)
         compare = True
     row.rate = len(everything.rows) / everything.seconds
@@ -172,10 +174,11 @@ def _serve(
             setting.material.questions,
             order,
             rate,
-            math.ceil(rate * server.probe_seconds(rate, setting.queries)),
+            math.ceil(rate * server.probe_seconds(rate, setting.queries, setting.timing)),
             block,
             bound,
             setting.meter,
+            setting.timing.query_timeout,
         )
         late = sum(latency > bound for latency in window.latencies)
         search.seen[share] = server.holds(len(window.rows), late)
@@ -211,10 +214,12 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
     }
     loading = Window()
     with scenarios.timed(worker, setting.meter, loading):
-        worker.load(message)
+        worker.load(message, setting.timing.load_timeout)
     queries = 0 if scenario == "offline" else WARM_UP_QUERIES
     together = 0 if scenario == "single_stream" else WARM_UP_TOGETHER
-    scenarios.warm_up(worker, setting.material.training, queries, together)
+    scenarios.warm_up(
+        worker, setting.material.training, queries, together, setting.timing.query_timeout
+    )
     worker.reports = row.artifact is not None and row.artifact.format in ("stages", "cascade")
     if worker.reports:
         worker.report()  # the warm-up does not count

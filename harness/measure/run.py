@@ -8,7 +8,7 @@ import math
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,41 +21,20 @@ from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
 from harness.errors import HarnessError
 from harness.manifest import System
-from harness.measure import interrupted, isolation, machine, server
+from harness.measure import interrupted, machine, sandbox, server
+from harness.measure.config import RunConfig
 from harness.measure.progress import Progress
 from harness.measure.rounds import Material, Row, Setting, own_code, play_round
 from harness.optimize.step import Artifact
-from harness.record import SCENARIOS, Record
+from harness.record import Record
 from harness.store import digest, folder_digest, folder_size
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Suite, Task
 
 Say = Callable[[str], None]
 
-SAME = ("suite", "machine", "configuration", "task", "artifact", "system", "roles")
+SAME = ("suite", "machine", "configuration", "task", "artifact", "system", "roles", "timing")
 """What of a record must be the same where a session is taken up."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much of everything is measured.
-
-    blocks: at least so many. until: go on until the 95% interval of every offline speed-up is
-    within this share of its value (0.03: 3%), or `minutes` have passed. server: whether the
-    `server` scenario is played too. seeds: training seeds that each system is measured with; those
-    after the first as rows of their own, `system@seedN`.
-    """
-
-    blocks: int = 5
-    until: float | None = None
-    minutes: float = 60.0
-    server: bool = False
-    seeds: int = 1
-
-    @property
-    def scenarios(self) -> tuple[str, ...]:
-        """What each round plays."""
-        return SCENARIOS if self.server else tuple(each for each in SCENARIOS if each != "server")
 
 
 def measure(
@@ -65,28 +44,27 @@ def measure(
     configuration: Configuration,
     root: Path,
     results: Path,
-    effort: Effort = Effort(),
+    config: RunConfig = RunConfig(),
     session: str = "",
     seed: int = 0,
     say: Say = print,
-    walls: str = "auto",
 ) -> str:
     """Measure all systems on all tasks that they declare. Returns: the session's name.
 
-    session: one that was interrupted, to go on with until it has as many blocks as `effort` says;
+    session: one that was interrupted, to go on with until it has as many blocks as `config` says;
     one whose run was killed is found without its name, where the same is asked.
-    walls: one of `isolation.CHOICES`.
-    Raises: HarnessError if a system is not built, the session cannot be taken up, or there are no
-    walls where they are asked for.
+    Raises: HarnessError if a system is not built, the session cannot be taken up, or there is no
+    sandbox where one is required.
     """
-    kind = isolation.choose(walls)
+    custom = [system.name for system in systems if own_code(system)]
+    kind = sandbox.choose(config.isolation, custom, say)
     material = {each.name: Material.of(each) for each in tasks}
     meter = Meter(configuration)
     resumed = session
-    about = _about(configuration, suite, session, meter, kind)
+    about = _about(configuration, suite, session, meter, kind, config)
     rows = [
-        _row(system, task, about, root, seed, effort.scenarios)
-        for system, task in everyone(systems, tasks, root, seed, effort.seeds)
+        _row(system, task, about, root, seed, config.scenarios)
+        for system, task in everyone(systems, tasks, root, seed, config.seeds)
     ]
     if not rows:
         raise HarnessError(
@@ -95,7 +73,7 @@ def measure(
         )
     written = [each for row in rows for each in row.records.values()]
     asked = digest(
-        [asdict(effort), *({name: getattr(each, name) for name in SAME} for each in written)]
+        [asdict(config), *({name: getattr(each, name) for name in SAME} for each in written)]
     )
     paths = [str(each.path(Path()).relative_to(each.session)) for each in written]
     if not session and (killed := interrupted.find(results / "records", asked, paths)):
@@ -104,20 +82,20 @@ def measure(
         for each in written:
             each.session = killed
     done = _take_up(rows, resumed, results / "records") if resumed else 0
-    if session and done >= effort.blocks and not (effort.until and spread(rows) > effort.until):
+    if session and done >= config.blocks and not (config.until and spread(rows) > config.until):
         raise HarnessError(
             f"session {resumed} has {done} blocks already. Give a larger --rounds, or a narrower "
             "--until, to go on."
         )
-    each_rate = server.queries_a_round(None if effort.until else effort.blocks)
+    each_rate = server.queries_a_round(None if config.until else config.blocks)
     settings = {
-        name: Setting(each, configuration, meter, each_rate, kind)
+        name: Setting(each, configuration, meter, each_rate, kind, config.timing)
         for name, each in material.items()
     }
-    progress = Progress(len(rows), max(1, effort.blocks - done), say)
+    progress = Progress(len(rows), max(1, config.blocks - done), say)
     try:
         with interrupted.running(results / "records" / str(about["session"]), asked):
-            while not _enough(done, rows, effort, progress):
+            while not _enough(done, rows, config, progress):
                 done += 1
                 order = list(rows)
                 random.Random(f"{about['session']} {done}").shuffle(order)
@@ -177,17 +155,17 @@ def spread(rows: Sequence[Row]) -> float:
     return widest
 
 
-def _enough(done: int, rows: Sequence[Row], effort: Effort, progress: "Progress") -> bool:
+def _enough(done: int, rows: Sequence[Row], config: RunConfig, progress: "Progress") -> bool:
     """Whether the session has what was asked for; says what is still missing."""
-    if done < effort.blocks or effort.until is None:
-        return done >= effort.blocks
+    if done < config.blocks or config.until is None:
+        return done >= config.blocks
     widest = spread(rows)
     found = f"after {done} blocks the widest interval is ±{widest:.1%}"
-    if widest <= effort.until:
+    if widest <= config.until:
         progress.say(found)
         return True
-    if progress.minutes_after_another > effort.minutes:
-        progress.say(f"{found}; the time of {effort.minutes:g} minutes is up")
+    if progress.minutes_after_another > config.minutes:
+        progress.say(f"{found}; the time of {config.minutes:g} minutes is up")
         return True
     progress.say(f"{found}: another one")
     progress.blocks += 1
@@ -195,7 +173,12 @@ def _enough(done: int, rows: Sequence[Row], effort: Effort, progress: "Progress"
 
 
 def _about(
-    configuration: Configuration, suite: Suite, session: str, meter: Meter, kind: str
+    configuration: Configuration,
+    suite: Suite,
+    session: str,
+    meter: Meter,
+    kind: str,
+    config: RunConfig,
 ) -> dict[str, Any]:
     """What all records of a session share."""
     started = datetime.now(UTC)
@@ -217,6 +200,7 @@ def _about(
         "machine": machine.fingerprint(kind),
         "software": machine.software(),
         "energy": {"source": meter.source, "idle": None if session else meter.idle_watts()},
+        "timing": asdict(config.timing),
     }
 
 

@@ -18,15 +18,13 @@ import numpy as np
 from harness.energy import Energy, Meter
 from harness.measure import machine
 from harness.measure.protocol import Worker
+from harness.record import Timing
 from harness.tasks.task import Example
 
-WINDOW_SECONDS = 1.5
-PLENTY_SECONDS = 0.5
 PLENTY_QUERIES = 2000
 PLENTY_PASSES = 3
 MESSAGE_EXAMPLES = 4096
 MAX_PASSES = 2000
-QUERY_SECONDS = 60.0
 WARM_UP_SECONDS = 180.0
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -98,21 +96,30 @@ class Window:
     left: list[int] | None = None
 
 
-def warm_up(worker: Worker, questions: Questions, queries: int, together: int) -> None:
-    """Ask training text, untimed: single queries, then one message of several examples."""
+def warm_up(
+    worker: Worker, questions: Questions, queries: int, together: int, timeout: float
+) -> None:
+    """Ask training text, untimed: single queries, then one message of several examples.
+
+    timeout: seconds that a reply may take.
+    """
     rows = list(range(len(questions.bodies)))
     deadline = time.monotonic() + WARM_UP_SECONDS
     for number, asked in enumerate([*([row] for row in rows[:queries]), rows[:together]]):
         if asked:
-            left = min(QUERY_SECONDS, deadline - time.monotonic())
+            left = min(timeout, deadline - time.monotonic())
             reply = worker.ask(questions.line(number, asked), left)
             worker.answers(reply, {number: [questions.choices[row] for row in asked]})
 
 
 def single_stream(
-    worker: Worker, questions: Questions, order: Sequence[int], meter: Meter
+    worker: Worker,
+    questions: Questions,
+    order: Sequence[int],
+    meter: Meter,
+    timing: Timing = Timing(),
 ) -> Window:
-    """One query after the other for 1.5 seconds, or half a second where it holds 2,000."""
+    """One query after the other for a window, or a short one where it holds 2,000."""
     window = Window()
     replies: list[bytes] = []
     clock = time.perf_counter
@@ -122,13 +129,13 @@ def single_stream(
             row = order[len(replies) % len(order)]
             line = questions.line(len(replies), (row,))
             sent = clock()
-            reply = worker.ask(line, QUERY_SECONDS)
+            reply = worker.ask(line, timing.query_timeout)
             now = clock()
             window.latencies.append(now - sent)
             window.rows.append(row)
             replies.append(reply)
-            if now - started >= WINDOW_SECONDS or (
-                now - started >= PLENTY_SECONDS and len(replies) >= PLENTY_QUERIES
+            if now - started >= timing.window or (
+                now - started >= timing.short_window and len(replies) >= PLENTY_QUERIES
             ):
                 break
     for number, (row, reply) in enumerate(zip(window.rows, replies, strict=True)):
@@ -161,17 +168,17 @@ def offline(
     return window
 
 
-def offline_rows(order: Sequence[int], rate: float) -> list[int]:
-    """What to ask so that a window lasts about 1.5 seconds at this rate (examples/s): a prefix of
-    the order, or whole passes over it.
+def offline_rows(order: Sequence[int], rate: float, timing: Timing = Timing()) -> list[int]:
+    """What to ask so that it fills a window at this rate (examples/s): a prefix of the order, or
+    whole passes over it.
 
-    Half a second is enough where the set is gone through three times in it.
+    A short window is enough where it holds three passes.
     """
-    passes = rate * WINDOW_SECONDS / len(order)
+    passes = rate * timing.window / len(order)
     if passes < 1:
         return list(order[: max(1, round(passes * len(order)))])
-    if rate * PLENTY_SECONDS >= PLENTY_PASSES * len(order):
-        passes = rate * PLENTY_SECONDS / len(order)
+    if rate * timing.short_window >= PLENTY_PASSES * len(order):
+        passes = rate * timing.short_window / len(order)
     return list(order) * min(MAX_PASSES, math.ceil(passes))
 
 

@@ -14,14 +14,15 @@ from itertools import accumulate
 from harness import stats
 from harness.energy import Meter
 from harness.measure.protocol import Worker
-from harness.measure.scenarios import QUERY_SECONDS, Questions, Window, timed
+from harness.measure.scenarios import Questions, Window, timed
+from harness.record import Timing
 
 STARTING = (0.5, 0.7, 0.8, 0.9)
 """Shares of the session's offline rate that are probed first."""
 
 RESOLUTION = 0.05
 LOWEST = 1 / 16
-LEAST_SECONDS, MOST_SECONDS = 3.0, 15.0
+MOST_SECONDS = 15.0
 DRAIN_SECONDS = 180.0
 """After the last query of a probe; an honest worker is at most as late as the probe is long."""
 
@@ -88,9 +89,9 @@ def queries_a_round(blocks: int | None) -> int:
     return -(-stats.queries_needed(0.99) // min(blocks or BLOCKS_FOR_P99, BLOCKS_FOR_P99))
 
 
-def probe_seconds(rate: float, queries: int) -> float:
-    """How long a rate is probed: long enough for so many queries, but from 3 to 15 seconds."""
-    return min(max(LEAST_SECONDS, queries / rate), MOST_SECONDS)
+def probe_seconds(rate: float, queries: int, timing: Timing = Timing()) -> float:
+    """How long a rate is probed: long enough for so many queries, but at most 15 seconds."""
+    return min(max(timing.probe, queries / rate), MOST_SECONDS)
 
 
 def poisson(
@@ -102,12 +103,14 @@ def poisson(
     seed: int,
     bound: float,
     meter: Meter,
+    timeout: float = Timing.query_timeout,
 ) -> Window:
     """Queries at a rate (1/s) on a schedule that the seed fixes; the window closes with the last
     answer. Latencies are in seconds from the scheduled arrival.
 
     Stops sending once three in a hundred of all queries came later than the bound (s), as seen in
     the order of their coming. Never blocks in writing, and sleeps until the next arrival or answer.
+    timeout: seconds without any answer after which the worker counts as hung.
     """
     chance = random.Random(seed)
     due = list(accumulate(chance.expovariate(rate) for _ in range(count)))
@@ -127,7 +130,7 @@ def poisson(
                 sent += 1
             if outgoing:
                 del outgoing[: worker.push(outgoing)]
-            left = due[sent] - (clock() - started) if sent < count else QUERY_SECONDS
+            left = due[sent] - (clock() - started) if sent < count else timeout
             ready, _, _ = select.select(
                 [worker.back], [worker.to] if outgoing else [], [], max(0.0, left)
             )
@@ -138,8 +141,8 @@ def poisson(
                     moved - started - at > bound for at in due[len(came) : len(came) + len(replies)]
                 )
                 came += [(moved - started, each) for each in replies]
-            elif len(came) < sent and clock() - moved > QUERY_SECONDS:
-                raise worker.fault(f"it gave no answer for {QUERY_SECONDS:.0f} seconds")
+            elif len(came) < sent and clock() - moved > timeout:
+                raise worker.fault(f"it gave no answer for {timeout:.0f} seconds")
             elif sent == count and clock() - started > due[sent - 1] + DRAIN_SECONDS:
                 raise worker.fault(
                     f"it was {DRAIN_SECONDS:.0f} seconds behind with {sent - len(came)} queries"

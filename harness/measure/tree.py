@@ -5,10 +5,11 @@ Read from /proc: control groups are left alone, so this needs no rights.
 
 import ctypes
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -21,9 +22,6 @@ PERIOD_SECONDS = 0.25
 STDERR_BYTES = 16 << 20
 GONE_SECONDS = 5.0
 PROCESSES = 256
-HELD_IN = ("tmp", "dev/shm")
-"""Folders of its own in which a worker behind walls holds files in memory."""
-
 PR_SET_CHILD_SUBREAPER = 36
 KERNEL_TELLS = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 """Whether a process' children stand in /proc; not all kernels are built so."""
@@ -74,67 +72,115 @@ def resident_once(pid: int) -> int:
     return sum(_kilobytes(one, "smaps_rollup", "Pss") for one in tree(pid)) * 1024
 
 
-def files_in_memory(members: list[int], walls: int) -> int:
-    """Bytes of files that lie in memory and not in a process: those of memfd_create, and behind
-    walls what the worker's own temporary folders hold.
+def files_in_memory(members: list[int], tmpfs: Mapping[Path, int]) -> int:
+    """Bytes of files that lie in memory and not in a process: those of memfd_create, and what the
+    worker's own temporary file systems hold.
+
+    Args:
+        members: the processes of the worker.
+        tmpfs: as `own_tmpfs` returns it.
+
     """
-    held, total = set(), 0
-    for one in members:
-        for file in _entries(f"/proc/{one}/fd"):
+    counted, total = set(), 0
+    for pid in members:
+        for file in _entries(f"/proc/{pid}/fd"):
             with suppress(OSError):
                 if str(file.readlink()).startswith("/memfd:"):
-                    found = file.stat()
-                    if (found.st_dev, found.st_ino) not in held:
-                        held.add((found.st_dev, found.st_ino))
-                        total += found.st_blocks * 512
-    for name in HELD_IN if walls and len(members) > walls else ():
+                    status = file.stat()
+                    if (status.st_dev, status.st_ino) not in counted:
+                        counted.add((status.st_dev, status.st_ino))
+                        total += status.st_blocks * 512
+    for folder, device in tmpfs.items():
         with suppress(OSError):
-            found_in = os.statvfs(Path("/proc", str(members[-1]), "root", name))
-            total += (found_in.f_blocks - found_in.f_bfree) * found_in.f_frsize
+            if folder.stat().st_dev == device:
+                usage = os.statvfs(folder)
+                total += (usage.f_blocks - usage.f_bfree) * usage.f_frsize
     return total
 
 
-def peak_memory(pid: int, walls: int) -> float:
-    """The tree's peak in bytes. walls: how many of its first processes are the walls'.
+def own_tmpfs(pid: int) -> dict[Path, int]:
+    """The tmpfs file systems that a process has mounted and this process has not.
+
+    They were made for the mount namespace of that process, so that their files are its memory. A
+    tmpfs of the machine (its /tmp, /run or /dev/shm) is mounted here too, and never counts.
+
+    Returns:
+        The device number of each, by its mount point, as this process sees it below /proc.
+
+    """
+    shared = {device for device, _, _ in _mounts(os.getpid())}
+    root = Path("/proc", str(pid), "root")
+    return {
+        root / point.removeprefix("/"): device
+        for device, point, kind in _mounts(pid)
+        if kind == "tmpfs" and device not in shared
+    }
+
+
+def _mounts(pid: int) -> Iterator[tuple[int, str, str]]:
+    """Device number, mount point and type of every file system that a process sees (proc(5),
+    mountinfo).
+    """
+    for line in _lines(f"/proc/{pid}/mountinfo"):
+        mount, _, source = line.partition(" - ")
+        fields = mount.split()
+        major, minor = map(int, fields[2].split(":"))
+        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        yield os.makedev(major, minor), point, source.split()[0]
+
+
+def worker_processes(pid: int, sandbox: int) -> list[int]:
+    """The processes of a worker, itself first; empty once it is gone.
+
+    Args:
+        pid: the process that the driver started.
+        sandbox: how many processes of the sandbox come first; each has one child.
+
+    """
+    members = tree(pid)
+    for _ in range(sandbox):
+        members = [member for member in members if member != pid]
+        pid = next(iter(children(pid)), pid)
+    return members
+
+
+def peak_memory(pid: int, sandbox: int) -> float:
+    """The worker's peak in bytes, over all its processes; not to be called in a timed window.
 
     Several processes share pages (libraries, weights): then each one's peak counts with the share
-    of it that is its own (PSS over RSS now). The walls' own processes are not among them. Not to be
-    called in a window.
+    of it that is its own (PSS over RSS now). Args: as in `worker_processes`.
     """
-    own = tree(pid)
-    for _ in range(walls):  # each has one child, and the last one is the worker's parent
-        own = [one for one in own if one != pid]
-        pid = next(iter(children(pid)), pid)
-    peaks = {one: _kilobytes(one, "status", "VmHWM") for one in own}
+    members = worker_processes(pid, sandbox)
+    peaks = {member: _kilobytes(member, "status", "VmHWM") for member in members}
     total = float(sum(peaks.values()))
-    for one in own if len(own) > 1 else ():
-        held = _kilobytes(one, "smaps_rollup", "Rss") or 1
-        total -= peaks[one] * (1 - _kilobytes(one, "smaps_rollup", "Pss") / held)
+    for member in members if len(members) > 1 else ():
+        held = _kilobytes(member, "smaps_rollup", "Rss") or 1
+        total -= peaks[member] * (1 - _kilobytes(member, "smaps_rollup", "Pss") / held)
     return total * 1024
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a worker may take. memory: bytes. cores: the CPUs that it is pinned to. walls: how many
-    of its first processes are the walls'.
-    """
+    """What a worker may take. memory, stderr: bytes. cores: the CPUs that it is pinned to."""
 
     memory: float
     cores: frozenset[int]
-    walls: int = 0
     stderr: int = STDERR_BYTES
 
 
 class Watch(threading.Thread):
     """Looks at a worker four times a second; one that leaves its limits is killed.
 
-    reason: what it did, or ''.
+    reason: what it did, or ''. tmpfs: the worker's own ones (see `own_tmpfs`), whose files count as
+    its memory; known once the worker is ready, since a sandbox that is still being set up has the
+    file systems of the machine.
     """
 
     def __init__(self, pid: int, stderr: IO[bytes], limits: Limits) -> None:
         super().__init__(daemon=True)
         self.pid, self.stderr, self.limits = pid, stderr, limits
         self.reason = ""
+        self.tmpfs: Mapping[Path, int] = {}
         self.over = threading.Event()
 
     def run(self) -> None:
@@ -153,7 +199,7 @@ class Watch(threading.Thread):
         members = tree(self.pid)
         if len(members) > PROCESSES:
             return f"it has {len(members)} processes; at most {PROCESSES} may be"
-        files = files_in_memory(members, self.limits.walls)
+        files = files_in_memory(members, self.tmpfs)
         if resident(self.pid) + files > self.limits.memory:
             held = resident_once(self.pid) + files
             if held > self.limits.memory:

@@ -1,0 +1,253 @@
+"""The page, in a browser. Debian's chromium and chromium-driver must be there; where CI is set they
+are, or the test fails.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness import record
+from harness.board.tables import write_board
+from tests.support.records import golden_records, make
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER) and "CI" not in os.environ,
+        reason="apt install chromium chromium-driver",
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    results = tmp_path_factory.mktemp("page")
+    golden_records(results / "records")
+    write_board(results)
+    return results / "index.html"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[object]:
+    from selenium import webdriver
+
+    assert BROWSER, "apt install chromium chromium-driver"
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for each in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(each)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)) as driver:
+        yield driver
+
+
+@pytest.fixture
+def browser(chromium, page: Path):
+    chromium.set_window_size(1280, 900)
+    chromium.get(page.as_uri())
+    from selenium.webdriver.support.ui import Select
+
+    # the session of `quick`, played offline, is what the golden records are about
+    select = Select(one(chromium, "#section"))
+    for number, option in enumerate(select.options):
+        if option.text == "sentiment, offline, cpu-2, CPU, 2 cores (avx2)":
+            select.select_by_index(number)
+    return chromium
+
+
+def one(browser, selector: str):
+    return browser.find_element("css selector", selector)
+
+
+def names(browser) -> list[str]:
+    found = browser.find_elements("css selector", "#table tbody tr[data-name] td:first-child")
+    return [each.text for each in found]
+
+
+def column(browser, head: str) -> list[str]:
+    heads = [each.text for each in browser.find_elements("css selector", "#table th")]
+    place = next(n for n, text in enumerate(heads, start=1) if text.startswith(head))
+    found = browser.find_elements("css selector", f"#table tbody tr td:nth-child({place})")
+    return [each.text for each in found]
+
+
+def press(browser, head: str) -> None:
+    for each in browser.find_elements("css selector", "#table th button"):
+        if each.text.startswith(head):
+            each.click()
+            return
+    raise AssertionError(head)
+
+
+def test_page_asks_for_nothing_and_says_nothing(browser, page: Path) -> None:
+    text = page.read_text()
+    assert not re.search(r"(src|href)\s*=\s*[\"'](https?:)?//", text)
+    assert "@import" not in text
+    assert browser.get_log("browser") == []
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').length")
+    assert loaded == 0
+
+
+def test_head_sorts_both_ways_and_says_so(browser) -> None:
+    press(browser, "a second")
+    rates = [float(each.replace(",", "")) for each in column(browser, "a second") if each != "-"]
+    assert rates == sorted(rates, reverse=True)
+    head = one(browser, "#table th[aria-sort='descending']")
+    assert head.text.startswith("a second")
+    press(browser, "a second")
+    rates = [float(each.replace(",", "")) for each in column(browser, "a second") if each != "-"]
+    assert rates == sorted(rates)
+    assert one(browser, "#table th[aria-sort='ascending']").text.startswith("a second")
+    assert column(browser, "a second")[-1] == "-", "what has no figure stands last, either way"
+
+
+def test_filter_keeps_what_holds_all_words(browser) -> None:
+    box = one(browser, "#filter")
+    box.send_keys("distilled INT8")
+    assert sorted(names(browser)) == ["distilled-int8", "distilled-int8-multi"]
+    assert one(browser, "#count").text.startswith("2 of ")
+    box.clear()
+    box.send_keys("baseline")
+    assert set(column(browser, "division")) == {"baseline"}
+
+
+def test_floor_and_points_are_switches(browser) -> None:
+    assert "small@soon" in names(browser)
+    one(browser, "#points").click()
+    assert "small@soon" not in names(browser)
+    one(browser, "#ranked").click()
+    assert "small" not in names(browser)
+    assert "fastformers" in names(browser)
+
+
+def test_axis_switches_and_the_frontier_is_told(browser) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    first = one(browser, "#plot-text").get_attribute("textContent")
+    assert first.startswith("The frontier, from left to right: minilm-l6-unpadded 0.9000")
+    assert "fastformers" in first
+    Select(one(browser, "#across")).select_by_value("energy_wh_per_1k")
+    second = one(browser, "#plot-text").get_attribute("textContent")
+    assert second.index("fastformers") < second.index("minilm-l6-unpadded"), "less energy is left"
+    assert "energy" in one(browser, "#plot-title").get_attribute("textContent")
+    offered = [each.text for each in Select(one(browser, "#across")).options]
+    assert not any("latency" in each for each in offered), "offline has no latencies"
+
+
+def test_single_stream_offers_latency(browser) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    Select(one(browser, "#section")).select_by_visible_text(
+        "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
+    )
+    assert any("latency" in each.text for each in Select(one(browser, "#across")).options)
+    assert "p50 ms" in [each.text for each in browser.find_elements("css selector", "#table th")]
+
+
+def test_script_in_a_title_is_text(browser) -> None:
+    one(browser, "#filter").send_keys("script alert")
+    assert names(browser) == ["fast|<b>"]
+    one(browser, "#table tbody button").click()
+    details = one(browser, "tr.details")
+    assert "<script>alert(1)</script>" in details.text
+    assert "A & B, <b>" in details.text
+    assert details.find_elements("css selector", "script, b") == []
+    assert browser.execute_script("return document.scripts.length") == 2
+    link = details.find_element("css selector", "a").get_attribute("href")
+    assert link.endswith("records/s1/sentiment/offline/fast%7C%3Cb%3E.json")
+
+
+def test_details_open_with_the_keyboard_and_close(browser) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    one(browser, "#filter").send_keys("fastformers")
+    button = one(browser, "#table tbody button")
+    assert button.get_attribute("aria-expanded") == "false"
+    button.send_keys(Keys.ENTER)
+    assert one(browser, "#table tbody button").get_attribute("aria-expanded") == "true"
+    text = one(browser, "tr.details").text
+    assert "wattbench bench --suite quick --system fastformers" in text
+    assert "finetune → export" in text
+    assert "3: score 0.8870 ± 0.0066" in text
+    assert browser.switch_to.active_element.text == "fastformers", "the focus stays"
+    browser.switch_to.active_element.send_keys(Keys.ENTER)
+    assert browser.find_elements("css selector", "tr.details") == []
+
+
+def test_point_of_the_plot_opens_its_row(browser) -> None:
+    browser.execute_script(
+        "[...document.querySelectorAll('#plot .point')]"
+        ".find(each => each.textContent.startsWith('fastformers:'))"
+        ".dispatchEvent(new Event('click'))"
+    )
+    assert one(browser, "tr.details").text.startswith("title\nfastformers")
+
+
+def test_theme_can_be_switched(browser) -> None:
+    def back() -> str:
+        return browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+
+    button = one(browser, "#theme")
+    before, pressed = back(), button.get_attribute("aria-pressed")
+    button.click()
+    assert back() != before
+    assert button.get_attribute("aria-pressed") != pressed
+
+
+def test_phone_scrolls_the_table_and_not_the_page(browser) -> None:
+    browser.set_window_size(500, 900)
+    wide = browser.execute_script("return document.documentElement.scrollWidth > innerWidth")
+    assert not wide
+    assert browser.execute_script(
+        "const box = document.querySelector('.scroll'); return box.scrollWidth > box.clientWidth"
+    )
+
+
+def test_everything_to_press_has_a_name(browser) -> None:
+    unnamed = browser.execute_script(
+        "return [...document.querySelectorAll('button, select, input')]"
+        ".filter(each => !(each.textContent.trim() || (each.labels && each.labels.length)))"
+        ".map(each => each.outerHTML)"
+    )
+    assert unnamed == []
+
+
+def test_page_of_nothing_but_failures_says_so(chromium, tmp_path: Path) -> None:
+    for name in ("ref", "other"):
+        it, side = make(name, [], 0.5)
+        it.score, it.artifact = None, None
+        it.failure = {"reason": "it closed its output", "stderr": ""}
+        record.write(it, side | {"answers": []}, tmp_path / "records")
+    write_board(tmp_path)
+    chromium.get((tmp_path / "index.html").as_uri())
+    assert sorted(names(chromium)) == ["other", "ref"]
+    assert "no row with this figure" in one(chromium, "#plot").text
+    assert chromium.get_log("browser") == []
+    one(chromium, "#table tbody button").click()
+    assert "it closed its output" in one(chromium, "tr.details").text
+
+
+def test_details_are_in_sight_where_the_table_is_scrolled(browser) -> None:
+    browser.execute_script("document.querySelector('.scroll').scrollLeft = 10000")
+    one(browser, "#table tbody button").click()
+    browser.execute_script("document.querySelector('.scroll').scrollLeft = 10000")
+    left = browser.execute_script(
+        "return document.querySelector('tr.details dl').getBoundingClientRect().left"
+    )
+    assert left >= 0
+
+
+def test_sorting_by_a_column_that_is_gone_is_undone(browser) -> None:
+    from selenium.webdriver.support.ui import Select
+
+    press(browser, "USD/100M")
+    Select(one(browser, "#section")).select_by_visible_text(
+        "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
+    )
+    press(browser, "system")
+    assert names(browser) == sorted(names(browser))

@@ -1,0 +1,155 @@
+"""The whole FastFormers recipe through build.py, on a tiny encoder and real text."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import models
+from harness.build import find_artifact, plan
+from harness.engines import engine
+from harness.engines.engine import Load
+from harness.manifest import System, read_system
+from harness.models import Shape
+from harness.store import artifact_dir, checkpoint_dir
+from harness.tasks.task import Task, task
+from tests.support.systems import declare
+
+LEARN = """
+[[step]]
+use = "distill"
+epochs = 1
+learning_rate = 1e-3
+transfer = false
+"""
+
+STEPS = f"""
+{LEARN}layers = 1
+[[step]]
+use = "vocabulary"
+[[step]]
+use = "prune"
+heads = 2
+ffn = 32
+{LEARN}
+[[step]]
+use = "export"
+[[step]]
+use = "quantize"
+"""
+
+SERVE = """
+engine = "onnxruntime"
+[serve.offline]
+instances = "per-core"
+"""
+
+KILLED_AT_A_RENAME = """
+import os, signal, sys
+from pathlib import Path
+
+real = Path.rename
+
+def rename(self, target):
+    if Path(target).name == sys.argv[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(self, target)
+
+Path.rename = rename
+from harness.build import _main
+sys.exit(_main(sys.argv[2:]))
+"""
+"""Builds, and dies when the artifact of this key is all but there."""
+
+
+@pytest.fixture
+def system(project: Path) -> System:
+    return read_system(declare(project, STEPS, SERVE, "all-steps"), project)
+
+
+def build_and_die(key: str, system: System, task: Task, project: Path) -> int:
+    order = [key, str(system.folder), task.address, "cpu-1", str(project), "0"]
+    command = [sys.executable, "-c", KILLED_AT_A_RENAME, *order]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, env=environment, capture_output=True).returncode
+
+
+@pytest.mark.slow
+def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
+    project: Path, reviews: Task, system: System, cache_with_data: Path
+) -> None:
+    """Each build resumes the step that killed the one before, and is killed at the next."""
+    steps = plan(system, reviews, 0, project)
+    assert len(steps) == 7
+    for number, step in enumerate(steps):
+        assert build_and_die(step.key, system, reviews, project) == -9
+        built = {each.name for each in (cache_with_data / "artifacts").iterdir()}
+        assert built == {each.key for each in steps[:number]}
+        trains = step.use.step.name in ("finetune", "distill")
+        assert checkpoint_dir(step.key).exists() == trains
+    assert build_and_die("none", system, reviews, project) == 0
+    for step in steps:
+        about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
+        assert about["key"] == step.key
+        assert about["recipe"][-1]["use"] == step.use.step.name
+        assert not checkpoint_dir(step.key).exists()
+    assert not list((cache_with_data / "tmp").iterdir())
+    found = find_artifact(system, reviews, 0, project)
+    assert found is not None
+    check_answers(found.folder, steps[4].key, system, reviews)
+
+
+def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> None:
+    """The quantized graph of the pruned student answers as its weights do."""
+    about = json.loads((folder / "artifact.json").read_text())
+    shape = Shape.read(about["model"])
+    assert (shape.heads, shape.ffn) == ((2,), (32,))
+    weights = artifact_dir(trained)
+    before = json.loads((weights / "artifact.json").read_text())
+    assert models.load(weights, Shape.read(before["model"])).shape == shape
+    asked = [each.candidates for each in reviews.examples("train")]
+    serve = engine.Serve("pytorch")
+    expected = engine.load(Load(weights, before, serve, 1)).scores(asked).argmax(1)
+    found = engine.load(Load(folder, about, system.serve["offline"], 2)).scores(asked).argmax(1)
+    assert float(np.mean(found == expected)) >= 0.97
+    scores = about["selection"]
+    assert abs(scores["before"] - scores["after"]) <= 0.05
+
+
+def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
+    asked = task("sentiment")
+    before = [each.key for each in plan(system, asked, 0, project)]
+    assert before == [each.key for each in plan(system, asked, 0, project)]
+    manifest = project / "baselines" / "minilm-l6" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
+    after = [each.key for each in plan(system, asked, 0, project)]
+    assert not set(before) & set(after)
+
+
+def test_student_is_another_when_its_transfer_text_changes(project: Path, system: System) -> None:
+    from dataclasses import replace
+
+    from harness.tasks.task import Transfer
+
+    steps = STEPS.replace("transfer = false", "transfer = true")
+    learned = read_system(declare(project, steps, SERVE, "with-transfer"), project)
+    asked = task("sentiment")
+    assert asked.transfer is not None
+    other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
+    one, two = ([each.key for each in plan(learned, each, 0, project)] for each in (asked, other))
+    assert one[0] == two[0], "the teacher does not read it"
+    assert one[1] != two[1]
+    without = [[each.key for each in plan(system, each, 0, project)] for each in (asked, other)]
+    assert without[0][1] == without[1][1], "nor does a student that is told not to"
+
+
+def test_shared_steps_are_built_once(project: Path, system: System) -> None:
+    """Two systems whose recipes begin alike share the artifacts of the beginning."""
+    folder = declare(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
+    shorter = plan(read_system(folder, project), task("sentiment"), 0, project)
+    whole = plan(system, task("sentiment"), 0, project)
+    assert [each.key for each in shorter] == [each.key for each in whole[:2]]

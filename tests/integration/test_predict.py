@@ -1,0 +1,71 @@
+"""Predictions for the server, from the worker's own answers."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.build import build_here
+from harness.configuration import configurations
+from harness.errors import HarnessError
+from harness.manifest import System, read_system
+from harness.measure.predict import predict
+from harness.tasks.task import suite, task
+from tests.support.systems import REPOSITORY
+
+PLACE = configurations()["cpu-1"], REPOSITORY, 0
+
+
+@pytest.fixture
+def majority() -> System:
+    return read_system(REPOSITORY / "baselines" / "majority", REPOSITORY)
+
+
+@pytest.mark.parametrize("name", [*suite("superglue").tasks, "axb", "axg"])
+def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
+    asked = task(name)
+    build_here(majority, asked, *PLACE, lambda line: None)
+    path = predict(majority, asked, "test", *PLACE, tmp_path)
+    assert path == tmp_path / f"{asked.archive}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    examples = asked.examples("test")
+    if name == "multirc":
+        assert [line["idx"] for line in lines] == list(dict.fromkeys(e.group for e in examples))
+        answers = [
+            answer
+            for line in lines
+            for question in line["passage"]["questions"]
+            for answer in question["answers"]
+        ]
+        assert len(answers) == len(examples)
+        return
+    numbers = [each.idx[0] if name == "record" else each.idx for each in examples]
+    assert [line["idx"] for line in lines] == numbers
+    if name == "record":
+        assert all(
+            line["label"] == each.idx[1][0] for line, each in zip(lines, examples, strict=True)
+        )
+    elif name == "copa":
+        assert {line["label"] for line in lines} == {0}
+    else:
+        labels = Counter(each.label for each in asked.examples("train"))
+        most = asked.labels[max(labels, key=lambda label: (labels[label], -label))]
+        assert {line["label"].lower() for line in lines} == {most}
+
+
+def test_validation_and_a_file_name_may_be_asked_for(
+    data: Path, tmp_path: Path, majority: System
+) -> None:
+    build_here(majority, task("rte"), *PLACE, lambda line: None)
+    path = predict(majority, task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
+    assert path == tmp_path / "mine.jsonl"
+    assert len(path.read_text().splitlines()) == len(task("rte").examples("validation"))
+
+
+def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_path: Path) -> None:
+    manifest = project / "baselines" / "majority" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('["any"]', '["cb"]'))
+    system = read_system(manifest.parent, project)
+    with pytest.raises(HarnessError, match="majority does not declare rte"):
+        predict(system, task("rte"), "test", *PLACE, tmp_path)

@@ -1,0 +1,75 @@
+"""A worker in simulated time, for what a busy machine must not disturb: schedules and latencies."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness.errors import WorkerError
+from harness.measure import server
+from harness.measure.protocol import Worker
+
+
+class SimulatedWorker(Worker):
+    """Answers one query after the other, each when its service time is over.
+
+    service: seconds that a query takes, by its number; infinite: it is never answered. sent: when
+    each query reached the worker. pipe: bytes that it may hold unread while it is busy.
+    """
+
+    def __init__(self, service: Callable[[int], float], pipe: float = math.inf) -> None:
+        self.service, self.pipe = service, pipe
+        self.now = self.free = 0.0
+        self.sent: list[float] = []
+        self.waiting: list[tuple[float, bytes, int]] = []
+        self.held = bytearray()
+        self.reports, self.back, self.to = False, 0, 1
+
+    def push(self, data: bytearray | memoryview) -> int:
+        unread = sum(size for start, _, size in self.waiting if start > self.now)
+        taken = min(len(data), int(min(self.pipe - unread, 1 << 40)))
+        self.held += data[:taken]
+        *lines, rest = bytes(self.held).split(b"\n")
+        self.held = bytearray(rest)
+        for line in lines:
+            number = json.loads(line)["id"]
+            self.free = max(self.free, self.now) + self.service(number)
+            reply = json.dumps({"id": number, "answers": [0]}).encode()
+            self.waiting.append((self.free, reply, len(line)))
+            self.sent.append(self.now)
+        return taken
+
+    def replies(self) -> list[bytes]:
+        done = [reply for at, reply, _ in self.waiting if at <= self.now]
+        self.waiting = self.waiting[len(done) :]
+        return done
+
+    def settled(self, surplus: int) -> None:
+        assert surplus == 0
+        assert not self.waiting
+
+    def cpu_seconds(self) -> float:
+        return 0.0
+
+    def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
+        pass
+
+    def fault(self, reason: str) -> WorkerError:
+        return WorkerError(reason)
+
+    def select(
+        self, read: Sequence[int], write: Sequence[int], _: Sequence[int], timeout: float
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Sleep until a reply is there, or the time is over."""
+        following = self.waiting[0][0] if self.waiting else math.inf
+        self.now = max(self.now, min(following, self.now + timeout))
+        return ([self.back] if following <= self.now else []), [], []
+
+    def keep_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let the scenario `server` run in this worker's time."""
+        clock: Any = SimpleNamespace(perf_counter=lambda: self.now)
+        monkeypatch.setattr(server, "time", clock)
+        monkeypatch.setattr(server, "select", SimpleNamespace(select=self.select))

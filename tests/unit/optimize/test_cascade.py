@@ -1,0 +1,214 @@
+"""Cascades: which member answers, and how the thresholds are chosen."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.build import plan
+from harness.engines import engine
+from harness.engines.cascade import CascadeEngine
+from harness.engines.confidence import NEVER, Rule, pass_through, sureness
+from harness.engines.engine import Load, Serve
+from harness.errors import ManifestError
+from harness.manifest import read_system
+from harness.optimize import cascade
+from harness.optimize.step import Artifact, Context, Inputs, Member
+from harness.optimize.thresholds import Slice, temperature
+from harness.tasks.task import Example, task
+from tests.support.systems import declare
+from tests.support.words import TASK, keep, only_selection
+
+EXAMPLES = [each.candidates for each in TASK.examples("validation")]
+
+
+@pytest.fixture(scope="module")
+def built(
+    tmp_path_factory: pytest.TempPathFactory, student: Artifact, exported: Artifact
+) -> Artifact:
+    members = (Member("small", student, "static"), Member("large", exported, "onnxruntime"))
+    blind = replace(TASK, name="blind", load=only_selection)
+    out = tmp_path_factory.mktemp("cascade")
+    params = cascade.Cascade(max_drop=0.01)
+    return keep(out, cascade.run(Inputs(members=members), blind, params, Context(out, 0, 1)))
+
+
+def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
+    found = engine.load(Load(artifact.folder, artifact.about, Serve("cascade", **serve), 2))
+    assert isinstance(found, CascadeEngine)
+    return found
+
+
+def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
+    it = engine.load(Load(artifact.folder, artifact.about, Serve(name), 1))
+    return it.scores(EXAMPLES)
+
+
+def test_sure_examples_have_the_first_members_answer(built: Artifact, student: Artifact) -> None:
+    it = loaded(built)
+    small = member(student, "static") / built.about["rule"]["temperatures"][0]
+    sure = sureness(small, [1] * 100)
+    cut = float(np.quantile(sure, 0.5))
+    it.rule = replace(it.rule, thresholds=(cut,))
+    found = it.scores(EXAMPLES)
+    np.testing.assert_allclose(found[sure >= cut], small[sure >= cut], atol=1e-5)
+    assert it.report()["left"] == [int((sure >= cut).sum()), int((sure < cut).sum())]
+
+
+def test_never_is_the_last_member(built: Artifact, exported: Artifact) -> None:
+    found = loaded(built, threshold="never").scores(EXAMPLES)
+    expected = member(exported, "onnxruntime") / built.about["rule"]["temperatures"][1]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_members_that_are_not_needed_are_not_asked(built: Artifact) -> None:
+    it = loaded(built, threshold=1e-6)
+    it.members[1] = None  # type: ignore[call-overload]
+    assert len(it.scores(EXAMPLES)) == 100
+
+
+def test_artifact_holds_its_members_and_says_what_they_cost(built: Artifact) -> None:
+    assert {path.name for path in built.folder.iterdir() if path.is_dir()} == {"0", "1"}
+    assert (built.folder / "1" / "model.onnx").is_file()
+    assert all(seconds > 0 for seconds in built.about["seconds"])
+    assert built.about["dtype"] == "int8", "answers of one member may depend on batch-mates"
+    chosen = built.about["selection"]
+    assert chosen["score"] >= chosen["full"]["score"] - 0.01
+    assert chosen["cost"] <= chosen["full"]["cost"]
+
+
+LABELS = np.array([0, 1, 0, 1, 1, 0, 1, 0])
+
+
+def sliced(logits: list[Any], costs: list[float]) -> Slice:
+    examples = [Example(((f"text {row}",),), int(label)) for row, label in enumerate(LABELS)]
+    made = replace(TASK, name=f"made {len(logits)}", load=lambda split: examples)
+    return Slice(made, [np.asarray(each, np.float32) for each in logits], costs, by_input=False)
+
+
+def test_thresholds_are_the_cheapest_that_keep_the_score() -> None:
+    """Three members; the first is right where it is sure, the second everywhere but once."""
+    right = np.eye(2)[LABELS] * 2 - 1
+    first, second = right * 3, right * 3
+    first[4:] = -right[4:] * 0.2  # wrong and unsure
+    second[7] = -right[7] * 0.1
+    found = sliced([first, second, right * 3], [1.0, 3.0, 10.0])
+    chosen = found.choose("probability", max_drop=0.0, cost=0.0, joint=True)
+    assert chosen["selection"]["score"] == 1
+    assert chosen["selection"]["left"] == [4, 3, 1]
+    assert chosen["selection"]["cost"] == pytest.approx((4 * 1 + 3 * 3 + 10) / 8)
+    cheap = found.choose("probability", max_drop=0.125, cost=0.0, joint=True)
+    assert cheap["selection"]["left"][2] == 0, "one wrong answer in eight is allowed"
+    worse = sliced([-right, right], [1.0, 2.0]).choose("probability", 0.0, 0.0, joint=True)
+    assert worse["selection"]["left"] == [0, 8]
+    assert worse["rule"]["thresholds"] == [None]
+
+
+def test_temperature_is_the_one_that_logits_were_made_with() -> None:
+    draw = np.random.default_rng(0)
+    logits = draw.normal(size=(20_000, 2)).astype(np.float32) * 2
+    chances = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
+    labels = (draw.random(20_000) < chances).astype(int)
+    assert temperature(logits * 3, labels) == pytest.approx(3, rel=0.05)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(0, 1000))
+def test_every_example_is_answered_once_with_its_own_candidates(
+    counts: list[int], seed: int
+) -> None:
+    draw = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    logits = draw.normal(size=(3, len(owner), 2)).astype(np.float32) * 3
+    asked: list[list[int]] = []
+
+    def ask(stage: int, rows: Any) -> Any:
+        asked.append(rows.tolist())
+        return logits[stage][np.isin(owner, rows)]
+
+    rule = Rule("probability", (1.0, 2.0, 0.5), (0.9, 0.8))
+    found, left = pass_through(rule, counts, ask)
+    assert sum(left) == len(counts)
+    for example, count in enumerate(counts):
+        places = np.flatnonzero(owner == example)
+        stage = max(number for number, rows in enumerate(asked) if example in rows)
+        expected = logits[stage][places] / rule.temperatures[stage]
+        np.testing.assert_allclose(found[places], expected, rtol=1e-6)
+        for before in range(stage):
+            scores = logits[before][places] / np.float32(rule.temperatures[before])
+            assert sureness(scores, [count])[0] < rule.thresholds[before]
+
+
+def test_choice_is_as_sure_as_its_best_candidate() -> None:
+    scores = np.array([[0, 2], [0, 0], [1, 0], [3, 0]], np.float32)
+    sure = sureness(scores, [3, 1])
+    margins = np.exp([2, 0, -1])
+    np.testing.assert_allclose(
+        sure, [margins[0] / margins.sum(), np.exp(3) / (1 + np.exp(3))], 1e-5
+    )
+    assert sureness(np.zeros((1, 2), np.float32), [1], entropy=True)[0] == pytest.approx(
+        0, abs=1e-6
+    )
+
+
+STEP = '[[step]]\nuse = "cascade"\nmax_drop = 0.02\n'
+SERVE = 'engine = "cascade"\n'
+
+
+def manifest(project: Path, members: str, serve: str = SERVE) -> Path:
+    folder = declare(project, STEP, serve, "both")
+    path = folder / "submission.toml"
+    text = path.read_text()
+    before, _, after = text.partition("[model]\n")
+    path.write_text(f"{before}[model]\nmembers = [{members}]\n{after.partition(chr(10))[2]}")
+    return folder
+
+
+def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
+    keys = []
+    for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
+        system = read_system(manifest(project, members), project)
+        steps = plan(system, task("sentiment"), 0, project)
+        assert [each.use.step.name for each in steps[-2:]] == ["finetune", "cascade"]
+        keys.append(steps[-1].key)
+    assert len(set(keys)) == 2
+
+
+@pytest.mark.parametrize(
+    ("members", "serve", "fault"),
+    [
+        ('"tfidf-logreg"', SERVE, "two systems or more"),
+        ('"tfidf-logreg", "null"', SERVE, "null has no artifact"),
+        ('"tfidf-logreg", "minilm"', SERVE, "'minilm' does not exist.*minilm-l6"),
+        ('"tfidf-logreg", "both"', SERVE, "both -> both is a circle"),
+        ('"tfidf-logreg", "majority"', 'engine = "onnxruntime"\n', "cannot serve cascade"),
+        ('"tfidf-logreg", "majority"', SERVE + "threshold = 0\n", "threshold = 0: choose"),
+        (
+            '"tfidf-logreg", "majority"',
+            SERVE + '[serve.points]\nfast = "soon"\n',
+            r"\[serve.points\] fast = 'soon'",
+        ),
+    ],
+)
+def test_faults_are_said_before_anything_is_built(
+    project: Path, members: str, serve: str, fault: str
+) -> None:
+    with pytest.raises(ManifestError, match=fault):
+        read_system(manifest(project, members, serve), project)
+
+
+def test_points_are_refused_where_nothing_leaves(project: Path) -> None:
+    steps = '[[step]]\nuse = "export"\n'
+    serve = 'engine = "onnxruntime"\nthreshold = 0.9\n[serve.points]\nfast = 0.5\n'
+    with pytest.raises(ManifestError) as caught:
+        read_system(declare(project, steps, serve, "plain"), project)
+    assert str(caught.value).count("nothing leaves early here") == 2
+
+
+def test_never_threshold_is_infinite() -> None:
+    assert Rule.read({"criterion": "entropy", "temperatures": [1.0, 1.0]}, 2, "chosen") == Rule(
+        "entropy", (1.0, 1.0), (NEVER,)
+    )

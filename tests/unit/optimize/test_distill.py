@@ -1,0 +1,232 @@
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from harness import models
+from harness.errors import BuildError, ManifestError
+from harness.manifest import read_system
+from harness.models import Shape
+from harness.optimize import distill, losses, taught, vocabulary
+from harness.optimize.distill import Distill
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.vocabulary import Vocabulary
+from harness.pretrained import Encoder
+from harness.tasks.task import Transfer
+from tests.conftest import save_encoder
+from tests.support.systems import declare
+from tests.support.words import (
+    NEGATIVE,
+    POSITIVE,
+    QUICK,
+    TASK,
+    distilled,
+    keep,
+    scores,
+    share_right,
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path) -> None:
+    """Teachers' answers are kept in the store."""
+
+
+def test_layers_spread_evenly_up_to_the_last() -> None:
+    assert distill.spread(3, 6) == (1, 3, 5)
+    assert distill.spread(2, 12) == (5, 11)
+    assert distill.spread(6, 6) == (0, 1, 2, 3, 4, 5)
+
+
+def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
+    teacher = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    student = distill.keep_layers(teacher, [1])
+    assert student.shape.layers == 1
+    kept = "bert.encoder.layer.0.output.dense.weight"
+    given = "bert.encoder.layer.1.output.dense.weight"
+    assert torch.equal(student.state_dict()[kept], teacher.state_dict()[given])
+    with pytest.raises(BuildError, match=r"choose from 0\.\.1"):
+        distill.keep_layers(teacher, [2])
+
+
+def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
+    teacher = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    student = distill.keep_layers(teacher, [0, 1]).eval()
+    ids = torch.tensor([[2, 7, 9, 3]])
+    given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    assert torch.equal(student(*given), teacher(*given))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"layers": (1,)},
+        {"layers": 1, "hard": 0.5},
+        {"layers": 1, "hidden": 1.0, "embedding": 1.0, "attention": 1.0},
+        {"layers": 1, "augment": 1, "activation": "relu"},
+    ],
+    ids=["logits", "hard", "inside", "augment"],
+)
+def test_student_learns_what_the_teacher_knows(
+    finetuned: Artifact, tmp_path: Path, params: dict[str, object]
+) -> None:
+    student = distilled(finetuned, tmp_path, **params)
+    assert share_right(scores(student)) > 0.9
+    assert student.about["model"]["layers"] == 1
+    assert student.about["model"]["activation"] == params.get("activation", "gelu")
+
+
+def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path: Path) -> None:
+    def apart(folder: str, weight: float) -> float:
+        out = tmp_path / folder
+        out.mkdir()
+        student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
+        pair = [
+            models.load(each.folder, Shape.read(each.about["model"]))
+            for each in (student, finetuned)
+        ]
+        ids = torch.tensor([[2, 7, 9, 3]])
+        taps = []
+        for model in pair:
+            with losses.tapped(model) as seen:
+                model(ids, torch.ones_like(ids), torch.zeros_like(ids))
+            taps.append(seen)
+        return functional.mse_loss(taps[0].hidden[0], taps[1].hidden[1]).item()
+
+    assert apart("with", 10.0) < 0.7 * apart("without", 0.0)
+
+
+def test_teacher_of_another_width_teaches_through_a_projection(
+    finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "encoder"
+    rows = finetuned.about["model"]["vocabulary"]
+    save_encoder(folder, rows, layers=1, width=16, heads=2, ffn=32)
+    (folder / "tokenizer.json").write_bytes((tiny_encoder / "tokenizer.json").read_bytes())
+    inputs = Inputs(finetuned, Encoder(folder, "small"), finetuned)
+    params = Distill(
+        **{**QUICK, "epochs": 10, "learning_rate": 5e-3}, student="small", hidden=1.0, attention=1.0
+    )  # type: ignore[arg-type]
+    out = tmp_path / "out"
+    out.mkdir()
+    student = keep(out, distill.run(inputs, TASK, params, Context(out, 0, 1)))
+    assert student.about["model"]["width"] == 16
+    assert share_right(scores(student)) > 0.9
+
+
+def test_teacher_with_another_tokenizer_teaches_by_logits_only(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    smaller = tmp_path / "smaller"
+    smaller.mkdir()
+    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(smaller, 0, 1))
+    inputs = Inputs(keep(smaller, about), teacher=finetuned)
+    for number, (hidden, fault) in enumerate(((0.0, ""), (1.0, "by its logits only"))):
+        out = tmp_path / str(number)
+        out.mkdir()
+        params = Distill(**QUICK, hidden=hidden)  # type: ignore[arg-type]
+        if fault:
+            with pytest.raises(BuildError, match=fault):
+                distill.run(inputs, TASK, params, Context(out, 0, 1))
+        else:
+            distill.run(inputs, TASK, params, Context(out, 0, 1))
+            assert (out / models.WEIGHTS).exists()
+
+
+def test_teacher_answers_once(
+    finetuned: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    said: list[str] = []
+    for number in range(2):
+        out = tmp_path / str(number)
+        out.mkdir()
+        context = Context(out, number, 1, said.append)
+        params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
+        distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
+    assert sum("the teacher answers" in line for line in said) == 1
+    kept = list((cache / "outputs").iterdir())
+    assert len(kept) == 1
+    assert np.load(kept[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
+
+
+def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    extra = tuple((f"an ordinary tale {word}",) for word in (*POSITIVE, *NEGATIVE))
+    task = replace(TASK, name="transfer", transfer=Transfer("extra", lambda: extra))
+    params = Distill(**{**QUICK, "transfer": True}, layers=1)  # type: ignore[arg-type]
+    inputs = Inputs(finetuned, teacher=finetuned)
+    about = distill.run(inputs, task, params, Context(tmp_path, 0, 1))
+    assert about["texts"] == len(TASK.examples("train")) + len(extra)
+
+
+def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
+    draw = random.Random(0)
+    words = [str(number) for number in range(20)]
+    seen = [
+        augmented.split()
+        for augmented in (
+            taught.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
+        )
+    ]
+    assert all(3 <= len(each) <= 20 for each in seen)
+    masked = sum(each.count("[MASK]") for each in seen) / sum(map(len, seen))
+    assert 0.08 < masked < 0.12
+    assert 0.4 < sum(len(each) < 20 for each in seen) / len(seen) < 0.6
+    for each in seen:
+        known = [int(word) for word in each if word != "[MASK]"]
+        assert known == sorted(known)
+
+
+SERVE = 'engine = "pytorch"'
+
+FAULTS = {
+    "layers = [1, 6]": r"layers = \[1, 6\], but minilm-l6 has 2 layers. Choose from 0..1",
+    "layers = [0, 1, 0]": "names a layer twice",
+    "layers = 3": r"layers = 3, but minilm-l6 has 2. Choose 1..2",
+    "layers = [true]": "layers = .True. must be a whole number or a list of whole numbers",
+    "": "the student is the teacher itself. Give layers, or student",
+    'layers = 1\nstudent = "all-MiniLM-L6-v2"': "both layers and student",
+    'student = "all-MiniLM-L9"': "student: encoder 'all-MiniLM-L9' is neither pinned",
+    "layers = 1\nmatch = [0, 1]": "match names 2 layers, but the student has 1",
+    "layers = 1\ntemperature = 0": "temperature = 0: choose a number above 0",
+    "layers = 1\naccumulate = 64": "accumulate = 64: choose 1..32",
+    'layers = 1\nactivation = "swish"': "activation = 'swish': choose",
+}
+
+
+@pytest.mark.parametrize("parameters", FAULTS)
+def test_fault_of_distill_is_said_before_anything_is_built(project: Path, parameters: str) -> None:
+    folder = declare(project, f'[[step]]\nuse = "distill"\n{parameters}\n', SERVE)
+    with pytest.raises(ManifestError, match=FAULTS[parameters]) as caught:
+        read_system(folder, project)
+    assert str(caught.value).startswith(f"{folder / 'submission.toml'}: step 1 'distill': ")
+
+
+def test_shape_is_followed_through_the_recipe(project: Path) -> None:
+    steps = [
+        'use = "distill"\nlayers = [1]',
+        'use = "prune"\nheads = 2\nffn = 32',
+        'use = "distill"',
+        'use = "prune"\nheads = 3\nffn = 32',
+    ]
+    folder = declare(project, "".join(f"[[step]]\n{each}\n" for each in steps), SERVE)
+    with pytest.raises(ManifestError) as caught:
+        read_system(folder, project)
+    assert str(caught.value).count("\n") == 0
+    assert "step 4 'prune': heads = 3, but minilm-l6 has 2 heads. Choose 1..2" in str(caught.value)
+
+
+def test_student_needs_a_teacher(project: Path) -> None:
+    folder = declare(project, '[[step]]\nuse = "distill"\nlayers = 1\n', SERVE)
+    manifest = folder / "submission.toml"
+    manifest.write_text(
+        manifest.read_text().replace('teacher = "minilm-l6"', 'pretrained = "all-MiniLM-L6-v2"')
+    )
+    with pytest.raises(
+        ManifestError, match=r"it needs \[model\] teacher, the system to learn from"
+    ):
+        read_system(folder, project)

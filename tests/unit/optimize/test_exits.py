@@ -1,0 +1,251 @@
+"""Early exit, from training the exits to answering with them."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import models
+from harness.engines import engine
+from harness.engines.confidence import NEVER, Rule, pass_through, sureness
+from harness.engines.engine import Load, Serve
+from harness.engines.stages import StagesEngine
+from harness.measure.protocol import Worker
+from harness.optimize import calibrate, exits, export, quantize
+from harness.optimize.step import Artifact, Context, Inputs
+from tests.support.words import TASK, keep, only_selection, scores
+
+PARAMS = exits.Exits(after=(0,), epochs=2, batch=16, learning_rate=2e-3)
+
+
+@pytest.fixture(scope="session")
+def with_exits(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
+    out = tmp_path_factory.mktemp("with-exits")
+    return keep(out, exits.run(Inputs(finetuned), TASK, PARAMS, Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory: pytest.TempPathFactory, with_exits: Artifact) -> Artifact:
+    out = tmp_path_factory.mktemp("stages")
+    return keep(out, export.run(Inputs(with_exits), TASK, export.Export(), Context(out, 0, 1)))
+
+
+@pytest.fixture(scope="session")
+def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Artifact:
+    out = tmp_path_factory.mktemp("calibrated")
+    blind = replace(TASK, name="blind", load=only_selection)
+    params = calibrate.Calibrate(max_drop=0.02)
+    return keep(out, calibrate.run(Inputs(stages), blind, params, Context(out, 0, 1)))
+
+
+def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
+    found = engine.load(Load(artifact.folder, artifact.about, Serve("onnxruntime", **serve), 1))
+    assert isinstance(found, StagesEngine)
+    return found
+
+
+def asked(split: str = "validation") -> list[Any]:
+    return [each.candidates for each in TASK.examples(split)]
+
+
+def test_frozen_model_answers_as_before_and_its_exits_learn(
+    finetuned: Artifact, with_exits: Artifact
+) -> None:
+    np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
+    begun = models.load(finetuned.folder, models.Shape.read(finetuned.about["model"]))
+    fresh = exits.with_exits(begun, (0,))
+    trained = models.load(with_exits.folder, models.Shape.read(with_exits.about["model"]))
+    data = selection(finetuned)
+    before, after = (exits.accuracies(each, data, 16)[0] for each in (fresh, trained))
+    assert after >= max(0.9, before)
+    assert with_exits.about["exits"][0] == pytest.approx(after, abs=1e-3)
+
+
+def selection(artifact: Artifact) -> Any:
+    from harness import text
+    from harness.optimize import training
+
+    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", 64)
+    return training.tokenized(tokenizer, TASK.examples("selection"))
+
+
+def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
+    params = replace(PARAMS, joint=True, epochs=1)
+    found = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1)))
+    assert not np.array_equal(scores(found), scores(finetuned))
+    assert min(found.about["exits"]) > 0.9
+
+
+def test_stages_are_fused_and_hold_each_layer_once(stages: Artifact) -> None:
+    counts = [
+        Counter(node.op_type for node in onnx.load(path).graph.node)
+        for path in sorted(stages.folder.glob("stage-*.onnx"))
+    ]
+    assert [each["Attention"] for each in counts] == [1, 0], "the last layer asks one token"
+    assert [each["BiasGelu"] for each in counts] == [1, 1]
+
+
+def test_without_leaving_the_answers_are_the_whole_models(
+    stages: Artifact, calibrated: Artifact, exported: Artifact
+) -> None:
+    expected = scores(exported)
+    np.testing.assert_allclose(loaded(stages).scores(asked()), expected, atol=1e-4)
+    never = loaded(calibrated, threshold="never").scores(asked())
+    scale = calibrated.about["rule"]["temperatures"][-1]
+    np.testing.assert_allclose(never * scale, expected, atol=1e-3)
+
+
+def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
+    model = models.load(with_exits.folder, models.Shape.read(with_exits.about["model"]))
+    data = selection(with_exits)
+    batch = data.batch(range(8))
+    feeds = (torch.from_numpy(each) for each in (batch.ids, batch.mask, batch.segments))
+    with torch.inference_mode():
+        expected = model.exit_logits(*feeds)[0].numpy()
+    it = loaded(stages, batch=8)
+    it.rule = Rule("probability", (1.0, 1.0), (0.0,))
+    np.testing.assert_allclose(it.scores(asked("selection")[:8]), expected, atol=1e-3)
+
+
+def halfway(it: StagesEngine, quantile: float = 0.5) -> None:
+    """Half of the texts leave at the first exit."""
+    it.rule = Rule("probability", (1.0, 1.0), (0.0,))
+    sure = sureness(it.scores(asked()), [1] * 100)
+    it.rule = Rule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
+    it.report()
+
+
+@pytest.mark.parametrize("some", [True, False])
+def test_what_an_exit_skips_is_not_computed(stages: Artifact, some: bool) -> None:
+    it = loaded(stages, batch=4)
+    if some:
+        halfway(it)
+    inputs = [0, 0]
+    real = it.stages
+
+    def counted(number: int) -> Any:
+        def run(feeds: dict[str, Any]) -> Any:
+            inputs[number] += len(feeds["rows"] if number else feeds["input_ids"])
+            return real[number](feeds)
+
+        return run
+
+    it.stages = [counted(0), counted(1)]
+    it.scores(asked())
+    left = it.report()["left"]
+    assert inputs == [100, left[1]]
+    assert sum(left) == 100
+    assert 20 <= left[1] <= 80 if some else left[1] == 100
+    assert it.report()["left"] == [0, 0], "a report begins anew"
+
+
+TEXTS = st.lists(st.integers(0, 99), min_size=1, max_size=12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(TEXTS, st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]))
+def test_putting_survivors_together_never_mixes_examples(
+    stages: Artifact, rows: list[int], batch: int, quantile: float
+) -> None:
+    alone, together = (loaded_once(stages, quantile, batch=size) for size in (1, batch))
+    texts = [asked()[row] for row in rows]
+    expected = np.concatenate([alone.scores([each]) for each in texts])
+    np.testing.assert_allclose(together.scores(texts), expected, atol=1e-4)
+
+
+LOADED: dict[Any, StagesEngine] = {}
+
+
+def loaded_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
+    """With a threshold between two texts' confidences, so that rounding decides nothing."""
+    if (quantile, batch) not in LOADED:
+        it = LOADED[quantile, batch] = loaded(artifact, batch=batch)
+        halfway(it, quantile)
+    return LOADED[quantile, batch]
+
+
+def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artifact) -> None:
+    chosen = calibrated.about["selection"]
+    assert chosen["score"] >= chosen["full"]["score"] - 0.02
+    assert chosen["cost"] <= chosen["full"]["cost"] == 1
+    assert chosen["left"] == play(calibrated)
+    costs = [each["cost"] for each in chosen["curve"]]
+    assert costs == sorted(costs), "a higher threshold costs more"
+
+
+def play(artifact: Artifact) -> list[int]:
+    it = loaded(artifact)
+    it.scores(asked("selection"))
+    return it.report()["left"]
+
+
+def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
+    params = calibrate.Calibrate(cost=0.75)
+    found = keep(tmp_path, calibrate.run(Inputs(stages), TASK, params, Context(tmp_path, 0, 1)))
+    assert found.about["selection"]["cost"] <= 0.75
+
+
+def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> None:
+    params = quantize.Quantize()
+    found = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, Context(tmp_path, 0, 1)))
+    assert found.format == "stages"
+    sizes = [
+        sum(path.stat().st_size for path in each.folder.glob("*.onnx")) for each in (stages, found)
+    ]
+    assert sizes[1] < sizes[0]
+    answers = [each.argmax(1) for each in (loaded(stages).scores(asked()), scores(found))]
+    assert float(np.mean(answers[0] == answers[1])) >= 0.97
+
+
+def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
+    serve = {"engine": "onnxruntime", "batch": 4}
+    about = {key: calibrated.about[key] for key in ("model", "rule", "max_length", "labels")}
+    message = {"artifact": str(calibrated.folder), "about": about, "serve": serve, "threads": 1}
+    with Worker(1) as worker:
+        worker.load(message)
+        for number, each in enumerate(asked()[:7]):
+            line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(each).encode())
+            worker.ask(line, 60)
+        assert sum(worker.report()) == 7
+        worker.ask(line, 60)
+        assert sum(worker.report()) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        (exits.Exits(after=()), "name layers"),
+        (exits.Exits(after=(1,)), r"2 layers. Choose from 0\.\.0"),
+        (exits.Exits(after=(0, 0)), "each once"),
+        (exits.Exits(after=(0,), temperature=0), "above 0"),
+    ],
+)
+def test_faults_of_exits_are_said_before_training(params: exits.Exits, fault: str) -> None:
+    faults = exits.validate(params, {"layers": 2, "name": "tiny"})
+    assert any(re.search(fault, each) for each in faults), faults
+
+
+def test_patience_counts_stages_that_agree() -> None:
+    said = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]])  # stage by example
+    logits = np.eye(2, dtype=np.float32)[said]
+    rule = Rule("patience", (1.0,) * 4, (2.0,) * 3)
+    found, left = pass_through(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
+    assert left == [0, 1, 1, 1]
+    assert found.argmax(1).tolist() == [0, 1, 1]
+
+
+def test_never_is_above_every_confidence() -> None:
+    assert Rule.read(None, 3, "chosen").thresholds == (NEVER, NEVER)
+    rule = {"criterion": "entropy", "temperatures": [1, 2, 3], "thresholds": [0.5, None]}
+    assert Rule.read(rule, 3, "chosen").thresholds == (0.5, NEVER)
+    assert Rule.read(rule, 3, 0.9).thresholds == (0.9, 0.9)
+    assert Rule.read(rule, 3, "never").thresholds == (NEVER, NEVER)

@@ -1,0 +1,67 @@
+"""model2vec as a baseline: the step, and the engine."""
+
+import builtins
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.engines import engine
+from harness.engines.engine import Load, Serve
+from harness.engines.model2vec import embedded
+from harness.errors import BuildError
+from harness.optimize import model2vec
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.pretrained import Encoder
+from tests.support.words import TASK, keep, share_right
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
+    out = tmp_path_factory.mktemp("model2vec")
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    params = model2vec.Model2Vec(width=16)
+    return keep(out, model2vec.run(inputs, TASK, params, Context(out, 0, 1)))
+
+
+def loaded(artifact: Artifact) -> Any:
+    return engine.load(Load(artifact.folder, artifact.about, Serve("model2vec"), 1))
+
+
+def test_means_of_vectors_tell_words_apart(built: Artifact) -> None:
+    found = loaded(built).scores([each.candidates for each in TASK.examples("validation")])
+    assert share_right(found) > 0.9, "one word tells the label"
+    best = max(each["selection"] for each in built.about["training"])
+    assert best > 0.9
+
+
+def test_nothing_is_pickled_and_the_table_is_int8(built: Artifact) -> None:
+    suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}
+    assert suffixes <= {".json", ".safetensors", ".npz"}
+    assert built.about["dtype"] == "int8"
+    assert loaded(built).model.embedding.dtype == np.int8
+
+
+def test_pair_is_both_sides_their_difference_and_product(built: Artifact) -> None:
+    model = loaded(built).model
+    one, other = (embedded(model, [(text,)])[0] for text in ("good film", "bad film"))
+    pair = embedded(model, [("good film", "bad film")])[0]
+    expected = np.concatenate([one, other, np.abs(one - other), one * other])
+    np.testing.assert_allclose(pair, expected, atol=1e-6)
+
+
+def test_missing_library_is_said_with_the_extra(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.startswith("model2vec"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name="model2vec")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    with pytest.raises(BuildError, match=r"needs model2vec.*wattbench\[model2vec\]"):
+        model2vec.run(inputs, TASK, model2vec.Model2Vec(), Context(tmp_path, 0, 1))

@@ -1,0 +1,240 @@
+import random
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import models, text
+from harness.engines import engine
+from harness.engines.engine import Load, Serve
+from harness.errors import BuildError
+from harness.optimize import export, finetune, majority, quantize, tfidf, training
+from harness.optimize.step import Artifact, Context, Inputs, documented, step
+from harness.pretrained import Encoder
+from harness.tasks.task import Example
+from tests.support.words import TASK, TEXTS, keep, scores, share_right
+
+
+def test_finetuning_learns(finetuned: Artifact) -> None:
+    assert share_right(scores(finetuned)) > 0.95
+    losses = [epoch["loss"] for epoch in finetuned.about["training"]]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_same_seed_gives_the_same_weights(
+    finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    finetune.run(inputs, TASK, params, Context(tmp_path, 0, 1))
+    first, again = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
+    params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
+    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
+    artifact = keep(tmp_path, finetune.run(inputs, TASK, params, Context(tmp_path, 1, 1)))
+    model = models.load(tmp_path, models.Shape.read(artifact.about["model"]))
+    tokenizer = text.load_tokenizer(tmp_path / "tokenizer.json", 64)
+    data = training.tokenized(tokenizer, TASK.examples("selection"))
+    best = max(epoch["selection"] for epoch in artifact.about["training"])
+    assert training.selection_accuracy(model, data, 32) == pytest.approx(best)
+
+
+def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: Path) -> None:
+    params = finetune.Finetune(epochs=1, learning_rate=float("inf"))
+    with pytest.raises(BuildError, match=r"not finite.*Lower"):
+        finetune.run(
+            Inputs(encoder=Encoder(tiny_encoder, "")), TASK, params, Context(tmp_path, 0, 1)
+        )
+
+
+def test_batches_hold_every_row_once_and_similar_lengths() -> None:
+    lengths = [random.Random(n).randrange(5, 100) for n in range(1000)]
+    batches = list(training.batches_of_similar_length(lengths, 32, random.Random(0)))
+    assert sorted(row for batch in batches for row in batch) == list(range(1000))
+    padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
+    tokenizer = text.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
+    example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
+    assert training.tokenized(tokenizer, [example]).labels.tolist() == [0, 1, 0]
+
+
+def test_exported_graph_is_fused_and_agrees_with_pytorch(
+    finetuned: Artifact, exported: Artifact
+) -> None:
+    assert exported.about["fused"] == {"Attention": 1, "LayerNormalization": 5, "BiasGelu": 2}
+    nodes = onnx.load(exported.folder / "model.onnx").graph.node
+    assert sum(node.op_type == "LayerNormalization" for node in nodes) == 5
+    expected, found = scores(finetuned), scores(exported)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("first_only", [True, False])
+@pytest.mark.parametrize("norm", ["skip", "layer"])
+def test_every_way_to_export_gives_the_same_logits(
+    finetuned: Artifact, tmp_path: Path, norm: str, first_only: bool
+) -> None:
+    params = export.Export(norm=norm, first_only=first_only)
+    artifact = keep(tmp_path, export.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1)))
+    kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
+    assert kinds["Attention"] == (1 if first_only else 2)
+    assert kinds["SkipLayerNormalization"] == (4 if norm == "skip" else 0)
+    np.testing.assert_allclose(scores(artifact), scores(finetuned), atol=1e-4)
+    for serve in ({"padding": "max"}, {"batch": 7, "order": "by-length"}):
+        np.testing.assert_allclose(scores(artifact, **serve), scores(finetuned), atol=1e-4)
+
+
+def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path: Path) -> None:
+    """Why the engine disables two of the session's own optimizers."""
+    from harness.engines.ort import UNFUSED
+
+    for disabled, expected in ((list(UNFUSED), 0), ([], 2)):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "seen.onnx")
+        options.log_severity_level = 4
+        path = quantized.folder / "model.onnx"
+        onnxruntime.InferenceSession(path, options, disabled_optimizers=disabled)
+        seen = onnx.load(tmp_path / "seen.onnx").graph.node
+        fused = sum("SkipLayerNorm" in node.op_type for node in seen)
+        assert fused >= expected if expected else fused == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(TEXTS), min_size=1, max_size=3).map(" ".join), min_size=1),
+    st.sampled_from(["longest", "max"]),
+    st.integers(1, 9),
+    st.integers(0, 100),
+    st.sampled_from(["given", "by-length"]),
+    st.integers(1, 2),
+)
+def test_no_way_to_serve_changes_a_fp32_score(
+    finetuned: Artifact,
+    exported: Artifact,
+    texts: list[str],
+    padding: str,
+    batch: int,
+    tokens: int,
+    order: str,
+    instances: int,
+) -> None:
+    asked = [[[each]] for each in texts]
+    plain = engine.load(Load(finetuned.folder, finetuned.about, Serve("pytorch"), 1))
+    expected = plain.scores(asked)
+    for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
+        serve = Serve(name, padding, batch, tokens, order, count)
+        other = engine.load(Load(artifact.folder, artifact.about, serve, 2))
+        np.testing.assert_allclose(other.scores(asked), expected, atol=1e-4)
+
+
+def test_quantized_graph_is_smaller_and_keeps_its_answers(
+    exported: Artifact, quantized: Artifact
+) -> None:
+    big, small = ((each.folder / "model.onnx").stat().st_size for each in (exported, quantized))
+    assert small < 0.6 * big
+    assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
+    assert quantized.about["selection"]["before"] > 0.9
+    kinds = {node.op_type for node in onnx.load(quantized.folder / "model.onnx").graph.node}
+    assert kinds & {"QAttention", "MatMulInteger", "DynamicQuantizeMatMul"}
+
+
+def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="is int8 already"):
+        quantize.run(Inputs(quantized), TASK, quantize.Quantize(), Context(tmp_path, 0, 1))
+
+
+def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
+    about = finetuned.about
+    wrong = Artifact(finetuned.folder, about | {"model": about["model"] | {"layers": 3}})
+    with pytest.raises(BuildError, match="fused 1 Attention nodes, but 3 layers need 2"):
+        export.run(Inputs(wrong), TASK, export.Export(), Context(tmp_path, 0, 1))
+
+
+def test_graph_may_stay_unfused(finetuned: Artifact, tmp_path: Path) -> None:
+    about = export.run(
+        Inputs(finetuned), TASK, export.Export(optimize=False), Context(tmp_path, 0, 1)
+    )
+    assert "fused" not in about
+    assert about["logit_difference"] < 1e-4
+
+
+def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
+    artifact = keep(
+        tmp_path, tfidf.run(Inputs(), TASK, tfidf.TfidfLogreg(), Context(tmp_path, 0, 1))
+    )
+    texts, labels = zip(
+        *((e.candidates[0][0], e.label) for e in TASK.examples("train")), strict=True
+    )
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    best = max(artifact.about["training"], key=lambda tried: tried["selection"])
+    model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
+    model.fit(vectorizer.fit_transform(texts), labels)
+    asked = [e.candidates[0][0] for e in TASK.examples("validation")]
+    loaded = engine.load(Load(tmp_path, artifact.about, Serve("tfidf"), 1))
+    found = loaded.scores([[[text]] for text in asked])
+    expected = model.decision_function(vectorizer.transform(asked))
+    np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)
+
+
+def test_majority_is_the_training_splits(tmp_path: Path) -> None:
+    labels = [each.label for each in TASK.examples("train")]
+    about = majority.run(Inputs(), TASK, majority.Majority(), Context(tmp_path, 0, 1))
+    assert about["answer"] == int(np.bincount(labels).argmax())
+
+
+def test_every_step_documents_each_of_its_parameters() -> None:
+    from dataclasses import fields
+
+    from harness.optimize.step import MODULES
+
+    for name in MODULES:
+        found = step(name)
+        assert found.name == name
+        for field in fields(found.params):
+            assert f"    {field.name}" in documented(found), f"{name}: {field.name}"
+
+
+def test_unknown_step_names_the_nearest() -> None:
+    with pytest.raises(BuildError, match="Did you mean 'finetune'"):
+        step("fine-tune")
+
+
+def test_nothing_is_trained_on_the_reported_split(
+    tiny_encoder: Path, tmp_path: Path, exported: Artifact
+) -> None:
+    asked: list[str] = []
+
+    def watched(split: str) -> tuple[Example, ...]:
+        asked.append(split)
+        return TASK.load(split)
+
+    from dataclasses import replace
+
+    task = replace(TASK, name="watched", load=watched)
+    torch.manual_seed(0)
+    for number, (run, inputs, params) in enumerate(
+        (
+            (finetune.run, Inputs(encoder=Encoder(tiny_encoder, "")), finetune.Finetune(epochs=1)),
+            (tfidf.run, Inputs(), tfidf.TfidfLogreg()),
+            (majority.run, Inputs(), majority.Majority()),
+            (quantize.run, Inputs(exported), quantize.Quantize()),
+        )
+    ):
+        out = tmp_path / str(number)
+        out.mkdir()
+        run(inputs, task, params, Context(out, 0, 1))  # type: ignore[operator]
+    assert set(asked) == {"train", "selection"}

@@ -1,0 +1,127 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import models, text
+from harness.errors import BuildError
+from harness.models import Classifier, Shape
+from harness.optimize import prune, training
+from harness.optimize.prune import Prune
+from harness.optimize.step import Artifact, Context, Inputs
+from tests.support.words import TASK, keep
+
+KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
+
+
+def loaded(artifact: Artifact) -> Classifier:
+    return models.load(artifact.folder, Shape.read(artifact.about["model"]))
+
+
+def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
+    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", 64)
+    rows = [each.candidates[0] for each in TASK.examples("validation")[:16]]
+    padded = text.pad(text.tokenize(tokenizer, rows))
+    return tuple(torch.from_numpy(each) for each in (padded.ids, padded.mask, padded.segments))
+
+
+def mask(model: Classifier, heads: list[list[int]], ffn: list[list[int]]) -> None:
+    """Zero what the output projections read from heads and neurons that are not kept."""
+    size = model.shape.head_size
+    for layer, kept, neurons in zip(model.bert.encoder.layer, heads, ffn, strict=True):
+        attention = layer.get_submodule("attention.output.dense")
+        inner = layer.get_submodule("output.dense")
+        for head in set(range(4)) - set(kept):
+            attention.weight.data[:, head * size : (head + 1) * size] = 0
+        gone = sorted(set(range(64)) - set(neurons))
+        inner.weight.data[:, gone] = 0
+
+
+def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
+    model = loaded(finetuned)
+    pruned = prune.remove(model, *KEEP)
+    mask(model, *KEEP)
+    with torch.inference_mode():
+        expected = model(*batch(finetuned))
+        torch.testing.assert_close(pruned(*batch(finetuned)), expected, atol=1e-5, rtol=0)
+    assert pruned.shape.heads == (2, 2)
+    assert pruned.shape.ffn == (3, 3)
+    weight = pruned.bert.encoder.layer[0].get_submodule("attention.self.query").weight
+    assert weight.shape == (16, 32), "weights are really removed"
+
+
+def test_keeping_everything_changes_nothing(finetuned: Artifact) -> None:
+    model = loaded(finetuned)
+    same = prune.remove(model, [list(range(4))] * 2, [list(range(64))] * 2)
+    with torch.inference_mode():
+        assert torch.equal(model(*batch(finetuned)), same(*batch(finetuned)))
+
+
+def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifact) -> None:
+    """Against finite differences of the loss, one mask entry at a time, on one batch."""
+    model = loaded(finetuned).double()
+    tokenizer = text.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = training.tokenized(tokenizer, TASK.examples("train")[: prune.BATCH])
+    heads, ffn = prune.importance(model, data)
+
+    asked = data.batch(range(len(data)))
+    tensors = [torch.from_numpy(each) for each in (asked.ids, asked.mask, asked.segments)]
+
+    def loss() -> float:
+        with torch.inference_mode():
+            found = model(*tensors)  # in float64: the differences are small
+        return float(torch.nn.functional.cross_entropy(found, torch.tensor(data.labels)))
+
+    def slope(weight: torch.Tensor, columns: slice) -> float:
+        """A mask before the projection is a factor on the columns that read from it."""
+        kept, step = weight[:, columns].clone(), 1e-3
+        weight[:, columns] = kept * (1 + step)
+        above = loss()
+        weight[:, columns] = kept * (1 - step)
+        below = loss()
+        weight[:, columns] = kept
+        return abs(above - below) / (2 * step)
+
+    for index, layer in enumerate(model.bert.encoder.layer):
+        read = layer.get_submodule("attention.output.dense").weight.data
+        slopes = [slope(read, slice(8 * head, 8 * head + 8)) for head in range(4)]
+        expected = torch.tensor(slopes) / torch.tensor(slopes).norm()
+        torch.testing.assert_close(heads[index], expected, atol=1e-3, rtol=0)
+        inner = layer.get_submodule("output.dense").weight.data
+        slopes = [slope(inner, slice(n, n + 1)) for n in range(64)]
+        expected = torch.tensor(slopes) / torch.tensor(slopes).norm()
+        torch.testing.assert_close(ffn[index], expected, atol=1e-3, rtol=0)
+
+
+def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> None:
+    model = loaded(finetuned)
+    mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
+    tokenizer = text.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = training.tokenized(tokenizer, TASK.examples("train")[:100])
+    heads, ffn = prune.importance(model, data)
+    assert prune.best(heads, 3)[0] == [0, 1, 3]
+    assert prune.best(ffn, 63)[1] == list(range(63))
+
+
+def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    about = prune.run(Inputs(finetuned), TASK, Prune(2, 16), Context(tmp_path, 0, 1))
+    artifact = keep(tmp_path, json.loads(json.dumps(about)))
+    model = loaded(artifact)
+    assert (model.shape.heads, model.shape.ffn) == ((2, 2), (16, 16))
+    assert about["model"]["parameters"] < finetuned.about["model"]["parameters"]
+    with torch.inference_mode():
+        assert model(*batch(artifact)).shape == (16, 2)
+
+
+def test_more_heads_than_the_model_has_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="cannot keep 5 of 4"):
+        prune.run(Inputs(finetuned), TASK, Prune(5, 16), Context(tmp_path, 0, 1))
+    shape = {"name": "tiny", "heads": 4, "ffn": 64}
+    assert prune.validate(Prune(5, 64), shape) == ["heads = 5, but tiny has 4 heads. Choose 1..4"]
+    assert prune.validate(Prune(0, 65, 0), shape)[1:] == [
+        "heads = 0: choose 1..4",
+        "ffn = 65, but tiny has 64 neurons. Choose 1..64",
+    ]

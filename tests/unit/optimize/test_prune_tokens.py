@@ -1,0 +1,141 @@
+"""Tokens that leave on the way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import bert, models
+from harness.models import Classifier, Shape
+from harness.optimize import distill, export, prune_tokens, quantize
+from harness.optimize.prune_tokens import PruneTokens
+from harness.optimize.step import Artifact, Context, Inputs
+from tests.support.words import TASK, keep, scores
+
+WIDE = Shape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
+
+
+def model(shape: Shape = WIDE) -> Classifier:
+    torch.manual_seed(0)
+    made = Classifier(shape)
+    models.fill(made, {name: 3 * value for name, value in made.state_dict().items()})
+    return made.eval()
+
+
+def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
+    draw = np.random.default_rng(1)
+    ids, mask = np.zeros((len(lengths), padded), int), np.zeros((len(lengths), padded), int)
+    for row, length in enumerate(lengths):
+        ids[row, :length] = draw.integers(5, 60, length)
+        mask[row, :length] = 1
+    return torch.from_numpy(ids), torch.from_numpy(mask), torch.zeros(ids.shape, dtype=torch.long)
+
+
+def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
+    """Against the softmax of queries times keys, written out."""
+    it = model()
+    layer = it.bert.encoder.layer[0]
+    assert isinstance(layer, bert.Layer)
+    ids, mask, segments = feeds([9, 5], 9)
+    with torch.inference_mode():
+        hidden = it.bert.embeddings(ids, segments)
+        found = layer.mass(hidden, mask)
+        attention = layer.get_submodule("attention.self")
+        query, key = (
+            part(hidden).view(2, 9, 4, 8).transpose(1, 2)
+            for part in (attention.query, attention.key)
+        )
+        scores = query @ key.transpose(-1, -2) / 8**0.5
+        scores = scores.masked_fill(~mask[:, None, None, :].bool(), -torch.inf)
+        rows = scores.softmax(-1).mean(1)
+        expected = torch.stack([rows[0].mean(0), rows[1, :5].mean(0)])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_strongest_tokens_stay_the_first_always() -> None:
+    hidden = torch.arange(8.0).view(1, 4, 2)
+    kept, mask = bert.strongest(
+        hidden, torch.ones(1, 4, dtype=torch.long), torch.tensor([[0.0, 0.1, 0.6, 0.3]]), 0.5
+    )
+    assert kept.tolist() == [[[0, 1], [4, 5]]], "the first, though it has no mass, and the third"
+    assert mask.tolist() == [[1, 1]]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 9))
+def test_padding_and_batch_mates_change_nothing(lengths: list[int], more: int) -> None:
+    it = model()
+    ids, mask, segments = feeds(lengths, max(lengths) + more)
+    with torch.inference_mode():
+        together = it(ids, mask, segments)
+        for row, length in enumerate(lengths):
+            alone = it(*(each[row : row + 1, :length] for each in (ids, mask, segments)))
+            torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-4)
+
+
+def test_layers_behind_see_fewer_tokens() -> None:
+    it, seen = model(), []
+    for layer in it.bert.encoder.layer:
+        layer.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    with torch.inference_mode():
+        it(*feeds([20, 10], 20))
+    assert seen == [20, 10, 4]
+
+
+def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
+    params = PruneTokens((0,), (share,))
+    return keep(out, prune_tokens.run(Inputs(artifact), TASK, params, Context(out, 0, 1)))
+
+
+def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
+    it = pruned(finetuned, tmp_path)
+    assert it.about["model"]["keep"] == [0.5, 1.0] or it.about["model"]["keep"] == (0.5, 1.0)
+    out = tmp_path / "graph"
+    out.mkdir()
+    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), Context(out, 0, 1)))
+    for batch in (1, 8):
+        expected, found = scores(it), scores(graph, batch=batch)
+        np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: Path) -> None:
+    it = pruned(finetuned, tmp_path, 0.2)
+    out = tmp_path / "again"
+    out.mkdir()
+    params = distill.Distill(epochs=1, batch=16, learning_rate=1e-3)
+    again = keep(out, distill.run(Inputs(it, teacher=finetuned), TASK, params, Context(out, 0, 1)))
+    assert list(again.about["model"]["keep"]) == [0.2, 1.0]
+    right = {
+        name: float(np.mean(scores(each).argmax(1) == scores(finetuned).argmax(1)))
+        for name, each in (("before", it), ("after", again))
+    }
+    assert right["after"] >= max(0.95, right["before"])
+
+
+@pytest.mark.parametrize(
+    ("params", "fault"),
+    [
+        (PruneTokens((), ()), "name layers"),
+        (PruneTokens((1,), (0.5,)), "2 layers. Choose from 0..0"),
+        (PruneTokens((0,), (0.5, 0.4)), "give one for each"),
+        (PruneTokens((0,), (1.0,)), "below 1"),
+    ],
+)
+def test_faults_are_said(params: PruneTokens, fault: str) -> None:
+    faults = prune_tokens.validate(params, {"layers": 2, "name": "tiny"})
+    assert any(fault in each for each in faults), faults
+
+
+def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> None:
+    for name in ("pruned", "graph", "int8"):
+        (tmp_path / name).mkdir()
+    it = pruned(finetuned, tmp_path / "pruned")
+    out = tmp_path / "graph"
+    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), Context(out, 0, 1)))
+    out = tmp_path / "int8"
+    found = keep(out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), Context(out, 0, 1)))
+    same = scores(found).argmax(1) == scores(it).argmax(1)
+    assert float(np.mean(same)) >= 0.95

@@ -1,0 +1,269 @@
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from harness.engines import engine
+from harness.engines.engine import Load, Serve
+from harness.errors import BuildError, HarnessError, ManifestError
+from harness.manifest import read_system
+from harness.optimize import prune, quantize
+from harness.optimize.prune import Prune
+from harness.optimize.quantize import Quantize
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.tasks.task import Example
+from tests.support.systems import declare
+from tests.support.words import TASK, keep, scores, share_right
+
+TEXTS = [each.candidates for each in TASK.examples("validation")]
+
+
+def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
+    context = Context(out, 0, 2)
+    return keep(out, quantize.run(Inputs(artifact), TASK, Quantize(**params), context))
+
+
+def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
+    return engine.load(Load(artifact.folder, artifact.about, Serve(name, **serve), threads))
+
+
+def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Path) -> None:
+    artifact = quantized(exported, tmp_path, method="static", calibration=64)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    assert "QuantizeLinear" in kinds  # fixed scales
+    assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
+    assert not (tmp_path / "half.onnx").exists()
+    assert share_right(scores(artifact)) >= share_right(scores(exported)) - 0.02
+    assert artifact.about["selection"]["before"] >= 0.95
+
+
+def test_half_precision_weights_are_half_as_large(finetuned: Artifact, tmp_path: Path) -> None:
+    whole = (finetuned.folder / "model.safetensors").stat().st_size
+    expected = scores(finetuned)
+    for dtype in ("bf16", "fp16"):
+        out = tmp_path / dtype
+        out.mkdir()
+        artifact = quantized(finetuned, out, dtype=dtype)
+        assert (out / "model.safetensors").stat().st_size < 0.55 * whole
+        found = scores(artifact)
+        assert found.dtype == np.float32
+        np.testing.assert_allclose(found, expected, atol=0.1)
+        assert np.abs(found - expected).max() > 0  # it is another precision
+
+
+def test_half_precision_graph_agrees(exported: Artifact, tmp_path: Path) -> None:
+    artifact = quantized(exported, tmp_path, dtype="fp16")
+    kinds = {each.data_type for each in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    np.testing.assert_allclose(scores(artifact), scores(exported), atol=0.05)
+
+
+def test_empty_calibration_slice_is_a_build_error(exported: Artifact, tmp_path: Path) -> None:
+    def empty(split: str) -> tuple[Example, ...]:
+        return () if split == "train" else TASK.examples(split)
+
+    task = replace(TASK, name="empty", load=empty)
+    params = Quantize(method="static")
+    with pytest.raises(BuildError, match="no training examples to calibrate on"):
+        quantize.run(Inputs(exported), task, params, Context(tmp_path, 0, 1))
+
+
+EXPORT = '[[step]]\nuse = "export"\n'
+QUANTIZE = '[[step]]\nuse = "quantize"\n'
+ORT, TORCH = 'engine = "onnxruntime"', 'engine = "pytorch"'
+
+FAULTS = {
+    (EXPORT + QUANTIZE + '[[step]]\nuse = "finetune"', ORT): (
+        "step 3 'finetune': it takes encoder or safetensors, but gets onnx"
+    ),
+    (QUANTIZE + 'dtype = "bf16"\n[[step]]\nuse = "finetune"', TORCH): (
+        "step 2 'finetune': it takes fp32 weights, but gets bf16; quantize after it"
+    ),
+    (QUANTIZE + 'dtype = "fp16"\n[[step]]\nuse = "prune"\nheads = 1\nffn = 1', TORCH): (
+        "step 2 'prune': it takes fp32 weights, but gets fp16"
+    ),
+    (QUANTIZE + 'dtype = "bf16"\n' + EXPORT, ORT): (
+        "step 2 'export': it takes fp32 weights, but gets bf16; quantize after it"
+    ),
+    (EXPORT + QUANTIZE + 'dtype = "bf16"', ORT): "bf16 is made from safetensors, but it gets onnx",
+    (
+        EXPORT + QUANTIZE + QUANTIZE,
+        ORT,
+    ): "step 3 'quantize': it takes fp32, but gets int8: quantize",
+    (EXPORT + QUANTIZE + 'method = "static"\ncalibration = 0', ORT): (
+        "calibration = 0: the scales need at least 1 training example"
+    ),
+    (EXPORT + QUANTIZE + 'by = "intel"', ORT): "by = 'intel': choose 'onnxruntime' or 'nncf'",
+    (EXPORT + QUANTIZE, 'engine = "openvino"'): "engine 'openvino' cannot serve a graph that",
+    (EXPORT + QUANTIZE + 'by = "nncf"', ORT): "engine 'onnxruntime' cannot serve openvino",
+    (EXPORT + 'norm = "none"', ORT): "norm = 'none': choose 'layer' or 'skip'",
+    (EXPORT, ORT + "\ninstances = 0"): r"instances = 0: choose 1..256, or 'per-core'",
+    (EXPORT, ORT + '\ninstances = "many"'): r"instances = 'many': choose 1..256, or 'per-core'",
+}
+
+
+@pytest.mark.parametrize(("steps", "serve"), FAULTS)
+def test_what_cannot_work_is_said_before_anything_is_built(
+    project: Path, steps: str, serve: str
+) -> None:
+    folder = declare(project, steps, serve)
+    with pytest.raises(ManifestError, match=FAULTS[steps, serve]):
+        read_system(folder, project)
+
+
+def test_single_stream_has_one_instance(project: Path) -> None:
+    serve = ORT + '\ninstances = "per-core"'
+    system = read_system(declare(project, EXPORT, serve), project)
+    assert system.serve["offline"].count(4) == 4
+    assert system.serve["single_stream"].count(4) == 1
+
+
+def test_instances_never_outnumber_the_threads() -> None:
+    assert Serve("x", instances=8).count(2) == 2
+    assert Load(Path(), {}, Serve("x", instances=2), 5).threads_each == 2
+    assert Load(Path(), {}, Serve("x", instances="per-core"), 4).threads_each == 1
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
+@pytest.mark.parametrize("serve", [{}, {"batch": 5, "order": "by-length"}], ids=["one", "batched"])
+def test_instances_give_the_same_scores_in_the_same_order(
+    finetuned: Artifact, exported: Artifact, name: str, serve: dict[str, Any]
+) -> None:
+    artifact = finetuned if name == "pytorch" else exported
+    loaded = served(artifact, name, instances=2, **serve)
+    np.testing.assert_allclose(loaded.scores(TEXTS), scores(finetuned), atol=1e-4)
+    np.testing.assert_allclose(loaded.scores(TEXTS[:1]), scores(finetuned)[:1], atol=1e-4)
+
+
+def test_instances_of_an_engine_that_locks_are_processes(finetuned: Artifact) -> None:
+    import psutil
+
+    before = {each.pid for each in psutil.Process().children()}
+    loaded = served(finetuned, "pytorch", instances=2)
+    after = {each.pid for each in psutil.Process().children()}
+    assert len(loaded.scores(TEXTS)) == len(TEXTS)
+    assert len(after - before) >= 2
+
+
+def test_process_that_cannot_load_says_why(tmp_path: Path, finetuned: Artifact) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((finetuned.folder / "tokenizer.json").read_bytes())
+    empty = Artifact(tmp_path, finetuned.about)
+    with pytest.raises(RuntimeError, match=r"BuildError.*model\.safetensors"):
+        served(empty, "pytorch", instances=2)
+
+
+def test_fault_of_one_instance_reaches_the_caller(exported: Artifact) -> None:
+    loaded = served(exported, "onnxruntime", instances=2)
+
+    def failing(batch: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    loaded.forward = failing
+    with pytest.raises(RuntimeError, match="out of memory"):
+        loaded.scores(TEXTS)
+
+
+def test_openvino_serves_the_exported_graph(exported: Artifact) -> None:
+    found = served(exported, "openvino").scores(TEXTS)
+    np.testing.assert_allclose(found, scores(exported), atol=1e-4)
+
+
+def test_openvino_serves_what_nncf_has_quantized(exported: Artifact, tmp_path: Path) -> None:
+    artifact = quantized(exported, tmp_path, by="nncf", calibration=32)
+    assert artifact.format == "openvino"
+    assert {each.name for each in tmp_path.iterdir()} == {
+        "artifact.json",
+        "model.bin",
+        "model.xml",
+        "tokenizer.json",
+    }
+    right = share_right(served(artifact, "openvino").scores(TEXTS))
+    assert right >= share_right(scores(exported)) - 0.02
+    assert artifact.about["selection"]["after"] >= 0.95
+
+
+def test_openvino_refuses_what_onnxruntime_has_quantized(
+    exported: Artifact, tmp_path: Path
+) -> None:
+    artifact = quantized(exported, tmp_path)
+    with pytest.raises(HarnessError, match="quantize with by = 'nncf'"):
+        served(artifact, "openvino")
+
+
+def test_missing_extra_names_the_command(
+    exported: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "harness.engines.openvino", raising=False)
+    with pytest.raises(HarnessError, match=r"pip install 'wattbench\[openvino\]'"):
+        served(exported, "openvino")
+    with pytest.raises(BuildError, match=r"pip install 'wattbench\[openvino\]'"):
+        quantized(exported, tmp_path, by="nncf")
+
+
+def test_gpu_that_is_not_there_is_refused_in_one_line(
+    finetuned: Artifact, exported: Artifact
+) -> None:
+    for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
+        about = Load(artifact.folder, artifact.about, Serve(name), 1, "cuda")
+        with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
+            engine.load(about)
+        assert "\n" not in str(caught.value)
+
+
+def test_global_budget_keeps_the_best_wherever_they_are(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    import torch
+
+    layers = [torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0.5, 0.1, 0.2, 0.3])]
+    assert prune.best_of_all(layers, 2) == [[0, 1, 2], [0]]
+    assert prune.best(layers, 2) == [[0, 1], [0, 3]]
+    with pytest.raises(BuildError, match="2 layers cannot keep 5 each"):
+        prune.best_of_all(layers, 5)
+    params = Prune(heads=2, ffn=16, scope="global")
+    about = prune.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1))
+    assert sum(about["model"]["heads"]) == 4
+    assert sum(about["model"]["ffn"]) == 32
+    assert min(about["model"]["heads"]) >= 1
+
+
+def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path: Path) -> None:
+    from harness import models
+    from harness.models import Shape
+    from harness.optimize import export, training
+
+    whole = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    small = prune.remove(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
+    tokenizer = training.opened(finetuned, TASK)[1]
+    folders = [tmp_path / name for name in ("pruned", "graph")]
+    for folder in folders:
+        folder.mkdir()
+    pruned = keep(folders[0], training.written(small, tokenizer, folders[0]))
+    for first_only in (True, False):
+        params = export.Export(first_only=first_only)
+        context = Context(folders[1], 0, 1)
+        graph = keep(folders[1], export.run(Inputs(pruned), TASK, params, context))
+        assert graph.about["fused"]["Attention"] == (1 if first_only else 2)
+        np.testing.assert_allclose(scores(graph), scores(pruned), atol=1e-4)
+
+
+def test_threads_over_one_session_work_at_the_same_time(exported: Artifact) -> None:
+    """Two instances that sleep are done in the time of one."""
+    loaded = served(exported, "onnxruntime", instances=2)
+    real = loaded.forward
+
+    def slow(batch: Any) -> Any:
+        time.sleep(0.01)
+        return real(batch)
+
+    loaded.forward = slow
+    started = time.perf_counter()
+    loaded.scores(TEXTS[:40])
+    assert time.perf_counter() - started < 0.85 * 40 * 0.01

@@ -1,0 +1,57 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import text
+from harness.errors import BuildError
+from harness.optimize import vocabulary
+from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.vocabulary import Vocabulary
+from tests.support.words import TASK, keep, scores
+
+
+def test_trimmed_vocabulary_tokenizes_known_text_as_before(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1))
+    artifact = keep(tmp_path, about)
+    before, after = (
+        text.load_tokenizer(each.folder / "tokenizer.json", 64) for each in (finetuned, artifact)
+    )
+    assert after.get_vocab_size() == about["tokens"]["after"] < before.get_vocab_size()
+    for example in TASK.examples("train"):
+        one, other = (each.encode(example.candidates[0][0]).tokens for each in (before, after))
+        assert one == other
+    np.testing.assert_allclose(scores(artifact, "train"), scores(finetuned, "train"), atol=1e-6)
+    assert artifact.about["model"]["parameters"] < finetuned.about["model"]["parameters"]
+
+
+def test_word_whose_pieces_are_gone_is_spelt_or_unknown(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    keep(tmp_path, vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1)))
+    tokenizer = text.load_tokenizer(tmp_path / "tokenizer.json", 64)
+    assert "story" not in tokenizer.get_vocab()
+    assert "[UNK]" in tokenizer.encode("story").tokens
+    assert tokenizer.encode("quick, story").type_ids == [0] * 5
+    assert tokenizer.encode("quick", "bad").type_ids[-1] == 1
+
+
+def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path) -> None:
+    sizes = []
+    for floor in (1, 60, 10**6):
+        out = tmp_path / str(floor)
+        out.mkdir()
+        about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(floor), Context(out, 0, 1))
+        sizes.append(about["tokens"]["after"])
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 4  # the special tokens
+
+
+def test_other_tokenizers_cannot_lose_tokens() -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    with pytest.raises(BuildError, match="only WordPiece can lose tokens"):
+        vocabulary.restricted(Tokenizer(BPE()), {1})

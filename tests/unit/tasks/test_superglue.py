@@ -1,0 +1,312 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SourceError
+from harness.tasks import superglue
+from harness.tasks.metrics import METRICS
+from harness.tasks.task import suite, task, tasks
+from tests.support import superglue_files
+
+FOLDERS = {each.name: each.archive for each in superglue.TASKS}
+
+
+def first(name: str, split: str = "validation"):
+    return task(name).examples(split)[0]
+
+
+def test_suite_has_the_eight_tasks_and_no_diagnostic() -> None:
+    assert len(suite("superglue").tasks) == 8
+    assert {"axb", "axg"}.isdisjoint(suite("superglue").tasks)
+    assert set(suite("superglue").tasks) | {"axb", "axg"} == {each.name for each in superglue.TASKS}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_task_has_labelled_and_unlabelled_splits(data: Path, name: str) -> None:
+    asked = task(name)
+    for split in ("train", "selection", "validation"):
+        labels = {each.label for each in asked.examples(split)}
+        assert labels <= set(range(3)), "known"
+    assert asked.at_hand()
+    if not asked.learns:
+        assert {each.label for each in asked.examples("test")} == {-1}
+        whole = len(asked.examples("train")) + len(asked.examples("selection"))
+        assert whole == len(superglue_files.rows(asked.archive, "train", 24)) * (
+            5 if name == "multirc" else 1
+        )
+
+
+def test_fields_are_rendered(data: Path) -> None:
+    assert first("boolq").candidates == (
+        ("Film -- Ada made film 105 in one year.", "is film 105 good"),
+    )
+    assert first("copa").candidates == (
+        ("The film 105 was long. What happened as a result?", "The people slept."),
+        ("The film 105 was long. What happened as a result?", "The story was thin."),
+    )
+    assert first("multirc").candidates == (("Passage 105 of Ada.", "who made 105, 0? Ada"),)
+    assert first("wic").candidates == (("A *film* number 105.", "*Films* of oil."),)
+    assert first("wsc").candidates == (("*Ada* told Bela of film 105 that #she# had seen.",),)
+    assert first("axb").candidates == first("axg").candidates == (("Ada left 105.", "She left."),)
+
+
+def test_record_asks_for_each_entity_the_most_frequent_first(data: Path) -> None:
+    example = first("record")
+    text = "Ada met Bela twice. Ada left 105"
+    assert example.candidates == (
+        (text, "It was Ada who left 105."),
+        (text, "It was Bela who left 105."),
+    )
+    assert (example.label, example.right, example.gold) == (0, (0,), [[1.0, 1.0], [0.0, 0.0]])
+    assert example.row_labels == [1, 0]
+
+
+def test_several_gold_answers_are_all_right(data: Path) -> None:
+    path = data / "ReCoRD" / "val.jsonl"
+    row = json.loads(path.read_text().splitlines()[0])
+    row["qas"][0]["answers"].append({"start": 0, "end": 0, "text": "bela!"})
+    path.write_text(json.dumps(row) + "\n")
+    assert first("record").right == (0, 1), "case and punctuation do not count"
+
+
+def test_name_is_found_where_its_words_stand_nearest(data: Path) -> None:
+    path = data / "WSC" / "val.jsonl"
+    row = json.loads(path.read_text().splitlines()[0])
+    row["text"] = "It was late. Ada's cat saw Ada, and she ran."
+    row["target"] = {"span1_index": 5, "span1_text": "Ada", "span2_index": 8, "span2_text": "she"}
+    path.write_text(json.dumps(row) + "\n")
+    assert first("wsc").candidates == (("It was late. Ada's cat saw *Ada,* and #she# ran.",),)
+
+
+def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
+    superglue_files.write_jsonl(
+        data / "MultiRC" / "train.jsonl", superglue_files.rows("MultiRC", "train", 200)
+    )
+    train, selection = (
+        {each.group for each in task("multirc").examples(split)} for split in ("train", "selection")
+    )
+    assert train
+    assert selection
+    assert not train & selection
+    assert 0.04 < len(selection) / 200 < 0.18
+
+
+def test_diagnostics_are_answered_by_what_is_built_for_rte(data: Path) -> None:
+    assert task("axb").home.name == task("axg").home.name == "rte"
+    rte = task("rte")
+    assert list(task("axb").examples("train")) == list(rte.examples("train"))
+    pairs = [each.gold[1] for each in task("axg").examples("validation")]
+    assert pairs == [2, 3, 3, 4, 4, 5, 5, 6]
+
+
+def test_version_is_that_of_the_data_and_not_of_its_place(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: task(name).version for name in FOLDERS}
+    shutil.move(data, tmp_path / "elsewhere")
+    monkeypatch.setenv("WATTBENCH_DATA", str(tmp_path / "elsewhere"))
+    assert {name: task(name).version for name in FOLDERS} == before
+    path = tmp_path / "elsewhere" / "CB" / "val.jsonl"
+    path.write_text(path.read_text().replace("It is.", "It was."))
+    assert task("cb").version != before["cb"]
+
+
+def test_a_part_of_a_task_is_shown_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.cli import main
+
+    assert main(["tasks", "cb", "axb"]) == 0
+    shown = capsys.readouterr().out
+    assert "a part: 32 of 306 examples" in shown
+    assert "a part: 8 of 1104 examples" in shown
+
+
+def broken(path: Path, old: str, new: str) -> None:
+    lines = path.read_text().splitlines()
+    assert old in lines[2]
+    lines[2] = lines[2].replace(old, new)
+    path.write_text("\n".join(lines) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "reason"),
+    [
+        ("boolq", '"question"', '"asked"', "question is missing"),
+        ("boolq", '"label": false', '"label": "yes"', r'label is "yes", not one of false, true'),
+        ("cb", '"label": "neutral"', '"label": "maybe"', 'label is "maybe", not one of entail'),
+        ("cb", '"hypothesis": "It is."', '"hypothesis": 7', "hypothesis is 7, not a text"),
+        ("copa", '"question": "effect"', '"question": "why"', "question is 'why', not 'cause'"),
+        ("copa", '"label": 1', '"label": 2', "label is 2, not one of choice1, choice2"),
+        ("copa", '"label": 1', '"labl": 1', "label is missing"),
+        ("multirc", '"questions"', '"asked"', "questions is missing"),
+        ("multirc", '"label": 1', '"label": 5', "label is 5, not one of"),
+        ("record", "@placeholder", "X", "no @placeholder"),
+        ("record", '"text": "Cora"', '"text": "Zoe"', "none of the answers .* is an entity"),
+        ("rte", '"premise": "Cora left 107."', '"premise": ""', 'premise is "", not a text'),
+        ("wic", '"end1": 6', '"end1": 99', "characters 2 to 99 are not inside sentence1"),
+        ("wic", '"start2": 0', '"start2": "x"', 'start2 is "x", not a whole number'),
+        ("wsc", '"target": {', '"target": 3, "t": {', "target is 3, not a table"),
+        ("wsc", '"span2_text": "she"', '"span2_text": "a b c d e f g h"', "is not in the text"),
+        ("axb", '"idx": 7', '"idx": 6', "idx 6 was there before"),
+    ],
+)
+def test_faulty_row_is_refused_with_its_line(
+    data: Path, name: str, old: str, new: str, reason: str
+) -> None:
+    folder = FOLDERS[name]
+    path = data / folder / ("AX-b.jsonl" if name == "axb" else "val.jsonl")
+    broken(path, old, new)
+    with pytest.raises(SourceError, match=rf"{path}: line 3: .*{reason}.*Unpack {folder} anew"):
+        task(name).examples("validation")
+    assert not list((Path(os.environ["WATTBENCH_CACHE"]) / "tmp").iterdir()), "nothing is left"
+
+
+def test_file_that_was_cut_off_is_refused(data: Path) -> None:
+    path = data / "RTE" / "val.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    with pytest.raises(SourceError, match=r"line 8 is not JSON .*may have been cut off"):
+        task("rte").examples("validation")
+    rows = superglue_files.rows("RTE", "val", 8)
+    for number, row in enumerate(rows):
+        row["idx"] = number
+    superglue_files.write_jsonl(path, rows)
+    with pytest.raises(SourceError, match="line 8: the file ends here, after 8 of 277 examples"):
+        task("rte").examples("validation")
+    path.write_text("")
+    with pytest.raises(SourceError, match="it is empty"):
+        task("rte").examples("validation")
+
+
+@pytest.mark.parametrize("text", ["[1, 2]\n", "null\n", '"label"\n'])
+def test_line_that_is_no_object_is_refused(data: Path, text: str) -> None:
+    (data / "RTE" / "val.jsonl").write_text(text)
+    with pytest.raises(SourceError, match=r"line 1 is .*, not an object"):
+        task("rte").examples("validation")
+
+
+def test_missing_data_is_said_in_one_line_with_the_way_to_get_it(data: Path) -> None:
+    shutil.rmtree(data / "CB")
+    assert not task("cb").at_hand()
+    with pytest.raises(SourceError) as found:
+        task("cb").examples("validation")
+    assert str(found.value).count("\n") == 0
+    for part in ("task 'cb'", "WATTBENCH_DATA", "CB/val.jsonl", "super.gluebenchmark.com"):
+        assert part in str(found.value)
+
+
+def parquet(data: Path, hub: Path) -> None:
+    """What the hub's cache holds after a download: the same rows, flat, labels numbered by name."""
+    from datasets import ClassLabel, Dataset
+
+    from harness.tasks.reading import Fields
+
+    folder = hub / "datasets--aps--super_glue" / "snapshots" / superglue.REVISION
+    names = {
+        "cb": superglue.COMMITMENT,
+        "rte": superglue.ENTAILMENT,
+        "axb": superglue.ENTAILMENT,
+        "axg": superglue.ENTAILMENT,
+    }
+    names |= dict.fromkeys(("boolq", "multirc", "wic", "wsc"), ("False", "True"))
+    flats = {"multirc": superglue._multirc_flat, "record": superglue._record_flat}
+    flats["wsc"] = superglue._wsc_flat
+    for name, archive in FOLDERS.items():
+        diagnostic = name.startswith("ax")
+        for split, file in superglue.FILES.items():
+            path = data / archive / f"{archive if diagnostic else file}.jsonl"
+            rows = [json.loads(line) for line in path.read_text().splitlines()]
+            flat = [
+                {key: value for key, value in each.items() if key != "target"}
+                for row in rows
+                for each in (flats[name](Fields(row, "")) if name in flats else [row])
+            ]
+            for row in flat:
+                if name != "record":
+                    known = row.get("label")
+                    row["label"] = -1 if known is None else known
+                    if isinstance(known, str):
+                        row["label"] = names[name].index(known)
+            made = Dataset.from_list(flat)
+            if name in names:
+                made = made.cast_column("label", ClassLabel(names=list(names[name])))
+            target = folder / name / f"{split}-00000-of-00001.parquet"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if not diagnostic or split == "test":
+                made.to_parquet(target)
+
+
+def test_hub_gives_the_same_examples_as_the_archive(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parquet(data, tmp_path / "hub")
+    script = (
+        "from harness.tasks.task import tasks\n"
+        "for each in tasks().values():\n"
+        "    if each.archive not in ('', 'BoolQ'):\n"
+        "        splits = ('train', 'validation', 'test')\n"
+        "        print(each.name, each.at_hand(), each.version,\n"
+        "              [len(each.examples(split)) for split in splits],\n"
+        "              each.examples('test')[0])\n"
+    )
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+    shown = []
+    for place in (str(data), ""):
+        environment["WATTBENCH_DATA"] = place
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        shown.append(done.stdout)
+    assert shown[0] == shown[1]
+    assert shown[0].count(" True ") >= 9
+
+
+def test_server_takes_the_predictions(data: Path) -> None:
+    """The lines of jiant's submission formatter for the SuperGLUE server."""
+
+    def lines(name: str, answers: list[int]) -> list[object]:
+        asked = task(name)
+        assert asked.predicted is not None
+        return list(asked.predicted(asked.examples("test")[: len(answers)], answers))
+
+    assert lines("boolq", [1]) == [{"idx": 5, "label": "true"}]
+    assert lines("cb", [2]) == [{"idx": 5, "label": "neutral"}]
+    assert lines("copa", [1]) == [{"idx": 5, "label": 1}]
+    assert lines("rte", [1, 0]) == [
+        {"idx": 5, "label": "not_entailment"},
+        {"idx": 6, "label": "entailment"},
+    ]
+    assert lines("wic", [0]) == [{"idx": 5, "label": "false"}]
+    assert lines("wsc", [0]) == [{"idx": 5, "label": "False"}]
+    assert lines("record", [1]) == [{"idx": 1105, "label": "Bela"}]
+    assert lines("multirc", [1, 0, 1, 1, 0]) == [
+        {
+            "idx": 5,
+            "passage": {
+                "questions": [
+                    {
+                        "idx": 410,
+                        "answers": [{"idx": 4100, "label": 1}, {"idx": 4101, "label": 0}],
+                    },
+                    {
+                        "idx": 411,
+                        "answers": [
+                            {"idx": 4110, "label": 1},
+                            {"idx": 4111, "label": 1},
+                            {"idx": 4112, "label": 0},
+                        ],
+                    },
+                ]
+            },
+        }
+    ]
+
+
+def test_every_task_has_a_known_metric_and_an_edition() -> None:
+    for each in tasks().values():
+        assert each.metric in METRICS
+        assert each.edition
