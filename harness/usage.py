@@ -221,8 +221,8 @@ def _add_smoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="windows of 0.2 s, to see that everything works: nothing to compare; results go to "
-        "RESULTS/smoke",
+        help="windows of 0.2 s and one block, to see that everything works and compare nothing; "
+        "results go to results/smoke",
     )
 
 

@@ -83,7 +83,7 @@ class Worker:
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         self.buffer, self.reports, self.cores = bytearray(), False, cores
         sandboxed = spec.isolation != "process"
-        self.sandbox = sandbox.SANDBOX_PROCESSES if sandboxed else 0
+        self.sandbox_processes = sandbox.SANDBOX_PROCESSES if sandboxed else 0
         self.home = scratch_folder()
         home = Path("/tmp") if sandboxed else self.home  # noqa: S108
         folder = spec.folder or home
@@ -133,8 +133,8 @@ class Worker:
             raise self.fault(
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
-        if self.sandbox:
-            for pid in tree.worker_processes(self.process.pid, self.sandbox)[:1]:
+        if self.sandbox_processes:
+            for pid in tree.worker_processes(self.process.pid, self.sandbox_processes)[:1]:
                 self.watch.tmpfs = tree.own_tmpfs(pid)
 
     def report(self) -> list[int]:
@@ -251,7 +251,7 @@ class Worker:
         """
         if reason := self.watch.reason or self.watch.look():
             raise self.fault(reason)
-        return tree.peak_memory(self.process.pid, self.sandbox) / 1e6
+        return tree.peak_memory(self.process.pid, self.sandbox_processes) / 1e6
 
     def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
         """Raises: WorkerError if a window holds more CPU time than its cores can give."""

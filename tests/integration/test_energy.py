@@ -12,6 +12,9 @@ from harness.tasks.task import Task
 from tests.support.rapl import Counter, drawing
 from tests.support.systems import measure
 
+READING_SECONDS = 0.3
+"""What reading the counters may take before and after a window on a busy machine."""
+
 
 def session(project: Path, task: Task) -> dict[str, Record]:
     """The records of `null` by scenario."""
@@ -31,11 +34,12 @@ def test_session_on_counters_holds_answering_loading_and_the_idle_machine(
         assert each.energy["source"].startswith("measured: CPU by RAPL")
         assert each.energy["idle"]["cpu_w"] == pytest.approx(25.0, rel=0.05)
         (only,) = each.rounds
-        assert only.energy["cpu_wh"] * 3600 == pytest.approx(25.0 * only.seconds, rel=0.1)
+        drawn = only.energy["cpu_wh"] * 3600 / 25.0
+        assert 0.99 * only.seconds < drawn < only.seconds + READING_SECONDS
         assert only.load_wh > only.load_seconds * 25.0 / 3600 * 0.95
     (row,) = [row for row in load_rows(project / "results" / "records")[0] if row.seconds][:1]
-    per_1k = row.columns()
-    assert abs(per_1k["energy_above_idle_wh_per_1k"]) < 0.1 * per_1k["energy_wh_per_1k"]
+    above_idle = row.columns()["energy_above_idle_wh_per_1k"]
+    assert abs(above_idle) * row.rounds[0].examples / 1000 * 3600 / 25.0 < READING_SECONDS
 
 
 @pytest.mark.usefixtures("counter")

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+from codecarbon.core.rapl import RAPLFile
+
 
 class Counter:
     """A processor package whose counter the test drives, and one of memory that must not count."""
@@ -29,20 +32,16 @@ class Counter:
 
 @contextmanager
 def drawing(counter: Counter, watts: float) -> Iterator[None]:
-    """The package draws so much while the block runs."""
-    over = threading.Event()
+    """The package draws so much while the block runs: whoever reads the counter finds it exact."""
+    read, lock = RAPLFile._get_value, threading.Lock()
+    begin, started = counter.joules, time.perf_counter()
 
-    def draw() -> None:
-        last = time.perf_counter()
-        while not over.wait(0.002):
-            now = time.perf_counter()
-            counter.use(watts * (now - last))
-            last = now
+    def read_current(file: RAPLFile) -> object:
+        with lock:
+            used = begin + watts * (time.perf_counter() - started)
+            counter.use(used - counter.joules)
+            return read(file)
 
-    thread = threading.Thread(target=draw)
-    thread.start()
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RAPLFile, "_get_value", read_current)
         yield
-    finally:
-        over.set()
-        thread.join()

@@ -110,6 +110,9 @@ def test_new_writes_what_check_accepts(
     assert "is no name for a system" in said
     assert "Did you mean 'fastformers'?" in said
     assert not [each for each in (project / "submissions").iterdir() if each.name[0] == "."]
+    for name in ("py", "sh"):
+        manifest = project / "submissions" / name / "submission.toml"
+        manifest.write_text(manifest.read_text().replace('["sentiment"]', '["any"]'))
     found = measured(project, ("null", "py", "sh"), reviews)
     assert found["py"].failure is found["sh"].failure is None
     assert found["py"].score == found["sh"].score

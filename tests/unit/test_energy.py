@@ -23,7 +23,7 @@ def test_measured_energy_is_exact_to_one_percent_and_of_the_window_alone(counter
                 time.sleep(0.05)
                 counter.use(joules / 2)
                 ended = time.perf_counter()
-            assert time.perf_counter() - ended < 0.02, "read at once"
+            assert time.perf_counter() - ended < 0.5, "read at once, not with the next sample"
             counter.use(11.0)
             found = meter.complete(used, cpu_seconds=1000.0)
             assert found.cpu_wh * 3600 == pytest.approx(joules, rel=0.01)

@@ -192,6 +192,20 @@ def test_memory_over_the_configuration_fails_the_row(project: Path, reviews: Tas
     assert "the configuration allows 0.001 GiB" in reason
 
 
+def test_window_is_long_enough_though_the_expected_rate_was_wrong(
+    project: Path, reviews: Task
+) -> None:
+    """As after a first pass over few examples in which the machine stood still."""
+    (null,) = systems(project, ["null"])
+    row = run._row(null, reviews, NOTHING, project, 0, RunConfig().scenarios)
+    row.answers, row.rate = [0] * 100, 10.0
+    configuration = choose("cpu-1")
+    setting = Setting(Material.of(reviews), configuration, Meter(configuration), timing=SMOKE)
+    run.play_round(row, 1, setting)
+    (window,) = row.records["offline"].rounds
+    assert window.seconds >= SMOKE.short_window / 2
+
+
 def test_board_sections_never_mix_sessions(project: Path, reviews: Task) -> None:
     first, second = (measure(project, ["null"], reviews) for _ in range(2))
     rows, faults = load_rows(project / "results" / "records")

@@ -88,7 +88,7 @@ def test_file_systems_of_the_machine_are_nobodys_memory(start: Start) -> None:
     with start("say(id=7, answers=[0])") as worker:
         assert worker.watch.tmpfs == {}
         worker.load({})
-        worker_pid = tree.worker_processes(worker.process.pid, worker.sandbox)[0]
+        worker_pid = tree.worker_processes(worker.process.pid, worker.sandbox_processes)[0]
         points = {str(path.relative_to(f"/proc/{worker_pid}/root")) for path in worker.watch.tmpfs}
         assert {"tmp", "dev/shm"} <= points
         assert tree.files_in_memory([], worker.watch.tmpfs) < 1 << 20

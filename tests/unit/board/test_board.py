@@ -293,10 +293,10 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
             (folder / f"{name}.json.gz").write_bytes(packed)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from harness.board.tables import write_board\nstarted = time.monotonic()\n"
+        "from harness.board.tables import write_board\nstarted = time.process_time()\n"
         "drawn = write_board(Path(sys.argv[1]))\nassert not drawn.faults\n"
         "assert {each.session for each in drawn.sections} == {'s99'}\n"
-        "print(time.monotonic() - started)\n"
+        "print(time.process_time() - started)\n"
         "held = Path('/proc/self/status').read_text().split('VmHWM:')[1]\n"
         "print(int(held.split()[0]) * 1024)"  # rusage would hold what pytest had when it forked
     )

@@ -1,13 +1,16 @@
 """Each warning says what was seen and what to do, and is silent where there is nothing."""
 
+import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from harness.board.noise import remarks
 from harness.board.ranking import load_rows, sections
-from harness.record import Record, write
+from harness.measure.config import SMOKE
+from harness.record import Record, Timing, read, write
 from harness.usage import parser
 from tests.support.records import make, serve
 
@@ -30,6 +33,22 @@ def scaled(factors: list[float]) -> dict[str, list[float]]:
 
 def test_steady_session_has_no_warning(tmp_path: Path) -> None:
     assert remarked(tmp_path, STEADY) == []
+
+
+def test_smoke_run_is_marked_and_older_records_are_none(tmp_path: Path) -> None:
+    """Records that do not state their timing have the standard one."""
+    it, side = make("ref", STEADY["ref"], 0.9)
+    it.timing = asdict(SMOKE)
+    write(it, side, tmp_path)
+    (path,) = tmp_path.glob("*/*/*/ref.json")
+    (section,) = sections(load_rows(tmp_path)[0])
+    assert remarks(section)[0].startswith("A smoke run: its windows are shorter")
+    stated = json.loads(path.read_text())
+    assert stated.pop("timing")["window"] == SMOKE.window
+    path.write_text(json.dumps(stated))
+    assert read(path).timing == asdict(Timing())
+    (section,) = sections(load_rows(tmp_path)[0])
+    assert not remarks(section)
 
 
 def test_drift_is_seen_though_speedups_do_not_suffer(tmp_path: Path) -> None:

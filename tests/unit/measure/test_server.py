@@ -3,7 +3,6 @@
 import math
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from harness.record import write
 from harness.tasks.task import Example
 from tests.support.records import make, serve
 from tests.support.simulated import SimulatedWorker
+from tests.support.workers import ENOUGH
 
 QUESTIONS = Questions.of([Example((("text",),), 0)] * 50, 2)
 Play = Callable[..., Window]
@@ -210,12 +210,13 @@ def test_speedup_of_server_is_the_ratio_of_the_blocks_rates(tmp_path: Path) -> N
 def test_worker_takes_at_most_a_batch_of_the_waiting_queries(tmp_path: Path) -> None:
     """Twenty queries wait while the first is answered; the engine sees them by eights."""
     sizes: list[int] = []
+    taken, sent = threading.Event(), threading.Event()
 
     class Counting:
         def scores(self, examples: list[object]) -> np.ndarray:
             sizes.append(len(examples))
-            if len(sizes) == 1:
-                time.sleep(0.2)
+            taken.set()
+            assert sent.wait(ENOUGH)
             return np.zeros((len(examples), 2), np.float32)
 
     queries, to = os.pipe()
@@ -224,10 +225,11 @@ def test_worker_takes_at_most_a_batch_of_the_waiting_queries(tmp_path: Path) -> 
     thread = threading.Thread(target=worker._answer, args=(wire, Counting(), 8))
     thread.start()
     os.write(to, QUESTIONS.line(0, [0]))
-    time.sleep(0.05)
+    assert taken.wait(ENOUGH)
     for number in range(1, 21):
         os.write(to, QUESTIONS.line(number, [0]))
     os.close(to)
-    thread.join(5)
+    sent.set()
+    thread.join(ENOUGH)
     assert sizes == [1, 8, 8, 4]
     assert os.read(back, 1 << 16).count(b"\n") == 21

@@ -202,7 +202,7 @@ def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> 
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     found, seconds = done.stdout.split()
     assert found == "None"
-    assert float(seconds) < 10
+    assert float(seconds) < 20, "huggingface_hub's own retries take longer"
 
 
 def test_reaching_the_hub_goes_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
