@@ -90,7 +90,11 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
     """Where a session is taken up, it says which systems, tasks, scenarios and seeds it is of."""
     if not options.resume:
         return
-    folder = results(options, root) / "records" / options.resume
+    places = [results(options, root)]
+    places += [] if options.results else [root / "results" / "smoke"]
+    place = next((one for one in places if (one / "records" / options.resume).is_dir()), places[0])
+    options.results = str(place)
+    folder = place / "records" / options.resume
     found = [path.relative_to(folder).parts for path in folder.glob("*/*/*.json")]
     if not found:
         raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")

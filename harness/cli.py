@@ -136,7 +136,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
     if options.audit:
         from harness.measure.audit import audit_session
 
-        where = configuration, root, options.seed, config
+        where = configuration, root, options.seed, config.timing
         audit_session(systems, asked, *where, results / "records" / session, console)
     shown.board(options, console)
 

@@ -27,7 +27,7 @@ this may see none move, and then has no energy."""
 class Energy:
     """What a window used, in watt-hours; None where a component is not known."""
 
-    cpu_wh: float = 0.0
+    cpu_wh: float | None = None
     ram_wh: float | None = None
     gpu_wh: float | None = None
 
@@ -79,8 +79,8 @@ class Meter:
         """Measure the block; the caller passes the result through `complete` with the CPU-seconds
         of the block.
 
-        Raises: HarnessError if codecarbon returned nothing for more than COUNTER_SECONDS: an error,
-        not a zero.
+        Raises: HarnessError if codecarbon returned nothing, or its counters stood still for more
+        than COUNTER_SECONDS: an error, not a zero.
         """
         energy = Energy()
         if self.tracker is None:
@@ -101,6 +101,8 @@ class Meter:
                 f"codecarbon returned no energy for the window. Check that the {counters} counters "
                 "can be read: wattbench doctor."
             )
+        if not counted:
+            return
         if self.cpu:
             energy.cpu_wh, energy.ram_wh = data.cpu_energy * 1000, data.ram_energy * 1000
         if self.gpu:

@@ -9,6 +9,7 @@ A record is `results/records/<session>/<task>/<scenario>/<system>.json`; beside 
 import dataclasses
 import gzip
 import json
+import math
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -43,7 +44,7 @@ class Timing:
     """How long the windows and waits of a session are, in seconds.
 
     window: a timed window; short_window: enough where it holds 2,000 queries, or goes through the
-    split three times. probe: the shortest probe of a rate in `server`. load_timeout, query_timeout:
+    split three times. probe, longest_probe: of a rate in `server`. load_timeout, query_timeout:
     without an answer for so long a worker counts as hung. audit_queries: how long a probe of the
     audit sends single queries; audit_examples: the most examples (a number) that it uses.
     """
@@ -51,10 +52,14 @@ class Timing:
     window: float = 1.5
     short_window: float = 0.5
     probe: float = 3.0
+    longest_probe: float = 15.0
     load_timeout: float = 300.0
     query_timeout: float = 60.0
     audit_queries: float = 8.0
     audit_examples: int = 1000
+
+
+STANDARD = dataclasses.asdict(Timing())
 
 
 @dataclass
@@ -130,15 +135,15 @@ class Record:
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     audit: dict[str, Any] | None = None
-    timing: dict[str, Any] = field(default_factory=lambda: dataclasses.asdict(Timing()))
+    timing: dict[str, Any] = field(default_factory=STANDARD.copy)
     schema: int = SCHEMA
 
     @property
     def smoke(self) -> bool:
-        """Whether its windows are shorter than the standard ones, so that figures are no more than
-        a sign of life.
+        """Whether its windows are shorter than the standard ones, so that its figures show that
+        everything works and compare nothing.
         """
-        return bool(self.timing.get("window", 0) < Timing().window)
+        return bool(self.timing.get("window", Timing.window) < Timing.window)
 
     def counts(self, window: Round) -> bool:
         """Whether a window is what figures are taken from: of `server`, the one in which its block
@@ -193,6 +198,7 @@ def read(path: Path) -> Record:
     if not isinstance(rounds, list):
         raise RecordError(f"{path}: rounds are missing. {remedy}")
     record: Record = _build(Record, data, path)
+    _check_timing(record, path)
     for name, needed in INNER.items():
         if missing := set(needed) - set(getattr(record, name)):
             raise RecordError(f"{path}: {name} lacks {', '.join(sorted(missing))}. {remedy}")
@@ -200,6 +206,16 @@ def read(path: Path) -> Record:
         raise RecordError(f"{path}: a step of the recipe does not say which it is. {remedy}")
     record.rounds = [_build(Round, each, path) for each in rounds]
     return record
+
+
+def _check_timing(record: Record, path: Path) -> None:
+    for name, value in record.timing.items():
+        number = type(value) in (int, float) and 0 < value < math.inf
+        if name not in STANDARD or not number:
+            raise RecordError(
+                f"{path}: timing has {name} = {value!r}; it holds seconds above 0 of "
+                f"{', '.join(STANDARD)}. Remove it, or measure again."
+            )
 
 
 def read_side(path: Path) -> dict[str, Any]:

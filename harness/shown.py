@@ -80,6 +80,8 @@ def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> 
     found, faults = load_sections(records, glob.escape(session) or "*", needs)
     for fault in faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
+    for name in sorted({one.session for one in found if any(row.record.smoke for row in one.rows)}):
+        print(f"wattbench: {name} is a smoke run, and compares nothing", file=sys.stderr)
     return found
 
 

@@ -55,8 +55,10 @@ def folder_size(folder: Path) -> int:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and bytes of all files below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """A digest of the names and bytes of all files below `folder`, but for Python's bytecode."""
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
+    )
     return digest({str(path.relative_to(folder)): file_sha256(path) for path in files})
 
 

@@ -207,8 +207,8 @@ def _add_isolation(parser: argparse.ArgumentParser) -> None:
         type=_isolation,
         choices=["auto", "sandbox", "process"],
         default="auto",
-        help="run each worker in a sandbox (no network, no files but its own): where bubblewrap "
-        "works, or fail without it, or never (default auto)",
+        help="auto: each worker in a bubblewrap sandbox (no network, only its own files) where "
+        "that works; sandbox: fail where it does not; process: no sandbox (default auto)",
     )
 
 
@@ -221,8 +221,8 @@ def _add_smoke(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smoke",
         action="store_true",
-        help="windows of 0.2 s and one block, to see that everything works and compare nothing; "
-        "results go to results/smoke",
+        help="short windows and probes, and one block, to see that everything works and compare "
+        "nothing; what is written goes to results/smoke",
     )
 
 

@@ -20,11 +20,17 @@ BUSY_CORES = 0.1
 STOLEN_CORES = 0.02
 HARNESS_SHARE = 0.02
 
+SMOKE_RUN = (
+    "A smoke run: its windows are shorter than the standard ones. It shows that everything works; "
+    "measure without --smoke to compare."
+)
+
 
 def remarks(section: Section) -> list[str]:
     """One sentence or two for each thing that was noticed."""
     rows = [row for row in section.rows if row.measured]
-    found = [*_short(rows), *_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
+    found = [SMOKE_RUN] if any(row.record.smoke for row in section.rows) else []
+    found += [*_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
     return found + (_unheld(section) if section.scenario == "server" else _few(rows))
 
 
@@ -100,15 +106,6 @@ def _wide(section: Section, rows: list[Row]) -> list[str]:
         f"The interval of {len(wide)} of {len(rows)} speed-ups is wider than ±{WIDE:.0%} (the "
         f"widest: {name}, ±{wide[name]:.0%}). `wattbench run --resume {section.session} --until "
         "5%` goes on until they are narrow."
-    ]
-
-
-def _short(rows: list[Row]) -> list[str]:
-    if not any(row.record.smoke for row in rows):
-        return []
-    return [
-        "A smoke run: its windows are shorter than the standard ones. It shows that everything "
-        "works; measure without --smoke to compare."
     ]
 
 

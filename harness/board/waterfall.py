@@ -6,6 +6,7 @@ from tabulate import tabulate
 
 from harness.board.compare import paired
 from harness.board.figures import interval, number
+from harness.board.noise import SMOKE_RUN
 from harness.board.ranking import Section, faster, load_sections
 from harness.board.row import Row
 from harness.errors import HarnessError
@@ -36,6 +37,7 @@ def waterfall(session: Path, system: str) -> str:
             f"## {section.task['name']}, {scenario}, {place}, session `{section.session}`",
             _headline(section, whole),
             _table(section, whole),
+            *([SMOKE_RUN] if whole.record.smoke else []),
         ]
         parts += [
             f"- {row.record.system['title']} failed: {row.record.failure['reason']}"

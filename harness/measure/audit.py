@@ -23,6 +23,7 @@ from harness.measure.audit_weights import foreign
 from harness.measure.audited import Audited, Finding
 from harness.measure.config import RunConfig
 from harness.measure.rounds import Material, Row, Setting, load, own_code, start
+from harness.record import Timing
 from harness.store import file_sha256
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Task
@@ -68,18 +69,33 @@ def audit_here(
     config: RunConfig = RunConfig(),
     say: Callable[[str], None] = print,
 ) -> list[Finding]:
-    """The same on its own, said as it goes. config: `isolation` and `timing` count."""
+    """The same, with a meter of its own; says each finding. Of `config`, `isolation` and `timing`
+    are used.
+    """
     kind = sandbox.choose(config.isolation, [system.name] if own_code(system) else [], say)
+    return _audit_isolated(system, task, configuration, root, seed, kind, config.timing, say)
+
+
+def _audit_isolated(
+    system: System,
+    task: Task,
+    configuration: Configuration,
+    root: Path,
+    seed: int,
+    kind: str,
+    timing: Timing,
+    say: Callable[[str], None],
+) -> list[Finding]:
+    """kind: one of `sandbox.KINDS`."""
     meter = Meter(configuration)
     say(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {kind})")
     found = []
     try:
-        setting = Setting(
-            Material.of(task), configuration, meter, isolation=kind, timing=config.timing
-        )
-        for each in audit(system, task, setting, root, seed):
-            say(str(each))
-            found.append(each)
+        material = Material.of(task)
+        setting = Setting(material, configuration, meter, isolation=kind, timing=timing)
+        for finding in audit(system, task, setting, root, seed):
+            say(str(finding))
+            found.append(finding)
     finally:
         meter.close()
     return found
@@ -91,21 +107,23 @@ def audit_session(
     configuration: Configuration,
     root: Path,
     seed: int,
-    config: RunConfig,
+    timing: Timing,
     session: Path,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Audit every submission that a session measured, and state in its records what was found.
+    """Audit every submission that a session measured, isolated as it was there, and state in its
+    records what was found.
 
     session: the folder of its records.
     """
     for task in tasks:
         for system in systems:
             paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
-            baseline = system.folder.parent.name == "baselines"
-            if baseline or not paths or record.read(paths[0]).failure:
+            first = record.read(paths[0]) if paths else None
+            if system.folder.parent.name == "baselines" or first is None or first.failure:
                 continue
-            found = audit_here(system, task, configuration, root, seed, config, say)
+            kind = str(first.machine["isolation"])
+            found = _audit_isolated(system, task, configuration, root, seed, kind, timing, say)
             stated = {
                 "passed": all(each.passed is not False for each in found),
                 "probes": {each.probe: str(each).partition(": ")[2] for each in found},
@@ -127,15 +145,15 @@ def order(it: Audited) -> Finding:
 
 def timed(it: Audited) -> Finding:
     """Same answers to single queries as in the accuracy pass."""
-    started = time.perf_counter()
     rows: list[int] = []
     given: list[int] = []
     with it.worker("single_stream") as worker:
+        started = time.perf_counter()
         for row in it.questions.order(seed=it.seed + 2):
-            if time.perf_counter() - started > it.timing.audit_queries:
-                break
             given += it.ask(worker, [it.examples[row]], [1])
             rows.append(row)
+            if time.perf_counter() - started > it.timing.audit_queries:
+                break
     return _same("timed", it, given, rows, "as single queries")
 
 

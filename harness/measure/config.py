@@ -4,7 +4,14 @@ from dataclasses import dataclass
 
 from harness.record import SCENARIOS, Timing
 
-SMOKE = Timing(window=0.2, short_window=0.1, probe=0.3, audit_queries=1.0, audit_examples=300)
+SMOKE = Timing(
+    window=0.2,
+    short_window=0.1,
+    probe=0.3,
+    longest_probe=1.0,
+    audit_queries=1.0,
+    audit_examples=300,
+)
 """Enough to see that everything works, too short to compare anything: `--smoke`."""
 
 

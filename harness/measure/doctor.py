@@ -156,12 +156,9 @@ def _quiet() -> Finding:
 
 
 def _sandbox() -> Finding:
-    if reason := sandbox.unavailable():
-        found, _, remedy = reason.partition(". ")
-        return (
-            f"isolation: process, so a worker can reach the network and the labels: {found}",
-            remedy,
-        )
+    if fault := sandbox.missing():
+        consequence = "a worker can reach the network and the labels"
+        return f"isolation: process, so {consequence}: {fault.reason}", fault.remedy
     return "isolation: bubblewrap, so a worker reaches neither the network nor the labels", ""
 
 

@@ -84,7 +84,7 @@ def _server_text(tasks: Sequence[Task], config: RunConfig) -> str:
     shares = ", ".join(f"{each:g}" for each in server.STARTING)
     return f"""
   server          random arrivals at {shares} of the offline rate, then between them to 5%; at
-                  each rate {config.timing.probe:g} to {server.MOST_SECONDS:g} s, for {server.queries_a_round(config.blocks)} queries if it can: the highest rate whose p99 is
+                  each rate {config.timing.probe:g} to {config.timing.longest_probe:g} s, for {server.queries_a_round(config.blocks)} queries if it can: the highest rate whose p99 is
                   within the bound ({bounds})"""
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from harness.errors import WorkerError
+from harness.errors import HarnessError, WorkerError
 from harness.measure import sandbox, tree
 from harness.measure.sandbox import SandboxSpec
 from harness.record import Timing
@@ -54,6 +54,7 @@ def environment(threads: int, home: str) -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
         "HF_HUB_OFFLINE": "1",
         "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",  # else custom code would change its own folder
         "HOME": home,
         "TMPDIR": home,
     }
@@ -80,15 +81,19 @@ class Worker:
     def __init__(
         self, cores: int, command: Sequence[str] = BUILT_IN, spec: SandboxSpec = SandboxSpec()
     ) -> None:
-        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
-        self.buffer, self.reports, self.cores = bytearray(), False, cores
         sandboxed = spec.isolation != "process"
         self.sandbox_processes = sandbox.SANDBOX_PROCESSES if sandboxed else 0
+        self.buffer, self.reports, self.cores = bytearray(), False, cores
         self.home = scratch_folder()
         home = Path("/tmp") if sandboxed else self.home  # noqa: S108
         folder = spec.folder or home
         readable = (*sandbox.python_paths(), *spec.readable)
-        full = sandbox.sandbox_command(command, replace(spec, readable=readable, folder=folder))
+        try:
+            full = sandbox.sandbox_command(command, replace(spec, readable=readable, folder=folder))
+        except HarnessError:
+            shutil.rmtree(self.home, ignore_errors=True)
+            raise
+        self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         allowed = os.sched_getaffinity(0)
         pinned = sorted(allowed)[:cores]
         tree.adopt_orphans()
@@ -134,8 +139,8 @@ class Worker:
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
         if self.sandbox_processes:
-            for pid in tree.worker_processes(self.process.pid, self.sandbox_processes)[:1]:
-                self.watch.tmpfs = tree.own_tmpfs(pid)
+            for pid in tree.worker_processes(self.process.pid, self.sandbox_processes):
+                self.watch.tmpfs = tree.own_tmpfs(pid) or self.watch.tmpfs
 
     def report(self) -> list[int]:
         """How many examples left at each stage since the last report (early exit, cascades)."""

@@ -21,6 +21,7 @@ from harness.tasks.task import Example, Task
 WARM_UP_QUERIES = 16
 WARM_UP_TOGETHER = 32
 OFFLINE_TRIES = 5
+"""A rate that is taken from a millisecond is still wrong; each window tells it better."""
 QUANTIZED_AGREEMENT = 0.99
 EXACT_AGREEMENT = 0.999
 """fp32 answers agree up to ties: at most one in a thousand may fall the other way."""
@@ -156,8 +157,10 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
 def _offline(
     worker: Worker, row: Row, order: list[int], setting: Setting, patience: float
 ) -> Window:
-    """One window of `offline`, as long as the row's rate so far tells; where that was so wrong that
-    it is over in half a short window (a first pass over few examples), another with the new rate.
+    """One window of `offline`, filled by the row's rate so far.
+
+    Where that rate was so wrong (a first pass over few examples) that the window lasts less than
+    half a short one, it is played again with the new rate.
     """
     most = scenarios.MAX_PASSES * len(order)
     for _ in range(OFFLINE_TRIES):

@@ -28,9 +28,13 @@ CHOICES = ("auto", "sandbox", "process")
 
 SANDBOX_PROCESSES = 2
 """Processes of bubblewrap between the driver and the worker: its monitor, and the first process of
-the new PID namespace. Each has one child."""
+the new PID namespace."""
 
 INSTALL = "Install bubblewrap (apt install bubblewrap, or your distribution's package)"
+ALLOW = (
+    "Allow user namespaces (in a container, on its host; on Ubuntu: sudo sysctl "
+    "kernel.apparmor_restrict_unprivileged_userns=0)"
+)
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
 SETTINGS = tuple(
@@ -60,28 +64,35 @@ class SandboxSpec:
     gpu: bool = False
 
 
+@dataclass(frozen=True)
+class Missing:
+    """Why there is no sandbox on this machine, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
 @cache
-def unavailable() -> str:
-    """Why there is no sandbox on this machine, with the remedy; '' where it works."""
+def missing() -> Missing | None:
+    """Tries the sandbox. Returns: None where it works."""
     if not shutil.which("bwrap"):
-        return f"bubblewrap is not installed. {INSTALL}"
+        return Missing("bubblewrap is not installed", INSTALL)
     try:
         command = _bubblewrap(["true"], SandboxSpec("bubblewrap", folder=Path("/")))
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"bubblewrap does not work here ({error}). {INSTALL} again"
+    except subprocess.TimeoutExpired:
+        return Missing("bubblewrap did not start within 20 seconds", "See: wattbench doctor")
+    except OSError as error:
+        return Missing(f"bubblewrap cannot be started ({error})", INSTALL)
     if not done.returncode:
-        return ""
-    reason = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-    return (
-        f"bubblewrap does not work here ({reason}). Allow user namespaces (in a container: of the "
-        "host; on Ubuntu: sudo sysctl kernel.apparmor_restrict_unprivileged_userns=0)"
-    )
+        return None
+    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
+    return Missing(f"bubblewrap does not work here ({said})", ALLOW)
 
 
 def default_kind() -> str:
     """`bubblewrap` where it works, else `process`."""
-    return KINDS[-1] if unavailable() else KINDS[0]
+    return KINDS[-1] if missing() else KINDS[0]
 
 
 def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> str:
@@ -99,15 +110,15 @@ def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> s
         HarnessError: a sandbox is required and does not work here.
 
     """
-    reason = unavailable() if request != "process" else ""
-    if request == "sandbox" and reason:
+    fault = missing() if request != "process" else None
+    if request == "sandbox" and fault:
         raise HarnessError(
-            f"{reason}, or leave --isolation sandbox out: then nothing keeps a worker from the "
-            "network and the labels."
+            f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then nothing keeps "
+            "a worker from the network and the labels."
         )
-    kind = "process" if request == "process" or reason else "bubblewrap"
-    if reason:
-        say(f"isolation: process, since {reason}.")
+    kind = "process" if request == "process" or fault else "bubblewrap"
+    if fault:
+        say(f"isolation: process, since {fault.reason}. {fault.remedy}.")
     if custom and kind == "process":
         say(
             f"warning: custom code runs without a sandbox ({', '.join(custom)}): it can read your "

@@ -22,7 +22,6 @@ STARTING = (0.5, 0.7, 0.8, 0.9)
 
 RESOLUTION = 0.05
 LOWEST = 1 / 16
-MOST_SECONDS = 15.0
 DRAIN_SECONDS = 180.0
 """After the last query of a probe; an honest worker is at most as late as the probe is long."""
 
@@ -90,8 +89,8 @@ def queries_a_round(blocks: int | None) -> int:
 
 
 def probe_seconds(rate: float, queries: int, timing: Timing = Timing()) -> float:
-    """How long a rate is probed: long enough for so many queries, but at most 15 seconds."""
-    return min(max(timing.probe, queries / rate), MOST_SECONDS)
+    """How long a rate is probed: long enough for so many queries, within the bounds of `timing`."""
+    return min(max(timing.probe, queries / rate), timing.longest_probe)
 
 
 def poisson(

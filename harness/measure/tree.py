@@ -72,7 +72,7 @@ def resident_once(pid: int) -> int:
     return sum(_kilobytes(one, "smaps_rollup", "Pss") for one in tree(pid)) * 1024
 
 
-def files_in_memory(members: list[int], tmpfs: Mapping[Path, int]) -> int:
+def files_in_memory(members: list[int], tmpfs: Mapping[str, int]) -> int:
     """Bytes of files that lie in memory and not in a process: those of memfd_create, and what the
     worker's own temporary file systems hold.
 
@@ -90,28 +90,33 @@ def files_in_memory(members: list[int], tmpfs: Mapping[Path, int]) -> int:
                     if (status.st_dev, status.st_ino) not in counted:
                         counted.add((status.st_dev, status.st_ino))
                         total += status.st_blocks * 512
-    for folder, device in tmpfs.items():
+    return total + sum(_used(members, point, device) for point, device in tmpfs.items())
+
+
+def _used(members: list[int], point: str, device: int) -> int:
+    """Bytes that a file system holds, looked at through the first process that has it mounted."""
+    for pid in members:
+        folder = f"/proc/{pid}/root{point}"
         with suppress(OSError):
-            if folder.stat().st_dev == device:
+            if os.stat(folder).st_dev == device:  # noqa: PTH116 (a path of the kernel's)
                 usage = os.statvfs(folder)
-                total += (usage.f_blocks - usage.f_bfree) * usage.f_frsize
-    return total
+                return (usage.f_blocks - usage.f_bfree) * usage.f_frsize
+    return 0
 
 
-def own_tmpfs(pid: int) -> dict[Path, int]:
+def own_tmpfs(pid: int) -> dict[str, int]:
     """The tmpfs file systems that a process has mounted and this process has not.
 
     They were made for the mount namespace of that process, so that their files are its memory. A
     tmpfs of the machine (its /tmp, /run or /dev/shm) is mounted here too, and never counts.
 
     Returns:
-        The device number of each, by its mount point, as this process sees it below /proc.
+        The device number of each, by its mount point.
 
     """
     shared = {device for device, _, _ in _mounts(os.getpid())}
-    root = Path("/proc", str(pid), "root")
     return {
-        root / point.removeprefix("/"): device
+        point: device
         for device, point, kind in _mounts(pid)
         if kind == "tmpfs" and device not in shared
     }
@@ -130,11 +135,12 @@ def _mounts(pid: int) -> Iterator[tuple[int, str, str]]:
 
 
 def worker_processes(pid: int, sandbox: int) -> list[int]:
-    """The processes of a worker, itself first; empty once it is gone.
+    """The processes of a worker; empty once it is gone.
 
     Args:
         pid: the process that the driver started.
-        sandbox: how many processes of the sandbox come first; each has one child.
+        sandbox: how many processes of the sandbox come before the worker. The last of them also
+            adopts orphans, which are the worker's own.
 
     """
     members = tree(pid)
@@ -180,7 +186,7 @@ class Watch(threading.Thread):
         super().__init__(daemon=True)
         self.pid, self.stderr, self.limits = pid, stderr, limits
         self.reason = ""
-        self.tmpfs: Mapping[Path, int] = {}
+        self.tmpfs: Mapping[str, int] = {}
         self.over = threading.Event()
 
     def run(self) -> None:

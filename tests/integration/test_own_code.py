@@ -31,6 +31,8 @@ def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task
     assert records["own-module"].system["serve"]["module"] == "model.py"
     assert records["own-command"].system["serve"]["command"] == ["./run.sh"]
     assert "command" not in records["null"].system["serve"]
+    left = {path.name for path in (project / "submissions" / "own-module").iterdir()}
+    assert left == {path.name for path in (EXAMPLES / "own-module").iterdir()}, "no bytecode"
 
 
 FAULTS = {

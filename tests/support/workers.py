@@ -14,10 +14,12 @@ Start = Callable[..., Worker]
 ENOUGH = 60.0
 """Seconds within which everything ends on a busy machine."""
 
+MISSING = sandbox.missing()
 SANDBOX = pytest.param(
     "bubblewrap",
     marks=pytest.mark.skipif(
-        bool(sandbox.unavailable()) and "CI" not in os.environ, reason=sandbox.unavailable()
+        bool(MISSING) and "CI" not in os.environ,
+        reason=f"{MISSING.reason}. {MISSING.remedy}" if MISSING else "",
     ),
 )
 KINDS = [SANDBOX, "process"]

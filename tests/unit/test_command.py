@@ -6,7 +6,7 @@ import pytest
 
 import harness
 from harness.cli import main
-from harness.usage import HELP
+from harness.usage import HELP, parser
 from tests.support.systems import REPOSITORY
 
 
@@ -99,6 +99,13 @@ def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
     assert "usage: wattbench" in capsys.readouterr().out
+
+
+def test_old_spellings_are_taken_and_not_advertised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parser().parse_args(["run", "--isolation", "walls"]).isolation == "sandbox"
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    assert "walls" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("rounds", ["0", "-1", "many"])

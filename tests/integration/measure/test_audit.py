@@ -246,6 +246,23 @@ def test_worker_that_fails_in_an_audit_is_a_finding(project: Path, reviews: Task
     assert "ValueError: x" in found["answers"].text
 
 
+def test_slow_loading_leaves_time_for_single_queries(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="slow")
+    model = (folder / "model.py").read_text()
+    slow = "self, artifact, about, serve, threads):\n        import time; time.sleep(1)"
+    changed = model.replace("self, artifact, about, serve, threads):", slow)
+    (folder / "model.py").write_text(changed)
+    assert findings(folder, project, reviews, "timed")["timed"].passed
+
+
+def test_too_few_repeats_tell_nothing(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="slow")
+    model = (folder / "model.py").read_text()
+    slow = "def predict(self, examples):\n        import time; time.sleep(0.3)"
+    (folder / "model.py").write_text(model.replace("def predict(self, examples):", slow))
+    assert findings(folder, project, reviews, "repeats")["repeats"].passed is None
+
+
 def test_altered_texts(reviews: Task) -> None:
     examples = reviews.examples("validation")
     changed = perturbed(examples)

@@ -1,10 +1,12 @@
 """What surrounds a worker: sandbox, limits, and what its whole process tree uses."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -89,34 +91,64 @@ def test_file_systems_of_the_machine_are_nobodys_memory(start: Start) -> None:
         assert worker.watch.tmpfs == {}
         worker.load({})
         worker_pid = tree.worker_processes(worker.process.pid, worker.sandbox_processes)[0]
-        points = {str(path.relative_to(f"/proc/{worker_pid}/root")) for path in worker.watch.tmpfs}
-        assert {"tmp", "dev/shm"} <= points
-        assert tree.files_in_memory([], worker.watch.tmpfs) < 1 << 20
+        assert {"/tmp", "/dev/shm"} <= set(worker.watch.tmpfs)
+        assert tree.files_in_memory([worker_pid], worker.watch.tmpfs) < 1 << 20
+
+
+@in_sandbox
+def test_files_count_also_where_a_process_that_was_orphaned_has_ended(start: Start) -> None:
+    body = """
+    if message["id"] == 1:
+        subprocess.run(["sh", "-c", "setsid sleep 0.5 &"])
+        say(id=1, answers=[0])
+    else:
+        time.sleep(1)
+        open("/tmp/x", "wb").write(b"x" * 700_000_000)
+        time.sleep(600)
+    """
+    with start(body, 0.5) as worker:
+        worker.ask(query(1), ENOUGH)
+        worker.load({})
+        with pytest.raises(WorkerError, match=r"it used \d+ MB"):
+            worker.ask(query(7), ENOUGH)
+
+
+@pytest.fixture
+def ended() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a process that ends with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(*command: str) -> subprocess.Popen[str]:
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
 
 
 @pytest.mark.usefixtures("start")
 @in_sandbox
-def test_tmpfs_counts_where_it_is_the_processs_own(tmp_path: Path) -> None:
+def test_tmpfs_counts_where_it_is_the_processs_own(
+    ended: Callable[..., subprocess.Popen[str]],
+) -> None:
     """In a mount namespace that begins with the machine's file systems, as a sandbox's does."""
     script = "echo begun; read go; mount -t tmpfs own /mnt; echo mounted; read go"
-    command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stdout.readline() == "begun\n"
-        assert tree.own_tmpfs(process.pid) == {}
-        print(file=process.stdin, flush=True)
-        assert process.stdout.readline() == "mounted\n"
-        assert list(tree.own_tmpfs(process.pid)) == [Path(f"/proc/{process.pid}/root/mnt")]
-        process.kill()
+    process = ended("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
+    assert process.stdin
+    assert process.stdout
+    assert process.stdout.readline() == "begun\n"
+    assert tree.own_tmpfs(process.pid) == {}
+    print(file=process.stdin, flush=True)
+    assert process.stdout.readline() == "mounted\n"
+    assert list(tree.own_tmpfs(process.pid)) == ["/mnt"]
 
 
-def test_process_without_a_sandbox_has_no_tmpfs_of_its_own(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "600"]) as process:
-        assert tree.own_tmpfs(process.pid) == {}
-        process.kill()
+def test_process_without_a_sandbox_has_no_tmpfs_of_its_own(
+    ended: Callable[..., subprocess.Popen[str]],
+) -> None:
+    assert tree.own_tmpfs(ended("sleep", "600").pid) == {}
 
 
 def test_more_cpu_time_than_its_cores_can_give_is_a_breach(start: Start) -> None:
@@ -292,7 +324,7 @@ def test_missing_sandbox_is_said_once_with_the_command_that_installs_it(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    sandbox.unavailable.cache_clear()
+    sandbox.missing.cache_clear()
     try:
         assert sandbox.choose("auto", [], lines.append) == "process"
         (line,) = lines
@@ -305,7 +337,7 @@ def test_missing_sandbox_is_said_once_with_the_command_that_installs_it(
         assert sandbox.choose("process", [], lines.append) == "process"
         assert len(lines) == 3, "who wants no sandbox need not be told how to get one"
     finally:
-        sandbox.unavailable.cache_clear()
+        sandbox.missing.cache_clear()
 
 
 def test_sandbox_that_does_not_work_says_why(
@@ -317,15 +349,16 @@ def test_sandbox_that_does_not_work_says_why(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    sandbox.unavailable.cache_clear()
+    sandbox.missing.cache_clear()
     sandbox._bubblewrap_options.cache_clear()
     try:
-        reason = sandbox.unavailable()
+        fault = sandbox.missing()
     finally:
-        sandbox.unavailable.cache_clear()
+        sandbox.missing.cache_clear()
         sandbox._bubblewrap_options.cache_clear()
-    assert "No permissions to create new namespace" in reason
-    assert "Allow user namespaces" in reason
+    assert fault
+    assert "No permissions to create new namespace)" in fault.reason
+    assert fault.remedy == sandbox.ALLOW
 
 
 @pytest.mark.usefixtures("start")

@@ -7,7 +7,7 @@ import pytest
 
 from harness import energy
 from harness.cli import main
-from harness.measure import doctor, machine
+from harness.measure import doctor, machine, sandbox
 
 Files = dict[str, str]
 CPU = "/sys/devices/system/cpu"
@@ -99,6 +99,19 @@ def test_every_check_says_something_and_quick_warnings_are_among_them(
     assert all(line.startswith(("ok    ", "mend  ")) for line in found)
     quick = [line.split(",")[0] for line in doctor.warnings()]
     assert set(quick) <= {line.split(",")[0] for line in found if line.startswith("mend")}
+
+
+def test_missing_sandbox_comes_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault = sandbox.Missing("bubblewrap is missing", "apt install it")
+    monkeypatch.setattr(sandbox, "missing", lambda: fault)
+    found, remedy = doctor._sandbox()
+    assert found.startswith("isolation: process")
+    assert found.endswith("bubblewrap is missing")
+    assert remedy == "apt install it"
+    monkeypatch.setattr(sandbox, "missing", lambda: None)
+    assert doctor._sandbox()[0].startswith("isolation: bubblewrap")
 
 
 def test_ticks_count_what_a_busy_process_uses() -> None:
