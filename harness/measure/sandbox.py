@@ -108,7 +108,6 @@ def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> s
 
     Raises:
         HarnessError: a sandbox is required and does not work here.
-
     """
     fault = missing() if request != "process" else None
     if request == "sandbox" and fault:
@@ -132,7 +131,6 @@ def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
 
     Raises:
         HarnessError: bubblewrap is not installed.
-
     """
     if spec.isolation == "bubblewrap":
         return _bubblewrap(command, spec)

@@ -79,7 +79,6 @@ def files_in_memory(members: list[int], tmpfs: Mapping[str, int]) -> int:
     Args:
         members: the processes of the worker.
         tmpfs: as `own_tmpfs` returns it.
-
     """
     counted, total = set(), 0
     for pid in members:
@@ -112,7 +111,6 @@ def own_tmpfs(pid: int) -> dict[str, int]:
 
     Returns:
         The device number of each, by its mount point.
-
     """
     shared = {device for device, _, _ in _mounts(os.getpid())}
     return {
@@ -141,7 +139,6 @@ def worker_processes(pid: int, sandbox: int) -> list[int]:
         pid: the process that the driver started.
         sandbox: how many processes of the sandbox come before the worker. The last of them also
             adopts orphans, which are the worker's own.
-
     """
     members = tree(pid)
     for _ in range(sandbox):
