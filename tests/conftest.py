@@ -27,14 +27,14 @@ from harness.measure import sandbox
 from harness.measure.protocol import Worker
 from harness.measure.sandbox import SandboxSpec
 from harness.optimize import export, finetune, quantize, static
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.step import Artifact, Inputs
 from harness.pretrained import Encoder
 from harness.tasks.embedded import VADER
 from harness.tasks.task import Task, _examples, task
 from tests.support import superglue_files
 from tests.support.rapl import Counter
 from tests.support.systems import REPOSITORY, build_all
-from tests.support.words import STATIC, TASK, TEXTS, keep
+from tests.support.words import STATIC, TEXTS, run_step
 from tests.support.workers import Start
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -266,21 +266,21 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> A
     out = tmp_path_factory.mktemp("finetuned")
     params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
-    return keep(out, finetune.run(inputs, TASK, params, Context(out, 0, 1)))
+    return run_step(out, finetune, inputs, params)
 
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
     """The same as an ONNX graph."""
     out = tmp_path_factory.mktemp("exported")
-    return keep(out, export.run(Inputs(finetuned), TASK, export.Export(), Context(out, 0, 1)))
+    return run_step(out, export, Inputs(finetuned), export.Export())
 
 
 @pytest.fixture(scope="session")
 def quantized(tmp_path_factory: pytest.TempPathFactory, exported: Artifact) -> Artifact:
     """The same in int8."""
     out = tmp_path_factory.mktemp("quantized")
-    return keep(out, quantize.run(Inputs(exported), TASK, quantize.Quantize(), Context(out, 0, 1)))
+    return run_step(out, quantize, Inputs(exported), quantize.Quantize())
 
 
 @pytest.fixture(scope="session")
@@ -288,7 +288,7 @@ def student(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Ar
     """A static student of it."""
     out = tmp_path_factory.mktemp("static")
     inputs = Inputs(finetuned, teacher=finetuned)
-    return keep(out, static.run(inputs, TASK, STATIC, Context(out, 0, 1)))
+    return run_step(out, static, inputs, STATIC)
 
 
 @pytest.fixture

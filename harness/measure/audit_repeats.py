@@ -55,17 +55,17 @@ def repeats(it: Audited) -> Finding:
         "whole windows": (_windows, KNOWN_FACTOR),
         "known text": (_known, KNOWN_FACTOR),
     }
-    told, caught, few = [], [], False
+    ratios, caught, few = [], [], False
     for name, (ask, most) in probes.items():
         found = ask(it).faster
         if found.low > most:
             found = ask(it).faster
             caught += [name] if found.low > most else []
         few |= math.isnan(found.low)
-        told.append(f"{name} {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]")
+        ratios.append(f"{name} {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]")
     fault = f"; that is a cache ({', '.join(caught)})" if caught else ""
     passed = None if few and not caught else not caught  # one pair of times tells nothing
-    return Finding("repeats", passed, f"faster when asked again: {', '.join(told)}{fault}")
+    return Finding("repeats", passed, f"faster when asked again: {', '.join(ratios)}{fault}")
 
 
 def _seconds(it: Audited, worker: Worker, examples: Sequence[Example]) -> float:

@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,13 @@ def keep(folder: Path, about: dict[str, Any]) -> Artifact:
     described = {"key": folder.name, "max_length": 64, "labels": 2, "recipe": [], **about}
     (folder / "artifact.json").write_text(json.dumps(described))
     return Artifact.read(folder)
+
+
+def run_step(
+    out: Path, step: ModuleType, inputs: Inputs, params: Any, task: Task = TASK
+) -> Artifact:
+    """The artifact of a step on one core, with seed 0."""
+    return keep(out, step.run(inputs, task, params, Context(out, 0, 1)))
 
 
 def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:

@@ -22,7 +22,7 @@ from harness.engines.stages import StagesEngine
 from harness.measure.protocol import Worker
 from harness.optimize import calibrate, exits, export, quantize
 from harness.optimize.step import Artifact, Context, Inputs
-from tests.support.words import TASK, keep, only_selection, scores
+from tests.support.words import TASK, keep, only_selection, run_step, scores
 
 PARAMS = exits.Exits(after=(0,), epochs=2, batch=16, learning_rate=2e-3)
 
@@ -30,13 +30,13 @@ PARAMS = exits.Exits(after=(0,), epochs=2, batch=16, learning_rate=2e-3)
 @pytest.fixture(scope="session")
 def with_exits(tmp_path_factory: pytest.TempPathFactory, finetuned: Artifact) -> Artifact:
     out = tmp_path_factory.mktemp("with-exits")
-    return keep(out, exits.run(Inputs(finetuned), TASK, PARAMS, Context(out, 0, 1)))
+    return run_step(out, exits, Inputs(finetuned), PARAMS)
 
 
 @pytest.fixture(scope="session")
 def stages(tmp_path_factory: pytest.TempPathFactory, with_exits: Artifact) -> Artifact:
     out = tmp_path_factory.mktemp("stages")
-    return keep(out, export.run(Inputs(with_exits), TASK, export.Export(), Context(out, 0, 1)))
+    return run_step(out, export, Inputs(with_exits), export.Export())
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
     out = tmp_path_factory.mktemp("calibrated")
     blind = replace(TASK, name="blind", load=only_selection)
     params = calibrate.Calibrate(max_drop=0.02)
-    return keep(out, calibrate.run(Inputs(stages), blind, params, Context(out, 0, 1)))
+    return run_step(out, calibrate, Inputs(stages), params, blind)
 
 
 def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
