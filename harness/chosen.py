@@ -1,11 +1,12 @@
 """What a command's options name: the project, its results, systems, tasks and suite."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from harness import record
-from harness.adopted import declare
+from harness.adopted import declare, roles
 from harness.declared import nearest
 from harness.errors import HarnessError
 from harness.manifest import System, find_systems, read_system
@@ -27,7 +28,7 @@ def project() -> Path:
 
 def results(options: argparse.Namespace, root: Path) -> Path:
     """Where records and board lie; those of smoke runs apart from the others."""
-    if options.results:
+    if getattr(options, "results", ""):
         return Path(options.results)
     return root / "results" / ("smoke" if getattr(options, "smoke", False) else "")
 
@@ -58,13 +59,14 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     among the systems.
     """
     chosen = suite(options.suite)
-    asked = [task(name) for name in options.task or chosen.tasks]
+    asked = tasks(options.task or chosen.tasks)
     known = find_systems(root)
     names = list(options.system or (chosen.ladder if options.ladder else chosen.systems))
     names = list(known) if options.all else names
     if options.model:
-        own = declare(options.model, known)
-        reference, unpadded, *_ = own
+        records = results(options, root) / "records"
+        own = declare(options.model, known, options.model_name, records, options.resume)
+        reference, unpadded = roles(own)
         chosen = replace(chosen, reference=reference, unpadded_reference=unpadded)
         names = [*own, *(options.system or ()), *(known if options.all else ())]
         known = {**known, **own}
@@ -79,6 +81,24 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
         )
     fitting = [each for each in found if any(each.answers_task(one) for one in asked)]
     return fitting, asked, chosen
+
+
+def tasks(names: Iterable[str]) -> list[Task]:
+    """The tasks of these names, or that these files declare, each once.
+
+    Raises: HarnessError if two of them have one name, under which one's results would hide the
+    other's.
+    """
+    found: dict[str, Task] = {}
+    for name in names:
+        it = task(name)
+        other = found.setdefault(it.name, it)
+        if other.path != it.path:
+            raise HarnessError(
+                f"{other.address} and {it.address} are two tasks of one name, {it.name!r}. Change "
+                "`name` in one of them."
+            )
+    return list(found.values())
 
 
 def suite_of(name: str) -> str:
@@ -99,7 +119,7 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
     if not found:
         raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")
     it = record.read(folder / Path(*found[0]))
-    given = {task(each).name: each for each in options.task or ()}  # paths of one's own
+    given = {each.name: each.address for each in tasks(options.task or ())}  # paths of one's own
     options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
     names = {each[2].removesuffix(".json") for each in found}
     folders = {Path(each).name: each for each in options.system or () if "/" in each}

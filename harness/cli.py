@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from harness import chosen, shown, usage
-from harness.errors import HarnessError
-from harness.manifest import find_systems
-from harness.tasks.task import task
+from harness.errors import BuildError, HarnessError
+from harness.manifest import System, find_systems
+from harness.tasks.task import Task, task
 
 
 class Console:
@@ -81,24 +81,49 @@ def bench(options: argparse.Namespace, console: Console) -> None:
 
 def build(options: argparse.Namespace, console: Console) -> None:
     """Run the recipes of what is asked for."""
+    root = chosen.project()
+    chosen.take_up(options, root)
+    systems, asked, _ = chosen.systems(options, root)
+    _build(systems, asked, options, root, console)
+
+
+def _build(
+    systems: Sequence[System],
+    asked: Sequence[Task],
+    options: argparse.Namespace,
+    root: Path,
+    console: Console,
+) -> list[System]:
+    """Build what is missing. Returns: the systems that there are then: the quantized form of
+    somebody's own model is left out where its architecture cannot be exported.
+    """
+    from harness.adopted import is_optional
     from harness.build import build as build_systems
     from harness.build import learns
     from harness.configuration import choose
 
-    root = chosen.project()
-    chosen.take_up(options, root)
     configuration = choose(options.configuration)
-    systems, asked, _ = chosen.systems(options, root)
     started = time.monotonic()
-    build_systems(systems, asked, configuration, root, options.seed, console)
+    where = configuration, root, options.seed, console
+    needed = [each for each in systems if not is_optional(each.folder)]
+    build_systems(needed, asked, *where)
+    built = list(systems)
+    for system in systems:
+        if system not in needed:
+            try:
+                build_systems([system], asked, *where)
+            except BuildError as error:
+                console(f"left out: {error}")
+                built.remove(system)
     for seed in range(options.seed + 1, options.seed + options.seeds):
         for each in asked:
-            trained = [one for one in systems if one.answers_task(each) and learns(one, each, root)]
+            trained = [one for one in built if one.answers_task(each) and learns(one, each, root)]
             build_systems(trained, [each], configuration, root, seed, console)
     console(
-        f"built: {len(systems)} systems for {', '.join(each.name for each in asked)} "
+        f"built: {len(built)} systems for {', '.join(each.name for each in asked)} "
         f"({time.monotonic() - started:.0f} s)"
     )
+    return built
 
 
 def run(options: argparse.Namespace, console: Console) -> None:
@@ -118,7 +143,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         console(explain(systems, asked, suite, configuration, root, results, config))
         return
     if options.model:  # nothing of it is trained, so one command does it all
-        build(options, console)
+        systems = _build(systems, asked, options, root, console)
     started = time.monotonic()
     session = measure(
         systems,
@@ -149,7 +174,7 @@ def predict(options: argparse.Namespace, console: Console) -> None:
     root = chosen.project()
     system = chosen.one_system(options.system, root)
     where = choose(options.configuration), root, options.seed
-    path = answer(system, task(options.task), options.split, *where, Path(options.out), console)
+    path = answer(system, task(options.task), options.split, *where, options.out, console)
     console(f"written: {path}")
 
 
@@ -170,8 +195,9 @@ def audit(options: argparse.Namespace, console: Console) -> int:
     root = chosen.project()
     system = chosen.one_system(options.system, root)
     names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
+    asked = chosen.tasks(names)
     where = choose(options.configuration), root, options.seed, chosen.run_config(options)
-    found = [audit_here(system, task(each), *where, console) for each in names]
+    found = [audit_here(system, each, *where, console) for each in asked]
     return int(any(each.passed is False for one in found for each in one))
 
 

@@ -1,6 +1,7 @@
 """What TOML files declare: read, and checked so that all faults are said at once."""
 
 import difflib
+import json
 import tomllib
 import types
 import typing
@@ -78,7 +79,13 @@ class Faults:
             and all(isinstance(each, str) and each.strip() for each in value)
         ):
             return tuple(value)
-        self.add(f"{key} is missing or empty; it must be a list of texts.")
+        if not value:
+            self.add(f"{key} is missing or empty; it must be a list of texts.")
+        elif isinstance(value, list) and value and all(isinstance(one, int) for one in value):
+            texts = json.dumps([str(one) for one in value])
+            self.add(f"{key} = {value!r} must be a list of texts. Write {texts}.")
+        else:
+            self.add(f"{key} = {value!r} must be a list of texts, none of them empty.")
         return ()
 
     def choice(self, data: dict[str, Any], key: str, choices: Sequence[str]) -> str:
@@ -101,6 +108,13 @@ class Faults:
             self.add(f"{key} = {value!r}: choose {low:g}..{high:g}.")
             return usual
         return value
+
+    def whole(self, data: dict[str, Any], key: str, low: int, high: int, usual: int) -> int:
+        """A whole number between two others; `usual` where it is missing."""
+        value = self.number(data, key, low, high, usual)
+        if value != int(value):
+            self.add(f"{key} = {value!r} must be a whole number.")
+        return int(value)
 
 
 def params(faults: Faults, place: str, schema: type, given: dict[str, Any]) -> Any:

@@ -14,6 +14,7 @@ from harness.store import digest, file_sha256
 from harness.tasks.sources import Package, Source, hub_snapshot
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 GRAPH = ("model.onnx", "model.onnx_data", "model.onnx.data")
 """An ONNX graph, and where its weights may lie apart from it."""
 
@@ -89,7 +90,8 @@ def key(name: str, base: Path) -> str:
     if name.startswith(weights.MARK):
         return weights.key(name)
     folder = _folder(name, base)
-    found = {file: folder / file for file in (*FILES, *GRAPH) if (folder / file).is_file()}
+    names = (*FILES, TOKENIZER_CONFIG, *GRAPH)
+    found = {file: folder / file for file in names if (folder / file).is_file()}
     return digest({file: file_sha256(path) for file, path in found.items()})
 
 
@@ -109,7 +111,7 @@ def fetch(name: str, base: Path) -> Encoder:
 
 def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
     """What is known of a fine-tuned checkpoint: `name`, the format it is adopted as (`becomes`),
-    and for a BERT what `shape` says.
+    for a BERT what `shape` says, for another one whether it `pads`, that is has a padding token.
 
     Raises: SourceError if the folder holds none.
     """
@@ -123,14 +125,15 @@ def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
     if (folder / "model.safetensors").is_file():
         if config.get("model_type") == "bert":
             return {**shape(name, base), "becomes": "safetensors"}
-        return {"name": folder.name, "becomes": "transformers"}
+        return {"name": folder.name, "becomes": "transformers", "pads": _pads(config)}
     if not (folder / GRAPH[0]).is_file():
         raise SourceError(
             f"{folder}: neither model.safetensors nor model.onnx is there. Save the model anew "
             "with transformers' save_pretrained(...), or export it to ONNX."
         )
     quantized = b"QuantizeLinear" in (folder / GRAPH[0]).read_bytes()
-    return {"name": folder.name, "becomes": "onnx"} | ({"dtype": "int8"} if quantized else {})
+    known = {"name": folder.name, "becomes": "onnx", "pads": _pads(config)}
+    return known | ({"dtype": "int8"} if quantized else {})
 
 
 def checkpoint_folder(given: str) -> Path:
@@ -142,13 +145,39 @@ def checkpoint_folder(given: str) -> Path:
     if Path(given).expanduser().is_dir():
         return Path(given).expanduser().resolve()
     repository, _, revision = given.partition("@")
-    names = [*FILES, *GRAPH]
+    names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
     if found := hub_snapshot(repository, revision, names):
         return found
     raise SourceError(
         f"model {given!r} is no folder here, and the hub does not give it. Give the folder that "
         "holds config.json, or `organisation/name[@revision]` of a public model."
     )
+
+
+def padding_id(config: dict[str, Any], tokens: int) -> int | None:
+    """The id of the padding token; None where the model has none.
+
+    As config.json says it, else as transformers' configuration of the architecture does. Where the
+    architecture is not said, it is 0, which an attention mask hides.
+
+    Args:
+        config: the content of config.json.
+        tokens: size of the vocabulary; 0 where it is not known.
+    """
+    number: Any = config.get("pad_token_id")
+    if "pad_token_id" not in config:
+        number = 0
+        if "model_type" in config:
+            from transformers import CONFIG_MAPPING
+
+            kind = CONFIG_MAPPING.get(config["model_type"], None)
+            number = getattr(kind(), "pad_token_id", None) if kind else 0
+    usable = isinstance(number, int) and 0 <= number < (tokens or number + 1)
+    return number if usable else None
+
+
+def _pads(config: dict[str, Any]) -> bool:
+    return padding_id(config, 0) is not None
 
 
 def _pinned(name: str) -> Source | None:

@@ -36,6 +36,11 @@ def read_serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> d
                 )
         if not 1 <= serve.batch <= 4096:
             faults.add(f"{place}batch = {serve.batch}: choose 1..4096.")
+        if shape.get("pads") is False and not own and (serve.padding == "max" or serve.batch > 1):
+            faults.add(
+                f"{place}the checkpoint has no padding token (pad_token_id in config.json): set "
+                "padding = 'longest' and batch = 1."
+            )
         if not _is_threshold(serve.threshold):
             faults.add(f"{place}threshold = {serve.threshold!r}: {THRESHOLDS}.")
         elif serve.threshold != "chosen" and artifact_format not in (None, *LEAVING):

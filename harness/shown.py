@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness import chosen
 from harness.errors import HarnessError
 from harness.manifest import find_systems, read_system
-from harness.tasks.task import Task, suite, suites, task, tasks
+from harness.tasks.task import Task, suite, suites, tasks
 
 if TYPE_CHECKING:
     from harness.board.ranking import Section
@@ -113,7 +113,7 @@ def show_tasks(options: argparse.Namespace, console: Say) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
-    lines = [_described(each) for each in map(task, options.task or tasks())]
+    lines = [_described(each) for each in chosen.tasks(options.task or tasks())]
     console(tabulate(lines, headers="keys", tablefmt="simple"))
     for one in () if options.task else suites().values():
         console(
@@ -128,7 +128,7 @@ def _described(each: Task) -> dict[str, object]:
     sizes, majority, hand = "-", "-", "no: fetched when first used"
     if each.archive and each.name != "boolq":
         hand = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
-    if each.at_hand():
+    if each.path or each.at_hand():
         splits = ("validation",) if each.learns else ("train", "selection", "validation")
         counts = [len(each.examples(split)) for split in splits]
         sizes, hand = " / ".join(map(str, counts)), "yes"

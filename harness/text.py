@@ -3,10 +3,11 @@
 Needs only `tokenizers` and NumPy.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,19 @@ from tokenizers import Encoding, Tokenizer
 from harness.errors import BuildError
 
 Ids = NDArray[np.int64]
+
+Texts: TypeAlias = Sequence[str]
+"""A text, or a text and its pair."""
+
+SIDES = ("right", "left")
+
+
+@dataclass(frozen=True)
+class Padding:
+    """How inputs are brought to one length. id: of the padding token; side: where it goes."""
+
+    id: int = 0
+    side: str = "right"
 
 
 @dataclass(frozen=True)
@@ -69,7 +83,54 @@ def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
     clean.save(str(path))
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Encoding]:
+def without_token_types(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy whose token type ids are all 0, for a model that was trained without them."""
+    content = json.loads(tokenizer.to_str())
+    content["post_processor"] = _untyped(content["post_processor"])
+    return Tokenizer.from_str(json.dumps(content))
+
+
+def _untyped(processor: dict[str, Any] | None) -> dict[str, Any]:
+    """The same post-processor with token type 0 everywhere."""
+    kind = processor["type"] if processor else ""
+    if processor and kind == "TemplateProcessing":
+        pieces = [*processor["single"], *processor["pair"]]
+        for piece in pieces:
+            for content in piece.values():
+                content["type_id"] = 0
+        return processor
+    if processor and kind == "Sequence":
+        *first, last = processor["processors"]
+        return {"type": "Sequence", "processors": [*first, _untyped(last)]}
+    if processor and kind == "RobertaProcessing":  # has none
+        return processor
+    special: dict[str, Any] = {}
+    if processor and kind == "BertProcessing":
+        special = {name: processor[name] for name in ("cls", "sep")}
+    single = [*_special(special, "cls"), _sequence("A"), *_special(special, "sep")]
+    template = {
+        "type": "TemplateProcessing",
+        "single": single,
+        "pair": [*single, _sequence("B"), *_special(special, "sep")],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]}
+            for token, number in special.values()
+        },
+    }
+    if processor and not special:  # ByteLevel, which adds no tokens
+        return {"type": "Sequence", "processors": [processor, template]}
+    return template
+
+
+def _special(special: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [{"SpecialToken": {"id": special[name][0], "type_id": 0}}] if special else []
+
+
+def _sequence(name: str) -> dict[str, Any]:
+    return {"Sequence": {"id": name, "type_id": 0}}
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[Texts]) -> list[Encoding]:
     """Encode candidates (a text, or a text and its pair) in order."""
     if len(texts) == 1:
         return [tokenizer.encode(texts[0][0], texts[0][1] if len(texts[0]) > 1 else None)]
@@ -78,14 +139,17 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[Sequence[str]]) -> list[Encod
     )
 
 
-def pad(encodings: Sequence[Row], length: int | None = None) -> Batch:
-    """Stack encodings into one batch, padded with zeros to `length` or to the longest of them."""
+def pad(encodings: Sequence[Row], length: int | None = None, padding: Padding = Padding()) -> Batch:
+    """Stack encodings into one batch, padded to `length` or to the longest of them."""
     longest = length or max(len(each.ids) for each in encodings)
     shape = (len(encodings), longest)
     ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
+    if padding.id:
+        ids += padding.id
     for row, each in enumerate(encodings):
         used = len(each.ids)
-        ids[row, :used] = each.ids
-        mask[row, :used] = 1
-        segments[row, :used] = each.type_ids
+        place = slice(longest - used, None) if padding.side == "left" else slice(used)
+        ids[row, place] = each.ids
+        mask[row, place] = 1
+        segments[row, place] = each.type_ids
     return Batch(ids, mask, segments)

@@ -89,7 +89,10 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_place(made["predict"])
     made["predict"].add_argument(
-        "--out", default=".", metavar="PATH", help="file, or folder to write it into (default .)"
+        "--out",
+        default=".",
+        metavar="PATH",
+        help="file (a name with a suffix), or folder (default .)",
     )
     made["check"].add_argument("folder", metavar="FOLDER", help="the submission's folder")
     made["new"].add_argument("name", metavar="NAME", help="of the submission and its folder")
@@ -181,10 +184,17 @@ def _add_measured_again(made: dict[str, argparse.ArgumentParser]) -> None:
         )
         _add_place(made[name])
         made[name].set_defaults(
-            suite="quick", model="", ladder=False, all=False, resume="", explain=False
+            suite="quick", model="", model_name="", ladder=False, all=False, resume=""
         )
+        made[name].set_defaults(explain=False)
         made[name].set_defaults(
-            until=None, minutes=60, scenario=None, seeds=1, isolation="auto", audit=False
+            until=None,
+            minutes=60,
+            scenario=None,
+            seeds=1,
+            isolation="auto",
+            audit=False,
+            explain=False,
         )
         if name == "verify":
             made[name].set_defaults(smoke=False)
@@ -250,6 +260,14 @@ def _add_choice(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a fine-tuned checkpoint, in a folder or ORGANISATION/NAME[@REVISION] of the hub: "
         "measure it padded, unpadded and in int8, and train nothing",
+    )
+    parser.add_argument(
+        "--name",
+        dest="model_name",
+        default="",
+        metavar="NAME",
+        help="of the model in tables (default: its folder's; where the results have another model "
+        "of that name, with a digest of its files)",
     )
     parser.add_argument(
         "--system",

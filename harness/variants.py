@@ -1,11 +1,13 @@
 """A system with one of its choices left out: what `wattbench waterfall` measures.
 
 Variants are manifests like any other, written into the cache beside a copy of all that the
-submission's folder holds, so that all else treats them alike.
+submission's folder holds, so that all else treats them alike. Their folders are named by content:
+runs of two submissions of one name, or of one that is edited meanwhile, do not meet.
 """
 
 import copy
 import shutil
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from harness.errors import HarnessError, ManifestError
 from harness.manifest import System, read_system
 from harness.optimize.step import step
 from harness.record import SCENARIOS
-from harness.store import cache_dir
+from harness.store import cache_dir, digest, folder_digest, new_folder
 
 Manifest = dict[str, Any]
 
@@ -38,20 +40,19 @@ def variants(system: System, root: Path, retrain: bool = False) -> list[System]:
     Raises: HarnessError if there is nothing to leave out.
     """
     data = read_toml(system.manifest)
-    folder = cache_dir() / "variants" / system.name
-    shutil.rmtree(folder, ignore_errors=True)
+    base = cache_dir() / "variants" / folder_digest(system.folder)[:16]
     found = []
     for what, tries in _without(data, retrain):
         for title, changed in tries:
-            own = folder / f"{system.name}-without-{what}"
-            shutil.copytree(system.folder, own, dirs_exist_ok=True)
             text = tomli_w.dumps(changed | {"title": title})
-            (own / "submission.toml").write_text(text, encoding="utf-8")
-            try:
+            own = base / digest(text)[:16] / f"{system.name}-without-{what}"
+            if not own.is_dir():
+                with new_folder(own) as out:
+                    shutil.copytree(system.folder, out, dirs_exist_ok=True)
+                    (out / "submission.toml").write_text(text, encoding="utf-8")
+            with suppress(ManifestError):  # it cannot be served, or a later step needs it
                 found.append(read_system(own, root))
                 break
-            except ManifestError:  # that cannot be served, or a later step cannot do without it
-                shutil.rmtree(own)
     if not found:
         raise HarnessError(
             f"{system.manifest}: nothing can be left out"

@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 
 from harness import text
 from harness.engines.engine import Candidates, Load, Scores
+from harness.errors import HarnessError
 
 
 class EncoderEngine:
@@ -24,7 +25,16 @@ class EncoderEngine:
         )
         self.length = self.max_length if what.serve.padding == "max" else None
         self.serve = what.serve
-        order = what.about.get("model", {}).get("order")
+        model = what.about.get("model", {})
+        self.padding = text.Padding()
+        if "padding" in model:
+            if model["padding"] is None and (self.length or self.serve.batch > 1):
+                raise HarnessError(
+                    "this model has no padding token, so inputs cannot be padded. Set padding = "
+                    "'longest' and batch = 1 in [serve]"
+                )
+            self.padding = text.Padding(**(model["padding"] or {}))
+        order = model.get("order")
         self.forward = (lambda batch: forward(batch)[:, order]) if order else forward
         self.instances = what.serve.count(what.threads)
         self.pool = ThreadPoolExecutor(self.instances) if self.instances > 1 else None
@@ -34,7 +44,7 @@ class EncoderEngine:
         rows = [candidate for example in examples for candidate in example]
         encodings = text.tokenize(self.tokenizer, rows)
         if len(rows) == 1:  # also called so by each instance on its own, in `server`
-            return self.forward(text.pad(encodings, self.length))
+            return self.forward(text.pad(encodings, self.length, self.padding))
         lengths = [self.length or len(each.ids) for each in encodings]
         batches = plan(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
         parts: dict[int, Scores] = {}
@@ -43,7 +53,7 @@ class EncoderEngine:
         def work() -> None:
             for number in numbers:  # shared: each instance takes the next batch
                 chosen = [encodings[row] for row in batches[number]]
-                parts[number] = self.forward(text.pad(chosen, self.length))
+                parts[number] = self.forward(text.pad(chosen, self.length, self.padding))
 
         if self.pool and len(batches) > 1:
             for done in [self.pool.submit(work) for _ in range(self.instances)]:

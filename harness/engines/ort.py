@@ -1,5 +1,6 @@
 """onnxruntime, on CPU or CUDA."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,29 +31,31 @@ def load(what: Load) -> Engine:
             f"this onnxruntime cannot use {what.device}. Install onnxruntime-gpu in an environment "
             "of its own."
         )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = what.threads_each
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(what.serve.spin)))
 
     def graph(name: str) -> Stage:
-        session = onnxruntime.InferenceSession(
-            what.folder / name,
-            options,
-            providers=[PROVIDERS[what.device]],
-            disabled_optimizers=list(UNFUSED),
-        )
-        takes = {each.name: KINDS[each.type] for each in session.get_inputs()}
-
-        def run(feeds: dict[str, Any]) -> list[Scores]:
-            given = {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
-            found: list[Scores] = session.run(None, given)
-            return found
-
-        return run
+        return opened(what.folder / name, what.threads_each, what.serve.spin, what.device)
 
     if exits := what.about.get("model", {}).get("exits"):
         return StagesEngine(what, [graph(f"stage-{each}.onnx") for each in range(len(exits) + 1)])
     run = graph("model.onnx")
     return EncoderEngine(what, lambda batch: run(batch.feeds)[0])
+
+
+def opened(path: Path, threads: int, spin: bool = False, device: str = "cpu") -> Stage:
+    """A graph, ready to run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
+    session = onnxruntime.InferenceSession(
+        path, options, providers=[PROVIDERS[device]], disabled_optimizers=list(UNFUSED)
+    )
+    takes = {each.name: KINDS[each.type] for each in session.get_inputs()}
+
+    def run(feeds: dict[str, Any]) -> list[Scores]:
+        given = {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
+        found: list[Scores] = session.run(None, given)
+        return found
+
+    return run

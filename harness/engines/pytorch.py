@@ -2,7 +2,8 @@
 `transformers`.
 """
 
-import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -45,14 +46,22 @@ def _other(what: Load) -> Engine:
     model = AutoModelForSequenceClassification.from_pretrained(
         what.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
-    model.eval().to(what.device)
-    takes = inspect.signature(model.forward).parameters
+    return EncoderEngine(what, forward_of(model, what.about["model"]["inputs"], what.device))
+
+
+def forward_of(
+    model: Any, names: Sequence[str], device: str = "cpu"
+) -> Callable[[text.Batch], Scores]:
+    """From a padded batch to the logits, float32 [inputs, labels], of a model of `transformers`.
+
+    names: of the inputs that it gets.
+    """
+    model.eval().to(device)
 
     def forward(batch: text.Batch) -> Scores:
-        given = {name: value for name, value in batch.feeds.items() if name in takes}
         with torch.inference_mode():
-            feeds = {name: torch.from_numpy(each).to(what.device) for name, each in given.items()}
+            feeds = {name: torch.from_numpy(batch.feeds[name]).to(device) for name in names}
             out: Scores = model(**feeds).logits.float().cpu().numpy()
         return out
 
-    return EncoderEngine(what, forward)
+    return forward

@@ -24,12 +24,13 @@ def predict(
     configuration: Configuration,
     root: Path,
     seed: int,
-    out: Path,
+    out: Path | str,
     say: Callable[[str], None] = print,
 ) -> Path:
     """Write a line for each example (of MultiRC: for each passage), as served `offline`.
 
-    out: the file, or a folder for one named as the server wants it. Returns: the file.
+    out: a file, or a folder (one that is there, that ends in a slash, or whose name has no
+    suffix) for a file named as the server wants it. Returns: the file.
     Raises: HarnessError if the system is not built, or the task has no such split.
     """
     if not system.answers_task(task):
@@ -48,6 +49,8 @@ def predict(
     finally:
         meter.close()
     lines = (task.predicted or by_name(task.labels))(material.examples, window.answers)
-    path = out / f"{task.archive or task.name}.jsonl" if out.is_dir() else out
+    path = Path(out)
+    if str(out).endswith("/") or path.is_dir() or not path.suffix:
+        path /= f"{task.archive or task.name}.jsonl"
     write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
     return path

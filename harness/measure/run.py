@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from harness import record, stats
+from harness.adopted import model_of
 from harness.build import find_artifact, learns
 from harness.configuration import Configuration
 from harness.energy import Meter, grams_co2_per_kwh
@@ -221,6 +222,8 @@ def _row(
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
     }
+    if model := model_of(system.folder):
+        described |= {"folder": f"models/{system.folder.name}", "model": model}
     if own_code(system):
         described["code"] = folder_digest(system.folder)
     described |= {"point": system.point} if system.point else {}

@@ -2,12 +2,12 @@
 GELU, layer norm, embeddings).
 """
 
-import inspect
 import logging
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,12 +63,16 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     model, takes = _model(inputs.artifact, task, params)
     path = inputs.artifact.folder / "tokenizer.json"
     tokenizer = text.load_tokenizer(path, int(inputs.artifact.about["max_length"]))
-    rows = [each.candidates[0] for each in task.examples("selection")[:16]]
-    feeds = text.pad(text.tokenize(tokenizer, rows)).feeds
+    padding: Any = inputs.artifact.about["model"].get("padding", {})
+    texts = chain(*(each.candidates for each in task.examples("selection")), task.texts(False))
+    rows = list(islice(texts, 16 if padding is not None else 1))
+    feeds = text.pad(text.tokenize(tokenizer, rows), None, text.Padding(**(padding or {}))).feeds
     feeds = {name: each for name, each in feeds.items() if name in takes}
     text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
     about: dict[str, Any] = {"dtype": "fp32", "model": inputs.artifact.about["model"]}
-    layers = int(about["model"].get("layers", 0))
+    if inputs.artifact.format == "transformers":
+        return about | _other(model, feeds, params, context.out, about["model"]["architecture"])
+    layers = int(about["model"]["layers"])
     if about["model"].get("exits"):
         found = _chain(model, feeds, about["model"], params, context.out)
         return {"format": "stages", **about, "logit_differences": found}
@@ -78,6 +82,22 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
         about["fused"] = _optimize(path, about["model"], params, _wanted(layers, params))
     difference = _difference(path, feeds, expected[0])
     return {"format": "onnx", **about, "logit_difference": difference}
+
+
+def _other(
+    model: Any, feeds: dict[str, Any], params: Export, out: Path, architecture: str
+) -> dict[str, Any]:
+    """A graph of another architecture than BERT, which not all that is in it may survive."""
+    path = out / "model.onnx"
+    try:
+        expected = _trace(model, feeds, OUTPUTS[:1], path)
+        if params.optimize:
+            _optimize(path, {}, params, {})
+        difference = _difference(path, feeds, expected[0])
+    except Exception as error:  # of the tracer, the optimizer or the runtime
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BuildError(f"{architecture} cannot be exported to ONNX ({reason}).") from None
+    return {"format": "onnx", "fused": {}, "logit_difference": difference}
 
 
 OUTPUTS = ("logits", "hidden", "mask")
@@ -147,11 +167,9 @@ def _difference(path: Path, feeds: dict[str, Any], expected: Any) -> float:
 
 
 def _wanted(layers: int, params: Export, begins: bool = True, ends: bool = True) -> dict[str, int]:
-    """How many nodes of each fused kind so many layers of a BERT must have; nothing where it is
-    another architecture. begins, ends: whether the embeddings and the last layer are among them.
+    """How many nodes of each fused kind so many layers of a BERT must have. begins, ends: whether
+    the embeddings and the last layer are among them.
     """
-    if not layers:
-        return {}
     wanted = {"Attention": layers - (params.first_only and ends)}
     if params.norm == "skip":
         skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": int(begins)}
@@ -175,8 +193,7 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
         artifact.folder, local_files_only=True, use_safetensors=True, attn_implementation="eager"
     )
     inner.eval()
-    known = inspect.signature(inner.forward).parameters
-    names = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in known]
+    names = artifact.about["model"]["inputs"]
 
     class Logits(nn.Module):
         def __init__(self) -> None:

@@ -32,11 +32,12 @@ def validate(params: Model2Vec, shape: dict[str, Any]) -> list[str]:
 def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict[str, Any]:
     """Write the folder `embedding`, as model2vec saves it, and `weights.npz`.
 
-    Raises: BuildError if model2vec is not installed.
+    Raises: BuildError if model2vec is not installed, or there is nothing to learn.
     """
-    from harness.optimize.tfidf import best_logistic
+    from harness.optimize.tfidf import best_logistic, check_labels
 
     assert inputs.encoder is not None
+    check_labels(task)
     os.environ["HF_HUB_OFFLINE"] = "1"  # it would ask the hub who made the encoder
     try:
         from model2vec.distill import distill_from_model
@@ -65,7 +66,9 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict
         rows = [row for each in examples for row in each.candidates]
         return embedded(model, rows), [label for each in examples for label in each.row_labels]
 
-    weights, bias, tried = best_logistic(features("train"), features("selection"), context.seed)
+    weights, bias, tried = best_logistic(
+        task, features("train"), features("selection"), context.seed
+    )
     np.savez(
         context.out / "weights.npz",
         weights=weights.astype(np.float32),
@@ -81,7 +84,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict
 
 STEP = Step(
     "model2vec",
-    1,
+    2,
     Model2Vec,
     ("encoder",),
     run,

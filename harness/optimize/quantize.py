@@ -228,12 +228,14 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
     return Reader()
 
 
-def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float:
+def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float | None:
     from harness.engines import engine
 
     serve = engine.Serve(SERVED_BY[artifact.format])
     loaded = engine.load(engine.Load(artifact.folder, artifact.about, serve, context.threads))
     examples = task.examples("selection")
+    if not examples:
+        return None
     return share_right(loaded.scores([each.candidates for each in examples]), examples)
 
 

@@ -13,11 +13,17 @@ from harness.declared import Faults, read_toml
 from harness.errors import ManifestError, SourceError
 from harness.store import digest, file_sha256
 from harness.tasks.embedded import split_position
-from harness.tasks.reading import Stored, read_rows, stored
+from harness.tasks.reading import QUOTING, Fields, Stored, as_number, label_of, read_rows, stored
 from harness.tasks.task import Candidate, Example, Task, Transfer, by_name, tasks
 
-KEYS = ("name", "title", "labels", "metric", "max_length", "latency_bound_ms", "source", "licence")
+KEYS = (
+    *("name", "title", "labels", "metric", "max_length", "latency_bound_ms", "source", "licence"),
+    "quoting",
+)
 FIELDS = ("text", "pair", "choices", "label", "group", "idx")
+READING = 2
+"""Counts up when the same file gives other examples than before."""
+
 SPLITS = ("train", "selection", "validation", "test", "transfer")
 PLAIN = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
 """Metrics that need nothing but labels."""
@@ -25,11 +31,14 @@ PLAIN = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
 
 @dataclass(frozen=True)
 class Form:
-    """What a `task.toml` says of its rows: the fields' names, the labels and the splits' files."""
+    """What a `task.toml` says of its rows: the fields' names, the labels, the splits' files, and
+    how CSV and TSV are quoted ('': as is usual for the format).
+    """
 
     fields: dict[str, Any]
     labels: tuple[str, ...]
     files: dict[str, Path]
+    quoting: str = ""
 
     def load(self, split: str) -> Sequence[Example]:
         """The examples of a split. Raises: SourceError if it has no file, or a faulty one."""
@@ -45,8 +54,10 @@ class Form:
         path = self.files[split]
         if not path.is_file():
             raise SourceError(f"{path}: there is no such file. Mend [splits] {split}.")
-        key = digest([self.fields, self.labels, split, file_sha256(path)])
-        return stored(key, lambda: self._examples(path, known=split not in ("test", "transfer")))
+        key = digest(
+            [READING, self.fields, self.labels, self.quoting, split, file_sha256(path)],
+        )
+        return stored(key, lambda: self._examples(path, split))
 
     def content(self) -> str:
         """A digest of the labelled examples and of what is said of them."""
@@ -59,22 +70,58 @@ class Form:
         """The unlabelled texts."""
         return [row for each in self.load("transfer") for row in each.candidates]
 
-    def _examples(self, path: Path, known: bool) -> Iterator[tuple[float, Example]]:
-        """With their positions: rows of one group fall into the same slice."""
+    def _examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
+        """With their positions: rows of one group fall into the same slice.
+
+        Every declared field must be there, except label and group in `test`, and idx, too, in
+        `transfer`.
+        """
+        known = split not in ("test", "transfer")
         groups: dict[str, int] = {}
         names = self.fields
-        for number, row in enumerate(read_rows(path, "Mend the line, or [fields] in task.toml.")):
+        labels = names.get("choices", self.labels)
+        integers = _Integers()
+        rows = read_rows(path, "Mend the line, or [fields] in task.toml.", self.quoting)
+        for number, row in enumerate(rows):
             text = row.text(names["text"])
             pairs = [names["pair"]] if "pair" in names else names.get("choices", [])
             candidates = tuple((text, row.text(each)) for each in pairs) or ((text,),)
-            labels = names.get("choices", self.labels)
-            label = row.label(names["label"], labels, known) if known else -1
+            label = -1
+            if known:
+                label = row.label(names["label"], labels)
+                integers.check(row, names["label"], labels)
             group, key = -1, text
-            if "group" in names:
-                key = str(row.values.get(names["group"]))
+            if "group" in names and known:
+                key = str(row.scalar(names["group"]))
                 group = groups.setdefault(key, len(groups))
-            idx = row.values.get(names.get("idx", "idx"), number)
+            numbered = "idx" in names or row.values.get("idx") is not None
+            idx: Any = number
+            if numbered and split != "transfer":
+                idx = row.scalar(names.get("idx", "idx"))
             yield split_position(key), Example(candidates, label, group, idx=idx)
+
+
+class _Integers:
+    """Refuses a file in which some integers are labels' names and others are positions."""
+
+    def __init__(self) -> None:
+        self.first: dict[bool, str] = {}  # whether it is a position: where, and which
+
+    def check(self, row: Fields, key: str, labels: Sequence[str]) -> None:
+        """Raises: SourceError at the row that reads its label otherwise than one before it."""
+        value = row.values[key]
+        label = label_of(value, labels)
+        if label is None or as_number(value) is None:
+            return
+        position = label[1]
+        place = row.place.rpartition(": ")[2]
+        self.first.setdefault(position, f"{value!r} in {place}")
+        if other := self.first.get(not position):
+            name, number = (other, repr(value)) if position else (repr(value), other)
+            raise row.fault(
+                f"{key}: {number} is no label's name, so it would be a position, but {name} is a "
+                "name. Write the names"
+            )
 
 
 def read(path: Path) -> Task:
@@ -92,23 +139,29 @@ def read(path: Path) -> Task:
     if name in tasks() or not name.replace("-", "").replace("_", "").isalnum():
         faults.add(f"name {name!r} is a built-in task's, or not made of letters, digits, - and _.")
     metric = faults.choice(data, "metric", PLAIN)
-    max_length = faults.number(data, "max_length", 8, 8192, 128)
+    max_length = faults.whole(data, "max_length", 8, 8192, 128)
     bound = faults.number(data, "latency_bound_ms", 0.1, 60_000, 50)
     labels = ("wrong", "right") if "choices" in fields else faults.texts(data, "labels")
     _check_fields(faults, fields, labels, metric)
-    for split in ("train", "validation"):
-        if not isinstance(splits.get(split), str):
+    for split in SPLITS:
+        if split not in splits and split in ("train", "validation"):
             faults.add(f"[splits] {split} is missing; it must be a file's name.")
+        elif split in splits and not isinstance(splits[split], str):
+            faults.add(f"[splits] {split} = {splits[split]!r} must be a file's name.")
+    if "quoting" in data:
+        faults.choice(data, "quoting", tuple(QUOTING))
     faults.raise_any()
-    files = {split: path.parent / str(splits[split]) for split in SPLITS if split in splits}
-    form = Form(fields, labels, files)
+    files = {
+        split: path.parent / Path(splits[split]).expanduser() for split in SPLITS if split in splits
+    }
+    form = Form(fields, labels, files, str(data.get("quoting", "")))
     return Task(
         name=name,
         title=title,
         edition="own",
         labels=labels,
         metric=metric,
-        max_length=int(max_length),
+        max_length=max_length,
         latency_bound_ms=float(bound),
         source=str(data.get("source", path.name)),
         licence=str(data.get("licence", "not said")),
@@ -124,19 +177,22 @@ def read(path: Path) -> Task:
 def _check_fields(
     faults: Faults, fields: dict[str, Any], labels: Sequence[str], metric: str
 ) -> None:
-    for key in ("text", "label"):
-        if not isinstance(fields.get(key), str):
+    for key in ("text", "label", "pair", "group", "idx"):
+        if key not in fields and key in ("text", "label"):
             faults.add(f"[fields] {key} is missing; it must be the name of a field.")
-    choices = fields.get("choices", ["", ""])
+        elif key in fields and (not isinstance(fields[key], str) or not fields[key].strip()):
+            faults.add(f"[fields] {key} = {fields[key]!r} must be the name of a field.")
+    choices = fields.get("choices", ["a", "b"])
     if (
         not isinstance(choices, list)
-        or len(choices) < 2
+        or not all(isinstance(each, str) and each.strip() for each in choices)
+        or len(set(choices)) < max(2, len(choices))
         or ("pair" in fields and "choices" in fields)
     ):
-        faults.add("[fields] choices must be a list of at least two fields, without pair.")
+        faults.add("[fields] choices must be a list of two or more different fields, without pair.")
     if "choices" in fields and metric != "accuracy":
         faults.add(f"metric = {metric!r}: a choice is scored by 'accuracy'.")
-    if "choices" not in fields and (len(labels) < 2 or len(set(labels)) < len(labels)):
+    if "choices" not in fields and labels and (len(labels) < 2 or len(set(labels)) < len(labels)):
         faults.add("labels must be at least two different texts.")
     if metric in ("f1", "matthews") and len(labels) != 2:
         faults.add(

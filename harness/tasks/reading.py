@@ -7,14 +7,21 @@ Hugging Face `datasets`, and mapped into memory from there: a data set need not 
 import csv
 import hashlib
 import json
+import math
+import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date, time
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.declared import nearest
 from harness.errors import SourceError
 from harness.store import cache_dir, locked, new_folder
 from harness.tasks.task import Example
@@ -27,6 +34,11 @@ SELECTION = 0.1
 
 TOGETHER = 256
 """Rows that are decoded at once."""
+
+QUOTING: dict[str, Literal[0, 3]] = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
+"""Of `.csv` and `.tsv`: whether a quotation mark is an ordinary letter, or encloses a field."""
+
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 KEPT = ("label", "group", "right", "gold", "idx")
 """What of an example is kept beside its candidates."""
@@ -42,7 +54,8 @@ class Fields:
 
     def fault(self, reason: str) -> SourceError:
         """The error, with place and remedy."""
-        return SourceError(f"{self.place}: {reason}. {self.remedy}".rstrip())
+        end = "" if reason.endswith("?") else "."
+        return SourceError(f"{self.place}: {reason}{end} {self.remedy}".rstrip())
 
     def part(self, key: str, value: Any, name: str) -> "Fields":
         """A table inside the row. Raises: SourceError if it is none."""
@@ -84,30 +97,76 @@ class Fields:
         raise self.fault(f"{key} is {_shown(value)}, not a whole number")
 
     def label(self, key: str, labels: Sequence[str], known: bool = True) -> int:
-        """A field that holds one of the labels, by name, as true or false, or by its number; -1 if
-        it may be missing (`known` is off) and is.
+        """A field that holds one of the labels, as `label_of` reads it; -1 if it may be missing
+        (`known` is off) and is.
 
         Raises: SourceError if it does not.
         """
-        value = self.values.get(key)
-        if not known and value in (None, -1):
+        if not known and self.values.get(key) in (None, -1):
             return -1
-        if isinstance(value, str) and value in labels:
-            return labels.index(value)
-        if isinstance(value, bool) and tuple(labels) == ("false", "true"):
-            return int(value)
-        if isinstance(value, str) and value.isdecimal():
-            value = int(value)
-        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(labels):
+        value = self._get(key)
+        label = label_of(value, labels)
+        if label is None:
+            number = as_number(value) is not None
+            positions = f" (a number is a position from 0 to {len(labels) - 1})" if number else ""
+            raise self.fault(f"{key} is {_shown(value)}, not one of {', '.join(labels)}{positions}")
+        return label[0]
+
+    def scalar(self, key: str) -> str | int | float:
+        """A field that holds a text or a number; a date or a time becomes its ISO text.
+
+        Raises: SourceError if it does not.
+        """
+        value = self._get(key)
+        if isinstance(value, date | time):  # a datetime is a date, too
+            return value.isoformat()
+        if isinstance(value, Decimal):
+            value = int(value) if value == value.to_integral_value() else float(value)
+        if isinstance(value, int | float) and math.isfinite(value):
             return value
-        if key not in self.values:
-            raise self.fault(f"{key} is missing")
-        raise self.fault(f"{key} is {_shown(value)}, not one of {', '.join(labels)}")
+        if isinstance(value, str) and value.strip():
+            return value
+        raise self.fault(f"{key} is {_shown(value)}, not a text or a number")
 
     def _get(self, key: str) -> Any:
-        if self.values.get(key) is None:
-            raise self.fault(f"{key} is missing")
+        if key not in self.values:
+            raise self.fault(f"{key} is missing. {nearest(key, self.values)}".rstrip("."))
+        if self.values[key] is None:
+            raise self.fault(f"{key} is missing (it is null)")
         return self.values[key]
+
+
+def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
+    """The label that a value of a data file stands for.
+
+    A value whose text is a label's name is that label, and so is a number that equals a name; only
+    otherwise an integer (also `"0"` in CSV, `1.0`, true and false) is a position, counted from 0.
+    `true` has the text `true`, `True` or `TRUE`.
+
+    Returns: the label's index, and whether the value is a position; None where it is neither.
+    """
+    text = str(value)
+    texts = [text]
+    if text.lower() in ("true", "false"):
+        texts += [text.lower(), text.capitalize(), text.upper()]
+    for each in texts:
+        if each in labels:
+            return labels.index(each), False
+    number = as_number(value)
+    if number is None:
+        return None
+    for index, name in enumerate(labels):
+        if NUMBER.fullmatch(name) and float(name) == number:
+            return index, False
+    return (int(number), True) if number in range(len(labels)) else None
+
+
+def as_number(value: Any) -> float | None:
+    """A number, or a text that is one; true is 1 and false is 0. None for anything else."""
+    if isinstance(value, str):
+        value = {"true": "1", "false": "0"}.get(value.lower(), value)
+        return float(value) if NUMBER.fullmatch(value) else None
+    return float(value) if isinstance(value, int | float | Decimal) else None
 
 
 def _shown(value: Any) -> str:
@@ -115,12 +174,18 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
-def read_rows(path: Path, remedy: str = "") -> Iterator[Fields]:
+def read_rows(path: Path, remedy: str = "", quoting: str = "") -> Iterator[Fields]:
     """The rows of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file.
 
+    quoting: one of `QUOTING`; by default `minimal` for `.csv` and `none` for `.tsv`, where a field
+    that looks quoted is a fault.
     Raises: SourceError with the line if one cannot be read, or the file is empty.
     """
-    readers = {".jsonl": _jsonl, ".csv": _table, ".tsv": _table, ".parquet": _parquet}
+
+    def table(path: Path) -> Iterator[tuple[int, Any]]:
+        return _table(path, quoting)
+
+    readers = {".jsonl": _jsonl, ".csv": table, ".tsv": table, ".parquet": _parquet}
     if path.suffix not in readers:
         raise SourceError(f"{path}: its name must end in {', '.join(readers)}.")
     empty = True
@@ -142,27 +207,125 @@ def _jsonl(path: Path) -> Iterator[tuple[int, Any]]:
         for number, line in enumerate(file, start=1):
             if line.strip():
                 try:
-                    yield number, json.loads(line)
+                    values = json.loads(line, object_pairs_hook=_once)
+                    if b"\\u" in line:
+                        json.dumps(values, ensure_ascii=False).encode()
+                    yield number, values
+                except UnicodeEncodeError:
+                    raise ValueError(
+                        f"line {number} holds half of a character (a lone surrogate, \\ud800 to "
+                        "\\udfff)"
+                    ) from None
+                except _TwiceError as error:
+                    raise ValueError(f"line {number} has {error}") from None
                 except ValueError as error:
                     cut = "" if line.endswith(b"\n") else "; the file may have been cut off"
                     raise ValueError(f"line {number} is not JSON ({error}){cut}") from None
 
 
-def _table(path: Path) -> Iterator[tuple[int, Any]]:
+class _TwiceError(ValueError):
+    """Two fields of one name."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, as json.loads builds it. Raises: _TwiceError if two fields have one name."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _TwiceError(_twice([name for name, _ in pairs]))
+    return values
+
+
+def _twice(names: Sequence[str]) -> str:
+    """Which fields have one name, for the message; empty if none have."""
+    for name, count in Counter(names).items():
+        if count > 1 and name.strip():
+            places = [str(at) for at, each in enumerate(names, start=1) if each == name]
+            return f"fields {' and '.join(places)} both called {name!r}; rename one of them"
+    return ""
+
+
+def _table(path: Path, quoting: str) -> Iterator[tuple[int, Any]]:
+    """Rows of CSV or TSV with the line at which each begins; blank lines are skipped."""
+    csv.field_size_limit(sys.maxsize)
+    comma = "," if path.suffix == ".csv" else "\t"
+    mode = quoting or ("minimal" if path.suffix == ".csv" else "none")
     with path.open(encoding="utf-8-sig", newline="") as file:
-        comma = "," if path.suffix == ".csv" else "\t"
-        reader = csv.reader(file, delimiter=comma, strict=True)
-        names = next(reader, [])
+        lines: list[str] = []  # of the row that is being read
+        reader = csv.reader(_kept(file, lines), delimiter=comma, strict=True, quoting=QUOTING[mode])
+        names: list[str] = []
+        start = 1
         try:
             for values in reader:
-                if len(values) != len(names):
-                    raise ValueError(
-                        f"line {reader.line_num} has {len(values)} fields, but the first has "
-                        f"{len(names)}"
-                    )
-                yield reader.line_num, dict(zip(names, values, strict=True))
+                start = reader.line_num - len(lines) + 1
+                if mode == "none" and not quoting:
+                    _check_quotes(values, start, head=not names)
+                if len(values) > 1 or any(each.strip() for each in values):
+                    if not names:
+                        names = values
+                        if twice := _twice(names):
+                            raise ValueError(f"line {start} has {twice}")
+                    elif len(values) != len(names):
+                        raise ValueError(
+                            f"line {start} has {len(values)} fields, but the first has "
+                            f"{len(names)}{_quoted_hint(lines, quoting, mode)}"
+                        )
+                    else:
+                        yield start, dict(zip(names, values, strict=True))
+                lines.clear()
         except csv.Error as error:
-            raise ValueError(f"line {reader.line_num}: {error}") from None
+            first = reader.line_num - len(lines) + 1
+            opened = first + _last_opened(lines, comma)
+            raise ValueError(
+                f"line {opened}: the quotation mark that opens here never closes, or more follows "
+                f"where it does ({error}). Write quotation marks inside a field twice, or set "
+                'quoting = "none" in task.toml'
+            ) from None
+
+
+def _kept(file: Iterable[str], lines: list[str]) -> Iterator[str]:
+    """The lines of a file, each also appended to `lines`."""
+    for line in file:
+        lines.append(line)
+        yield line
+
+
+def _check_quotes(values: Sequence[str], line: int, head: bool) -> None:
+    """Raises: ValueError if fields are enclosed in quotation marks, as pandas writes them: one with
+    doubled ones inside, or all of the first line.
+    """
+    inner = [each[1:-1] for each in values if len(each) > 1 and each[0] == each[-1] == '"']
+    doubled = [each for each in inner if '""' in each and '"' not in each.replace('""', "")]
+    if doubled or (head and inner and len(inner) == len(values)):
+        raise ValueError(
+            f"line {line} has a field that is enclosed in quotation marks. Set quoting = "
+            '"minimal" in task.toml, or "none" if the marks belong to the text'
+        )
+
+
+def _quoted_hint(lines: Sequence[str], quoting: str, mode: str) -> str:
+    if mode == "none" and not quoting and any('"' in each for each in lines):
+        return '. If fields are enclosed in quotation marks, set quoting = "minimal" in task.toml'
+    return ""
+
+
+def _last_opened(lines: Sequence[str], comma: str) -> int:
+    """Which of a row's lines opens its last quoted field, from 0."""
+    opened, inside, begins = 0, False, True
+    text = "".join(lines)
+    at, line = 0, 0
+    while at < len(text):
+        letter = text[at]
+        if inside:
+            if letter == '"' and text[at + 1 : at + 2] == '"':
+                at += 1
+            elif letter == '"':
+                inside = False
+        elif letter == '"' and begins:
+            opened, inside = line, True
+        begins = not inside and letter in (comma, "\n", "\r")
+        line += letter == "\n"
+        at += 1
+    return opened
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -172,6 +335,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
 
     try:
         with parquet.ParquetFile(path) as file:
+            if twice := _twice(file.schema_arrow.names):
+                raise ValueError(f"it has {twice}")
             features = Features.from_arrow_schema(file.schema_arrow)
             names = {key: each.names for key, each in features.items() if hasattr(each, "names")}
             number = 0
@@ -179,8 +344,8 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                 for values in batch.to_pylist():
                     number += 1
                     for key, known in names.items():
-                        if isinstance(values[key], int) and values[key] >= 0:
-                            values[key] = known[values[key]].lower()
+                        if isinstance(values[key], int):  # -1: not labelled
+                            values[key] = known[values[key]] if values[key] >= 0 else None
                     yield number, values
     except ArrowException as error:
         raise ValueError(f"not a Parquet file ({error})") from None
@@ -237,9 +402,17 @@ class Stored:
     positions: NDArray[np.float32]
 
     def part(self, split: str) -> Examples:
-        """The `selection` slice of a training file, or the rest of it, which is `train`."""
-        inside = (self.positions < SELECTION) == (split == "selection")
-        return Examples(self.examples.dataset, np.flatnonzero(inside))
+        """The `selection` slice of a training file, or the rest of it, which is `train`.
+
+        Of a small file, of which nothing or all would fall into the slice, it is what has the
+        lowest position; of one that cannot be parted it is empty.
+        """
+        inside = self.positions < SELECTION
+        if inside.all() or not inside.any():
+            inside = (self.positions == self.positions.min()) & (
+                self.positions.min() < self.positions.max()
+            )
+        return Examples(self.examples.dataset, np.flatnonzero(inside == (split == "selection")))
 
 
 def stored(key: str, rows: Callable[[], Iterable[tuple[float, Example]]]) -> Stored:

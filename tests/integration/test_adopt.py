@@ -1,25 +1,33 @@
 """Someone's own fine-tuned checkpoint, measured as it is."""
 
 import json
+import re
 import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 
-from harness import text
-from harness.adopted import declare
+from harness import record, text
+from harness.adopted import declare, model_of, roles
 from harness.build import build_here
+from harness.cli import main
 from harness.configuration import configurations
 from harness.engines import engine
 from harness.engines.engine import Load, Serve
-from harness.errors import BuildError, HarnessError, SourceError
+from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.manifest import read_system
 from harness.optimize.adopt import label_order
 from harness.optimize.step import Artifact
-from harness.tasks.task import task
+from harness.tasks.task import Task, task
 from tests.support.checkpoints import checkpoint
+from tests.support.records import make
 from tests.support.words import TEXTS
 
 SENTIMENT = task("sentiment")
@@ -75,8 +83,9 @@ def test_onnx_checkpoint_is_served_as_it_is(
     system = tmp_path / "fp32"
     system.mkdir()
     exported = read_system(declare(str(source), {})["source-int8"], project)
-    fp32 = exported.manifest.read_text().partition('\n[[step]]\nuse = "quantize"')[0]
-    (system / "submission.toml").write_text(f'{fp32}\n[serve]\nengine = "onnxruntime"\n')
+    fp32 = tomllib.loads(exported.manifest.read_text())
+    assert fp32["step"].pop()["use"] == "quantize"
+    (system / "submission.toml").write_text(tomli_w.dumps(fp32))
     where = configurations()["cpu-1"]
     graph = build_here(read_system(system, project), SENTIMENT, where, project, 0, print)
     assert graph is not None
@@ -97,21 +106,152 @@ def test_onnx_checkpoint_is_served_as_it_is(
     assert list(declare(str(folder), {})) == ["mine", "mine-unpadded"], "it is int8 already"
 
 
-def test_labels_are_matched_by_name_or_number(tmp_path: Path) -> None:
-    def order(*names: str) -> list[int]:
-        return label_order({"id2label": dict(enumerate(names))}, SENTIMENT, tmp_path)
+def order(task_labels: Sequence[str], *names: Any) -> list[int]:
+    asked = replace(SENTIMENT, labels=tuple(task_labels))
+    return label_order({"id2label": dict(enumerate(names))}, asked, Path("mine"))
 
-    assert order("Negative", "POSITIVE") == [0, 1]
-    assert order("positive", "negative") == [1, 0]
-    assert order("LABEL_0", "LABEL_1") == [0, 1]
-    assert label_order({}, SENTIMENT, tmp_path) == [0, 1]
-    entailment = label_order(
-        {"id2label": {0: "not-entailment", 1: "Entailment"}}, task("rte"), tmp_path
-    )
-    assert entailment == [1, 0]
-    for others in (("good", "bad"), ("negative", "neutral", "positive")):
-        with pytest.raises(BuildError, match=r"id2label has .*, but sentiment has negative, pos"):
-            order(*others)
+
+@pytest.mark.parametrize(
+    ("task_labels", "names", "expected"),
+    [
+        (("negative", "positive"), ("Negative", "POSITIVE"), [0, 1]),
+        (("negative", "positive"), ("positive", "negative"), [1, 0]),
+        (("negative", "positive"), ("LABEL_0", "LABEL_1"), [0, 1]),
+        (("entailment", "not_entailment"), ("not-entailment", "Entailment"), [1, 0]),
+        (("entailment", "not_entailment"), ("Not Entailment", "entailment"), [1, 0]),
+        (("very good", "bad"), ("Bad.", "very_good"), [1, 0]),
+        (("-1", "0", "1"), ("1", "-1", "0"), [1, 2, 0]),
+        (("-1", "1"), ("1", "-1"), [1, 0]),
+        (("C", "C++", "C#"), ("C#", "C", "C++"), [1, 2, 0]),
+        (("c", "c++", "c#"), ("C#", "C", "C++"), [1, 2, 0]),
+        (("+", "-"), ("-", "+"), [1, 0]),
+        (("pos", "Pos"), ("Pos", "pos"), [1, 0]),
+        (("1.5", "15"), ("15", "1.5"), [1, 0]),
+        (("0", "1"), (1, 0), [1, 0]),
+        (("LABEL_1", "LABEL_0"), ("LABEL_0", "LABEL_1"), [1, 0]),
+        (("*", "**", "***"), ("***", "**", "*"), [2, 1, 0]),
+    ],
+)
+def test_labels_are_matched_by_their_names(
+    task_labels: tuple[str, ...], names: tuple[str, ...], expected: list[int]
+) -> None:
+    assert order(task_labels, *names) == expected
+
+
+@pytest.mark.parametrize(
+    ("task_labels", "names"),
+    [
+        (("negative", "positive"), ("good", "bad")),
+        (("negative", "positive"), ("negative", "neutral", "positive")),
+        (("negative", "positive"), ("positive", "positive")),
+        (("-1", "0"), ("1", "0")),
+        (("-1", "1"), ("+1", "1")),
+        (("C", "Java"), ("C++", "Java")),
+        (("A", "B"), ("A-", "B")),
+        (("15", "2"), ("1.5", "2")),
+        (("+", "-"), ("plus", "minus")),
+        (("a b", "ab"), ("A_B", "AB")),
+        (("negative", "positive"), ("LABEL_1", "LABEL_0")),
+        (("negative", "positive"), ("LABEL_1", "LABEL_2")),
+        (("negative", "positive"), ("0", "1")),
+    ],
+)
+def test_names_that_may_mean_something_else_are_refused(
+    task_labels: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    with pytest.raises(BuildError, match=r"id2label has .*, but sentiment has .* Rename one"):
+        order(task_labels, *names)
+
+
+def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
+    assert label_order({}, SENTIMENT, Path("mine")) == [0, 1]
+    assert label_order({"id2label": None}, SENTIMENT, Path("mine")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [["neg", "pos"], "neg,pos", 2, {}, {"1": "neg", "2": "pos"}, {"a": "neg", "b": "pos"}, [{}]],
+)
+def test_what_is_no_table_of_names_is_refused(table: Any) -> None:
+    with pytest.raises(BuildError, match=r"config.json: id2label is .*, not a table from 0, 1"):
+        label_order({"id2label": table}, SENTIMENT, Path("mine"))
+
+
+def test_two_models_of_one_folder_name_have_manifests_of_their_own(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    """Two runs at once: both declare before either builds."""
+    one = checkpoint(tmp_path / "a" / "checkpoint-500", tiny_encoder)
+    other = checkpoint(tmp_path / "b" / "checkpoint-500", tiny_encoder, "distilbert")
+    first, second = (declare(str(each), {}) for each in (one, other))
+    assert list(first) == list(second)
+    for folder, found in ((one, first), (other, second)):
+        for name, manifest in found.items():
+            system = read_system(manifest, project)
+            assert (system.name, system.pretrained) == (name, str(folder))
+
+
+def test_second_model_of_one_name_on_a_board_gets_a_digest(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    one = checkpoint(tmp_path / "a" / "mine", tiny_encoder)
+    other = checkpoint(tmp_path / "b" / "mine", tiny_encoder, "distilbert")
+    records = tmp_path / "records"
+
+    def names(folder: Path, name: str = "", session: str = "") -> list[str]:
+        return list(declare(str(folder), {}, name, records, session))
+
+    for session, folder in (("first", one), ("second", other)):
+        for name, own in declare(str(folder), {}, "", records).items():
+            it, side = make(name, [1.0], 0.5, session=session)
+            it.system["model"] = model_of(own)
+            record.write(it, side, records)
+    assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
+    digest = model_of(declare(str(other), {})["mine"])[:6]
+    assert names(other) == [f"mine-{digest}{end}" for end in ("", "-unpadded", "-int8")]
+    assert names(one, session="first") == ["mine", "mine-unpadded", "mine-int8"]
+    assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
+    with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
+        names(other, "mine")
+    with pytest.raises(HarnessError, match=r"--name 'a b': take letters, digits"):
+        names(other, "a b")
+
+
+def test_model_without_a_padding_token_has_no_padded_system(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder, "gpt2")
+    systems = declare(str(folder), {})
+    assert list(systems) == ["mine", "mine-int8"]
+    assert roles(systems) == ("mine", "mine")
+    artifact, serve = built(folder, "mine", project)
+    wanted = expected(folder)[:, ::-1]
+    assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+    manifest = systems["mine"] / "submission.toml"
+    for old, new in (('"longest"', '"max"'), ("batch = 1", "batch = 2")):
+        own = tmp_path / new.strip('"').replace(" ", "")
+        own.mkdir()
+        (own / "submission.toml").write_text(manifest.read_text().replace(old, new))
+        with pytest.raises(ManifestError, match=r"has no padding token .* set padding = 'longest'"):
+            read_system(own, project)
+
+
+def test_quantized_form_that_cannot_be_built_is_left_out(
+    project: Path,
+    tmp_path: Path,
+    tiny_encoder: Path,
+    reviews: Task,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder, "fnet")
+    monkeypatch.chdir(project)
+    command = ["run", "--model", str(folder), "--task", reviews.address, "--smoke"]
+    results = tmp_path / "results"
+    assert main([*command, "--configuration", "cpu-1", "--results", str(results)]) == 0
+    assert re.search("left out: .*fnet cannot be exported to ONNX", capsys.readouterr().out)
+    names = {path.stem for path in results.glob("records/*/*/offline/*.json")}
+    assert names == {"mine", "mine-unpadded", "null"}
 
 
 def test_what_is_no_checkpoint_is_refused_with_the_remedy(

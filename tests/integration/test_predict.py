@@ -69,3 +69,22 @@ def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_pat
     system = read_system(manifest.parent, project)
     with pytest.raises(HarnessError, match="majority does not declare rte"):
         predict(system, task("rte"), "test", *PLACE, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["new/", "new", "deep/er/"])
+def test_folder_that_is_not_there_yet_holds_a_file_a_task(
+    data: Path, tmp_path: Path, majority: System, name: str
+) -> None:
+    out = f"{tmp_path}/{name}"
+    for asked in map(task, ("rte", "cb")):
+        build_here(majority, asked, *PLACE, lambda line: None)
+        predict(majority, asked, "test", *PLACE, out)
+    assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
+
+
+def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: System) -> None:
+    (tmp_path / "taken").write_text("mine")
+    build_here(majority, task("rte"), *PLACE, lambda line: None)
+    with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Name another place"):
+        predict(majority, task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
+    assert (tmp_path / "taken").read_text() == "mine"

@@ -144,7 +144,7 @@ def test_all_faults_of_the_declaration_are_said_at_once(tmp_path: Path) -> None:
         "unknown key 'metrik'. Did you mean 'metric'?",
         "metric = 'f2': choose 'accuracy'",
         "max_length = 3: choose 8..8192",
-        "[fields] text is missing",
+        "[fields] text = 3 must be the name of a field",
         "[splits] validation is missing",
     ):
         assert part in said
@@ -159,7 +159,17 @@ def test_all_faults_of_the_declaration_are_said_at_once(tmp_path: Path) -> None:
         ('name = "tickets"', 'name = "rte"', "is a built-in task's"),
         ('name = "tickets"', 'name = "../x"', "not made of letters"),
         ('pair = "subject"', 'pair = "subject"\nchoices = ["a", "b"]', "choices must be a list"),
-        ('pair = "subject"', 'choices = ["a"]', "at least two fields"),
+        ('pair = "subject"', 'choices = ["a"]', "two or more different fields"),
+        ('pair = "subject"', 'choices = ["a", "a"]', "two or more different fields"),
+        ('pair = "subject"', 'choices = ["a", 1]', "two or more different fields"),
+        ('group = "customer"', "group = 3", r"\[fields\] group = 3 must be the name of a field"),
+        ('validation = "dev', 'test = 3\nvalidation = "dev', r"\[splits\] test = 3 must be a file"),
+        ("max_length = 64", "max_length = 64.5", "max_length = 64.5 must be a whole number"),
+        (
+            'labels = ["billing", "technical"]',
+            "labels = [0, 1]",
+            r'labels = \[0, 1\] must be a list of texts. Write \["0", "1"\]',
+        ),
     ],
 )
 def test_declaration_is_checked(tmp_path: Path, old: str, new: str, reason: str) -> None:
@@ -175,9 +185,14 @@ def test_declaration_is_checked(tmp_path: Path, old: str, new: str, reason: str)
     ("suffix", "old", "new", "reason"),
     [
         ("jsonl", '"team": "technical"', '"team": "sales"', 'line 2: team is "sales", not one of'),
-        ("jsonl", '"body"', '"text"', "line 1: body is missing"),
+        ("jsonl", '"body"', '"text"', "line 1: body is missing. Known: customer, subject, te"),
         ("csv", "It is slow,technical,c1", "It is slow,technical", "line 3 has 3 fields, but .* 4"),
-        ("csv", "It is slow,technical,c1", '"It is slow,technical,c1', "line 4: .* expected after"),
+        (
+            "csv",
+            "It is slow,technical,c1",
+            '"It is slow,technical,c1',
+            "line 3: the quotation",
+        ),
         ("tsv", "technical\tc1", "sales\tc1", 'line 3: team is "sales"'),
     ],
 )

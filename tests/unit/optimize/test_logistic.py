@@ -1,0 +1,88 @@
+"""Logistic regression where the training split lacks labels: `tfidf-logreg` and `model2vec`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.engines import engine
+from harness.engines.engine import Load, Serve
+from harness.errors import BuildError
+from harness.optimize import model2vec, tfidf
+from harness.optimize.step import Artifact, Inputs
+from harness.pretrained import Encoder
+from harness.tasks.task import Example, Task
+from tests.support.words import TASK, run_step
+
+LABELS = ("good", "bad", "neutral")
+WORDS = {"good": "delightful film", "bad": "dreadful mess", "neutral": "it is long"}
+
+
+def task_without(*missing: str, selection: int = 6) -> Task:
+    """Each label has words of its own; the training split lacks some labels."""
+
+    def load(split: str) -> Sequence[Example]:
+        names = [name for name in LABELS if name not in missing or split == "validation"]
+        rows = [Example(((WORDS[name],),), LABELS.index(name)) for name in names] * 12
+        return rows[:selection] if split == "selection" else rows
+
+    name = f"without-{'-'.join(missing)}-{selection}"
+    return replace(TASK, name=name, labels=LABELS, load=load)
+
+
+def with_tfidf(out: Path, encoder: Path, task: Task) -> Artifact:
+    return run_step(out, tfidf, Inputs(), tfidf.TfidfLogreg(), task)
+
+
+def with_model2vec(out: Path, encoder: Path, task: Task) -> Artifact:
+    inputs = Inputs(encoder=Encoder(encoder, "tiny"))
+    return run_step(out, model2vec, inputs, model2vec.Model2Vec(width=16), task)
+
+
+FITTED = {"tfidf": with_tfidf, "model2vec": with_model2vec}
+both = pytest.mark.parametrize(("name", "fit"), FITTED.items())
+Fit = Callable[[Path, Path, Task], Artifact]
+
+
+@both
+@pytest.mark.parametrize("missing", [(), *((each,) for each in LABELS)])
+def test_answers_have_their_own_labels_whichever_training_lacks(
+    tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit, missing: tuple[str, ...]
+) -> None:
+    task = task_without(*missing)
+    artifact = fit(tmp_path, tiny_encoder, task)
+    loaded = engine.load(Load(artifact.folder, artifact.about, Serve(name), 1))
+    scores = loaded.scores([[(text,)] for text in WORDS.values()])
+    assert scores.shape == (3, 3)
+    assert np.isfinite(scores).all()
+    for label, row in zip(LABELS, scores, strict=True):
+        answer = LABELS[row.argmax()]
+        assert answer not in missing
+        if label not in missing:
+            assert answer == label
+
+
+@both
+def test_one_label_alone_is_refused(
+    tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit
+) -> None:
+    task = task_without("good", "neutral")
+    said = rf"training split of {task.name} has but one label \(bad\): there is nothing to learn"
+    with pytest.raises(BuildError, match=said):
+        fit(tmp_path, tiny_encoder, task)
+
+
+@both
+def test_empty_selection_slice_is_refused(
+    tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit
+) -> None:
+    with pytest.raises(BuildError, match=r"selection slice of .* is empty. Add rows"):
+        fit(tmp_path, tiny_encoder, task_without(selection=0))
+
+
+def test_texts_without_n_grams_are_refused(tmp_path: Path) -> None:
+    params = tfidf.TfidfLogreg(min_count=100)
+    with pytest.raises(BuildError, match=r"leaves no n-grams .* Lower min_count"):
+        run_step(tmp_path, tfidf, Inputs(), params, task_without())
