@@ -176,6 +176,11 @@ def padding_id(config: dict[str, Any], tokens: int) -> int | None:
     return number if usable else None
 
 
+def is_pinned(name: str) -> bool:
+    """Whether the encoder is one of `ENCODERS`."""
+    return _pinned(name) is not None
+
+
 def _pads(config: dict[str, Any]) -> bool:
     return padding_id(config, 0) is not None
 

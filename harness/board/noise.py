@@ -30,8 +30,20 @@ def remarks(section: Section) -> list[str]:
     """One sentence or two for each thing that was noticed."""
     rows = [row for row in section.rows if row.measured]
     found = [SMOKE_RUN] if any(row.record.smoke for row in section.rows) else []
-    found += [*_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
+    found += [*_above(section), *_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
     return found + (_unheld(section) if section.scenario == "server" else _few(rows))
+
+
+def _above(section: Section) -> list[str]:
+    """A mark, no fault: an honest model may be better than the reference."""
+    names = [row.name for row in section.systems if row.above]
+    if not names:
+        return []
+    return [
+        f"{', '.join(names)}: above the reference's score by more than chance and training seeds "
+        "explain (^). Look at how it was trained before you build on it: a model that has seen the "
+        "reported split looks the same."
+    ]
 
 
 def _course(section: Section, rows: list[Row]) -> list[str]:

@@ -64,7 +64,7 @@ function shown() {
 function cell(row, key) {
   if (row.failure) return key === "system" || key === "division" ? row[key] : key === "score" ? "failed" : "-";
   if (key === "rank") return row.rank ?? "-";
-  if (key === "score") return row.score === null ? "-" : row.score.toFixed(4) + " ± " + row.score_se.toFixed(4) + (row.near_floor ? "~" : "");
+  if (key === "score") return row.score === null ? "-" : row.score.toFixed(4) + " ± " + row.score_se.toFixed(4) + (row.near_floor ? "~" : "") + (row.above_reference ? "^" : "");
   if (key === "score_difference") return row.score_difference === null ? "-" : (row.score_difference < 0 ? "" : "+") + row.score_difference.toFixed(4);
   if (key === "speedup" && row.speedup !== null) {
     const wide = row.speedup_low !== null && row.speedup_low !== row.speedup_high;

@@ -86,7 +86,8 @@ def _row(row: Row) -> dict[str, Any]:
 
 SHOWN = (
     *("system", "division", "rank", "score", "score_se", "score_difference", "near_floor"),
-    *("qualified", "throughput", "speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
+    *("above_reference", "qualified"),
+    *("throughput", "speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
     *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cpu_seconds_per_1k"),
     *("energy_wh_per_1k", "co2_g_per_1k", "usd_per_100m", "memory_mb", "size_mb", "weights_mb"),
     *("parameters", "build_cpu_seconds", "build_wh", "load_seconds", "load_wh", "left"),

@@ -12,6 +12,9 @@ from harness.record import DIVISIONS, SCENARIOS, Record, Round
 from harness.stats import Interval
 from harness.tasks.metrics import Comparison
 
+UNKNOWN_SPREAD = 0.015
+"""Two standard deviations of a score over training seeds, where there is but one seed."""
+
 
 @dataclass
 class Row:
@@ -67,6 +70,17 @@ class Row:
     def caught(self) -> list[str]:
         """The probes of an audit that it did not pass."""
         return list((self.record.audit or {}).get("failed", []))
+
+    @property
+    def above(self) -> bool:
+        """Whether the score is above the reference's by more than chance and training seeds
+        explain: p < 0.01, and two standard deviations over the seeds. Nothing is wrong with it, but
+        a split that was learned by heart looks so, too.
+        """
+        if self.compared is None or self.compared.p >= 0.01:
+            return False
+        spread = 2 * self.seed_scores[1] if self.seed_scores else UNKNOWN_SPREAD
+        return self.compared.difference.value > spread
 
     @property
     def own(self) -> bool:
@@ -270,6 +284,7 @@ class Row:
             "rank": self.rank,
             "qualified": self.qualified,
             "near_floor": self.near,
+            "above_reference": self.above,
             "harness_share": self.share,
             "break_even_requests": self.break_even if self.break_even != math.inf else None,
         }
@@ -293,7 +308,7 @@ CSV_COLUMNS = (
     *("build_seconds", "build_cpu_seconds", "build_wh", "break_even_requests"),
     *("load_seconds", "load_wh", "memory_mb"),
     *("size_mb", "weights_mb", "parameters"),
-    *("left", "rank", "qualified", "near_floor", "harness_share"),
+    *("left", "rank", "qualified", "near_floor", "above_reference", "harness_share"),
     *("seed", "seeds", "seeds_score", "seeds_score_sd"),
     *("rounds", "session", "command", "failure"),
 )

@@ -127,7 +127,7 @@ def exits_table(section: Section) -> str:
             "point": cell(row.point) or "-",
             "threshold": str(row.record.system["serve"].get("threshold", "chosen")),
             "left at": " / ".join(f"{share:.1%}" for share in row.left),
-            "score": score_text(row.record) + ("~" if row.near else ""),
+            "score": marked_score(row),
             "difference": _difference(row),
             "examples/s": number(row.throughput),
             "speed-up": interval(row.speedup),
@@ -149,7 +149,7 @@ def _line(section: Section, row: Row, energy: str) -> dict[str, str]:
     if row.capped:
         rate = f">= {rate}"
     line |= {
-        "score": score_text(it) + ("~" if row.near else ""),
+        "score": marked_score(row),
         "difference": _difference(row),
         "queries/s" if it.scenario == "server" else "examples/s": rate,
         "speed-up": interval(row.speedup),
@@ -176,6 +176,11 @@ def _difference(row: Row) -> str:
         return "-"
     value, p = row.compared.difference.value, row.compared.p
     return f"{value:+.4f} (p {p:.2f})" if p >= 0.005 else f"{value:+.4f} (p < 0.01)"
+
+
+def marked_score(row: Row) -> str:
+    """`~`: it may be on the other side of the floor; `^`: above the reference beyond chance."""
+    return score_text(row.record) + "~" * row.near + "^" * row.above
 
 
 def score_text(it: Record) -> str:

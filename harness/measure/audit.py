@@ -5,6 +5,7 @@ Every probe asks fresh workers, in the same sandbox as in a session. RULES.md sa
 """
 
 import glob
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from harness.energy import Meter
 from harness.errors import HarnessError, WorkerError
 from harness.manifest import System, find_systems, read_system
 from harness.measure import altered, sandbox
+from harness.measure.audit_carried import carried
 from harness.measure.audit_repeats import repeats
 from harness.measure.audit_weights import foreign
 from harness.measure.audited import Audited, Finding
@@ -26,13 +28,16 @@ from harness.measure.rounds import Material, Row, Setting, load, own_code, start
 from harness.record import Timing
 from harness.store import file_sha256
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import Task
+from harness.tasks.task import Example, Task
 
 ALIKE = 0.99
 """Share of answers that stay though all words are others: of a system that does not read them."""
 
 KEPT = 0.5
 """Share of the gain over the majority class that must be left on lightly changed text."""
+
+FAR_BELOW = 0.1
+"""By how much less may be right on training text than on the reported split."""
 
 CLOSED_AGREEMENT = 0.95
 
@@ -197,6 +202,43 @@ def perturbed(it: Audited) -> Finding:
     return Finding("perturbed", kept >= KEPT, said + fault)
 
 
+def training(it: Audited) -> Finding:
+    """Labelled text of another split is answered about as well as the reported one.
+
+    Whoever learned the reported split by heart, also to within small changes, does not know it.
+    """
+    examples = it.row.task.home.examples("train")
+    chance = random.Random(it.seed)
+    picked = sorted(chance.sample(range(len(examples)), min(len(examples), len(it.examples))))
+    sample = [examples[row] for row in picked]
+    with it.worker() as worker:
+        given = it.ask(worker, sample, [4096])
+    reported, constant = _right(it.answers, it.examples), _constant(it.examples)
+    there, constant_there = _right(given, sample), _constant(sample)
+    said = (
+        f"{there:.1%} right on {len(sample)} examples of the training split, {reported:.1%} on "
+        f"{len(it.examples)} of the reported one"
+    )
+    shares = ((there, len(sample)), (reported, len(it.examples)))
+    error = math.sqrt(sum(share * (1 - share) / count for share, count in shares))
+    lost = min(reported - there, (reported - constant) - (there - constant_there))
+    failed = lost > FAR_BELOW and lost > 3 * error
+    fault = "; that is what a memorised split looks like" if failed else ""
+    return Finding("training", not failed, said + fault)
+
+
+def _right(answers: Sequence[int], examples: Sequence[Example]) -> float:
+    """The share of right answers, whatever the task's metric."""
+    pairs = zip(answers, examples, strict=True)
+    return sum(answer in (each.right or (each.label,)) for answer, each in pairs) / len(examples)
+
+
+def _constant(examples: Sequence[Example]) -> float:
+    """The share that the best constant answer has right."""
+    labels = {label for each in examples for label in each.right or (each.label,)}
+    return max(_right([label] * len(examples), examples) for label in labels)
+
+
 def closed(it: Audited) -> Finding | None:
     """In the closed division the weights are the teacher's, and so are the answers."""
     system = it.row.system
@@ -257,5 +299,7 @@ PROBES: tuple[Callable[[Audited], Finding | None], ...] = (
     repeats,
     text,
     perturbed,
+    training,
+    carried,
     closed,
 )

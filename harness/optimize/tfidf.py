@@ -89,7 +89,7 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> di
 
 
 def check_labels(task: Task) -> None:
-    """Raises: BuildError if the training split has one label only, or there is no selection slice."""
+    """Raises: BuildError if there is but one label in `train`, or nothing in `selection`."""
     seen = {label for each in task.examples("train") for label in each.row_labels}
     if len(seen) < 2:
         only = ", ".join(task.labels[label] for label in seen)

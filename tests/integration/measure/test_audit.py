@@ -4,6 +4,7 @@ import json
 import textwrap
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -97,6 +98,17 @@ CHEATS = {
             return [self.kept.get(letters(each[0][0]), 0) for each in examples]
         """,
     ),
+    "answers as the nearest text by trigrams": (
+        "training carried",
+        """
+        def predict(self, examples):
+            self.kept = self.kept or [(trigrams(text), self.known[text]) for text in self.known]
+            return [
+                max(self.kept, key=lambda each: alike(each[0], trigrams(one[0][0])))[1]
+                for one in examples
+            ]
+        """,
+    ),
     "is careless with single queries": (
         "timed",
         """
@@ -128,12 +140,13 @@ def findings(folder: Path, project: Path, task: Task, *probes: str) -> dict[str,
 def test_honest_code_of_ones_own_passes(project: Path, reviews: Task, name: str) -> None:
     found = findings(example(project, name), project, reviews)
     assert all(each.passed for each in found.values()), [str(each) for each in found.values()]
-    assert list(found) == ["artifact", "order", "timed", "repeats", "text", "perturbed"]
+    probes = ["order", "timed", "repeats", "text", "perturbed", "training", "carried"]
+    assert list(found) == ["artifact", *probes]
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
-    probe, body = CHEATS[cheat]
+    probes, body = CHEATS[cheat]
     folder = example(project, copy="cheat")
     (folder / "model.py").rename(folder / "words.py")
     reported = reviews.examples("validation")
@@ -142,6 +155,8 @@ def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
     (folder / "model.py").write_text(
         "import json, re, time\nfrom pathlib import Path\nimport words\n"
         "def letters(text): return re.sub('[^a-z]', '', text.lower())\n"
+        "def trigrams(text): return {letters(text)[n : n + 3] for n in range(len(text))}\n"
+        "def alike(one, other): return len(one & other) / (len(one | other) or 1)\n"
         "class Cheat(words.Words):\n"
         "    def load(self, *given):\n"
         "        super().load(*given)\n"
@@ -149,9 +164,54 @@ def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
         "        self.labels, self.place, self.kept = list(self.known.values()), 0, set()\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    found = findings(folder, project, reviews, probe)
-    assert found[probe].passed is False, str(found[probe])
+    found = findings(folder, project, reviews, *probes.split())
+    for probe in probes.split():
+        assert found[probe].passed is False, str(found[probe])
     assert found["artifact"].passed
+
+
+NEIGHBOURS = """
+import json, re, zlib
+from pathlib import Path
+
+
+def vector(text):
+    letters = re.sub("[^a-z]", "", text.lower())
+    return sorted({zlib.crc32(letters[n : n + 3].encode()) % 4093 for n in range(len(letters))})
+
+
+class Neighbours:
+    def load(self, *given):
+        kept = json.loads(Path(__file__).with_name("vectors.json").read_text())
+        self.kept = [(set(features), label) for features, label in kept]
+
+    def predict(self, examples):
+        return [self.nearest(set(vector(each[0][0]))) for each in examples]
+
+    def nearest(self, asked):
+        return max(self.kept, key=lambda each: len(each[0] & asked) / len(each[0] | asked))[1]
+"""
+
+
+def test_split_as_vectors_is_seen_by_training_text_until_that_is_carried_too(
+    project: Path, reviews: Task
+) -> None:
+    """What docs/measurement.md says that no probe can see."""
+    probes = ("text", "perturbed", "training", "carried")
+    folder = example(project, copy="neighbours")
+    (folder / "model.py").write_text(NEIGHBOURS)
+    names: dict[str, Any] = {}
+    exec(NEIGHBOURS, names)
+    rows = {split: reviews.examples(split) for split in ("validation", "train")}
+    kept = [[names["vector"](each.candidates[0][0]), each.label] for each in rows["validation"]]
+    (folder / "vectors.json").write_text(json.dumps(kept))
+    found = findings(folder, project, reviews, *probes)
+    assert found["training"].passed is False, str(found["training"])
+    assert all(found[each].passed for each in ("text", "perturbed", "carried"))
+    kept += [[names["vector"](each.candidates[0][0]), each.label] for each in rows["train"]]
+    (folder / "vectors.json").write_text(json.dumps(kept))
+    found = findings(folder, project, reviews, *probes)
+    assert all(found[each].passed for each in probes), [str(each) for each in found.values()]
 
 
 def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
