@@ -73,7 +73,9 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     for name in (chosen.reference, chosen.unpadded_reference, "null"):
         if name not in names:
             names.append(name)
-    found = [read_system(_known(name, known, root), root) for name in dict.fromkeys(names)]
+    folders = [_known(name, known, root) for name in names]
+    folders = list({folder.resolve(): folder for folder in folders}.values())  # each once
+    found = [read_system(folder, root) for folder in folders]
     twice = {each.name for each in found if sum(each.name == one.name for one in found) > 1}
     if twice:
         raise HarnessError(

@@ -49,6 +49,36 @@ def test_floor_keeps_95_percent_of_the_gain(tmp_path: Path) -> None:
     assert (rows["far"].qualified, rows["far"].near, rows["far"].rank) == (False, False, None)
 
 
+@pytest.mark.parametrize(
+    ("score", "others", "marked"),
+    [
+        (0.9, (), False),
+        (0.91, (), False),  # p < 0.01, but no more than seeds may explain
+        (0.92, (), True),
+        (0.92, (0.9, 0.94), False),  # two standard deviations are 0.04
+        (0.912, (0.911, 0.913), True),  # and here 0.002
+        (0.88, (), False),
+    ],
+)
+def test_score_above_the_reference_beyond_chance_and_seeds_is_marked(
+    tmp_path: Path, score: float, others: tuple[float, ...], marked: bool
+) -> None:
+    records = [make("ref", drifting(10), 0.9), make("mine", drifting(1), score)]
+    for seed, other in enumerate(others, start=1):
+        again = make(f"mine@seed{seed}", drifting(1), other)
+        again[0].system["seed"] = seed
+        records.append(again)
+    rows = board(tmp_path, *records)
+    assert rows["mine"].above is marked
+    assert not rows["ref"].above
+    assert rows["mine"].columns()["above_reference"] is marked
+    assert (rows["mine"].qualified, rows["mine"].rank) == (score >= 0.88, 1)
+    write_board(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    assert (f"{score:.4f} ± 0.0100^" in text) is marked
+    assert ("mine: above the reference's score by more than chance" in text) is marked
+
+
 def test_rank_counts_the_significantly_faster(tmp_path: Path) -> None:
     noisy = [1.0, 1.3, 0.8, 1.1, 0.9]
     rows = board(
