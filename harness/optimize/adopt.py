@@ -5,31 +5,27 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from harness import text, untrusted
-from harness.engines import ort
-from harness.engines.pytorch import forward_of
+from harness import untrusted
 from harness.errors import BuildError
-from harness.optimize.inputs import (
-    ALIKE,
-    KNOWN,
-    SAMPLE,
-    Run,
-    described,
-    fitting_padding,
-    longest_input,
-    tokenizer_inputs,
-)
 from harness.optimize.step import Context, Inputs, Step
 from harness.pretrained import GRAPH, padding_id
 from harness.tasks.task import Task
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from harness.optimize.inputs import Run
+
+WEIGHTS = "model.safetensors"
+
+TAKES = {"input_ids", "attention_mask", "token_type_ids"}
+"""Inputs that a graph may have."""
 
 TEXTS = 64
 """Training texts of which some are tried."""
@@ -51,6 +47,10 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
 
     Raises: BuildError if the labels are not the task's, or the graph takes something unknown.
     """
+    from harness import models, text
+    from harness.optimize import training
+    from harness.optimize.inputs import tokenizer_inputs
+
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused before"
     folder = inputs.encoder.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -59,54 +59,72 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     tokenizer = text.load_tokenizer(folder / "tokenizer.json", task.max_length)
     if "token_type_ids" not in names:
         tokenizer = text.without_token_types(tokenizer)
-    weights = folder / "model.safetensors"
-    if weights.is_file() and config.get("model_type") == "bert":
-        from harness import models
-        from harness.optimize import training
-
+    if (folder / WEIGHTS).is_file() and config.get("model_type") == "bert":
         model = models.from_checkpoint(folder, order)
         length = min(task.max_length, model.shape.positions)
         return {"max_length": length} | training.written(model, tokenizer, context.out)
-    torch.set_num_threads(context.threads)
     text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    if weights.is_file():
-        for name in ("config.json", "model.safetensors"):
+    if (folder / WEIGHTS).is_file():
+        for name in ("config.json", WEIGHTS):
             shutil.copyfile(folder / name, context.out / name)
-        run, names, limit = _transformers(folder, names)
+        run, names, limit = _transformers(folder, names, context.threads)
         about: dict[str, Any] = {"format": "transformers"}
-        parameters = _parameters(weights)
+        parameters = _parameters(folder / WEIGHTS)
     else:
         for name in GRAPH:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, context.out / name)
         parameters, quantized = _graph(context.out / GRAPH[0])
         about = {"format": "onnx", "dtype": "int8" if quantized else "fp32"}
-        graph = ort.opened(context.out / GRAPH[0], context.threads)
-
-        def run(batch: text.Batch) -> Any:
-            return graph(batch.feeds)[0]
-
+        run = _onnxruntime(context.out / GRAPH[0], context.threads)
         limit = int(config.get("max_position_embeddings") or 0)
     length = min(task.max_length, limit) if limit > 0 else task.max_length
-    texts = list(islice(task.texts(transfer=False), TEXTS))
-    token = padding_id(config, tokenizer.get_vocab_size())
-    length = longest_input(run, tokenizer, texts, token, length)
-    tokenizer.enable_truncation(length)
-    some = sorted(texts, key=lambda each: sum(map(len, each)))[:: max(1, len(texts) // SAMPLE)]
-    columns = run(text.pad(text.tokenize(tokenizer, some[:1]))).shape[-1]
-    if columns != len(order):
-        raise BuildError(
-            f"{folder}: the model gives {columns} logits, but its id2label has {len(order)} names. "
-            "Correct config.json."
-        )
-    padding = None
-    if token is not None:
-        padding, moved = fitting_padding(run, tokenizer, some[:SAMPLE], token, length)
-        if moved > ALIKE:
-            context.say(f"padding changes this architecture's logits by up to {moved:.2g}")
     kind = str(config.get("model_type", "unknown"))
-    model_about = {"parameters": parameters, "order": order, "architecture": kind}
-    return about | {"max_length": length, "model": model_about | described(names, padding)}
+    described = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
+    token = padding_id(config, tokenizer.get_vocab_size())
+    try:
+        length, padding = _tried(run, tokenizer, task, token, length, len(order), context.say)
+    except BuildError as error:
+        raise BuildError(f"{folder}: {error}") from None
+    except Exception as error:  # every runtime has its own
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BuildError(f"{folder}: the model fails on texts of {task.name} ({reason}).") from None
+    return about | {"max_length": length, "model": described | {"padding": padding}}
+
+
+def _tried(
+    run: "Run",
+    tokenizer: "Tokenizer",
+    task: Task,
+    token: int | None,
+    limit: int,
+    labels: int,
+    say: Callable[[str], None],
+) -> tuple[int, dict[str, Any] | None]:
+    """The longest input and the padding, found on some training texts.
+
+    Raises: BuildError if the model does not take them, or gives other logits than one a label.
+    """
+    from harness import text
+    from harness.optimize.inputs import ALIKE, SAMPLE, fitting_padding, longest_input
+
+    texts = list(islice(task.texts(transfer=False), TEXTS))
+    length = longest_input(run, tokenizer, texts, token, limit)
+    tokenizer.enable_truncation(length)
+    by_length = sorted(texts, key=lambda each: sum(map(len, each)))
+    some = by_length[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
+    columns = run(text.pad(text.tokenize(tokenizer, some[:1]))).shape[-1]
+    if columns != labels:
+        raise BuildError(
+            f"the model gives {columns} logits, but its id2label has {labels} names. Correct "
+            "config.json."
+        )
+    if token is None:
+        return length, None
+    padding, moved = fitting_padding(run, tokenizer, some, token, length)
+    if moved > ALIKE:
+        say(f"padding changes this architecture's logits by up to {moved:.2g}")
+    return length, asdict(padding)
 
 
 def label_order(config: dict[str, Any], task: Task, folder: Path) -> list[int]:
@@ -157,15 +175,28 @@ def _words(name: str) -> str:
     return re.sub(rf"(?<={letter}){marks}|{marks}(?={letter})", "", name)
 
 
-def _transformers(folder: Path, names: Sequence[str]) -> tuple[Run, tuple[str, ...], int]:
+def _onnxruntime(path: Path, threads: int) -> "Run":
+    from harness.engines import ort
+
+    graph = ort.opened(path, threads)
+    return lambda batch: graph(batch.feeds)[0]
+
+
+def _transformers(
+    folder: Path, names: Sequence[str], threads: int
+) -> "tuple[Run, tuple[str, ...], int]":
     """The class that transformers has for it: its forward pass, those of the tokenizer's inputs
     that it takes, and how many positions it says it has (0: it does not).
 
     Raises: BuildError if weights are missing or misfit: transformers would draw them at random.
     """
+    import torch
     from transformers import AutoModelForSequenceClassification, logging
 
+    from harness.engines.pytorch import forward_of
+
     logging.set_verbosity_error()
+    torch.set_num_threads(threads)
     try:
         model, found = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -180,7 +211,7 @@ def _transformers(folder: Path, names: Sequence[str]) -> tuple[Run, tuple[str, .
         ) from None
     if missing := sorted(found["missing_keys"]):
         raise BuildError(
-            f"{folder / 'model.safetensors'}: {', '.join(missing[:3])} must be in it, but "
+            f"{folder / WEIGHTS}: {', '.join(missing[:3])} must be in it, but "
             "is not: this is no fine-tuned classifier. Fine-tune it first."
         )
     takes = inspect.signature(model.forward).parameters
@@ -202,10 +233,10 @@ def _graph(path: Path) -> tuple[int, bool]:
 
     untrusted.check_graph(path)
     model = onnx.load(path)
-    if unknown := {each.name for each in model.graph.input} - set(KNOWN):
+    if unknown := {each.name for each in model.graph.input} - TAKES:
         raise BuildError(
             f"{path}: the graph takes {', '.join(sorted(unknown))}. Export it so that it takes "
-            f"{', '.join(KNOWN)} and gives the logits first."
+            f"{', '.join(sorted(TAKES))} and gives the logits first."
         )
     weights = sum(math.prod(each.dims) for each in model.graph.initializer)
     kinds = {node.op_type for node in model.graph.node}

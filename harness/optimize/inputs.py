@@ -1,12 +1,11 @@
 """What a model of any architecture takes: names of its inputs, padding, and the longest input.
 
 Read from the checkpoint's files where they say it, and tried on the model itself where only that is
-sure: how far its positions reach, and on which side it can be padded.
+certain: how far its positions reach, and on which side it can be padded.
 """
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +80,16 @@ def longest_input(
     """
     words = " ".join(side for each in texts for side in each) or "a"
     tokenizer.no_truncation()
-    while len(tokenizer.encode(words).ids) < limit:
+    while 0 < len(tokenizer.encode(words).ids) < limit:
         words = f"{words} {words}"
+    other = 0 if token else 1
 
     def fault(length: int) -> str:
         tokenizer.enable_truncation(length)
         try:
             batch = text.pad([tokenizer.encode(words)])
-            batch.ids[batch.ids == token] = next(each for each in batch.ids[0] if each != token)
+            usual = [each for each in batch.ids[0] if each != token] or [other]
+            batch.ids[batch.ids == token] = usual[0]
             run(batch)
         except Exception as error:  # every runtime has its own
             return " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -135,8 +136,3 @@ def fitting_padding(
             break
     best = min(moved, key=lambda each: moved[each])
     return best, moved[best]
-
-
-def described(names: Sequence[str], padding: text.Padding | None) -> dict[str, Any]:
-    """What the artifact says of it, for `EncoderEngine`."""
-    return {"inputs": list(names), "padding": asdict(padding) if padding else None}

@@ -108,7 +108,7 @@ class Fields:
         label = label_of(value, labels)
         if label is None:
             number = as_number(value) is not None
-            positions = f" (a number is a position from 0 to {len(labels) - 1})" if number else ""
+            positions = f" (positions count from 0, to {len(labels) - 1})" if number else ""
             raise self.fault(f"{key} is {_shown(value)}, not one of {', '.join(labels)}{positions}")
         return label[0]
 

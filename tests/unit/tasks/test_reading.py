@@ -112,7 +112,7 @@ def test_choices_numbered_from_one_are_refused(cache: Path, tmp_path: Path) -> N
     path.write_text(text.replace("[splits]", 'choices = ["first", "second"]\n[splits]'))
     rows = [{"text": "q", "first": "x", "second": "y", "label": each} for each in (1, 1, 2)]
     written(tmp_path / "own" / "rows.jsonl", rows)
-    said = r"line 3: label is 2, not one of first, second \(a number is a position from 0 to 1\)"
+    said = r"line 3: label is 2, not one of first, second \(positions count from 0, to 1\)"
     with pytest.raises(SourceError, match=said):
         loaded(path).examples("validation")
     written(tmp_path / "own" / "rows.jsonl", [row | {"label": row["label"] - 1} for row in rows])
