@@ -52,7 +52,7 @@ class Form:
     def opened(self, split: str) -> Stored:
         """The file of a split, as examples."""
         path = self.files[split]
-        if not path.is_file():
+        if not _is_file(path):
             raise SourceError(f"{path}: there is no such file. Mend [splits] {split}.")
         key = digest(
             [READING, self.fields, self.labels, self.quoting, split, file_sha256(path)],
@@ -152,7 +152,9 @@ def read(path: Path) -> Task:
         faults.choice(data, "quoting", tuple(QUOTING))
     faults.raise_any()
     files = {
-        split: path.parent / Path(splits[split]).expanduser() for split in SPLITS if split in splits
+        split: path.parent / os.path.expanduser(splits[split])
+        for split in SPLITS
+        if split in splits
     }
     form = Form(fields, labels, files, str(data.get("quoting", "")))
     return Task(
@@ -166,12 +168,27 @@ def read(path: Path) -> Task:
         source=str(data.get("source", path.name)),
         licence=str(data.get("licence", "not said")),
         load=form.load,
-        at_hand=lambda: all(each.is_file() for each in files.values()),
+        at_hand=lambda: all(map(_is_file, files.values())),
         transfer=_transfer(form),
         content=form.content,
         path=path,
         predicted=by_name(fields.get("choices", labels)),
     )
+
+
+def _expanded(name: str) -> Path:
+    """With `~` as the home folder, where there is one."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that is too long for a file
+        return False
 
 
 def _check_fields(

@@ -120,10 +120,9 @@ class Fields:
         value = self._get(key)
         if isinstance(value, date | time):  # a datetime is a date, too
             return value.isoformat()
-        if isinstance(value, Decimal):
-            value = int(value) if value == value.to_integral_value() else float(value)
-        if isinstance(value, int | float) and math.isfinite(value):
-            return value
+        number = None if isinstance(value, str) else as_number(value)
+        if number is not None:
+            return int(number) if number == number.to_integral_value() else float(number)
         if isinstance(value, str) and value.strip():
             return value
         raise self.fault(f"{key} is {_shown(value)}, not a text or a number")
@@ -145,6 +144,8 @@ def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
 
     Returns: the label's index, and whether the value is a position; None where it is neither.
     """
+    if not isinstance(value, str | int | float | Decimal):
+        return None
     text = str(value)
     texts = [text]
     if text.lower() in ("true", "false"):
@@ -155,18 +156,30 @@ def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
     number = as_number(value)
     if number is None:
         return None
-    for index, name in enumerate(labels):
-        if NUMBER.fullmatch(name) and float(name) == number:
-            return index, False
+    equal = [at for at, name in enumerate(labels) if as_number(name, words=False) == number]
+    if equal:
+        return (equal[0], False) if len(equal) == 1 else None
+    if isinstance(value, ClassName) and NUMBER.fullmatch(value):
+        return None
     return (int(number), True) if number in range(len(labels)) else None
 
 
-def as_number(value: Any) -> float | None:
-    """A number, or a text that is one; true is 1 and false is 0. None for anything else."""
+class ClassName(str):
+    """The name of a class of a Parquet file; where it is a number, that is no position."""
+
+    __slots__ = ()
+
+
+def as_number(value: Any, words: bool = True) -> Decimal | None:
+    """A number, or a text that is one; None for anything else. words: true is 1 and false is 0."""
     if isinstance(value, str):
-        value = {"true": "1", "false": "0"}.get(value.lower(), value)
-        return float(value) if NUMBER.fullmatch(value) else None
-    return float(value) if isinstance(value, int | float | Decimal) else None
+        if words and value.lower() in ("true", "false"):
+            value = "1" if value.lower() == "true" else "0"
+        return Decimal(value) if NUMBER.fullmatch(value) else None
+    if isinstance(value, int):
+        return Decimal(int(value))
+    finite = isinstance(value, float | Decimal) and math.isfinite(value)
+    return Decimal(str(value)) if finite else None
 
 
 def _shown(value: Any) -> str:
@@ -196,7 +209,10 @@ def read_rows(path: Path, remedy: str = "", quoting: str = "") -> Iterator[Field
             if not isinstance(values, dict):
                 raise SourceError(f"{place} is {_shown(values)}, not an object. {remedy}".rstrip())
             yield Fields(values, place, remedy)
-    except (ValueError, csv.Error, OSError) as error:
+    except (
+        *(ValueError, csv.Error, OSError),
+        *(OverflowError, TypeError, RecursionError),  # dates and depths that Python does not have
+    ) as error:
         raise SourceError(f"{path}: {error}. {remedy}".rstrip()) from None
     if empty:
         raise SourceError(f"{path}: it is empty. {remedy}".rstrip())
@@ -345,10 +361,19 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                     number += 1
                     for key, known in names.items():
                         if isinstance(values[key], int):  # -1: not labelled
-                            values[key] = known[values[key]] if values[key] >= 0 else None
+                            values[key] = _class(values[key], known)
                     yield number, values
     except ArrowException as error:
         raise ValueError(f"not a Parquet file ({error})") from None
+
+
+def _class(number: int, names: Sequence[str]) -> int | ClassName | None:
+    """A class by its name; by its number where that is its name."""
+    if number < 0:
+        return None
+    if number >= len(names):
+        raise ValueError(f"class {number}, but there are only {len(names)} names")
+    return number if names[number] == str(number) else ClassName(names[number])
 
 
 class Examples(Sequence[Example]):

@@ -92,6 +92,12 @@ def test_value_of_any_type_means_the_same_label() -> None:
         assert label_of(value, ["1", "0"]) == (0, False), value
     for value in (None, 2, -1, 0.5, "0.5", "", " ", "nan", float("nan"), "inf", "+", [1], {}):
         assert label_of(value, ["neg", "pos"]) is None, value
+    for value in (10**400, "9" * 400, float("inf"), ["pos"], b"pos"):
+        assert label_of(value, ["neg", "pos", "['pos']", "b'pos'"]) is None, value
+    big = [str(2**53), str(2**53 + 2)]
+    assert label_of(2**53 + 1, big) is None, "no rounding"
+    assert label_of(2**53 + 2, big) == (1, False)
+    assert label_of("001", ["01", "1"]) is None, "it equals both"
     assert label_of("²", ["a", "b", "c"]) is None
     assert label_of(1, ["+1", "-1"]) == (0, False)
 
@@ -328,6 +334,13 @@ def test_class_label_of_parquet_keeps_its_names(cache: Path, tmp_path: Path) -> 
     rows = [{"text": "a", "label": each} for each in (0, 1, 1)]
     Dataset.from_list(rows, features=features).to_parquet(folder / "rows.parquet")
     assert [each.label for each in loaded(path).examples("validation")] == [1, 0, 0]
+    numbered = Features({"text": Value("string"), "label": ClassLabel(names=["1", "2"])})
+    Dataset.from_list(rows, features=numbered).to_parquet(folder / "rows.parquet")
+    with pytest.raises(SourceError, match='line 1: label is "1", not one of Sports, World'):
+        loaded(path).examples("validation")
+    positions = Features({"text": Value("string"), "label": ClassLabel(names=["0", "1"])})
+    Dataset.from_list(rows, features=positions).to_parquet(folder / "rows.parquet")
+    assert [each.label for each in loaded(path).examples("validation")] == [0, 1, 1]
     unlabelled = Dataset.from_list([{"text": "a", "label": -1}], features=features)
     unlabelled.to_parquet(folder / "rows.parquet")
     with pytest.raises(SourceError, match="line 1: label is missing"):
@@ -345,6 +358,38 @@ def test_small_training_file_has_a_selection_slice(cache: Path, tmp_path: Path, 
     assert sum(sizes) == count
     assert sizes[0] > 0
     assert sizes[1] > 0 or count == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ('{"text": "a", "label": 1' + "0" * 400 + "}", "label is 1000.*, not one of neg, pos"),
+        ("[" * 100_000, "recursion"),
+        ('{"text": "a", "label": NaN}', "label is NaN, not one of"),
+    ],
+)
+def test_values_that_python_cannot_hold_are_refused(
+    cache: Path, tmp_path: Path, row: str, said: str
+) -> None:
+    path = declared(tmp_path / "own", "jsonl", ["neg", "pos"])
+    (tmp_path / "own" / "rows.jsonl").write_text(row + "\n")
+    with pytest.raises(SourceError, match=rf"rows.jsonl: .*{said}"):
+        loaded(path).examples("validation")
+
+
+@pytest.mark.parametrize("name", ["~nobody-here/rows.jsonl", "x" * 300])
+def test_names_that_no_file_can_have_are_refused(cache: Path, tmp_path: Path, name: str) -> None:
+    path = declared(tmp_path / "own", "jsonl", ["neg", "pos"])
+    path.write_text(path.read_text().replace("rows.jsonl", name))
+    with pytest.raises(SourceError, match="there is no such file"):
+        loaded(path).examples("validation")
+
+
+def test_groups_of_equal_numbers_are_one(cache: Path, tmp_path: Path) -> None:
+    path = declared(tmp_path / "own", "jsonl", ["neg", "pos"], group="group")
+    rows = [{"text": "a", "label": "neg", "group": each} for each in (1, 1.0, "1", 10**400, 2)]
+    written(tmp_path / "own" / "rows.jsonl", rows)
+    assert [each.group for each in loaded(path).examples("validation")] == [0, 0, 0, 1, 2]
 
 
 def test_files_below_home_are_found(
