@@ -151,11 +151,7 @@ def read(path: Path) -> Task:
     if "quoting" in data:
         faults.choice(data, "quoting", tuple(QUOTING))
     faults.raise_any()
-    files = {
-        split: path.parent / os.path.expanduser(splits[split])
-        for split in SPLITS
-        if split in splits
-    }
+    files = {split: path.parent / _expanded(splits[split]) for split in SPLITS if split in splits}
     form = Form(fields, labels, files, str(data.get("quoting", "")))
     return Task(
         name=name,
