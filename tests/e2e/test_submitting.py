@@ -40,7 +40,7 @@ def test_tutorial_works_as_written(project: Path) -> None:
     assert 0.5 < first < 0.6
     assert better > 0.75
     assert "FAIL" not in said[3]
-    assert said[3].count("pass") == 6
+    assert said[3].count("pass") == 8
 
 
 def git(folder: Path, *arguments: str) -> str:
