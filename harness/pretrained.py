@@ -123,7 +123,7 @@ def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
         )
     if (folder / "model.safetensors").is_file():
-        if config.get("model_type") == "bert":
+        if is_plain_bert(config):
             return {**shape(name, base), "becomes": "safetensors"}
         return {"name": folder.name, "becomes": "transformers", "pads": _pads(config)}
     if not (folder / GRAPH[0]).is_file():
@@ -170,8 +170,8 @@ def padding_id(config: dict[str, Any], tokens: int) -> int | None:
         if "model_type" in config:
             from transformers import CONFIG_MAPPING
 
-            kind = CONFIG_MAPPING.get(config["model_type"], None)
-            number = getattr(kind(), "pad_token_id", None) if kind else 0
+            if config["model_type"] in CONFIG_MAPPING:  # lazy: it has no `get`
+                number = getattr(CONFIG_MAPPING[config["model_type"]](), "pad_token_id", None)
     usable = isinstance(number, int) and 0 <= number < (tokens or number + 1)
     return number if usable else None
 
@@ -182,7 +182,18 @@ def is_pinned(name: str) -> bool:
 
 
 def _pads(config: dict[str, Any]) -> bool:
-    return padding_id(config, 0) is not None
+    tokens = config.get("vocab_size")
+    return padding_id(config, tokens if isinstance(tokens, int) else 0) is not None
+
+
+def is_plain_bert(config: dict[str, Any]) -> bool:
+    """Whether `harness.bert` computes what transformers does; another one is served by it."""
+    return (
+        config.get("model_type") == "bert"
+        and config.get("hidden_act", "gelu") in ("gelu", "relu")
+        and not config.get("is_decoder")
+        and config.get("position_embedding_type", "absolute") == "absolute"
+    )
 
 
 def _pinned(name: str) -> Source | None:

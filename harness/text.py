@@ -62,7 +62,8 @@ class Row(Protocol):
 
 
 def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
-    """A tokenizer that pads nothing and cuts at `max_length` tokens, whatever its file says.
+    """A tokenizer that pads nothing and cuts at `max_length` tokens, whatever its file says; on the
+    side that the file says.
 
     Raises: BuildError if the file is not a tokenizer.
     """
@@ -71,15 +72,28 @@ def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
     except Exception as error:  # the library raises a bare Exception
         raise BuildError(f"{path}: not a tokenizer.json ({error}).") from None
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
+    cut_at(tokenizer, max_length)
     return tokenizer
 
 
+def side_of(tokenizer: Tokenizer) -> str:
+    """On which side it cuts: `right` or `left`."""
+    return str((tokenizer.truncation or {}).get("direction", "right")).lower()
+
+
+def cut_at(tokenizer: Tokenizer, max_length: int, side: str = "") -> None:
+    """Let a tokenizer cut at this many tokens, on a side ('': the one that it has)."""
+    tokenizer.enable_truncation(max_length, direction=side or side_of(tokenizer))
+
+
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Save a copy without padding and without truncation; the engine sets both."""
+    """Save a copy without padding and, unless it cuts on the left, without truncation; the engine
+    sets both.
+    """
     clean = Tokenizer.from_str(tokenizer.to_str())
     clean.no_padding()
-    clean.no_truncation()
+    if side_of(clean) == "right":
+        clean.no_truncation()
     clean.save(str(path))
 
 

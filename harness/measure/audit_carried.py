@@ -29,8 +29,8 @@ DIGITS, RAW = 16, 8
 """Hexadecimal or decimal digits of a hash, and bytes, that are looked for."""
 
 SHARE, FEW = 0.01, 3
-"""The share of the examples, and their number, from which on the split is carried; a README may
-quote one.
+"""The share of the texts, and their number, from which on the split is carried; a README may quote
+one.
 """
 
 HASHES = (
@@ -45,15 +45,15 @@ def carried(it: Audited) -> Finding:
     whole = it.setting.material.examples
     picked = random.Random(it.seed).sample(range(len(whole)), min(EXAMPLES, len(whole)))
     split = ReportedSplit([whole[row] for row in sorted(picked)], task.home.texts(transfer=True))
-    if not split.examples:
+    if not split.where:
         return Finding("carried", None, "all texts are too short, or in the training text, too")
-    found: dict[int, str] = {}
+    found: dict[str, str] = {}
     files = sorted(set(_files(brought(it.row.system, it.root))))
     for path in files:
-        for number, how in split.search(path.read_bytes()).items():
-            found.setdefault(number, f"{path.name} ({how})")
-    count = len(split.examples)
-    said = f"{len(found)} of {count} examples of the reported split are in the {len(files)} files"
+        for text, how in split.search(path.read_bytes()).items():
+            found.setdefault(text, f"{path.name} ({how})")
+    count = len(split.where)
+    said = f"{len(found)} of {count} texts of the reported split are in the {len(files)} files"
     if len(found) < max(FEW, SHARE * count):
         return Finding("carried", True, f"{said} that it brings")
     places = ", ".join(sorted(set(found.values()))[:3])
@@ -68,45 +68,44 @@ class ReportedSplit:
         known: training text. What is in it, too, is no sign.
 
     Attributes:
-        examples: numbers of those that have a text that is long enough and not known.
+        where: of each text that is long enough and not known the numbers of its examples.
     """
 
     def __init__(self, examples: Sequence[Example], known: Iterable[Candidate]) -> None:
         self.where: dict[str, set[int]] = {}
         for number, example in enumerate(examples):
             for text in {text for candidate in example.candidates for text in candidate}:
-                if len(plain(text.encode())) >= WINDOW:
+                if len(plain(_encoded(text))) >= WINDOW:
                     self.where.setdefault(text, set()).add(number)
         self.pieces = {text: [_pieces(form) for form in _letters(text)] for text in self.where}
         forms = [form for each in self.pieces.values() for form in each]
         self.texts = Targets({piece for form in forms for piece in form}, WINDOW)
         training = "\n".join(text for candidate in known for text in candidate)
-        for text in self._whole(self.texts.found(plain(training.encode()))):
+        for text in self._whole(self.texts.found(plain(_encoded(training)))):
             del self.where[text]
-        self.examples = set().union(*self.where.values())
-        self.hashes: dict[bytes, int] = {}
-        for number in sorted(self.examples):
-            candidates = examples[number].candidates
-            alone = {text for candidate in candidates for text in candidate if text in self.where}
-            pairs = [_joined(candidate) for candidate in candidates if len(candidate) > 1]
-            for form in {form for text in alone for form in _forms(text)}.union(*pairs):
-                self.hashes |= dict.fromkeys(_hashed(form.encode()), number)
+        self.hashes: dict[bytes, str] = {}
+        for text in self.where:
+            for form in _forms(text):
+                self.hashes |= dict.fromkeys(_hashed(_encoded(form)), text)
+        for example in examples:
+            for candidate in example.candidates:
+                own = [text for text in candidate if text in self.where]
+                for form in _joined(candidate) if own and len(candidate) > 1 else ():
+                    self.hashes |= dict.fromkeys(_hashed(_encoded(form)), own[-1])
         digits = [each for each in self.hashes if len(each) == DIGITS]
         self.digits = Targets(digits, DIGITS)
         self.raw = Targets(self.hashes.keys() - set(digits), RAW)
 
-    def search(self, content: bytes) -> dict[int, str]:
-        """The examples that a file holds, by number, and in which form."""
+    def search(self, content: bytes) -> dict[str, str]:
+        """The texts that a file holds, each with the form in which it does."""
         pieces: set[bytes] = set()
         hashes: set[bytes] = set()
         for view in views(content):
             letters = plain(view)
             pieces |= self.texts.found(letters)
             hashes |= self.digits.found(letters) | self.raw.found(view)
-        texts = {number for text in self._whole(pieces) for number in self.where[text]}
-        return dict.fromkeys((self.hashes[each] for each in hashes), "hashed") | dict.fromkeys(
-            texts, "text"
-        )
+        hashed = dict.fromkeys((self.hashes[each] for each in hashes), "hashed")
+        return hashed | dict.fromkeys(self._whole(pieces), "text")
 
     def _whole(self, there: set[bytes]) -> list[str]:
         """The texts of which more than half of the pieces are there."""
@@ -136,8 +135,12 @@ def _files(folders: Iterable[Path]) -> Iterator[Path]:
 
 def _letters(text: str) -> list[bytes]:
     """As `plain` leaves it, and, where that is another, without punctuation that is not ASCII."""
-    forms = [plain(text.encode()), plain(re.sub(r"\W", "", text).encode())]
+    forms = [plain(_encoded(text)), plain(_encoded(re.sub(r"\W", "", text)))]
     return [form for form in dict.fromkeys(forms) if len(form) >= WINDOW]
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="ignore")  # half a character has no bytes
 
 
 def _pieces(letters: bytes) -> list[bytes]:

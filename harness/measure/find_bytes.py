@@ -4,6 +4,7 @@ and the forms in which a file may hold text: escaped, packed, encoded.
 
 import base64
 import bz2
+import codecs
 import io
 import lzma
 import re
@@ -25,8 +26,8 @@ DEPTH = 4
 ESCAPED = 2
 """Times that escapes are resolved: JSON in JSON."""
 
-MOST_BYTES = 1 << 28
-"""Of one unpacked file; what is behind it is not looked at."""
+MOST_BYTES, WHOLE_BYTES = 1 << 26, 1 << 28
+"""Of one unpacked file, and of all that is unpacked of one; what is behind it is not looked at."""
 
 ESCAPE = re.compile(rb'\\u([0-9a-fA-F]{4})|\\[nrtbf"\'\\/]|\\x([0-9a-fA-F]{2})')
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{64,}={0,2}")
@@ -94,8 +95,12 @@ def plain(content: bytes) -> bytes:
     return content.translate(LOWER, MARKS)
 
 
-def views(content: bytes, depth: int = 0) -> Iterator[bytes]:
-    """The content; without escapes; and what is packed, encoded or kept as an array in it."""
+def views(content: bytes, depth: int = 0, unpacked: list[int] | None = None) -> Iterator[bytes]:
+    """The content; without escapes; and what is packed, encoded or kept as an array in it.
+
+    unpacked: bytes so far, of all depths.
+    """
+    unpacked = [] if unpacked is None else unpacked
     yield content
     unescaped = content
     for _ in range(ESCAPED):
@@ -104,7 +109,10 @@ def views(content: bytes, depth: int = 0) -> Iterator[bytes]:
             yield unescaped
     if depth < DEPTH:
         for inner in _inside(content):
-            yield from views(inner, depth + 1)
+            unpacked.append(len(inner))
+            if sum(unpacked) > WHOLE_BYTES:
+                return
+            yield from views(inner, depth + 1, unpacked)
 
 
 def _unescaped(found: re.Match[bytes]) -> bytes:
@@ -117,10 +125,14 @@ def _unescaped(found: re.Match[bytes]) -> bytes:
 def _inside(content: bytes) -> Iterator[bytes]:
     for magic, opened in OPENERS.items():
         if content.startswith(magic):
-            with suppress(*BROKEN):
+            with suppress(Exception):  # whatever a broken file makes of its reader
                 yield from opened(content)
+    for mark, encoding in ENCODINGS.items():
+        if content.startswith(mark):
+            yield content.decode(encoding, "ignore").encode(errors="ignore")
+            break
     if content[257:262] == b"ustar":
-        with suppress(*BROKEN), tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        with suppress(Exception), tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive:
                 if file := archive.extractfile(member) if member.isreg() else None:
                     yield file.read(MOST_BYTES)
@@ -136,10 +148,11 @@ def _decoded(run: bytes) -> bytes:
     return base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"==")
 
 
-BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-    *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
-)
+ENCODINGS = {
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
+}
+"""By their byte order marks; the longer ones first."""
 
 
 def _zip(content: bytes) -> Iterator[bytes]:

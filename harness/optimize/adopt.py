@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness import untrusted
 from harness.errors import BuildError
 from harness.optimize.step import Context, Inputs, Step
-from harness.pretrained import GRAPH, padding_id
+from harness.pretrained import GRAPH, is_plain_bert, padding_id
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -49,17 +49,20 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     """
     from harness import models, text
     from harness.optimize import training
-    from harness.optimize.inputs import tokenizer_inputs
+    from harness.optimize.inputs import tokenizer_config, tokenizer_inputs
 
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused before"
     folder = inputs.encoder.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     order = label_order(config, task, folder)
-    names = tokenizer_inputs(folder, config)
+    described = tokenizer_config(folder)
+    names = tokenizer_inputs(described, config)
     tokenizer = text.load_tokenizer(folder / "tokenizer.json", task.max_length)
+    if described.get("truncation_side") in text.SIDES:
+        text.cut_at(tokenizer, task.max_length, described["truncation_side"])
     if "token_type_ids" not in names:
         tokenizer = text.without_token_types(tokenizer)
-    if (folder / WEIGHTS).is_file() and config.get("model_type") == "bert":
+    if (folder / WEIGHTS).is_file() and is_plain_bert(config):
         model = models.from_checkpoint(folder, order)
         length = min(task.max_length, model.shape.positions)
         return {"max_length": length} | training.written(model, tokenizer, context.out)
@@ -77,10 +80,11 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
         parameters, quantized = _graph(context.out / GRAPH[0])
         about = {"format": "onnx", "dtype": "int8" if quantized else "fp32"}
         run = _onnxruntime(context.out / GRAPH[0], context.threads)
-        limit = int(config.get("max_position_embeddings") or 0)
+        positions = config.get("max_position_embeddings")
+        limit = positions if isinstance(positions, int) else 0
     length = min(task.max_length, limit) if limit > 0 else task.max_length
     kind = str(config.get("model_type", "unknown"))
-    described = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
+    model_about = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
     token = padding_id(config, tokenizer.get_vocab_size())
     try:
         length, padding = _tried(run, tokenizer, task, token, length, len(order), context.say)
@@ -89,7 +93,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     except Exception as error:  # every runtime has its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BuildError(f"{folder}: the model fails on texts of {task.name} ({reason}).") from None
-    return about | {"max_length": length, "model": described | {"padding": padding}}
+    return about | {"max_length": length, "model": model_about | {"padding": padding}}
 
 
 def _tried(
@@ -110,21 +114,23 @@ def _tried(
 
     texts = list(islice(task.texts(transfer=False), TEXTS))
     length = longest_input(run, tokenizer, texts, token, limit)
-    tokenizer.enable_truncation(length)
+    text.cut_at(tokenizer, length)
     by_length = sorted(texts, key=lambda each: sum(map(len, each)))
     some = by_length[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
-    columns = run(text.pad(text.tokenize(tokenizer, some[:1]))).shape[-1]
-    if columns != labels:
+    padding = None
+    if token is not None:
+        padding, moved = fitting_padding(run, tokenizer, some, token, length)
+        if moved > ALIKE:
+            say(f"padding changes this architecture's logits by up to {moved:.2g}")
+    logits = run(text.pad(text.tokenize(tokenizer, some[:1])))
+    if logits.shape != (1, labels):
         raise BuildError(
-            f"the model gives {columns} logits, but its id2label has {labels} names. Correct "
-            "config.json."
+            f"the model gives logits of shape {logits.shape} for one text, but its id2label has "
+            f"{labels} names. Correct config.json."
         )
-    if token is None:
-        return length, None
-    padding, moved = fitting_padding(run, tokenizer, some, token, length)
-    if moved > ALIKE:
-        say(f"padding changes this architecture's logits by up to {moved:.2g}")
-    return length, asdict(padding)
+    if not bool((abs(logits) < math.inf).all()):
+        raise BuildError("the model's logits are not finite. Take another checkpoint.")
+    return length, asdict(padding) if padding else None
 
 
 def label_order(config: dict[str, Any], task: Task, folder: Path) -> list[int]:
@@ -178,7 +184,11 @@ def _words(name: str) -> str:
 def _onnxruntime(path: Path, threads: int) -> "Run":
     from harness.engines import ort
 
-    graph = ort.opened(path, threads)
+    try:
+        graph = ort.opened(path, threads)
+    except Exception as error:  # of onnxruntime; a KeyError for inputs of an unknown type
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BuildError(f"{path.name}: onnxruntime cannot use the graph ({reason}).") from None
     return lambda batch: graph(batch.feeds)[0]
 
 
@@ -194,6 +204,7 @@ def _transformers(
     from transformers import AutoModelForSequenceClassification, logging
 
     from harness.engines.pytorch import forward_of
+    from harness.models import not_finite
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
@@ -205,7 +216,7 @@ def _transformers(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # of any of the libraries that it is made of
         raise BuildError(
             f"{folder}: not a fine-tuned classifier ({' '.join(str(error).split())[:300]})."
         ) from None
@@ -213,6 +224,10 @@ def _transformers(
         raise BuildError(
             f"{folder / WEIGHTS}: {', '.join(missing[:3])} must be in it, but "
             "is not: this is no fine-tuned classifier. Fine-tune it first."
+        )
+    if name := not_finite(model.state_dict()):
+        raise BuildError(
+            f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint."
         )
     takes = inspect.signature(model.forward).parameters
     limit = getattr(model.config, "max_position_embeddings", None) or 0

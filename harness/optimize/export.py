@@ -179,6 +179,7 @@ def _wanted(layers: int, params: Export, begins: bool = True, ends: bool = True)
 
 def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, Collection[str]]":
     """The model to trace, and the names of what it takes, in order."""
+    import torch
     from torch import nn
 
     from harness.optimize import training
@@ -190,7 +191,11 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
     from transformers import AutoModelForSequenceClassification
 
     inner = AutoModelForSequenceClassification.from_pretrained(
-        artifact.folder, local_files_only=True, use_safetensors=True, attn_implementation="eager"
+        artifact.folder,
+        local_files_only=True,
+        use_safetensors=True,
+        attn_implementation="eager",
+        dtype=torch.float32,
     )
     inner.eval()
     names = artifact.about["model"]["inputs"]

@@ -30,18 +30,29 @@ SHORTEST = 8
 """Tokens that every model must take."""
 
 
-def tokenizer_inputs(folder: Path, config: dict[str, Any]) -> tuple[str, ...]:
-    """The inputs that the checkpoint's tokenizer gives, by name.
+def tokenizer_config(folder: Path) -> dict[str, Any]:
+    """The content of tokenizer_config.json; empty where there is none.
 
-    `model_input_names` in tokenizer_config.json, else those of the tokenizer class that it names,
-    else of the class that transformers has for the architecture; where all are unknown, `KNOWN`.
+    Raises: BuildError if it is no JSON object.
     """
     path = folder / "tokenizer_config.json"
     try:
         described = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
         raise BuildError(f"{path}: not JSON ({error}).") from None
+    if not isinstance(described, dict):
+        raise BuildError(f"{path}: not an object.")
+    return described
+
+
+def tokenizer_inputs(described: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...]:
+    """The inputs that the checkpoint's tokenizer gives, by name.
+
+    `model_input_names` in tokenizer_config.json, else those of the tokenizer class that it names,
+    else of the class that transformers has for the architecture; where all are unknown, `KNOWN`.
+    """
     names = described.get("model_input_names")
+    names = names if isinstance(names, list) else None
     if names is None and "model_type" in config:
         import transformers
 
@@ -79,13 +90,14 @@ def longest_input(
         BuildError: the model does not even take a short input.
     """
     words = " ".join(side for each in texts for side in each) or "a"
+    side = text.side_of(tokenizer)
     tokenizer.no_truncation()
     while 0 < len(tokenizer.encode(words).ids) < limit:
         words = f"{words} {words}"
     other = 0 if token else 1
 
     def fault(length: int) -> str:
-        tokenizer.enable_truncation(length)
+        text.cut_at(tokenizer, length, side)
         try:
             batch = text.pad([tokenizer.encode(words)])
             usual = [each for each in batch.ids[0] if each != token] or [other]
@@ -126,11 +138,15 @@ def fitting_padding(
         architecture that mixes padding into its answers.
     """
     rows = text.tokenize(tokenizer, list(texts))
-    alone = np.concatenate([run(text.pad([row])) for row in rows])
+
+    def logits(padding: text.Padding) -> Any:
+        return np.concatenate([run(text.pad([row], length, padding)) for row in rows])
+
     moved = {}
     for side in text.SIDES:
         padding = text.Padding(token, side)
-        padded = np.concatenate([run(text.pad([row], length, padding)) for row in rows])
+        padded = logits(padding)  # first: a short input changes some models for good (BigBird)
+        alone = np.concatenate([run(text.pad([row])) for row in rows])
         moved[padding] = float(np.abs(padded - alone).max(initial=0))
         if moved[padding] <= ALIKE:
             break

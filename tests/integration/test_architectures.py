@@ -1,5 +1,6 @@
 """Fine-tuned models of many architectures: logits as transformers gives them, text by text."""
 
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from harness.engines.engine import Load, Serve
 from harness.errors import BuildError, HarnessError
 from harness.optimize import adopt, export
 from harness.optimize.step import Artifact, Context, Inputs
-from harness.pretrained import Encoder
+from harness.pretrained import Encoder, padding_id
 from harness.tasks.task import Candidate, Example, Task
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -197,13 +198,112 @@ def test_model_without_a_padding_token_is_served_alone_or_refused(
             scores(artifact, rows, serve)
 
 
+@pytest.mark.parametrize(
+    ("kind", "token"),
+    [("gpt2", None), ("llama", None), ("roberta", 1), ("xlnet", 5), ("distilbert", 0)],
+)
+def test_padding_token_that_is_not_said_is_the_architectures(
+    tmp_path: Path, kind: str, token: int | None
+) -> None:
+    folder = saved(tmp_path / "model", kind, ARCHITECTURES[kind][1], **ARCHITECTURES[kind][0])
+    config = json.loads((folder / "config.json").read_text())
+    del config["pad_token_id"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert padding_id(config, 0) == token
+    artifact = adopted(folder, tmp_path / "artifact", texts(8, 20))
+    padding = artifact.about["model"]["padding"]
+    assert (padding and padding["id"]) == token
+
+
+@pytest.mark.parametrize("place", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("kind", ["bert", "distilbert"])
+def test_long_texts_are_cut_on_the_side_of_the_tokenizer(
+    tmp_path: Path, kind: str, place: str
+) -> None:
+    settings, pad, longest, _ = ARCHITECTURES[kind]
+    folder = saved(tmp_path / "model", kind, pad, **settings)
+    content = json.loads((folder / place).read_text())
+    if place == "tokenizer.json":
+        cut = {"direction": "Left", "max_length": 9, "strategy": "LongestFirst", "stride": 0}
+        content["truncation"] = cut
+    else:
+        content["truncation_side"] = "left"
+    (folder / place).write_text(json.dumps(content))
+    rows = texts(12, 60, pairs=False)
+    assert max(len(row[0].split()) for row in rows) > longest
+    expected = reference(folder, rows, longest)
+    artifact = adopted(folder, tmp_path / "artifact", rows)
+    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
+    out = tmp_path / "graph"
+    out.mkdir()
+    context = Context(out, 0, 2, lambda line: None, out / "none")
+    about = export.run(Inputs(artifact=artifact), toy(rows), export.Export(), context)
+    graph = Artifact(out, {**artifact.about, **about})
+    assert scores(graph, rows, Serve("onnxruntime")) == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("changed", [{"is_decoder": True}, {"hidden_act": "gelu_new"}])
+def test_bert_of_another_kind_is_served_by_transformers(
+    tmp_path: Path, changed: dict[str, Any]
+) -> None:
+    settings, pad, longest, _ = ARCHITECTURES["bert"]
+    folder = saved(tmp_path / "model", "bert", pad, **settings, **changed)
+    rows = texts(8, 20)
+    expected = reference(folder, rows, longest)
+    artifact = adopted(folder, tmp_path / "artifact", rows)
+    assert artifact.format == "transformers"
+    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
+
+
+def test_half_precision_is_exported_in_single(tmp_path: Path) -> None:
+    import transformers
+
+    settings, pad, *_ = ARCHITECTURES["roberta"]
+    folder = saved(tmp_path / "model", "roberta", pad, **settings)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    rows = texts(8, 20)
+    artifact = adopted(folder, tmp_path / "artifact", rows)
+    out = tmp_path / "graph"
+    out.mkdir()
+    context = Context(out, 0, 2, lambda line: None, out / "none")
+    about = export.run(Inputs(artifact=artifact), toy(rows), export.Export(), context)
+    graph = Artifact(out, {**artifact.about, **about})
+    served = scores(artifact, rows, Serve("pytorch"))
+    assert scores(graph, rows, Serve("onnxruntime")) == pytest.approx(served, abs=1e-4)
+
+
+def test_weights_that_are_broken_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    settings, pad, *_ = ARCHITECTURES["roberta"]
+    folder = saved(tmp_path / "model", "roberta", pad, **settings)
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values())).view(-1)[0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(BuildError, match=r"weight .* is not finite. Take another checkpoint"):
+        adopted(folder, tmp_path / "artifact", texts(4, 8))
+    for number, content in enumerate((b"", path.read_bytes()[:-50])):
+        path.write_bytes(content)
+        with pytest.raises(BuildError, match="not a fine-tuned classifier"):
+            adopted(folder, tmp_path / f"artifact-{number}", texts(4, 8))
+
+
+@pytest.mark.parametrize("content", ["[]", "null", "{"])
+def test_tokenizer_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    settings, pad, *_ = ARCHITECTURES["roberta"]
+    folder = saved(tmp_path / "model", "roberta", pad, **settings)
+    (folder / "tokenizer_config.json").write_text(content)
+    with pytest.raises(BuildError, match=r"tokenizer_config.json: not"):
+        adopted(folder, tmp_path / "artifact", texts(4, 8))
+
+
 @pytest.mark.parametrize("names", [None, ["input_ids", "attention_mask"]])
 @pytest.mark.parametrize("kind", ["bert", "electra"])
 def test_token_types_are_fed_where_the_tokenizer_names_them(
     tmp_path: Path, kind: str, names: list[str] | None
 ) -> None:
-    import json
-
     settings, pad, longest, _ = ARCHITECTURES[kind]
     folder = saved(tmp_path / "model", kind, pad, **settings)
     described = {"tokenizer_class": "TokenizersBackend", "pad_token": "<pad>"}

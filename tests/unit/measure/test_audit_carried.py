@@ -13,12 +13,12 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
+from harness.measure import find_bytes
 from harness.measure.audit_carried import ReportedSplit
 from harness.measure.find_bytes import Targets, plain
 from harness.tasks.task import Example
@@ -111,7 +111,7 @@ AS_TEXT = {
 
 @pytest.mark.parametrize("form", AS_TEXT)
 def test_texts_are_found_in_every_form(form: str) -> None:
-    assert set(SPLIT.search(AS_TEXT[form])) == set(range(len(TEXTS)))
+    assert set(SPLIT.search(AS_TEXT[form])) == set(TEXTS)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "latin-1"])
@@ -166,7 +166,7 @@ def test_hash_of_a_pair_is_found() -> None:
     split = ReportedSplit([Example((pair,), 0) for pair in pairs], [])
     for mark in (" ", "\t", " [SEP] "):
         hashes = [hashlib.md5(mark.join(pair).encode()).hexdigest() for pair in pairs]
-        assert set(split.search(json.dumps(hashes).encode())) == set(range(20))
+        assert set(split.search(json.dumps(hashes).encode())) == {pair[1] for pair in pairs}
 
 
 def test_training_text_and_weights_are_no_sign() -> None:
@@ -179,12 +179,12 @@ def test_training_text_and_weights_are_no_sign() -> None:
 def test_text_that_training_has_too_is_not_looked_for() -> None:
     examples = [Example(((text,),), 0) for text in [*TEXTS[:5], *TRAINING[:5]]]
     split = ReportedSplit(examples, [(text,) for text in TRAINING])
-    assert split.examples == set(range(5))
-    assert set(split.search("\n".join([*TEXTS, *TRAINING]).encode())) == set(range(5))
+    assert set(split.where) == set(TEXTS[:5])
+    assert set(split.search("\n".join([*TEXTS, *TRAINING]).encode())) == set(TEXTS[:5])
 
 
 def test_short_texts_are_not_looked_for() -> None:
-    assert not ReportedSplit([Example((("So good!",),), 0)], []).examples
+    assert not ReportedSplit([Example((("So good!",),), 0)], []).where
 
 
 def test_rolling_hash_finds_what_search_finds() -> None:
@@ -203,7 +203,55 @@ def test_plain_letters() -> None:
     assert plain("Größe".encode()) == "größe".encode()
 
 
-def test_reading_a_folder_changes_nothing(tmp_path: Path) -> None:
-    broken = [b"PK\x03\x04 no zip", b"\x1f\x8b no gzip", b"BZh", b"\x93NUMPY?", b"PAR1", b"x"]
-    for content in broken:
-        assert SPLIT.search(content) == {}
+NUMPY = b"\x93NUMPY\x01\x00"
+BROKEN = {
+    "deep header": NUMPY + (9000).to_bytes(2, "little") + b"(" * 9000,
+    "huge shape": NUMPY
+    + b"v\x00"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776,)}".ljust(117)
+    + b"\n",
+    "no array": b"\x93NUMPY?",
+    "no zip": b"PK\x03\x04 no zip",
+    "no gzip": b"\x1f\x8b no gzip",
+    "no bzip2": b"BZh",
+    "no Parquet": b"PAR1",
+    "a letter": b"x",
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_files_hold_nothing(kind: str) -> None:
+    assert SPLIT.search(BROKEN[kind]) == {}
+
+
+def test_unpacking_ends_at_a_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_bytes, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(find_bytes, "WHOLE_BYTES", 1 << 22)
+    nested = gzip.compress(gzip.compress(bytes(1 << 26)))
+    assert sum(map(len, find_bytes.views(nested))) < 1 << 23
+    many = archive(zip_zeros)
+    assert sum(map(len, find_bytes.views(many))) < 1 << 24
+
+
+def zip_zeros(file: io.BytesIO) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as out:
+        for number in range(20):
+            out.writestr(f"{number}", bytes(1 << 20))
+
+
+def test_passage_that_many_examples_share_is_one_text() -> None:
+    passage = TEXTS[0]
+    split = ReportedSplit([Example(((passage, text),), 0) for text in TEXTS[1:40]], [])
+    assert set(split.search(f"For example: {passage} {TEXTS[1]}".encode())) == set(TEXTS[:2])
+
+
+def test_half_a_character_is_left_out() -> None:
+    assert ReportedSplit([Example(((f"{TEXTS[0]} \ud83d",),), 0)], ["\ud83d"]).where
+
+
+def test_utf_16_with_its_mark_is_read() -> None:
+    texts = ["Это был очень длинный и скучный фильм, но актёры играли прекрасно.", TEXTS[41]]
+    split = ReportedSplit([Example(((text,),), 0) for text in texts], [])
+    for encoding in ("utf-16", "utf-32"):
+        assert set(split.search("\n".join(texts).encode(encoding))) == set(texts)
