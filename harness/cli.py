@@ -89,7 +89,7 @@ def build(options: argparse.Namespace, console: Console) -> None:
 
 def _build(
     systems: Sequence[System],
-    asked: Sequence[Task],
+    tasks: Sequence[Task],
     options: argparse.Namespace,
     root: Path,
     console: Console,
@@ -106,21 +106,21 @@ def _build(
     started = time.monotonic()
     where = configuration, root, options.seed, console
     needed = [each for each in systems if not is_optional(each.folder)]
-    build_systems(needed, asked, *where)
+    build_systems(needed, tasks, *where)
     built = list(systems)
     for system in systems:
         if system not in needed:
             try:
-                build_systems([system], asked, *where)
+                build_systems([system], tasks, *where)
             except BuildError as error:
                 console(f"left out: {error}")
                 built.remove(system)
     for seed in range(options.seed + 1, options.seed + options.seeds):
-        for each in asked:
+        for each in tasks:
             trained = [one for one in built if one.answers_task(each) and learns(one, each, root)]
             build_systems(trained, [each], configuration, root, seed, console)
     console(
-        f"built: {len(built)} systems for {', '.join(each.name for each in asked)} "
+        f"built: {len(built)} systems for {', '.join(each.name for each in tasks)} "
         f"({time.monotonic() - started:.0f} s)"
     )
     return built

@@ -12,8 +12,10 @@ from typing import Any
 from harness.declared import Faults, read_toml
 from harness.errors import ManifestError, SourceError
 from harness.store import digest, file_sha256
+from harness.tasks.delimited import QUOTING
 from harness.tasks.embedded import split_position
-from harness.tasks.reading import QUOTING, Fields, Stored, as_number, label_of, read_rows, stored
+from harness.tasks.labels import Integers
+from harness.tasks.reading import Stored, read_rows, stored
 from harness.tasks.task import Candidate, Example, Task, Transfer, by_name, tasks
 
 KEYS = (
@@ -80,8 +82,8 @@ class Form:
         groups: dict[str, int] = {}
         names = self.fields
         labels = names.get("choices", self.labels)
-        integers = _Integers()
-        rows = read_rows(path, "Mend the line, or [fields] in task.toml.", self.quoting)
+        integers = Integers()
+        rows = read_rows(path, "Correct the line, or [fields] in task.toml.", self.quoting)
         for number, row in enumerate(rows):
             text = row.text(names["text"])
             pairs = [names["pair"]] if "pair" in names else names.get("choices", [])
@@ -89,7 +91,9 @@ class Form:
             label = -1
             if known:
                 label = row.label(names["label"], labels)
-                integers.check(row, names["label"], labels)
+                place = row.place.rpartition(": ")[2]
+                if conflict := integers.conflict(row.values[names["label"]], place, labels):
+                    raise row.fault(f"{names['label']}: {conflict}")
             group, key = -1, text
             if "group" in names and known:
                 key = str(row.scalar(names["group"]))
@@ -99,29 +103,6 @@ class Form:
             if numbered and split != "transfer":
                 idx = row.scalar(names.get("idx", "idx"))
             yield split_position(key), Example(candidates, label, group, idx=idx)
-
-
-class _Integers:
-    """Refuses a file in which some integers are labels' names and others are positions."""
-
-    def __init__(self) -> None:
-        self.first: dict[bool, str] = {}  # whether it is a position: where, and which
-
-    def check(self, row: Fields, key: str, labels: Sequence[str]) -> None:
-        """Raises: SourceError at the row that reads its label otherwise than one before it."""
-        value = row.values[key]
-        label = label_of(value, labels)
-        if label is None or as_number(value) is None:
-            return
-        position = label[1]
-        place = row.place.rpartition(": ")[2]
-        self.first.setdefault(position, f"{value!r} in {place}")
-        if other := self.first.get(not position):
-            name, number = (other, repr(value)) if position else (repr(value), other)
-            raise row.fault(
-                f"{key}: {number} is no label's name, so it would be a position, but {name} is a "
-                "name. Write the names"
-            )
 
 
 def read(path: Path) -> Task:

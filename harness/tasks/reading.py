@@ -7,16 +7,11 @@ Hugging Face `datasets`, and mapped into memory from there: a data set need not 
 import csv
 import hashlib
 import json
-import math
-import re
-import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, time
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +19,8 @@ from numpy.typing import NDArray
 from harness.declared import nearest
 from harness.errors import SourceError
 from harness.store import cache_dir, locked, new_folder
+from harness.tasks.delimited import delimited_rows, repeated
+from harness.tasks.labels import as_number, class_label, label_of
 from harness.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -34,11 +31,6 @@ SELECTION = 0.1
 
 TOGETHER = 256
 """Rows that are decoded at once."""
-
-QUOTING: dict[str, Literal[0, 3]] = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
-"""Of `.csv` and `.tsv`: whether a quotation mark is an ordinary letter, or encloses a field."""
-
-NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 KEPT = ("label", "group", "right", "gold", "idx")
 """What of an example is kept beside its candidates."""
@@ -135,53 +127,6 @@ class Fields:
         return self.values[key]
 
 
-def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
-    """The label that a value of a data file stands for.
-
-    A value whose text is a label's name is that label, and so is a number that equals a name; only
-    otherwise an integer (also `"0"` in CSV, `1.0`, true and false) is a position, counted from 0.
-    `true` has the text `true`, `True` or `TRUE`.
-
-    Returns: the label's index, and whether the value is a position; None where it is neither.
-    """
-    if not isinstance(value, str | int | float | Decimal):
-        return None
-    text = str(value)
-    texts = [text]
-    if text.lower() in ("true", "false"):
-        texts += [text.lower(), text.capitalize(), text.upper()]
-    for each in texts:
-        if each in labels:
-            return labels.index(each), False
-    number = as_number(value)
-    if number is None:
-        return None
-    equal = [at for at, name in enumerate(labels) if as_number(name, words=False) == number]
-    if equal:
-        return (equal[0], False) if len(equal) == 1 else None
-    if isinstance(value, ClassName) and NUMBER.fullmatch(value):
-        return None
-    return (int(number), True) if number in range(len(labels)) else None
-
-
-class ClassName(str):
-    """The name of a class of a Parquet file; where it is a number, that is no position."""
-
-    __slots__ = ()
-
-
-def as_number(value: Any, words: bool = True) -> Decimal | None:
-    """A number, or a text that is one; None for anything else. words: true is 1 and false is 0."""
-    if isinstance(value, str):
-        if words and value.lower() in ("true", "false"):
-            value = "1" if value.lower() == "true" else "0"
-        return Decimal(value) if NUMBER.fullmatch(value) else None
-    if isinstance(value, int):
-        return Decimal(int(value))
-    finite = isinstance(value, float | Decimal) and math.isfinite(value)
-    return Decimal(str(value)) if finite else None
-
-
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."
@@ -196,7 +141,7 @@ def read_rows(path: Path, remedy: str = "", quoting: str = "") -> Iterator[Field
     """
 
     def table(path: Path) -> Iterator[tuple[int, Any]]:
-        return _table(path, quoting)
+        return delimited_rows(path, quoting)
 
     readers = {".jsonl": _jsonl, ".csv": table, ".tsv": table, ".parquet": _parquet}
     if path.suffix not in readers:
@@ -247,101 +192,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object, as json.loads builds it. Raises: _TwiceError if two fields have one name."""
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _TwiceError(_twice([name for name, _ in pairs]))
+        raise _TwiceError(repeated([name for name, _ in pairs]))
     return values
-
-
-def _twice(names: Sequence[str]) -> str:
-    """Which fields have one name, for the message; empty if none have."""
-    for name, count in Counter(names).items():
-        if count > 1 and name.strip():
-            places = [str(at) for at, each in enumerate(names, start=1) if each == name]
-            return f"fields {' and '.join(places)} both called {name!r}; rename one of them"
-    return ""
-
-
-def _table(path: Path, quoting: str) -> Iterator[tuple[int, Any]]:
-    """Rows of CSV or TSV with the line at which each begins; blank lines are skipped."""
-    csv.field_size_limit(sys.maxsize)
-    comma = "," if path.suffix == ".csv" else "\t"
-    mode = quoting or ("minimal" if path.suffix == ".csv" else "none")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines: list[str] = []  # of the row that is being read
-        reader = csv.reader(_kept(file, lines), delimiter=comma, strict=True, quoting=QUOTING[mode])
-        names: list[str] = []
-        start = 1
-        try:
-            for values in reader:
-                start = reader.line_num - len(lines) + 1
-                if mode == "none" and not quoting:
-                    _check_quotes(values, start, head=not names)
-                if len(values) > 1 or any(each.strip() for each in values):
-                    if not names:
-                        names = values
-                        if twice := _twice(names):
-                            raise ValueError(f"line {start} has {twice}")
-                    elif len(values) != len(names):
-                        raise ValueError(
-                            f"line {start} has {len(values)} fields, but the first has "
-                            f"{len(names)}{_quoted_hint(lines, quoting, mode)}"
-                        )
-                    else:
-                        yield start, dict(zip(names, values, strict=True))
-                lines.clear()
-        except csv.Error as error:
-            first = reader.line_num - len(lines) + 1
-            opened = first + _last_opened(lines, comma)
-            raise ValueError(
-                f"line {opened}: the quotation mark that opens here never closes, or more follows "
-                f"where it does ({error}). Write quotation marks inside a field twice, or set "
-                'quoting = "none" in task.toml'
-            ) from None
-
-
-def _kept(file: Iterable[str], lines: list[str]) -> Iterator[str]:
-    """The lines of a file, each also appended to `lines`."""
-    for line in file:
-        lines.append(line)
-        yield line
-
-
-def _check_quotes(values: Sequence[str], line: int, head: bool) -> None:
-    """Raises: ValueError if fields are enclosed in quotation marks, as pandas writes them: one with
-    doubled ones inside, or all of the first line.
-    """
-    inner = [each[1:-1] for each in values if len(each) > 1 and each[0] == each[-1] == '"']
-    doubled = [each for each in inner if '""' in each and '"' not in each.replace('""', "")]
-    if doubled or (head and inner and len(inner) == len(values)):
-        raise ValueError(
-            f"line {line} has a field that is enclosed in quotation marks. Set quoting = "
-            '"minimal" in task.toml, or "none" if the marks belong to the text'
-        )
-
-
-def _quoted_hint(lines: Sequence[str], quoting: str, mode: str) -> str:
-    if mode == "none" and not quoting and any('"' in each for each in lines):
-        return '. If fields are enclosed in quotation marks, set quoting = "minimal" in task.toml'
-    return ""
-
-
-def _last_opened(lines: Sequence[str], comma: str) -> int:
-    """Which of a row's lines opens its last quoted field, from 0."""
-    opened, inside, begins = 0, False, True
-    text = "".join(lines)
-    at, line = 0, 0
-    while at < len(text):
-        letter = text[at]
-        if inside:
-            if letter == '"' and text[at + 1 : at + 2] == '"':
-                at += 1
-            elif letter == '"':
-                inside = False
-        elif letter == '"' and begins:
-            opened, inside = line, True
-        begins = not inside and letter in (comma, "\n", "\r")
-        line += letter == "\n"
-        at += 1
-    return opened
 
 
 def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
@@ -351,7 +203,7 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            if twice := _twice(file.schema_arrow.names):
+            if twice := repeated(file.schema_arrow.names):
                 raise ValueError(f"it has {twice}")
             features = Features.from_arrow_schema(file.schema_arrow)
             names = {key: each.names for key, each in features.items() if hasattr(each, "names")}
@@ -361,19 +213,10 @@ def _parquet(path: Path) -> Iterator[tuple[int, Any]]:
                     number += 1
                     for key, known in names.items():
                         if isinstance(values[key], int):  # -1: not labelled
-                            values[key] = _class(values[key], known)
+                            values[key] = class_label(values[key], known)
                     yield number, values
     except ArrowException as error:
         raise ValueError(f"not a Parquet file ({error})") from None
-
-
-def _class(number: int, names: Sequence[str]) -> int | ClassName | None:
-    """A class by its name; by its number where that is its name."""
-    if number < 0:
-        return None
-    if number >= len(names):
-        raise ValueError(f"class {number}, but there are only {len(names)} names")
-    return number if names[number] == str(number) else ClassName(names[number])
 
 
 class Examples(Sequence[Example]):

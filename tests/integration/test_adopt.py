@@ -23,7 +23,7 @@ from harness.engines import engine
 from harness.engines.engine import Load, Serve
 from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.manifest import read_system
-from harness.optimize.adopt import label_order
+from harness.optimize.label_order import label_order
 from harness.optimize.step import Artifact
 from harness.tasks.task import Task, task
 from tests.support.checkpoints import checkpoint

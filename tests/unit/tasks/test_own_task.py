@@ -1,7 +1,5 @@
 """A task that a `task.toml` declares."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,8 @@ import pytest
 from harness.errors import ManifestError, SourceError
 from harness.tasks import own
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import Task, _examples, task
+from harness.tasks.task import _examples, task
+from tests.support.data_files import loaded, written
 
 DECLARATION = """
 name = "tickets"
@@ -41,21 +40,6 @@ def tickets(count: int, customers: int = 40) -> list[dict[str, Any]]:
     ]
 
 
-def written(path: Path, rows: list[dict[str, Any]]) -> None:
-    if path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    elif path.suffix == ".parquet":
-        from datasets import Dataset
-
-        Dataset.from_list(rows).to_parquet(path)
-    else:
-        with path.open("w", newline="") as file:
-            comma = "," if path.suffix == ".csv" else "\t"
-            writer = csv.DictWriter(file, list(rows[0]), delimiter=comma)
-            writer.writeheader()
-            writer.writerows(rows)
-
-
 def declared(folder: Path, suffix: str = "jsonl", text: str = DECLARATION) -> Path:
     _examples.cache_clear()
     folder.mkdir(exist_ok=True)
@@ -64,11 +48,6 @@ def declared(folder: Path, suffix: str = "jsonl", text: str = DECLARATION) -> Pa
     path = folder / "task.toml"
     path.write_text(text.format(suffix=suffix))
     return path
-
-
-def loaded(path: Path) -> Task:
-    _examples.cache_clear()
-    return task(str(path))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])

@@ -1,0 +1,99 @@
+"""CSV and TSV: quotation marks, blank lines, places."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ManifestError, SourceError
+from harness.tasks.reading import read_rows
+from tests.support.data_files import declared, loaded, written
+
+LINES = [
+    "sentence\tlabel",
+    '"the opening line of it\tneg',
+    "one more\tneg",
+    'here it closes"\tpos',
+    '"all of it"\tpos',
+    'said "so" twice\tneg',
+    '""hello"" to you\tpos',
+    '"\tneg',
+]
+
+
+def test_quotation_marks_in_tsv_are_letters(tmp_path: Path) -> None:
+    path = tmp_path / "rows.tsv"
+    path.write_text("\n".join(LINES) + "\n")
+    rows = [each.values for each in read_rows(path)]
+    assert [(row["sentence"], row["label"]) for row in rows] == [
+        tuple(line.split("\t")) for line in LINES[1:]
+    ]
+
+
+def test_lines_that_are_quoted_all_over_are_refused_unless_it_is_said(tmp_path: Path) -> None:
+    rows = [{"text": 'He said "so"', "label": "pos"}, {"text": "two\nlines", "label": "neg"}]
+    path = tmp_path / "rows.tsv"
+    written(path, rows)  # doubled marks inside, as pandas writes them, too
+    with pytest.raises(SourceError, match=r'line 2 has a field .* quoting = "minimal".* or "none"'):
+        list(read_rows(path))
+    assert [each.values for each in read_rows(path, quoting="minimal")] == rows
+    path.write_text('text\tlabel\n"He said ""so"""\tpos\n')
+    assert next(read_rows(path, quoting="none")).values["text"] == '"He said ""so"""'
+    path.write_text('"text"\t"label"\n"a"\t"pos"\n')
+    with pytest.raises(SourceError, match=r"line 1 has a field that is enclosed"):
+        list(read_rows(path))
+    path.write_text('text\tlabel\n"two\nlines"\tneg\n')
+    with pytest.raises(SourceError, match=r"line 2 has 1 fields.* set quoting = \"minimal\""):
+        list(read_rows(path))
+
+
+def test_quoting_of_the_declaration_is_used(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    path = declared(folder, "tsv", ["neg", "pos"])
+    written(folder / "rows.tsv", [{"text": 'He said "so"', "label": "pos"}])
+    with pytest.raises(SourceError, match="quoting"):
+        loaded(path).examples("validation")
+    plain = path.read_text()
+    path.write_text(f'quoting = "minimal"\n{plain}')
+    assert loaded(path).examples("validation")[0].candidates == (('He said "so"',),)
+    path.write_text(f'quoting = "none"\n{plain}')
+    assert loaded(path).examples("validation")[0].candidates == (('"He said ""so"""',),)
+    path.write_text(f'quoting = "all"\n{plain}')
+    with pytest.raises(ManifestError, match=r"quoting = 'all': choose 'none', 'minimal'"):
+        loaded(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        ('text,label\na,pos\n"never closed,neg\nb,pos\nc,neg\n', 3),
+        ('text,label\n"two\nlines",pos\n"never, closed\nb,pos\n', 4),
+        ('text,label\n"one\ntwo","three\nfour\n', 3),
+        ('text,label\n"closed" and more,neg\n', 2),
+        ('text,label\n"opens\ncloses" here,neg\n', 2),
+        ('text,label\n"with ""doubled"" ones,neg\n', 2),
+    ],
+)
+def test_quote_that_never_closes_is_said_with_the_line_where_it_opens(
+    tmp_path: Path, content: str, line: int
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(content)
+    with pytest.raises(SourceError, match=rf"{path}: line {line}: the quotation mark that opens"):
+        list(read_rows(path))
+
+
+def test_blank_lines_are_skipped_and_places_are_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('\ntext,label\n\n"a\nb",pos\n   \nc,neg\n\n')
+    rows = list(read_rows(path))
+    assert [each.values for each in rows] == [
+        {"text": "a\nb", "label": "pos"},
+        {"text": "c", "label": "neg"},
+    ]
+    assert [each.place.rpartition(" ")[2] for each in rows] == ["4", "7"]
+
+
+def test_long_field_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(f"text,label\n{'x' * 300_000},pos\n")
+    assert len(next(read_rows(path)).values["text"]) == 300_000
