@@ -303,9 +303,11 @@ def _in_own_process(
 
 def _main(arguments: list[str]) -> int:
     folder, task_name, configuration, root, seed = arguments
+    channel = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what a library prints, in half lines too, goes to stderr
 
     def say(line: str) -> None:
-        print(line, flush=True)
+        print(line, file=channel, flush=True)
 
     try:
         system = read_system(Path(folder), Path(root))
