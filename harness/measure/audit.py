@@ -218,20 +218,25 @@ def training(it: Audited) -> Finding:
     if len(sample) < FEWEST:
         return Finding("training", None, f"only {len(sample)} training examples: too few to tell")
     with it.worker() as worker:
-        given = it.ask(worker, sample, [4096])
-    return compare_splits(it.answers, it.examples, given, sample)
+        training_answers = it.ask(worker, sample, [4096])
+    return compare_splits(it.answers, it.examples, training_answers, sample)
 
 
 def compare_splits(
     answers: Sequence[int],
     reported: Sequence[Example],
-    given: Sequence[int],
+    training_answers: Sequence[int],
     sample: Sequence[Example],
 ) -> Finding:
-    """The finding of `training`. answers: to the reported split; given: to the sample of training
-    text.
+    """The finding of `training`.
+
+    Args:
+        answers: to the reported split.
+        reported: examples of the reported split.
+        training_answers: to the sample.
+        sample: examples of the training split.
     """
-    own, other = _right(answers, reported), _right(given, sample)
+    own, other = _right(answers, reported), _right(training_answers, sample)
     shared = own.keys() & other.keys()
     whole = sum(len(own[label]) for label in shared)
     lost, variance = 0.0, 0.0
@@ -242,26 +247,26 @@ def compare_splits(
             share = (sum(right) + 1) / (len(right) + 2)
             variance += weight**2 * share * (1 - share) / len(right)
     shares = [mean(each for right in split.values() for each in right) for split in (other, own)]
-    said = (
+    message = (
         f"{shares[0]:.1%} right on {len(sample)} examples of the training split, {shares[1]:.1%} "
         f"on {len(reported)} of the reported one"
     )
     if not shared:
-        return Finding("training", None, f"{said}; they have no label in common")
+        return Finding("training", None, f"{message}; they have no label in common")
     failed = lost > FAR_BELOW and lost > 3 * math.sqrt(variance)
     fault = "; that is what a memorised split looks like" if failed else ""
-    return Finding("training", not failed, said + fault)
+    return Finding("training", not failed, message + fault)
 
 
 def _right(answers: Sequence[int], examples: Sequence[Example]) -> dict[int, list[bool]]:
     """Whether each answer is right, whatever the task's metric, by label; where a choice is scored,
     all together.
     """
-    found: dict[int, list[bool]] = {}
+    right: dict[int, list[bool]] = {}
     for answer, each in zip(answers, examples, strict=True):
         label = each.label if len(each.candidates) == 1 else -1
-        found.setdefault(label, []).append(answer in (each.right or (each.label,)))
-    return found
+        right.setdefault(label, []).append(answer in (each.right or (each.label,)))
+    return right
 
 
 def closed(it: Audited) -> Finding | None:

@@ -45,19 +45,22 @@ def carried(it: Audited) -> Finding:
     whole = it.setting.material.examples
     picked = random.Random(it.seed).sample(range(len(whole)), min(EXAMPLES, len(whole)))
     split = ReportedSplit([whole[row] for row in sorted(picked)], task.home.texts(transfer=True))
-    if not split.where:
+    if not split.texts:
         return Finding("carried", None, "all texts are too short, or in the training text, too")
-    found: dict[str, str] = {}
+    places: dict[str, str] = {}  # by text
     files = sorted(set(_files(brought(it.row.system, it.root))))
     for path in files:
-        for text, how in split.search(path.read_bytes()).items():
-            found.setdefault(text, f"{path.name} ({how})")
-    count = len(split.where)
-    said = f"{len(found)} of {count} texts of the reported split are in the {len(files)} files"
-    if len(found) < max(FEW, SHARE * count):
-        return Finding("carried", True, f"{said} that it brings")
-    places = ", ".join(sorted(set(found.values()))[:3])
-    return Finding("carried", False, f"{said} that it brings: {places}")
+        for text, form in split.search(path.read_bytes()).items():
+            places.setdefault(text, f"{path.name} ({form})")
+    count = len(split.texts)
+    message = (
+        f"{len(places)} of {count} texts of the reported split are in the {len(files)} files that "
+        "it brings"
+    )
+    if len(places) < max(FEW, SHARE * count):
+        return Finding("carried", True, message)
+    first = ", ".join(sorted(set(places.values()))[:3])
+    return Finding("carried", False, f"{message}: {first}")
 
 
 class ReportedSplit:
@@ -68,30 +71,26 @@ class ReportedSplit:
         known: training text. What is in it, too, is no sign.
 
     Attributes:
-        where: of each text that is long enough and not known the numbers of its examples.
+        texts: those of the examples that are long enough and not known, each once.
     """
 
     def __init__(self, examples: Sequence[Example], known: Iterable[Candidate]) -> None:
-        self.where: dict[str, set[int]] = {}
-        for number, example in enumerate(examples):
-            for text in {text for candidate in example.candidates for text in candidate}:
-                if len(plain(_encoded(text))) >= WINDOW:
-                    self.where.setdefault(text, set()).add(number)
-        self.pieces = {text: [_pieces(form) for form in _letters(text)] for text in self.where}
+        candidates = [candidate for example in examples for candidate in example.candidates]
+        texts = {text for candidate in candidates for text in candidate}
+        self.texts = {text for text in texts if len(plain(_encoded(text))) >= WINDOW}
+        self.pieces = {text: [_pieces(form) for form in _letters(text)] for text in self.texts}
         forms = [form for each in self.pieces.values() for form in each]
-        self.texts = Targets({piece for form in forms for piece in form}, WINDOW)
+        self.parts = Targets({piece for form in forms for piece in form}, WINDOW)
         training = "\n".join(text for candidate in known for text in candidate)
-        for text in self._whole(self.texts.found(plain(_encoded(training)))):
-            del self.where[text]
+        self.texts -= self._whole(self.parts.found(plain(_encoded(training))))
         self.hashes: dict[bytes, str] = {}
-        for text in self.where:
+        for text in self.texts:
             for form in _forms(text):
                 self.hashes |= dict.fromkeys(_hashed(_encoded(form)), text)
-        for example in examples:
-            for candidate in example.candidates:
-                own = [text for text in candidate if text in self.where]
-                for form in _joined(candidate) if own and len(candidate) > 1 else ():
-                    self.hashes |= dict.fromkeys(_hashed(_encoded(form)), own[-1])
+        for candidate in candidates:
+            own = [text for text in candidate if text in self.texts]
+            for form in _joined(candidate) if own and len(candidate) > 1 else ():
+                self.hashes |= dict.fromkeys(_hashed(_encoded(form)), own[-1])
         digits = [each for each in self.hashes if len(each) == DIGITS]
         self.digits = Targets(digits, DIGITS)
         self.raw = Targets(self.hashes.keys() - set(digits), RAW)
@@ -102,18 +101,18 @@ class ReportedSplit:
         hashes: set[bytes] = set()
         for view in views(content):
             letters = plain(view)
-            pieces |= self.texts.found(letters)
+            pieces |= self.parts.found(letters)
             hashes |= self.digits.found(letters) | self.raw.found(view)
         hashed = dict.fromkeys((self.hashes[each] for each in hashes), "hashed")
         return hashed | dict.fromkeys(self._whole(pieces), "text")
 
-    def _whole(self, there: set[bytes]) -> list[str]:
+    def _whole(self, there: set[bytes]) -> set[str]:
         """The texts of which more than half of the pieces are there."""
-        return [
+        return {
             text
-            for text in self.where
+            for text in self.texts
             if any(2 * len(there.intersection(form)) > len(form) for form in self.pieces[text])
-        ]
+        }
 
 
 def brought(system: System, root: Path) -> Iterator[Path]:

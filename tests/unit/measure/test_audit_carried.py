@@ -179,12 +179,12 @@ def test_training_text_and_weights_are_no_sign() -> None:
 def test_text_that_training_has_too_is_not_looked_for() -> None:
     examples = [Example(((text,),), 0) for text in [*TEXTS[:5], *TRAINING[:5]]]
     split = ReportedSplit(examples, [(text,) for text in TRAINING])
-    assert set(split.where) == set(TEXTS[:5])
+    assert split.texts == set(TEXTS[:5])
     assert set(split.search("\n".join([*TEXTS, *TRAINING]).encode())) == set(TEXTS[:5])
 
 
 def test_short_texts_are_not_looked_for() -> None:
-    assert not ReportedSplit([Example((("So good!",),), 0)], []).where
+    assert not ReportedSplit([Example((("So good!",),), 0)], []).texts
 
 
 def test_rolling_hash_finds_what_search_finds() -> None:
@@ -247,7 +247,7 @@ def test_passage_that_many_examples_share_is_one_text() -> None:
 
 
 def test_half_a_character_is_left_out() -> None:
-    assert ReportedSplit([Example(((f"{TEXTS[0]} \ud83d",),), 0)], ["\ud83d"]).where
+    assert ReportedSplit([Example(((f"{TEXTS[0]} \ud83d",),), 0)], ["\ud83d"]).texts
 
 
 def test_utf_16_with_its_mark_is_read() -> None:
