@@ -5,16 +5,17 @@ from pathlib import Path
 
 import pandas
 
-from harness.board.ranking import load_sections
-from harness.board.tables import frame
-from harness.build import build, find_artifact
-from harness.configuration import choose
+from harness.build import build
 from harness.errors import HarnessError
-from harness.manifest import System, read_system
-from harness.measure.config import RunConfig
-from harness.measure.run import measure
+from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.tables import frame
+from harness.runner.config import RunConfig
+from harness.runner.session import measure
+from harness.submissions.manifest import System, read_system
+from harness.submissions.plan import find_artifact
 from harness.tasks.task import suite as find_suite
 from harness.tasks.task import task as find_task
+from harness.telemetry.configuration import choose
 
 
 def load_submission(folder: str | Path) -> System:

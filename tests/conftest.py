@@ -22,15 +22,15 @@ import pytest
 from codecarbon.core import cpu
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from harness import store
-from harness.measure import sandbox
-from harness.measure.protocol import Worker
-from harness.measure.sandbox import SandboxSpec
+from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, quantize, static
-from harness.optimize.step import Artifact, Inputs
-from harness.pretrained import Encoder
+from harness.optimize.base import Artifact, Inputs
+from harness.store.cache import cache_dir
 from harness.tasks.embedded import VADER
 from harness.tasks.task import Task, _examples, task
+from harness.worker import sandbox
+from harness.worker.driver import Worker
+from harness.worker.sandbox import SandboxSpec
 from tests.support import superglue_files
 from tests.support.rapl import Counter
 from tests.support.systems import REPOSITORY, build_all
@@ -68,7 +68,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
 def sources() -> Path:
     """The folder of downloaded sources, with the data of `sentiment` in it (2.5 MB, once)."""
     VADER.fetch()
-    return store.cache_dir() / "sources"
+    return cache_dir() / "sources"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tokenizers import Tokenizer
 
-from harness import text
-from harness.engines.engine import Candidates, Load, Scores
+from harness.engines.base import Candidates, Load, Scores
 from harness.errors import HarnessError
+from harness.models import tokenization
 
 
 class EncoderEngine:
@@ -18,22 +18,22 @@ class EncoderEngine:
     called by as many threads at once.
     """
 
-    def __init__(self, what: Load, forward: Callable[[text.Batch], Scores]) -> None:
+    def __init__(self, what: Load, forward: Callable[[tokenization.Batch], Scores]) -> None:
         self.max_length = int(what.about["max_length"])
-        self.tokenizer: Tokenizer = text.load_tokenizer(
+        self.tokenizer: Tokenizer = tokenization.load_tokenizer(
             what.folder / "tokenizer.json", self.max_length
         )
         self.length = self.max_length if what.serve.padding == "max" else None
         self.serve = what.serve
         model = what.about.get("model", {})
-        self.padding = text.Padding()
+        self.padding = tokenization.Padding()
         if "padding" in model:
             if model["padding"] is None and (self.length or self.serve.batch > 1):
                 raise HarnessError(
                     "this model has no padding token, so inputs cannot be padded. Set padding = "
                     "'longest' and batch = 1 in [serve]"
                 )
-            self.padding = text.Padding(**(model["padding"] or {}))
+            self.padding = tokenization.Padding(**(model["padding"] or {}))
         order = model.get("order")
         self.forward = (lambda batch: forward(batch)[:, order]) if order else forward
         self.instances = what.serve.count(what.threads)
@@ -42,9 +42,9 @@ class EncoderEngine:
     def scores(self, examples: Sequence[Candidates]) -> Scores:
         """float32 [candidates, labels]."""
         rows = [candidate for example in examples for candidate in example]
-        encodings = text.tokenize(self.tokenizer, rows)
+        encodings = tokenization.tokenize(self.tokenizer, rows)
         if len(rows) == 1:  # also called so by each instance on its own, in `server`
-            return self.forward(text.pad(encodings, self.length, self.padding))
+            return self.forward(tokenization.pad(encodings, self.length, self.padding))
         lengths = [self.length or len(each.ids) for each in encodings]
         batches = plan(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
         parts: dict[int, Scores] = {}
@@ -53,7 +53,7 @@ class EncoderEngine:
         def work() -> None:
             for number in numbers:  # shared: each instance takes the next batch
                 chosen = [encodings[row] for row in batches[number]]
-                parts[number] = self.forward(text.pad(chosen, self.length, self.padding))
+                parts[number] = self.forward(tokenization.pad(chosen, self.length, self.padding))
 
         if self.pool and len(batches) > 1:
             for done in [self.pool.submit(work) for _ in range(self.instances)]:

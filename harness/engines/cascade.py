@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.engines.base import load as load_engine
 from harness.engines.confidence import Rows, Rule, pass_through
-from harness.engines.engine import Candidates, Engine, Load, Scores
-from harness.engines.engine import load as load_engine
 from harness.engines.stages import Counted
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.engine import Scores, answers
+from harness.engines.base import Scores, answers
 
 CRITERIA = ("probability", "entropy", "patience")
 NEVER = float("inf")

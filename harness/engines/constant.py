@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.engines.engine import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, Load, Scores
 
 
 class ConstantEngine:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from model2vec import StaticModel
 
-from harness.engines.engine import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, Load, Scores
 
 
 class Model2VecEngine:

@@ -7,10 +7,10 @@ import threading
 
 import openvino
 
-from harness import text
+from harness.engines.base import Engine, Load, Scores
 from harness.engines.batching import EncoderEngine
-from harness.engines.engine import Engine, Load, Scores
 from harness.errors import HarnessError
+from harness.models import tokenization
 
 
 def load(what: Load) -> Engine:
@@ -36,7 +36,7 @@ def load(what: Load) -> Engine:
         ) from None
     own = threading.local()
 
-    def forward(batch: text.Batch) -> Scores:
+    def forward(batch: tokenization.Batch) -> Scores:
         if not hasattr(own, "request"):
             own.request = model.create_infer_request()
         out: Scores = own.request.infer(batch.feeds)[0].copy()

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines import engine
-from harness.engines.engine import Candidates, Load, Scores
+from harness.engines import base
+from harness.engines.base import Candidates, Load, Scores
 
 SHARES = 8
 """Into how many pieces an instance's share of the examples is cut, so that all end together; none
@@ -68,7 +68,7 @@ def _unpacked(message: tuple[str, Any]) -> Any:
 
 def _answer(what: Load, end: Connection) -> None:
     try:
-        loaded = engine.load(what)
+        loaded = base.load(what)
         end.send(("", None))
         while True:
             end.send(("", loaded.scores(end.recv())))

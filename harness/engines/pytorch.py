@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 
-from harness import models, text
+from harness.engines.base import Engine, Load, Scores
 from harness.engines.batching import EncoderEngine
-from harness.engines.engine import Engine, Load, Scores
 from harness.errors import HarnessError
+from harness.models import classifier, tokenization
 
 
 def load(what: Load) -> Engine:
@@ -24,12 +24,12 @@ def load(what: Load) -> Engine:
     torch.set_num_threads(what.threads_each)
     if "architecture" in what.about["model"]:
         return _other(what)
-    model = models.load(what.folder, models.Shape.read(what.about["model"]))
+    model = classifier.load(what.folder, classifier.Shape.read(what.about["model"]))
     if what.device == "cpu" and what.about.get("dtype") == "fp16":
         model.float()
     model.to(what.device)
 
-    def forward(batch: text.Batch) -> Scores:
+    def forward(batch: tokenization.Batch) -> Scores:
         with torch.inference_mode():
             inputs = (batch.ids, batch.mask, batch.segments)
             logits = model(*(torch.from_numpy(each).to(what.device) for each in inputs))
@@ -51,14 +51,14 @@ def _other(what: Load) -> Engine:
 
 def forward_of(
     model: Any, names: Sequence[str], device: str = "cpu"
-) -> Callable[[text.Batch], Scores]:
+) -> Callable[[tokenization.Batch], Scores]:
     """From a padded batch to the logits, float32 [inputs, labels], of a model of `transformers`.
 
     names: of the inputs that it gets.
     """
     model.eval().to(device)
 
-    def forward(batch: text.Batch) -> Scores:
+    def forward(batch: tokenization.Batch) -> Scores:
         with torch.inference_mode():
             feeds = {name: torch.from_numpy(batch.feeds[name]).to(device) for name in names}
             out: Scores = model(**feeds).logits.float().cpu().numpy()

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from harness import text
+from harness.engines.base import Load, Scores
 from harness.engines.batching import EncoderEngine
 from harness.engines.confidence import Rows, Rule, pass_through
-from harness.engines.engine import Load, Scores
+from harness.models import tokenization
 
 Stage = Callable[[dict[str, Any]], list[Scores]]
 """From named inputs to logits, hidden states and mask (the last stage: logits alone)."""
@@ -46,7 +46,7 @@ class StagesEngine(EncoderEngine):
         self.counted = Counted(len(stages))
         self.report = self.counted.report
 
-    def through(self, batch: text.Batch) -> Scores:
+    def through(self, batch: tokenization.Batch) -> Scores:
         """float32 [inputs, labels]."""
         there, out = np.arange(len(batch.ids)), [np.empty(0, np.float32)]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from harness import hashed
-from harness.engines.engine import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.models import hashed_features
 
 TOGETHER = 512
 """Texts that are looked up at once by one instance."""
@@ -61,18 +61,20 @@ def pooled(rows: Sequence[Sequence[str]], about: dict[str, Any], table: Scores) 
         return sums[0]
     one, other = sums
     return np.concatenate(
-        [one, other, np.abs(one - other), one * other, hashed.overlaps(*sides)], axis=1
+        [one, other, np.abs(one - other), one * other, hashed_features.overlaps(*sides)], axis=1
     )
 
 
-def sides_of(rows: Sequence[Sequence[str]], about: dict[str, Any]) -> list[hashed.Features]:
+def sides_of(
+    rows: Sequence[Sequence[str]], about: dict[str, Any]
+) -> list[hashed_features.Features]:
     """The features of each side of the rows. about: `static.json`."""
     sides = range(about["sides"])
     texts = ([row[side] if side < len(row) else "" for row in rows] for side in sides)
-    return [hashed.features(each, **about["features"]) for each in texts]
+    return [hashed_features.features(each, **about["features"]) for each in texts]
 
 
-def _summed(each: hashed.Features, table: Scores) -> Scores:
+def _summed(each: hashed_features.Features, table: Scores) -> Scores:
     starts = np.concatenate([[0], each.ends])
     ones = np.ones(len(each.ids), np.float32)
     found: Scores = csr_matrix((ones, each.ids, starts), (len(each.ends), len(table))) @ table

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from harness.engines.engine import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, Load, Scores
 
 
 class LinearEngine:

@@ -10,17 +10,17 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import untrusted
 from harness.errors import BuildError
-from harness.optimize.label_order import label_order
-from harness.optimize.step import Context, Inputs, Step
-from harness.pretrained import GRAPH, is_plain_bert, padding_id
+from harness.models.label_order import label_order
+from harness.models.pretrained import GRAPH, is_plain_bert, padding_id
+from harness.optimize.base import Context, Inputs, Step
+from harness.store import untrusted
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from harness.optimize.inputs import Run
+    from harness.models.model_inputs import Run
 
 WEIGHTS = "model.safetensors"
 
@@ -47,9 +47,9 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
 
     Raises: BuildError if the labels are not the task's, or the graph takes something unknown.
     """
-    from harness import models, text
-    from harness.optimize import training
-    from harness.optimize.inputs import tokenizer_config, tokenizer_inputs
+    from harness.models import classifier, tokenization
+    from harness.models.model_inputs import tokenizer_config, tokenizer_inputs
+    from harness.optimize.training import loop
 
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused before"
     folder = inputs.encoder.folder
@@ -57,16 +57,16 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     order = label_order(config, task, folder)
     described = tokenizer_config(folder)
     names = tokenizer_inputs(described, config)
-    tokenizer = text.load_tokenizer(folder / "tokenizer.json", task.max_length)
-    if described.get("truncation_side") in text.SIDES:
-        text.cut_at(tokenizer, task.max_length, described["truncation_side"])
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", task.max_length)
+    if described.get("truncation_side") in tokenization.SIDES:
+        tokenization.cut_at(tokenizer, task.max_length, described["truncation_side"])
     if "token_type_ids" not in names:
-        tokenizer = text.without_token_types(tokenizer)
+        tokenizer = tokenization.without_token_types(tokenizer)
     if (folder / WEIGHTS).is_file() and is_plain_bert(config):
-        model = models.from_checkpoint(folder, order)
+        model = classifier.from_checkpoint(folder, order)
         length = min(task.max_length, model.shape.positions)
-        return {"max_length": length} | training.written(model, tokenizer, context.out)
-    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
+        return {"max_length": length} | loop.written(model, tokenizer, context.out)
+    tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
     if (folder / WEIGHTS).is_file():
         for name in ("config.json", WEIGHTS):
             shutil.copyfile(folder / name, context.out / name)
@@ -109,12 +109,12 @@ def _tried(
 
     Raises: BuildError if the model does not take them, or gives other logits than one a label.
     """
-    from harness import text
-    from harness.optimize.inputs import ALIKE, SAMPLE, fitting_padding, longest_input
+    from harness.models import tokenization
+    from harness.models.model_inputs import ALIKE, SAMPLE, fitting_padding, longest_input
 
     texts = list(islice(task.texts(transfer=False), TEXTS))
     length = longest_input(run, tokenizer, texts, token, limit)
-    text.cut_at(tokenizer, length)
+    tokenization.cut_at(tokenizer, length)
     by_length = sorted(texts, key=lambda each: sum(map(len, each)))
     some = by_length[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
     padding = None
@@ -122,7 +122,7 @@ def _tried(
         padding, moved = fitting_padding(run, tokenizer, some, token, length)
         if moved > ALIKE:
             say(f"padding changes this architecture's logits by up to {moved:.2g}")
-    logits = run(text.pad(text.tokenize(tokenizer, some[:1])))
+    logits = run(tokenization.pad(tokenization.tokenize(tokenizer, some[:1])))
     if logits.shape != (1, labels):
         raise BuildError(
             f"the model gives logits of shape {logits.shape} for one text, but its id2label has "
@@ -134,10 +134,10 @@ def _tried(
 
 
 def _onnxruntime(path: Path, threads: int) -> "Run":
-    from harness.engines import ort
+    from harness.engines import onnxruntime
 
     try:
-        graph = ort.opened(path, threads)
+        graph = onnxruntime.opened(path, threads)
     except Exception as error:  # of onnxruntime; a KeyError for inputs of an unknown type
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BuildError(f"{path.name}: onnxruntime cannot use the graph ({reason}).") from None
@@ -156,7 +156,7 @@ def _transformers(
     from transformers import AutoModelForSequenceClassification, logging
 
     from harness.engines.pytorch import forward_of
-    from harness.models import not_finite
+    from harness.models.classifier import not_finite
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)

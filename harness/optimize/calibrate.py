@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.engines.confidence import CRITERIA, NEVER
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.base import Context, Inputs, Step
 from harness.tasks.task import Task
 
 
@@ -46,7 +46,7 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: Context) -> dict
 
     Raises: BuildError without a selection slice.
     """
-    from harness.engines import engine
+    from harness.engines import base
     from harness.engines.stages import StagesEngine
     from harness.optimize.thresholds import Slice
 
@@ -55,8 +55,8 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: Context) -> dict
     for path in before.folder.iterdir():
         if path.name != "artifact.json":
             os.link(path, context.out / path.name)
-    serve = engine.Serve("onnxruntime", threshold="never")
-    loaded = engine.load(engine.Load(before.folder, before.about, serve, context.threads))
+    serve = base.Serve("onnxruntime", threshold="never")
+    loaded = base.load(base.Load(before.folder, before.about, serve, context.threads))
     assert isinstance(loaded, StagesEngine)
     asked = [each.candidates for each in task.examples("selection")]
     model = before.about["model"]

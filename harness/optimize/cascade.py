@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.base import Context, Inputs, Step
 from harness.tasks.task import Task
 
 
@@ -46,7 +46,7 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[s
     What a member costs is the time it takes for the selection slice here, one by one.
     Raises: BuildError without a selection slice.
     """
-    from harness.engines import engine
+    from harness.engines import base
     from harness.optimize.thresholds import Slice
 
     examples = [each.candidates for each in task.examples("selection")]
@@ -56,8 +56,8 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[s
         folder = context.out / str(number)
         shutil.copytree(each.artifact.folder, folder, copy_function=os.link)
         about = each.artifact.told
-        serve = engine.Serve(each.engine)
-        loaded = engine.load(engine.Load(folder, about, serve, context.threads))
+        serve = base.Serve(each.engine)
+        loaded = base.load(base.Load(folder, about, serve, context.threads))
         logits.append(loaded.scores(examples))
         costs.append(_seconds(loaded, examples))
         context.say(f"{each.name}: {costs[-1] * 1e6:.0f} us an example")

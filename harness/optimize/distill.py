@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
-from harness import pretrained
 from harness.errors import BuildError, HarnessError
-from harness.optimize import schedule
-from harness.optimize.schedule import Schedule
-from harness.optimize.step import Context, Inputs, Step
+from harness.models import pretrained
+from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.training import schedule
+from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import Tensor, nn
 
-    from harness.models import Classifier
-    from harness.optimize.tokens import Tokens
+    from harness.models.classifier import Classifier
+    from harness.optimize.training.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -143,11 +143,11 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
     Raises: BuildError if training diverges, or if a teacher with another tokenizer is asked for
     more than its logits.
     """
-    from harness.optimize import taught, tokens, training
+    from harness.optimize.training import distill_data, loop, tokens
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused before"
-    training.prepare(context.seed, context.threads)
-    teacher, teacher_tokenizer = training.opened(inputs.teacher, task, params.max_length)
+    loop.prepare(context.seed, context.threads)
+    teacher, teacher_tokenizer = loop.opened(inputs.teacher, task, params.max_length)
     student, tokenizer, origin = _student(inputs, task, params, teacher)
     if params.activation:
         student.activate(params.activation)
@@ -158,21 +158,21 @@ def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[s
             "the teacher's tokenizer is another than the student's, so it can teach by its logits "
             "only. Set hidden, embedding and attention to 0."
         )
-    texts = taught.texts(task, params.transfer, params.augment, tokenizer, context.seed)
+    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
     rows = tokens.tokenized(tokenizer, texts)
     same = tokenizer.to_str() == teacher_tokenizer.to_str()
     asked = rows if same else tokens.tokenized(teacher_tokenizer, texts)
-    answers = taught.logits(teacher, asked, inputs.teacher.key, context)
+    answers = distill_data.logits(teacher, asked, inputs.teacher.key, context)
     loss, helpers = _loss(params, student, teacher, rows, answers, match, inside)
-    selection = training.tokenized(tokenizer, task.examples("selection"))
-    history = training.train(student, rows.lengths, loss, selection, params, context, helpers)
+    selection = loop.tokenized(tokenizer, task.examples("selection"))
+    history = loop.train(student, rows.lengths, loss, selection, params, context, helpers)
     student.first_only = False
     return {
-        **training.written(student, tokenizer, context.out),
+        **loop.written(student, tokenizer, context.out),
         "training": history,
         "teacher": {
-            "selection": training.selection_accuracy(
-                teacher, training.tokenized(teacher_tokenizer, task.examples("selection")), 32
+            "selection": loop.selection_accuracy(
+                teacher, loop.tokenized(teacher_tokenizer, task.examples("selection")), 32
             )
         },
         "texts": len(rows),
@@ -183,22 +183,22 @@ def _student(
     inputs: Inputs, task: Task, params: Distill, teacher: "Classifier"
 ) -> "tuple[Classifier, Tokenizer, tuple[int, ...]]":
     """The model to train, its tokenizer, and the teacher layers it begins as, if it does."""
-    from harness import models, text
-    from harness.optimize import training
+    from harness.models import classifier, tokenization
+    from harness.optimize.training import loop
 
     if params.student:
         assert inputs.encoder is not None
         folder = inputs.encoder.folder
-        student = models.from_pretrained(folder, len(task.labels))
+        student = classifier.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, student.shape.positions)
-        return student, text.load_tokenizer(folder / "tokenizer.json", length), ()
+        return student, tokenization.load_tokenizer(folder / "tokenizer.json", length), ()
     assert inputs.artifact is not None
     if params.layers:
         assert inputs.teacher is not None
-        _, tokenizer = training.opened(inputs.teacher, task, params.max_length)
+        _, tokenizer = loop.opened(inputs.teacher, task, params.max_length)
         layers = chosen(params, teacher.shape.layers)
         return keep_layers(teacher, layers), tokenizer, layers
-    model, tokenizer = training.opened(inputs.artifact, task, params.max_length)
+    model, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
     return model, tokenizer, ()
 
 
@@ -207,7 +207,7 @@ def keep_layers(model: "Classifier", layers: Sequence[int]) -> "Classifier":
 
     Raises: BuildError if the model has no such layer.
     """
-    from harness.models import Classifier, fill
+    from harness.models.classifier import Classifier, fill
 
     shape = model.shape
     if not layers or not all(0 <= layer < shape.layers for layer in layers):
@@ -250,7 +250,7 @@ def _loss(
     from torch import nn
     from torch.nn import functional
 
-    from harness.optimize import losses, training
+    from harness.optimize.training import loop, losses
 
     labels = torch.from_numpy(rows.labels)
     widths = student.shape.width, teacher.shape.width
@@ -270,13 +270,13 @@ def _loss(
 
     def loss(batch: list[int]) -> "Tensor":
         if not inside:
-            return from_logits(batch, training.logits(student, rows, batch))
+            return from_logits(batch, loop.logits(student, rows, batch))
         lengths = torch.from_numpy(rows.lengths[batch])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
         with losses.tapped(student) as ours, losses.tapped(teacher) as theirs:
-            total = from_logits(batch, training.logits(student, rows, batch))
+            total = from_logits(batch, loop.logits(student, rows, batch))
             with torch.no_grad():
-                training.logits(teacher, rows, batch)
+                loop.logits(teacher, rows, batch)
         if params.embedding:
             seen = project(ours.embedding.float())
             total = total + params.embedding * losses.hidden_mse(seen, theirs.embedding, mask)

@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.optimize import schedule
-from harness.optimize.schedule import Schedule
-from harness.optimize.step import Context, Inputs, Step, fp32_fault, inner_faults
+from harness.optimize.base import Context, Inputs, Step, fp32_fault, inner_faults
+from harness.optimize.training import schedule
+from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.models import Classifier
-    from harness.optimize.tokens import Tokens
+    from harness.models.classifier import Classifier
+    from harness.optimize.training.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ def validate(params: Exits, shape: dict[str, Any]) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: Exits, context: Context) -> dict[str, Any]:
     """Write the model with its exits. Raises: BuildError if training diverges."""
-    from harness.optimize import losses, taught, tokens, training
+    from harness.optimize.training import distill_data, loop, losses, tokens
 
     assert inputs.artifact is not None
-    training.prepare(context.seed, context.threads)
-    teacher, tokenizer = training.opened(inputs.artifact, task, params.max_length)
+    loop.prepare(context.seed, context.threads)
+    teacher, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
     model = with_exits(teacher, params.after)
-    texts = taught.texts(task, params.transfer, params.augment, tokenizer, context.seed)
+    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
     rows = tokens.tokenized(tokenizer, texts)
-    answers = taught.logits(teacher, rows, inputs.artifact.key, context)
-    selection = training.tokenized(tokenizer, task.examples("selection"))
+    answers = distill_data.logits(teacher, rows, inputs.artifact.key, context)
+    selection = loop.tokenized(tokenizer, task.examples("selection"))
     trained = model if params.joint else model.exits
     model.first_only = True
 
@@ -84,10 +84,10 @@ def run(inputs: Inputs, task: Task, params: Exits, context: Context) -> dict[str
         each.requires_grad_(params.joint)
     for each in trained.parameters():
         each.requires_grad_(True)
-    history = training.train(model, rows.lengths, loss, selection, params, context, judged=judged)
+    history = loop.train(model, rows.lengths, loss, selection, params, context, judged=judged)
     model.first_only = False
     return {
-        **training.written(model, tokenizer, context.out),
+        **loop.written(model, tokenizer, context.out),
         "training": history,
         "texts": len(rows),
         "exits": [round(each, 4) for each in accuracies(model, selection, params.batch)],
@@ -96,7 +96,7 @@ def run(inputs: Inputs, task: Task, params: Exits, context: Context) -> dict[str
 
 def with_exits(model: "Classifier", after: Sequence[int]) -> "Classifier":
     """A copy with an exit after each of these layers; each begins as the model's own classifier."""
-    from harness.models import Classifier, fill
+    from harness.models.classifier import Classifier, fill
 
     found = Classifier(replace(model.shape, exits=tuple(after)))
     weights = {name: value.clone() for name, value in model.state_dict().items()}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.step import Artifact, Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Artifact, Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -56,19 +56,21 @@ def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[st
     """
     import torch
 
-    from harness import text
+    from harness.models import tokenization
 
     assert inputs.artifact is not None
     torch.set_num_threads(context.threads)
     model, takes = _model(inputs.artifact, task, params)
     path = inputs.artifact.folder / "tokenizer.json"
-    tokenizer = text.load_tokenizer(path, int(inputs.artifact.about["max_length"]))
+    tokenizer = tokenization.load_tokenizer(path, int(inputs.artifact.about["max_length"]))
     padding: Any = inputs.artifact.about["model"].get("padding", {})
     texts = chain(*(each.candidates for each in task.examples("selection")), task.texts(False))
     rows = list(islice(texts, 16 if padding is not None else 1))
-    feeds = text.pad(text.tokenize(tokenizer, rows), None, text.Padding(**(padding or {}))).feeds
+    feeds = tokenization.pad(
+        tokenization.tokenize(tokenizer, rows), None, tokenization.Padding(**(padding or {}))
+    ).feeds
     feeds = {name: each for name, each in feeds.items() if name in takes}
-    text.save_tokenizer(tokenizer, context.out / "tokenizer.json")
+    tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
     about: dict[str, Any] = {"dtype": "fp32", "model": inputs.artifact.about["model"]}
     if inputs.artifact.format == "transformers":
         return about | _other(model, feeds, params, context.out, about["model"]["architecture"])
@@ -112,7 +114,7 @@ def _chain(
     out: Path,
 ) -> list[float]:
     """One graph a stage. Returns: the largest difference of each one's logits from PyTorch's."""
-    from harness.models import Stage
+    from harness.models.classifier import Stage
 
     differences, layers = [], int(described["layers"])
     ends = [each + 1 for each in described["exits"]]
@@ -182,10 +184,10 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
     import torch
     from torch import nn
 
-    from harness.optimize import training
+    from harness.optimize.training import loop
 
     if artifact.format == "safetensors":
-        model, _ = training.opened(artifact, task)
+        model, _ = loop.opened(artifact, task)
         model.fused_attention, model.first_only = False, params.first_only
         return model, ("input_ids", "attention_mask", "token_type_ids")
     from transformers import AutoModelForSequenceClassification
@@ -254,7 +256,7 @@ def _optimize(
 def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
-    from harness.engines.ort import KINDS, UNFUSED
+    from harness.engines.onnxruntime import KINDS, UNFUSED
 
     session = onnxruntime.InferenceSession(
         path, providers=["CPUExecutionProvider"], disabled_optimizers=list(UNFUSED)

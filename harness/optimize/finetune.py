@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize import schedule
-from harness.optimize.schedule import Schedule
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.training import schedule
+from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
 
 
@@ -19,26 +19,26 @@ class Finetune(Schedule):
 
 def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[str, Any]:
     """Write weights, configuration and tokenizer. Raises: BuildError if training diverges."""
-    from harness import models, text
-    from harness.optimize import training
+    from harness.models import classifier, tokenization
+    from harness.optimize.training import loop
 
-    training.prepare(context.seed, context.threads)
+    loop.prepare(context.seed, context.threads)
     if inputs.artifact:
-        model, tokenizer = training.opened(inputs.artifact, task, params.max_length)
+        model, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
     else:
         assert inputs.encoder is not None, "a recipe without a model is refused before"
         folder = inputs.encoder.folder
-        model = models.from_pretrained(folder, len(task.labels))
+        model = classifier.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, model.shape.positions)
-        tokenizer = text.load_tokenizer(folder / "tokenizer.json", length)
+        tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
     if params.activation:
         model.activate(params.activation)
-    rows = training.tokenized(tokenizer, task.examples("train"))
-    selection = training.tokenized(tokenizer, task.examples("selection"))
-    loss = training.cross_entropy(model, rows)
-    history = training.train(model, rows.lengths, loss, selection, params, context)
+    rows = loop.tokenized(tokenizer, task.examples("train"))
+    selection = loop.tokenized(tokenizer, task.examples("selection"))
+    loss = loop.cross_entropy(model, rows)
+    history = loop.train(model, rows.lengths, loss, selection, params, context)
     return {
-        **training.written(model, tokenizer, context.out),
+        **loop.written(model, tokenizer, context.out),
         "max_length": min(task.max_length, model.shape.positions),
         "training": history,
     }

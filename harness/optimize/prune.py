@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from harness.models import Classifier
-    from harness.optimize.tokens import Tokens
+    from harness.models.classifier import Classifier
+    from harness.optimize.training.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -58,18 +58,18 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str, Any]:
     """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
-    from harness.optimize import training
+    from harness.optimize.training import loop
 
     assert inputs.artifact is not None
-    training.prepare(context.seed, context.threads)
-    model, tokenizer = training.opened(inputs.artifact, task)
+    loop.prepare(context.seed, context.threads)
+    model, tokenizer = loop.opened(inputs.artifact, task)
     rows = task.examples("train")[: params.examples]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to compute importance on.")
-    heads, ffn = importance(model, training.tokenized(tokenizer, rows))
+    heads, ffn = importance(model, loop.tokenized(tokenizer, rows))
     share = best if params.scope == "layer" else best_of_all
     pruned = remove(model, share(heads, params.heads), share(ffn, params.ffn))
-    return training.written(pruned, tokenizer, context.out)
+    return loop.written(pruned, tokenizer, context.out)
 
 
 def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
@@ -80,7 +80,7 @@ def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list
     """
     import torch
 
-    from harness.optimize import training
+    from harness.optimize.training import loop
 
     layers = [layer.get_submodule("attention.self") for layer in model.bert.encoder.layer]
     inner = [layer.get_submodule("intermediate") for layer in model.bert.encoder.layer]
@@ -96,7 +96,7 @@ def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list
         for start in range(0, len(data), BATCH):
             rows = list(range(start, min(start + BATCH, len(data))))
             labels = torch.from_numpy(data.labels[rows])
-            found = training.logits(model, data, rows, half=False)
+            found = loop.logits(model, data, rows, half=False)
             loss = torch.nn.functional.cross_entropy(found, labels)
             # gradients of this batch alone; heads share one graph, which the next batch needs again
             for total, gradient in zip(
@@ -153,7 +153,7 @@ def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) ->
     heads, ffn: for each layer the positions to keep. Agrees with the whole model in which the
     other heads and neurons are masked.
     """
-    from harness.models import Classifier, fill
+    from harness.models.classifier import Classifier, fill
 
     shape = replace(
         model.shape,

@@ -9,7 +9,7 @@ is left.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.optimize.step import Context, Inputs, Step, fp32_fault, inner_faults
+from harness.optimize.base import Context, Inputs, Step, fp32_fault, inner_faults
 from harness.tasks.task import Task
 
 
@@ -43,22 +43,22 @@ def run(inputs: Inputs, task: Task, params: PruneTokens, context: Context) -> di
     """Write the same weights with the shares; what that costs on the selection slice goes into the
     artifact.
     """
-    from harness import models
-    from harness.optimize import training
+    from harness.models import classifier
+    from harness.optimize.training import loop
 
     assert inputs.artifact is not None
-    training.prepare(context.seed, context.threads)
-    model, tokenizer = training.opened(inputs.artifact, task)
+    loop.prepare(context.seed, context.threads)
+    model, tokenizer = loop.opened(inputs.artifact, task)
     share = dict(zip(params.after, params.keep, strict=True))
     keep = tuple(share.get(layer, 1.0) for layer in range(model.shape.layers))
-    pruned = models.Classifier(replace(model.shape, keep=keep))
-    models.fill(pruned, model.state_dict())
-    selection = training.tokenized(tokenizer, task.examples("selection"))
+    pruned = classifier.Classifier(replace(model.shape, keep=keep))
+    classifier.fill(pruned, model.state_dict())
+    selection = loop.tokenized(tokenizer, task.examples("selection"))
     scores = {
-        name: training.selection_accuracy(each, selection, 32)
+        name: loop.selection_accuracy(each, selection, 32)
         for name, each in (("before", model), ("after", pruned))
     }
-    return {**training.written(pruned.eval(), tokenizer, context.out), "selection": scores}
+    return {**loop.written(pruned.eval(), tokenizer, context.out), "selection": scores}
 
 
 STEP = Step(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Artifact, Context, Inputs, Step, share_right
+from harness.optimize.base import Artifact, Context, Inputs, Step, share_right
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -192,27 +192,27 @@ def _fp16_graph(source: Path, path: Path) -> None:
 def _half_weights(before: Artifact, dtype: str, out: Path) -> None:
     import torch
 
-    from harness import models
+    from harness.models import classifier
 
-    model = models.load(before.folder, models.Shape.read(before.about["model"]))
-    models.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
+    model = classifier.load(before.folder, classifier.Shape.read(before.about["model"]))
+    classifier.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
 
 
 def _feeds(artifact: Artifact, task: Task, params: Quantize) -> "Iterator[dict[str, NDArray[Any]]]":
     """Training examples, one at a time, as the graph takes them. Raises: BuildError if none."""
     import onnx
 
-    from harness import text
+    from harness.models import tokenization
 
     rows = [each.candidates[0] for each in task.examples("train")[: params.calibration]]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to calibrate on.")
-    tokenizer = text.load_tokenizer(
+    tokenizer = tokenization.load_tokenizer(
         artifact.folder / "tokenizer.json", artifact.about["max_length"]
     )
     taken = {each.name for each in onnx.load(artifact.folder / "model.onnx").graph.input}
-    for each in text.tokenize(tokenizer, rows):
-        feeds = text.pad([each]).feeds
+    for each in tokenization.tokenize(tokenizer, rows):
+        feeds = tokenization.pad([each]).feeds
         yield {name: value for name, value in feeds.items() if name in taken}
 
 
@@ -229,10 +229,10 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
 
 
 def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float | None:
-    from harness.engines import engine
+    from harness.engines import base
 
-    serve = engine.Serve(SERVED_BY[artifact.format])
-    loaded = engine.load(engine.Load(artifact.folder, artifact.about, serve, context.threads))
+    serve = base.Serve(SERVED_BY[artifact.format])
+    loaded = base.load(base.Load(artifact.folder, artifact.about, serve, context.threads))
     examples = task.examples("selection")
     if not examples:
         return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.base import Context, Inputs, Step
 from harness.tasks.task import Task
 
 
@@ -76,14 +76,14 @@ def run(inputs: Inputs, task: Task, params: Static, context: Context) -> dict[st
 
     Raises: BuildError if training diverges, or there is nothing to train on.
     """
-    from harness.optimize import bag, taught, tokens, training
+    from harness.optimize.training import distill_data, loop, static_student, tokens
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused before"
-    training.prepare(context.seed, context.threads)
-    teacher, tokenizer = training.opened(inputs.teacher, task)
-    texts = taught.texts(task, params.transfer, params.augment, tokenizer, context.seed)
+    loop.prepare(context.seed, context.threads)
+    teacher, tokenizer = loop.opened(inputs.teacher, task)
+    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
     asked = tokens.tokenized(tokenizer, texts)
-    answers = taught.logits(teacher, asked, inputs.teacher.key, context)
+    answers = distill_data.logits(teacher, asked, inputs.teacher.key, context)
     rows = [row for row, _, _ in texts()]
     if not rows:
         raise BuildError(f"{task.name} has no training text.")
@@ -95,11 +95,15 @@ def run(inputs: Inputs, task: Task, params: Static, context: Context) -> dict[st
             "letters": list(params.letters),
         },
     }
-    model = bag.Bag(params.buckets, params.width, params.hidden, about["sides"], len(task.labels))
+    model = static_student.Bag(
+        params.buckets, params.width, params.hidden, about["sides"], len(task.labels)
+    )
     if params.vectors:
-        bag.begin_words(model, rows, teacher, tokenizer, params.buckets)
-    history = bag.train(model, bag.Hashed(rows, about), answers, task, about, params, context)
-    bag.save(model, about, context.out)
+        static_student.begin_words(model, rows, teacher, tokenizer, params.buckets)
+    history = static_student.train(
+        model, static_student.Hashed(rows, about), answers, task, about, params, context
+    )
+    static_student.save(model, about, context.out)
     return {
         "format": "static",
         "dtype": "int8",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step
+from harness.optimize.base import Context, Inputs, Step
 from harness.tasks.task import Task
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.engines.base import Scores, answers
 from harness.engines.confidence import NEVER, Rows, Rule, pass_through, sureness
-from harness.engines.engine import Scores, answers
 from harness.errors import BuildError
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Example, Task

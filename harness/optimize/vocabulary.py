@@ -13,13 +13,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.step import Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Context, Inputs, Step, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from harness.models import Classifier
+    from harness.models.classifier import Classifier
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,21 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: Context) -> dic
 
     Raises: BuildError if the tokenizer is no WordPiece.
     """
-    from harness import text
-    from harness.optimize import training
+    from harness.models import tokenization
+    from harness.optimize.training import loop
 
     assert inputs.artifact is not None
-    model, tokenizer = training.opened(inputs.artifact, task)
+    model, tokenizer = loop.opened(inputs.artifact, task)
     tokenizer.no_truncation()
     rows, counts = task.texts(params.transfer), Counter[int]()
     while part := list(islice(rows, 1000)):
-        counts.update(token for each in text.tokenize(tokenizer, part) for token in each.ids)
+        counts.update(
+            token for each in tokenization.tokenize(tokenizer, part) for token in each.ids
+        )
     smaller, kept = restricted(
         tokenizer, {token for token in counts if counts[token] >= params.floor}
     )
-    about = training.written(trimmed(model, kept), smaller, context.out)
+    about = loop.written(trimmed(model, kept), smaller, context.out)
     return {**about, "tokens": {"before": model.shape.vocabulary, "after": len(kept)}}
 
 
@@ -97,7 +99,7 @@ def restricted(tokenizer: "Tokenizer", wanted: set[int]) -> "tuple[Tokenizer, li
 
 def trimmed(model: "Classifier", kept: list[int]) -> "Classifier":
     """A copy that has only these rows of the word embeddings, in this order."""
-    from harness.models import Classifier, fill
+    from harness.models.classifier import Classifier, fill
 
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     name = "bert.embeddings.word_embeddings.weight"

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import SourceError
-from harness.store import cache_dir, new_folder
-from harness.tasks.reading import read_rows
-from harness.tasks.sources import Package, Source
+from harness.store.cache import cache_dir, new_folder
+from harness.store.downloads import Package, Source
+from harness.tasks.readers import read_rows
 from harness.tasks.task import Candidate, Example, Suite, Task, Transfer
 
 VADER = Source(

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import stats
-from harness.stats import Floats, Interval
+from harness.results import statistics
+from harness.results.statistics import Floats, Interval
 
 Answers = Sequence[int]
 Truths = Sequence[Any]
@@ -63,7 +63,9 @@ class Metric:
         parts = {name: float(each(sums)) for name, each in shown.items()} if len(shown) > 1 else {}
         if self is ACCURACY and max(groups) < 0:
             return Score(value, math.sqrt(value * (1 - value) / len(truths)))
-        return Score(value, float(stats.resampled(counts, groups, self.value).std(ddof=1)), parts)
+        return Score(
+            value, float(statistics.resampled(counts, groups, self.value).std(ddof=1)), parts
+        )
 
     def majority(self, truths: Truths) -> float:
         """The value of the constant answer that scores best."""
@@ -105,19 +107,19 @@ def compare(
         pair[:, side, : counts.shape[1]] = counts
     if metric is ACCURACY and max(groups) < 0:
         ours, theirs = pair[:, 0, 0], pair[:, 1, 0]
-        difference = stats.mean_interval(ours - theirs)
-        kept = stats.mean_interval(ours - majority - share * (theirs - majority))
-        return Comparison(difference, stats.mcnemar(ours > 0, theirs > 0), kept)
+        difference = statistics.mean_interval(ours - theirs)
+        kept = statistics.mean_interval(ours - majority - share * (theirs - majority))
+        return Comparison(difference, statistics.mcnemar(ours > 0, theirs > 0), kept)
     value = metric.value(pair.sum(axis=0))
-    draws = stats.resampled(pair, groups, metric.value)
+    draws = statistics.resampled(pair, groups, metric.value)
     kept_value = value[0] - majority - share * (value[1] - majority)
     kept_draws = draws[:, 0] - majority - share * (draws[:, 1] - majority)
     apart = draws[:, 0] - draws[:, 1]
     below = float(np.mean(apart <= 0)), float(np.mean(apart >= 0))
     return Comparison(
-        stats.middle(float(value[0] - value[1]), apart),
+        statistics.middle(float(value[0] - value[1]), apart),
         min(1.0, 2 * (min(below) * len(apart) + 1) / (len(apart) + 1)),
-        stats.middle(float(kept_value), kept_draws),
+        statistics.middle(float(kept_value), kept_draws),
     )
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SourceError
-from harness.store import digest, file_sha256
-from harness.tasks import embedded, sources
+from harness.store import downloads
+from harness.store.cache import digest, file_sha256
+from harness.tasks import embedded
 from harness.tasks.metrics import overlap
-from harness.tasks.reading import Fields, Stored, read_rows, stored
+from harness.tasks.readers import Fields, Stored, read_rows, stored
 from harness.tasks.task import Example, Predicted, Task, by_name, task
 
 HUB = "aps/super_glue"
@@ -103,7 +104,7 @@ class Form:
     def _hub_file(self, split: str, fetch: bool) -> Path | None:
         there = split if self.sizes[0] else "test"
         name = f"{self.name}/{there}-00000-of-00001.parquet"
-        return sources.hub_file(HUB, REVISION, name, fetch)
+        return downloads.hub_file(HUB, REVISION, name, fetch)
 
     def _examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
         seen: set[str] = set()

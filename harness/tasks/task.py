@@ -7,8 +7,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from harness.declared import nearest
 from harness.errors import HarnessError
+from harness.schema import nearest
 
 Candidate: TypeAlias = tuple[str, ...]
 """A text, or a text and its pair."""
@@ -165,9 +165,9 @@ def task(name: str) -> Task:
     Raises: HarnessError that names the nearest one, or the faults of the file.
     """
     if name.endswith(".toml"):
-        from harness.tasks import own
+        from harness.tasks import custom
 
-        return own.read(Path(name))
+        return custom.read(Path(name))
     return _find("task", name, tasks())
 
 

@@ -15,14 +15,15 @@ import onnxruntime
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness import stats, text
-from harness.engines import engine
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.engines.batching import EncoderEngine
-from harness.engines.engine import Load, Serve
+from harness.models import tokenization
 from harness.optimize import export, quantize
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.results import statistics
 from harness.tasks.task import task
 from tests.benchmarks.test_harness import CORES, untrained
 
@@ -57,8 +58,8 @@ def texts() -> list[Any]:
 
 
 def compare(
-    benchmark: BenchmarkFixture, slow: engine.Engine, fast: engine.Engine, texts: list[Any]
-) -> stats.Interval:
+    benchmark: BenchmarkFixture, slow: base.Engine, fast: base.Engine, texts: list[Any]
+) -> statistics.Interval:
     """How many times faster `fast` is, with its 95% interval; in turns, one warm-up each."""
     seconds: dict[int, list[float]] = {0: [], 1: []}
 
@@ -69,7 +70,7 @@ def compare(
             seconds[number].append(time.perf_counter() - started)
 
     benchmark.pedantic(play, rounds=ROUNDS, warmup_rounds=1)
-    found = stats.ratio(seconds[0][1:], seconds[1][1:])
+    found = statistics.ratio(seconds[0][1:], seconds[1][1:])
     benchmark.extra_info["ratio"] = f"{found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]"
     rates = [TEXTS / min(each) for each in seconds.values()]
     print(
@@ -78,8 +79,8 @@ def compare(
     return found
 
 
-def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> engine.Engine:
-    return engine.load(Load(artifact.folder, artifact.about, Serve(name, **serve), CORES))
+def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
+    return base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), CORES))
 
 
 def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
@@ -94,7 +95,7 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
         tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
     )
 
-    def forward(batch: text.Batch) -> Any:
+    def forward(batch: tokenization.Batch) -> Any:
         return session.run(None, batch.feeds)[0]
 
     default = EncoderEngine(Load(start.folder, start.about, Serve("onnxruntime"), CORES), forward)
@@ -134,8 +135,8 @@ def test_threads_over_one_session_measure_as_well_as_processes(
 ) -> None:
     artifact = make(Export(), Quantize())
     threads = loaded(artifact, instances="per-core")
-    kind = engine.ENGINES["onnxruntime"]
-    monkeypatch.setitem(engine.ENGINES, "onnxruntime", replace(kind, shares=False))
+    kind = base.ENGINES["onnxruntime"]
+    monkeypatch.setitem(base.ENGINES, "onnxruntime", replace(kind, shares=False))
     processes = loaded(artifact, instances="per-core")
     assert compare(benchmark, processes, threads, texts).value > 0.9
 

@@ -17,19 +17,20 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness import models, text
 from harness.build import MALLOC_TUNABLES
-from harness.engines import ort
-from harness.engines.engine import Load, Serve
-from harness.measure.protocol import Worker
-from harness.measure.scenarios import Questions
-from harness.optimize import export, training
+from harness.engines import onnxruntime
+from harness.engines.base import Load, Serve
+from harness.loadgen.scenarios import Questions
+from harness.models import classifier, tokenization
+from harness.models.pretrained import ENCODERS
+from harness.optimize import export
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.finetune import Finetune
-from harness.optimize.step import Artifact, Context, Inputs
-from harness.optimize.tokens import Tokens
-from harness.pretrained import ENCODERS
-from harness.store import cache_dir
+from harness.optimize.training import loop
+from harness.optimize.training.tokens import Tokens
+from harness.store.cache import cache_dir
 from harness.tasks.task import Example, task
+from harness.worker.driver import Worker
 
 CORES = min(2, len(os.sched_getaffinity(0)))
 
@@ -81,8 +82,8 @@ def untrained(out: Path) -> Artifact:
     """The pinned encoder with a new classifier."""
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     torch.manual_seed(0)
-    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
-    about = training.written(models.from_pretrained(folder, 2), tokenizer, out)
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
+    about = loop.written(classifier.from_pretrained(folder, 2), tokenizer, out)
     plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
     return Artifact(out, plain)
 
@@ -104,7 +105,7 @@ def serve_graph(graph: Artifact) -> dict[str, object]:
 def test_bare_onnxruntime_loop(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
-    loaded = ort.load(Load(graph.folder, graph.about, Serve("onnxruntime"), CORES))
+    loaded = onnxruntime.load(Load(graph.folder, graph.about, Serve("onnxruntime"), CORES))
     turns = iter(range(10**9))
     benchmark.pedantic(
         lambda: loaded.scores([examples[next(turns) % len(examples)].candidates]),
@@ -128,13 +129,15 @@ def test_the_same_graph_through_the_harness(
 
 def naive_steps(model: torch.nn.Module, folder: Path, examples: list[Example]) -> float:
     """A tutorial's loop: fp32, random batches padded to the longest. Returns: seconds."""
-    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
     model.train()
     started = time.perf_counter()
     for start in range(0, len(examples), 32):
         rows = examples[start : start + 32]
-        batch = text.pad(text.tokenize(tokenizer, [each.candidates[0] for each in rows]))
+        batch = tokenization.pad(
+            tokenization.tokenize(tokenizer, [each.candidates[0] for each in rows])
+        )
         out = model(
             input_ids=torch.from_numpy(batch.ids),
             attention_mask=torch.from_numpy(batch.mask),
@@ -173,34 +176,34 @@ def _time_training(loop: str) -> float:
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     examples = list(task("sentiment").examples("train")[:640])
     random.Random(0).shuffle(examples)
-    training.prepare(0, CORES)
-    training.LEAST_UPDATES = 1
+    loop.prepare(0, CORES)
+    loop.LEAST_UPDATES = 1
     if loop == "naive":
         from transformers import BertForSequenceClassification
 
         model = BertForSequenceClassification.from_pretrained(folder)
         naive_steps(model, folder, examples[:64])
         return naive_steps(model, folder, examples)
-    ours = models.from_pretrained(folder, 2)
-    tokenizer = text.load_tokenizer(folder / "tokenizer.json", 128)
-    few = training.tokenized(tokenizer, examples[:64])
+    ours = classifier.from_pretrained(folder, 2)
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
+    few = loop.tokenized(tokenizer, examples[:64])
     one = Finetune(epochs=1)
     _train(ours, few, few, one)
-    everything = training.tokenized(tokenizer, examples)
-    nothing = training.tokenized(tokenizer, examples[:1])
+    everything = loop.tokenized(tokenizer, examples)
+    nothing = loop.tokenized(tokenizer, examples[:1])
     started = time.perf_counter()
     _train(ours, everything, nothing, one)
     return time.perf_counter() - started
 
 
 def _train(
-    model: models.Classifier,
+    model: classifier.Classifier,
     rows: Tokens,
     selection: Tokens,
     params: Finetune,
 ) -> None:
-    loss = training.cross_entropy(model, rows)
-    training.train(model, rows.lengths, loss, selection, params, Context(cache_dir(), 0, CORES))
+    loss = loop.cross_entropy(model, rows)
+    loop.train(model, rows.lengths, loss, selection, params, Context(cache_dir(), 0, CORES))
 
 
 if __name__ == "__main__":

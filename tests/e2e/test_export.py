@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.cli import main
-from harness.configuration import choose
-from harness.engines.engine import ENGINES
-from harness.measure.predict import predict
+from harness.cli.main import main
+from harness.engines.base import ENGINES
+from harness.results import record
+from harness.runner.predict import predict
 from harness.tasks.task import Task
+from harness.telemetry.configuration import choose
 from tests.support.records import make
 from tests.support.systems import build_all, declare_leaving, quiet, systems
 from tests.support.words import TEXTS
@@ -134,9 +134,9 @@ def test_what_cannot_be_exported_leaves_nothing(
 
 
 def test_each_engine_can_be_taken_along() -> None:
-    from harness.exported import _closure
+    from harness.export import _closure
 
     for name, kind in ENGINES.items():
         found = _closure([kind.module])
-        assert {"harness.errors", "harness.engines.engine", kind.module} <= set(found), name
+        assert {"harness.errors", "harness.engines.base", kind.module} <= set(found), name
         assert not any(part in each for each in found for part in ("tasks", "optimize", "measure"))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import record
-from harness.board.tables import write_board
+from harness.reports.results_folder import write_board
+from harness.results import record
 from tests.support.records import golden_records, make
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from harness import record
-from harness.board.tables import write_board
-from harness.build import find_artifact
+from harness.reports.results_folder import write_board
+from harness.results import record
+from harness.submissions.plan import find_artifact
 from harness.tasks.task import Task
 from tests.support.systems import (
     build_all,

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import models
-from harness.build import find_artifact, plan
-from harness.engines import engine
-from harness.engines.engine import Load
-from harness.manifest import System, read_system
-from harness.models import Shape
-from harness.store import artifact_dir, checkpoint_dir
+from harness.engines import base
+from harness.engines.base import Load
+from harness.models import classifier
+from harness.models.classifier import Shape
+from harness.store.cache import artifact_dir, checkpoint_dir
+from harness.submissions.manifest import System, read_system
+from harness.submissions.plan import find_artifact, plan
 from harness.tasks.task import Task, task
 from tests.support.systems import declare
 
@@ -110,11 +110,11 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
     assert (shape.heads, shape.ffn) == ((2,), (32,))
     weights = artifact_dir(trained)
     before = json.loads((weights / "artifact.json").read_text())
-    assert models.load(weights, Shape.read(before["model"])).shape == shape
+    assert classifier.load(weights, Shape.read(before["model"])).shape == shape
     asked = [each.candidates for each in reviews.examples("train")]
-    serve = engine.Serve("pytorch")
-    expected = engine.load(Load(weights, before, serve, 1)).scores(asked).argmax(1)
-    found = engine.load(Load(folder, about, system.serve["offline"], 2)).scores(asked).argmax(1)
+    serve = base.Serve("pytorch")
+    expected = base.load(Load(weights, before, serve, 1)).scores(asked).argmax(1)
+    found = base.load(Load(folder, about, system.serve["offline"], 2)).scores(asked).argmax(1)
     assert float(np.mean(found == expected)) >= 0.97
     scores = about["selection"]
     assert abs(scores["before"] - scores["after"]) <= 0.05

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness import record
+from harness.results import record
 from tests.support.systems import REPOSITORY
 
 TUTORIAL = REPOSITORY / "docs" / "submitting.md"

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build, plan
-from harness.configuration import choose
+from harness.build import build
 from harness.errors import BuildError
-from harness.store import artifact_dir
+from harness.store.cache import artifact_dir
+from harness.submissions.plan import plan
 from harness.tasks.task import Task
+from harness.telemetry.configuration import choose
 from tests.support.systems import quiet, systems
 from tests.support.workers import ENOUGH
 

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from harness import record
-from harness.board.ranking import load_rows, sections
-from harness.record import Record, Round
+from harness.leaderboard.ranking import load_rows, sections
+from harness.results import record
+from harness.results.record import Record, Round
 
 ROLES = {"reference": "ref", "unpadded_reference": "unpadded", "null": "null"}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.errors import WorkerError
-from harness.measure import server
-from harness.measure.protocol import Worker
+from harness.loadgen import server
+from harness.worker.driver import Worker
 
 
 class SimulatedWorker(Worker):

@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness import record
 from harness.build import build_here
-from harness.configuration import choose
-from harness.manifest import System, find_systems, read_system
-from harness.measure import run
-from harness.measure.config import SMOKE, RunConfig
+from harness.results import record
+from harness.runner.config import SMOKE, RunConfig
+from harness.submissions.manifest import System, find_systems, read_system
 from harness.tasks.task import Task, suite
+from harness.telemetry.configuration import choose
 
 REPOSITORY = Path(__file__).parent.parent.parent
 EXAMPLES = REPOSITORY / "tests" / "data" / "submissions"
@@ -100,7 +99,7 @@ def measure(
     **config: Any,
 ) -> str:
     """A session with short windows, of one block unless said otherwise. Returns: its name."""
-    return run.measure(
+    return session.measure(
         systems(project, names),
         [task],
         suite("quick"),

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines import engine
-from harness.engines.engine import Load, Serve
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.optimize import distill
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.distill import Distill
 from harness.optimize.static import Static
-from harness.optimize.step import Artifact, Context, Inputs
 from harness.tasks.task import Example, Task
 
 TEXTS = [
@@ -71,7 +71,7 @@ def run_step(
 def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:
     """An artifact's scores of a split [examples, labels]."""
     name = "pytorch" if artifact.format == "safetensors" else "onnxruntime"
-    loaded = engine.load(Load(artifact.folder, artifact.about, Serve(name, **serve), 1))
+    loaded = base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), 1))
     return loaded.scores([example.candidates for example in TASK.examples(split)])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.measure import sandbox
-from harness.measure.protocol import Worker
+from harness.worker import sandbox
+from harness.worker.driver import Worker
 
 Start = Callable[..., Worker]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.build import plan
+from harness.submissions.plan import plan
 from harness.tasks.task import task
 from tests.support.systems import systems
 

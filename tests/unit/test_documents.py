@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from harness.board.ranking import load_sections
-from harness.board.tables import overview
+from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.tables import overview
 from tests.support.systems import REPOSITORY
 
 DOCUMENTS = ["README.md", "RULES.md", "CHANGELOG.md", "results/README.md"]

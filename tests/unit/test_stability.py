@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from harness.board.row import CSV_COLUMNS
-from harness.board.tables import write_board
-from harness.build import plan
-from harness.configuration import configurations
-from harness.manifest import find_systems, read_system
+from harness.leaderboard.row import CSV_COLUMNS
 from harness.optimize import quantize
+from harness.reports.results_folder import write_board
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import plan
 from harness.tasks.task import tasks
+from harness.telemetry.configuration import configurations
 from tests.support.figures import figures
 from tests.support.records import GOLDEN, golden_records
 from tests.support.systems import REPOSITORY

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import text
-from harness.engines import engine
+from harness.engines import base
+from harness.engines.base import Load, Scores, Serve
 from harness.engines.batching import EncoderEngine, plan
-from harness.engines.engine import Load, Scores, Serve
+from harness.models import tokenization
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
@@ -38,7 +38,7 @@ def test_plan_keeps_to_the_budget_of_tokens(lengths: list[int], batch: int, toke
         assert len(one) == batch or max(lengths[row] for row in one) * (len(one) + 1) > tokens, two
 
 
-def count_tokens(batch: text.Batch) -> Scores:
+def count_tokens(batch: tokenization.Batch) -> Scores:
     """Scores that tell the inputs apart: the sum of ids, and the number of tokens."""
     return np.stack([batch.ids.sum(1), batch.mask.sum(1)], 1).astype(np.float32)
 
@@ -62,7 +62,7 @@ def test_permuting_examples_permutes_scores(
 def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
     seen: list[tuple[int, ...]] = []
 
-    def forward(batch: text.Batch) -> Scores:
+    def forward(batch: tokenization.Batch) -> Scores:
         seen.append(batch.ids.shape)
         return count_tokens(batch)
 
@@ -83,18 +83,18 @@ def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
 def test_answers_are_labels_or_the_best_candidate(
     scores: Sequence[Sequence[float]], candidates: list[int], expected: list[int]
 ) -> None:
-    assert engine.answers(np.array(scores, np.float32), candidates) == expected
+    assert base.answers(np.array(scores, np.float32), candidates) == expected
 
 
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("harness.engines.ort", ["torch", "transformers", "pandas", "sklearn"]),
+        ("harness.engines.onnxruntime", ["torch", "transformers", "pandas", "sklearn"]),
         ("harness.engines.static", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
         ("harness.engines.cascade", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
         ("harness.engines.constant", ["torch", "transformers", "pandas", "onnxruntime"]),
         ("harness.engines.pytorch", ["transformers", "pandas", "onnxruntime"]),
-        ("harness.measure.run", ["torch", "transformers", "onnxruntime"]),
+        ("harness.runner.session", ["torch", "transformers", "onnxruntime"]),
     ],
 )
 def test_a_process_imports_only_what_it_needs(module: str, forbidden: list[str]) -> None:

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.build import plan
-from harness.engines import engine
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.engines.cascade import CascadeEngine
 from harness.engines.confidence import NEVER, Rule, pass_through, sureness
-from harness.engines.engine import Load, Serve
 from harness.errors import ManifestError
-from harness.manifest import read_system
 from harness.optimize import cascade
-from harness.optimize.step import Artifact, Context, Inputs, Member
+from harness.optimize.base import Artifact, Context, Inputs, Member
 from harness.optimize.thresholds import Slice, temperature
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import plan
 from harness.tasks.task import Example, task
 from tests.support.systems import declare
 from tests.support.words import TASK, keep, only_selection
@@ -38,13 +38,13 @@ def built(
 
 
 def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
-    found = engine.load(Load(artifact.folder, artifact.about, Serve("cascade", **serve), 2))
+    found = base.load(Load(artifact.folder, artifact.about, Serve("cascade", **serve), 2))
     assert isinstance(found, CascadeEngine)
     return found
 
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
-    it = engine.load(Load(artifact.folder, artifact.about, Serve(name), 1))
+    it = base.load(Load(artifact.folder, artifact.about, Serve(name), 1))
     return it.scores(EXAMPLES)
 
 

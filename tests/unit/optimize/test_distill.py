@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from harness import models
 from harness.errors import BuildError, ManifestError
-from harness.manifest import read_system
-from harness.models import Shape
-from harness.optimize import distill, losses, taught, vocabulary
+from harness.models import classifier
+from harness.models.classifier import Shape
+from harness.models.pretrained import Encoder
+from harness.optimize import distill, vocabulary
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.distill import Distill
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.training import distill_data, losses
 from harness.optimize.vocabulary import Vocabulary
-from harness.pretrained import Encoder
+from harness.submissions.manifest import read_system
 from harness.tasks.task import Transfer
 from tests.conftest import save_encoder
 from tests.support.systems import declare
@@ -42,7 +43,7 @@ def test_layers_spread_evenly_up_to_the_last() -> None:
 
 
 def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
-    teacher = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [1])
     assert student.shape.layers == 1
     kept = "bert.encoder.layer.0.output.dense.weight"
@@ -53,7 +54,7 @@ def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
 
 
 def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
-    teacher = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
     given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -85,7 +86,7 @@ def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            models.load(each.folder, Shape.read(each.about["model"]))
+            classifier.load(each.folder, Shape.read(each.about["model"]))
             for each in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
@@ -133,7 +134,7 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_only(
                 distill.run(inputs, TASK, params, Context(out, 0, 1))
         else:
             distill.run(inputs, TASK, params, Context(out, 0, 1))
-            assert (out / models.WEIGHTS).exists()
+            assert (out / classifier.WEIGHTS).exists()
 
 
 def test_teacher_answers_once(
@@ -169,7 +170,7 @@ def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
     seen = [
         augmented.split()
         for augmented in (
-            taught.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
+            distill_data.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
         )
     ]
     assert all(3 <= len(each) <= 20 for each in seen)

@@ -14,14 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import models
-from harness.engines import engine
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.engines.confidence import NEVER, Rule, pass_through, sureness
-from harness.engines.engine import Load, Serve
 from harness.engines.stages import StagesEngine
-from harness.measure.protocol import Worker
+from harness.models import classifier
 from harness.optimize import calibrate, exits, export, quantize
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Context, Inputs
+from harness.worker.driver import Worker
 from tests.support.words import TASK, keep, only_selection, run_step, scores
 
 PARAMS = exits.Exits(after=(0,), epochs=2, batch=16, learning_rate=2e-3)
@@ -48,7 +48,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
 
 
 def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
-    found = engine.load(Load(artifact.folder, artifact.about, Serve("onnxruntime", **serve), 1))
+    found = base.load(Load(artifact.folder, artifact.about, Serve("onnxruntime", **serve), 1))
     assert isinstance(found, StagesEngine)
     return found
 
@@ -61,9 +61,9 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
     finetuned: Artifact, with_exits: Artifact
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
-    begun = models.load(finetuned.folder, models.Shape.read(finetuned.about["model"]))
+    begun = classifier.load(finetuned.folder, classifier.Shape.read(finetuned.about["model"]))
     fresh = exits.with_exits(begun, (0,))
-    trained = models.load(with_exits.folder, models.Shape.read(with_exits.about["model"]))
+    trained = classifier.load(with_exits.folder, classifier.Shape.read(with_exits.about["model"]))
     data = selection(finetuned)
     before, after = (exits.accuracies(each, data, 16)[0] for each in (fresh, trained))
     assert after >= max(0.9, before)
@@ -71,11 +71,11 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
 
 
 def selection(artifact: Artifact) -> Any:
-    from harness import text
-    from harness.optimize import training
+    from harness.models import tokenization
+    from harness.optimize.training import loop
 
-    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", 64)
-    return training.tokenized(tokenizer, TASK.examples("selection"))
+    tokenizer = tokenization.load_tokenizer(artifact.folder / "tokenizer.json", 64)
+    return loop.tokenized(tokenizer, TASK.examples("selection"))
 
 
 def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_without_leaving_the_answers_are_the_whole_models(
 
 
 def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
-    model = models.load(with_exits.folder, models.Shape.read(with_exits.about["model"]))
+    model = classifier.load(with_exits.folder, classifier.Shape.read(with_exits.about["model"]))
     data = selection(with_exits)
     batch = data.batch(range(8))
     feeds = (torch.from_numpy(each) for each in (batch.ids, batch.mask, batch.segments))

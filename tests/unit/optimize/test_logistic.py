@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.engines import engine
-from harness.engines.engine import Load, Serve
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.errors import BuildError
+from harness.models.pretrained import Encoder
 from harness.optimize import model2vec, tfidf
-from harness.optimize.step import Artifact, Inputs
-from harness.pretrained import Encoder
+from harness.optimize.base import Artifact, Inputs
 from harness.tasks.task import Example, Task
 from tests.support.words import TASK, run_step
 
@@ -53,7 +53,7 @@ def test_answers_have_their_own_labels_whichever_training_lacks(
 ) -> None:
     task = task_without(*missing)
     artifact = fit(tmp_path, tiny_encoder, task)
-    loaded = engine.load(Load(artifact.folder, artifact.about, Serve(name), 1))
+    loaded = base.load(Load(artifact.folder, artifact.about, Serve(name), 1))
     scores = loaded.scores([[(text,)] for text in WORDS.values()])
     assert scores.shape == (3, 3)
     assert np.isfinite(scores).all()

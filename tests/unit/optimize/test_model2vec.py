@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.engines import engine
-from harness.engines.engine import Load, Serve
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.engines.model2vec import embedded
 from harness.errors import BuildError
+from harness.models.pretrained import Encoder
 from harness.optimize import model2vec
-from harness.optimize.step import Artifact, Context, Inputs
-from harness.pretrained import Encoder
+from harness.optimize.base import Artifact, Context, Inputs
 from tests.support.words import TASK, keep, share_right
 
 
@@ -26,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artif
 
 
 def loaded(artifact: Artifact) -> Any:
-    return engine.load(Load(artifact.folder, artifact.about, Serve("model2vec"), 1))
+    return base.load(Load(artifact.folder, artifact.about, Serve("model2vec"), 1))
 
 
 def test_means_of_vectors_tell_words_apart(built: Artifact) -> None:

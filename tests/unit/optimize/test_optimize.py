@@ -10,13 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import models, text
-from harness.engines import engine
-from harness.engines.engine import Load, Serve
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.errors import BuildError
-from harness.optimize import export, finetune, majority, quantize, tfidf, training
-from harness.optimize.step import Artifact, Context, Inputs, documented, step
-from harness.pretrained import Encoder
+from harness.models import classifier, tokenization
+from harness.models.pretrained import Encoder
+from harness.optimize import export, finetune, majority, quantize, tfidf
+from harness.optimize.base import Artifact, Context, Inputs, documented, step
+from harness.optimize.training import loop
 from harness.tasks.task import Example
 from tests.support.words import TASK, TEXTS, keep, scores, share_right
 
@@ -41,11 +42,11 @@ def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path:
     params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     artifact = keep(tmp_path, finetune.run(inputs, TASK, params, Context(tmp_path, 1, 1)))
-    model = models.load(tmp_path, models.Shape.read(artifact.about["model"]))
-    tokenizer = text.load_tokenizer(tmp_path / "tokenizer.json", 64)
-    data = training.tokenized(tokenizer, TASK.examples("selection"))
+    model = classifier.load(tmp_path, classifier.Shape.read(artifact.about["model"]))
+    tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
+    data = loop.tokenized(tokenizer, TASK.examples("selection"))
     best = max(epoch["selection"] for epoch in artifact.about["training"])
-    assert training.selection_accuracy(model, data, 32) == pytest.approx(best)
+    assert loop.selection_accuracy(model, data, 32) == pytest.approx(best)
 
 
 def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -58,16 +59,16 @@ def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: P
 
 def test_batches_hold_every_row_once_and_similar_lengths() -> None:
     lengths = [random.Random(n).randrange(5, 100) for n in range(1000)]
-    batches = list(training.batches_of_similar_length(lengths, 32, random.Random(0)))
+    batches = list(loop.batches_of_similar_length(lengths, 32, random.Random(0)))
     assert sorted(row for batch in batches for row in batch) == list(range(1000))
     padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
 
 
 def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
-    tokenizer = text.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
+    tokenizer = tokenization.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
     example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
-    assert training.tokenized(tokenizer, [example]).labels.tolist() == [0, 1, 0]
+    assert loop.tokenized(tokenizer, [example]).labels.tolist() == [0, 1, 0]
 
 
 def test_exported_graph_is_fused_and_agrees_with_pytorch(
@@ -97,7 +98,7 @@ def test_every_way_to_export_gives_the_same_logits(
 
 def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path: Path) -> None:
     """Why the engine disables two of the session's own optimizers."""
-    from harness.engines.ort import UNFUSED
+    from harness.engines.onnxruntime import UNFUSED
 
     for disabled, expected in ((list(UNFUSED), 0), ([], 2)):
         options = onnxruntime.SessionOptions()
@@ -130,11 +131,11 @@ def test_no_way_to_serve_changes_a_fp32_score(
     instances: int,
 ) -> None:
     asked = [[[each]] for each in texts]
-    plain = engine.load(Load(finetuned.folder, finetuned.about, Serve("pytorch"), 1))
+    plain = base.load(Load(finetuned.folder, finetuned.about, Serve("pytorch"), 1))
     expected = plain.scores(asked)
     for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
         serve = Serve(name, padding, batch, tokens, order, count)
-        other = engine.load(Load(artifact.folder, artifact.about, serve, 2))
+        other = base.load(Load(artifact.folder, artifact.about, serve, 2))
         np.testing.assert_allclose(other.scores(asked), expected, atol=1e-4)
 
 
@@ -184,7 +185,7 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
     asked = [e.candidates[0][0] for e in TASK.examples("validation")]
-    loaded = engine.load(Load(tmp_path, artifact.about, Serve("tfidf"), 1))
+    loaded = base.load(Load(tmp_path, artifact.about, Serve("tfidf"), 1))
     found = loaded.scores([[[text]] for text in asked])
     expected = model.decision_function(vectorizer.transform(asked))
     np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)
@@ -199,7 +200,7 @@ def test_majority_is_the_training_splits(tmp_path: Path) -> None:
 def test_every_step_documents_each_of_its_parameters() -> None:
     from dataclasses import fields
 
-    from harness.optimize.step import MODULES
+    from harness.optimize.base import MODULES
 
     for name in MODULES:
         found = step(name)

@@ -4,25 +4,26 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import models, text
 from harness.errors import BuildError
-from harness.models import Classifier, Shape
-from harness.optimize import prune, training
+from harness.models import classifier, tokenization
+from harness.models.classifier import Classifier, Shape
+from harness.optimize import prune
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.prune import Prune
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.training import loop
 from tests.support.words import TASK, keep
 
 KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
 def loaded(artifact: Artifact) -> Classifier:
-    return models.load(artifact.folder, Shape.read(artifact.about["model"]))
+    return classifier.load(artifact.folder, Shape.read(artifact.about["model"]))
 
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
-    tokenizer = text.load_tokenizer(artifact.folder / "tokenizer.json", 64)
+    tokenizer = tokenization.load_tokenizer(artifact.folder / "tokenizer.json", 64)
     rows = [each.candidates[0] for each in TASK.examples("validation")[:16]]
-    padded = text.pad(text.tokenize(tokenizer, rows))
+    padded = tokenization.pad(tokenization.tokenize(tokenizer, rows))
     return tuple(torch.from_numpy(each) for each in (padded.ids, padded.mask, padded.segments))
 
 
@@ -61,8 +62,8 @@ def test_keeping_everything_changes_nothing(finetuned: Artifact) -> None:
 def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifact) -> None:
     """Against finite differences of the loss, one mask entry at a time, on one batch."""
     model = loaded(finetuned).double()
-    tokenizer = text.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
-    data = training.tokenized(tokenizer, TASK.examples("train")[: prune.BATCH])
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = loop.tokenized(tokenizer, TASK.examples("train")[: prune.BATCH])
     heads, ffn = prune.importance(model, data)
 
     asked = data.batch(range(len(data)))
@@ -97,8 +98,8 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
 def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> None:
     model = loaded(finetuned)
     mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
-    tokenizer = text.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
-    data = training.tokenized(tokenizer, TASK.examples("train")[:100])
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = loop.tokenized(tokenizer, TASK.examples("train")[:100])
     heads, ffn = prune.importance(model, data)
     assert prune.best(heads, 3)[0] == [0, 1, 3]
     assert prune.best(ffn, 63)[1] == list(range(63))

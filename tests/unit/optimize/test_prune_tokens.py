@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import bert, models
-from harness.models import Classifier, Shape
+from harness.models import bert, classifier
+from harness.models.classifier import Classifier, Shape
 from harness.optimize import distill, export, prune_tokens, quantize
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.prune_tokens import PruneTokens
-from harness.optimize.step import Artifact, Context, Inputs
 from tests.support.words import TASK, keep, scores
 
 WIDE = Shape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
@@ -21,7 +21,7 @@ WIDE = Shape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
 def model(shape: Shape = WIDE) -> Classifier:
     torch.manual_seed(0)
     made = Classifier(shape)
-    models.fill(made, {name: 3 * value for name, value in made.state_dict().items()})
+    classifier.fill(made, {name: 3 * value for name, value in made.state_dict().items()})
     return made.eval()
 
 

@@ -8,14 +8,14 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.engines import engine
-from harness.engines.engine import Load, Serve
+from harness.engines import base
+from harness.engines.base import Load, Serve
 from harness.errors import BuildError, HarnessError, ManifestError
-from harness.manifest import read_system
 from harness.optimize import prune, quantize
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.prune import Prune
 from harness.optimize.quantize import Quantize
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.submissions.manifest import read_system
 from harness.tasks.task import Example
 from tests.support.systems import declare
 from tests.support.words import TASK, keep, scores, share_right
@@ -30,7 +30,7 @@ def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
 
 
 def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
-    return engine.load(Load(artifact.folder, artifact.about, Serve(name, **serve), threads))
+    return base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), threads))
 
 
 def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_gpu_that_is_not_there_is_refused_in_one_line(
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
         about = Load(artifact.folder, artifact.about, Serve(name), 1, "cuda")
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
-            engine.load(about)
+            base.load(about)
         assert "\n" not in str(caught.value)
 
 
@@ -237,17 +237,18 @@ def test_global_budget_keeps_the_best_wherever_they_are(
 
 
 def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path: Path) -> None:
-    from harness import models
-    from harness.models import Shape
-    from harness.optimize import export, training
+    from harness.models import classifier
+    from harness.models.classifier import Shape
+    from harness.optimize import export
+    from harness.optimize.training import loop
 
-    whole = models.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    whole = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
     small = prune.remove(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
-    tokenizer = training.opened(finetuned, TASK)[1]
+    tokenizer = loop.opened(finetuned, TASK)[1]
     folders = [tmp_path / name for name in ("pruned", "graph")]
     for folder in folders:
         folder.mkdir()
-    pruned = keep(folders[0], training.written(small, tokenizer, folders[0]))
+    pruned = keep(folders[0], loop.written(small, tokenizer, folders[0]))
     for first_only in (True, False):
         params = export.Export(first_only=first_only)
         context = Context(folders[1], 0, 1)

@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness import text
 from harness.errors import BuildError
+from harness.models import tokenization
 from harness.optimize import vocabulary
-from harness.optimize.step import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.vocabulary import Vocabulary
 from tests.support.words import TASK, keep, scores
 
@@ -17,7 +17,8 @@ def test_trimmed_vocabulary_tokenizes_known_text_as_before(
     about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1))
     artifact = keep(tmp_path, about)
     before, after = (
-        text.load_tokenizer(each.folder / "tokenizer.json", 64) for each in (finetuned, artifact)
+        tokenization.load_tokenizer(each.folder / "tokenizer.json", 64)
+        for each in (finetuned, artifact)
     )
     assert after.get_vocab_size() == about["tokens"]["after"] < before.get_vocab_size()
     for example in TASK.examples("train"):
@@ -31,7 +32,7 @@ def test_word_whose_pieces_are_gone_is_spelt_or_unknown(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
     keep(tmp_path, vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1)))
-    tokenizer = text.load_tokenizer(tmp_path / "tokenizer.json", 64)
+    tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
     assert "story" not in tokenizer.get_vocab()
     assert "[UNK]" in tokenizer.encode("story").tokens
     assert tokenizer.encode("quick, story").type_ids == [0] * 5

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ManifestError, SourceError
-from harness.tasks.reading import read_rows
+from harness.tasks.readers import read_rows
 from tests.support.data_files import declared, loaded, written
 
 LINES = [

@@ -117,7 +117,7 @@ def test_version_is_that_of_the_data_and_not_of_its_place(
 
 
 def test_a_part_of_a_task_is_shown_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from harness.cli import main
+    from harness.cli.main import main
 
     assert main(["tasks", "cb", "axb"]) == 0
     shown = capsys.readouterr().out
@@ -203,7 +203,7 @@ def parquet(data: Path, hub: Path) -> None:
     """What the hub's cache holds after a download: the same rows, flat, labels numbered by name."""
     from datasets import ClassLabel, Dataset
 
-    from harness.tasks.reading import Fields
+    from harness.tasks.readers import Fields
 
     folder = hub / "datasets--aps--super_glue" / "snapshots" / superglue.REVISION
     names = {

@@ -1,0 +1,311 @@
+"""The `wattbench` command: one thin function a command, no logic."""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.cli import shown, usage
+from harness.errors import BuildError, HarnessError
+from harness.submissions.manifest import System, find_systems
+from harness.tasks.task import Task, task
+
+
+class Console:
+    """Progress: on a terminal a line that is rewritten, elsewhere a plain line now and then."""
+
+    def __init__(self) -> None:
+        self.live, self.told, self.open = sys.stdout.isatty(), 0.0, False
+
+    def __call__(self, line: str) -> None:
+        """Say a line; an indented one with a `%` is passing news and may be rewritten or left
+        out.
+        """
+        passing = line.startswith("  ") and "%" in line
+        if self.live:
+            columns = os.get_terminal_size().columns - 1
+            print(
+                f"\r\x1b[K{line[:columns] if passing else line}",
+                end="" if passing else "\n",
+                flush=True,
+            )
+            self.open = passing
+        elif not passing or time.monotonic() - self.told > 20:
+            self.told = time.monotonic()
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """End an open line."""
+        if self.open:
+            print(flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns: the exit status; 1 where a comparison or a verification went badly, 2 for a fault of
+    the user's, 130 after Ctrl-C.
+    """
+    options = usage.parser().parse_args(arguments)
+    console = Console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return COMMANDS[options.command](options, console) or 0
+    except HarnessError as error:
+        console.close()
+        print(f"wattbench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        console.close()
+        print(
+            "wattbench: stopped. What is built is kept; the same command goes on from there.",
+            file=sys.stderr,
+        )
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def bench(options: argparse.Namespace, console: Console) -> None:
+    """Build, run and board in one."""
+    if not options.model:  # else `run` builds
+        build(options, console)
+    options.explain = False
+    run(options, console)
+
+
+def build(options: argparse.Namespace, console: Console) -> None:
+    """Run the recipes of what is asked for."""
+    root = options.project()
+    options.take_up(options, root)
+    systems, asked, _ = options.systems(options, root)
+    _build(systems, asked, options, root, console)
+
+
+def _build(
+    systems: Sequence[System],
+    tasks: Sequence[Task],
+    options: argparse.Namespace,
+    root: Path,
+    console: Console,
+) -> list[System]:
+    """Build what is missing. Returns: the systems that there are then: the quantized form of
+    somebody's own model is left out where its architecture cannot be exported.
+    """
+    from harness.build import build as build_systems
+    from harness.submissions.checkpoint import is_optional
+    from harness.submissions.plan import learns
+    from harness.telemetry.configuration import choose
+
+    configuration = choose(options.configuration)
+    started = time.monotonic()
+    where = configuration, root, options.seed, console
+    needed = [each for each in systems if not is_optional(each.folder)]
+    build_systems(needed, tasks, *where)
+    built = list(systems)
+    for system in systems:
+        if system not in needed:
+            try:
+                build_systems([system], tasks, *where)
+            except BuildError as error:
+                console(f"left out: {error}")
+                built.remove(system)
+    for seed in range(options.seed + 1, options.seed + options.seeds):
+        for each in tasks:
+            trained = [one for one in built if one.answers_task(each) and learns(one, each, root)]
+            build_systems(trained, [each], configuration, root, seed, console)
+    console(
+        f"built: {len(built)} systems for {', '.join(each.name for each in tasks)} "
+        f"({time.monotonic() - started:.0f} s)"
+    )
+    return built
+
+
+def run(options: argparse.Namespace, console: Console) -> None:
+    """Measure one session, then draw the board."""
+    from harness.runner.session import measure
+    from harness.telemetry.configuration import choose
+
+    root = options.project()
+    options.take_up(options, root)
+    configuration = choose(options.configuration)
+    systems, asked, suite = options.systems(options, root)
+    results = options.results(options, root)
+    config = options.run_config(options)
+    if options.explain:
+        from harness.runner.explain import explain
+
+        console(explain(systems, asked, suite, configuration, root, results, config))
+        return
+    if options.model:  # nothing of it is trained, so one command does it all
+        systems = _build(systems, asked, options, root, console)
+    started = time.monotonic()
+    session = measure(
+        systems,
+        asked,
+        suite,
+        configuration,
+        root,
+        results,
+        config,
+        options.resume,
+        options.seed,
+        console,
+    )
+    console(f"measured: session {session} ({time.monotonic() - started:.0f} s)")
+    if options.audit:
+        from harness.audit.session import audit_session
+
+        where = configuration, root, options.seed, config.timing
+        audit_session(systems, asked, *where, results / "records" / session, console)
+    shown.board(options, console)
+
+
+def predict(options: argparse.Namespace, console: Console) -> None:
+    """A file for the task's official server."""
+    from harness.runner.predict import predict as answer
+    from harness.telemetry.configuration import choose
+
+    root = options.project()
+    system = options.one_system(options.system, root)
+    where = choose(options.configuration), root, options.seed
+    path = answer(system, task(options.task), options.split, *where, options.out, console)
+    console(f"written: {path}")
+
+
+def new(options: argparse.Namespace, console: Console) -> None:
+    """A folder to fill in."""
+    from harness.submissions.scaffold import new as write
+
+    folder = write(options.name, options.project(), options.origin, options.own)
+    place = os.path.relpath(folder)
+    console(f"written: {place}. Fill in its README.md, then: wattbench check {place}")
+
+
+def audit(options: argparse.Namespace, console: Console) -> int:
+    """One submission, as it was built. Returns: 1 where a probe fails."""
+    from harness.audit.session import audit_here
+    from harness.telemetry.configuration import choose
+
+    root = options.project()
+    system = options.one_system(options.system, root)
+    names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
+    asked = options.tasks(names)
+    where = choose(options.configuration), root, options.seed, options.run_config(options)
+    found = [audit_here(system, each, *where, console) for each in asked]
+    return int(any(each.passed is False for one in found for each in one))
+
+
+def export(options: argparse.Namespace, console: Console) -> None:
+    """A built system as a folder that runs without the project."""
+    from harness.export import export as write
+
+    root = options.project()
+    system, asked = options.one_system(options.system, root), task(options.task)
+    results = options.results(options, root)
+    write(system, asked, options.seed, root, results, Path(options.folder))
+    console(f"written: {options.folder}. Try: cd {options.folder} && python predict.py TEXT")
+
+
+def reproduce(options: argparse.Namespace, console: Console) -> None:
+    """A published table beside our rows; measured where no session holds them all."""
+    from harness.reports.reproduction import Published, reproduction
+    from harness.store.cache import write_atomically
+
+    root = options.project()
+    published, asked = Published.read(root, options.name), task(options.task)
+    results = options.results(options, root)
+    there = shown.sections_of(results / "records", needs=published.systems)
+    text = "" if options.again else reproduction(there, published, asked.name)
+    if not text:
+        given: dict[str, Any] = {"task": [options.task], "system": published.systems}
+        given["suite"] = options.suite_of(asked.name)
+        bench(argparse.Namespace(**vars(options) | given), console)
+        text = reproduction(shown.sections_of(results / "records"), published, asked.name)
+    path = results / f"{options.name}-{asked.name}.md"
+    write_atomically(path, text.encode())
+    console(f"{text}\nwritten: {path}")
+
+
+def waterfall(options: argparse.Namespace, console: Console) -> None:
+    """One system with each of its choices left out in turn."""
+    from harness.build import build as build_systems
+    from harness.reports.ablation import waterfall as table
+    from harness.runner.session import measure
+    from harness.store.cache import write_atomically
+    from harness.submissions.ablation import variants
+    from harness.tasks.task import suite
+    from harness.telemetry.configuration import choose
+
+    root = options.project()
+    system, asked = options.one_system(options.system, root), task(options.task)
+    known = suite(options.suite_of(asked.name))
+    configuration = choose(options.configuration)
+    systems = [system, *variants(system, root, options.retrain)]
+    systems += [
+        options.one_system(name, root)
+        for name in (known.reference, known.unpadded_reference, "null")
+        if name != system.name
+    ]
+    build_systems(systems, [asked], configuration, root, options.seed, console)
+    results = options.results(options, root) / "waterfall"
+    where = configuration, root, results, options.run_config(options), "", options.seed
+    session = measure(systems, [asked], known, *where, console)
+    text = table(results / "records" / session, system.name)
+    path = results / f"{system.name}-{asked.name}.md"
+    write_atomically(path, text.encode())
+    console(f"{text}\nwritten: {path}")
+
+
+def verify(options: argparse.Namespace, console: Console) -> int:
+    """Published records against a session of this machine. Returns: 1 where a claim fails."""
+    from harness.reports.verification import published_systems, verification
+    from harness.store.cache import write_atomically
+
+    records, out = Path(options.published) / "records", Path(options.results)
+    against = Path(options.against or out) / "records"
+    for folder in (records, *((against,) if options.against else ())):
+        if not folder.is_dir():
+            raise HarnessError(f"{folder}: there is no such folder. Name one that holds records/.")
+    if options.against and against.resolve() == records.resolve():
+        raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
+    theirs = shown.sections_of(records)
+    root = options.project() if not options.against else None
+    known = list(find_systems(root)) if root else None
+    options.suite, systems = published_systems(theirs, options.task, options.system, known)
+    if not options.against:
+        given = {"task": [options.task], "system": systems}
+        bench(argparse.Namespace(**vars(options) | given), console)
+    ours = shown.sections_of(against)
+    text, failed = verification(theirs, ours, options.task, options.system)
+    write_atomically(out / "verification.md", text.encode())
+    console(f"{text}\nwritten: {out / 'verification.md'}")
+    return int(failed)
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace, Console], int | None]] = {
+    "bench": bench,
+    "build": build,
+    "run": run,
+    "board": shown.board,
+    "report": shown.report,
+    "compare": shown.compare,
+    "waterfall": waterfall,
+    "reproduce": reproduce,
+    "verify": verify,
+    "export": export,
+    "ladder": shown.show_ladder,
+    "steps": shown.show_steps,
+    "doctor": shown.show_doctor,
+    "tasks": shown.show_tasks,
+    "systems": shown.show_systems,
+    "new": new,
+    "check": shown.check,
+    "audit": audit,
+    "predict": predict,
+}

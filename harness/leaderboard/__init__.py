@@ -1,0 +1,1 @@
+"""Leaderboard tables and the page, drawn from records alone, without torch."""

@@ -1,0 +1,1 @@
+"""The load generator: query samples and traffic patterns; it knows only texts and times."""

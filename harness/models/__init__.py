@@ -1,0 +1,1 @@
+"""Models and their text processing: what training and serving share."""

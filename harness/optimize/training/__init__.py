@@ -1,0 +1,1 @@
+"""What the steps that train share: the loop, the data, the losses, checkpoints."""

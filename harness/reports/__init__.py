@@ -1,0 +1,1 @@
+"""Reports over records: energy, comparison, verification, reproduction, ablation, ladder."""

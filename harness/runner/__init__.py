@@ -1,0 +1,1 @@
+"""Sessions: blocks of rounds, and the records that they leave."""

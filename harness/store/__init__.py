@@ -1,0 +1,1 @@
+"""The local cache: content addressing, downloads, and files of others."""

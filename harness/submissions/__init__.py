@@ -1,0 +1,1 @@
+"""Submissions: manifests, the plans of their builds, and systems derived from others."""

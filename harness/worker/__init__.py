@@ -1,0 +1,1 @@
+"""The measured process: the driver's side, the worker's side, and the sandbox around it."""

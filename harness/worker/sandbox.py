@@ -1,0 +1,223 @@
+"""The sandbox around a worker: bubblewrap (https://github.com/containers/bubblewrap), or none.
+
+A sandboxed worker sees a read-only system, the Python environment, its artifact and, for custom
+code, its submission's folder; it has a /tmp of its own, and no network, no home directory and no
+other process.
+"""
+
+import math
+import os
+import shutil
+import site
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import harness
+from harness.errors import HarnessError
+from harness.store.cache import cache_dir
+
+KINDS = ("bubblewrap", "process")
+"""What a record's `isolation` says; older records may also say `namespaces`."""
+
+CHOICES = ("auto", "sandbox", "process")
+"""What a user can request: the sandbox where it works, the sandbox or an error, or none."""
+
+SANDBOX_PROCESSES = 2
+"""Processes of bubblewrap between the driver and the worker: its monitor, and the first process of
+the new PID namespace."""
+
+INSTALL = "Install bubblewrap (apt install bubblewrap, or your distribution's package)"
+ALLOW = (
+    "Allow user namespaces (in a container, on its host; on Ubuntu: sudo sysctl "
+    "kernel.apparmor_restrict_unprivileged_userns=0)"
+)
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+SETTINGS = tuple(
+    f"/etc/{name}"
+    for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd")
+)
+KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
+GPU_DEVICES = "nvidia*"
+TMP_BYTES = 1 << 30
+
+Mounts = list[tuple[Path, bool]]
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What surrounds a worker.
+
+    isolation: one of KINDS. readable: files and folders that it may read beside the system and the
+    Python environment. folder: its working directory (of custom code: the submission's); None: its
+    empty home. memory_gb: GiB that it may hold. gpu: whether it gets the NVIDIA devices.
+    """
+
+    isolation: str = "process"
+    readable: tuple[Path, ...] = ()
+    folder: Path | None = None
+    memory_gb: float = math.inf
+    gpu: bool = False
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why there is no sandbox on this machine, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+@cache
+def missing() -> Missing | None:
+    """Tries the sandbox. Returns: None where it works."""
+    if not shutil.which("bwrap"):
+        return Missing("bubblewrap is not installed", INSTALL)
+    try:
+        command = _bubblewrap(["true"], SandboxSpec("bubblewrap", folder=Path("/")))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except subprocess.TimeoutExpired:
+        return Missing("bubblewrap did not start within 20 seconds", "See: wattbench doctor")
+    except OSError as error:
+        return Missing(f"bubblewrap cannot be started ({error})", INSTALL)
+    if not done.returncode:
+        return None
+    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
+    return Missing(f"bubblewrap does not work here ({said})", ALLOW)
+
+
+def default_kind() -> str:
+    """`bubblewrap` where it works, else `process`."""
+    return KINDS[-1] if missing() else KINDS[0]
+
+
+def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> str:
+    """The kind of isolation for one of CHOICES; says what is missing without a sandbox.
+
+    Args:
+        request: one of CHOICES.
+        custom: names of the systems that bring code of their own.
+        say: called with one line for each thing to know.
+
+    Returns:
+        One of KINDS.
+
+    Raises:
+        HarnessError: a sandbox is required and does not work here.
+    """
+    fault = missing() if request != "process" else None
+    if request == "sandbox" and fault:
+        raise HarnessError(
+            f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then nothing keeps "
+            "a worker from the network and the labels."
+        )
+    kind = "process" if request == "process" or fault else "bubblewrap"
+    if fault:
+        say(f"isolation: process, since {fault.reason}. {fault.remedy}.")
+    if custom and kind == "process":
+        say(
+            f"warning: custom code runs without a sandbox ({', '.join(custom)}): it can read your "
+            "files and use the network."
+        )
+    return kind
+
+
+def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
+    """The command that runs `command` as `spec` says.
+
+    Raises:
+        HarnessError: bubblewrap is not installed.
+    """
+    if spec.isolation == "bubblewrap":
+        return _bubblewrap(command, spec)
+    if setpriv := shutil.which("setpriv"):  # the worker ends with its driver
+        return [setpriv, "--pdeathsig", "KILL", "--", *command]
+    return list(command)
+
+
+@cache
+def python_paths() -> tuple[Path, ...]:
+    """The interpreter, its packages and this package: what the built-in worker imports.
+
+    Not the project's folder, though an editable installation would lead there: it holds records.
+    """
+    package = Path(harness.__file__).parent
+    paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    others += [site.getusersitepackages()] if site.ENABLE_USER_SITE else []
+    paths += [
+        Path(other)
+        for other in others
+        if other and not any(hidden.is_relative_to(Path(other).absolute()) for hidden in secrets())
+    ]
+    if not any(package.is_relative_to(path) for path in paths):
+        paths.append(package)
+    return tuple(path.absolute() for path in paths if path.exists())
+
+
+def python_path() -> str:
+    """PYTHONPATH for a worker: this very package first, even if another checkout is installed.
+
+    In the sandbox the folder it lies in holds nothing else.
+    """
+    package = Path(harness.__file__).parent
+    own = [str(package.parent)] if package in python_paths() else []
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def secrets() -> list[Path]:
+    """What a worker may never see, wherever it lies: the home, the cache, and the project."""
+    above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
+    project = [folder for folder in above if (folder / "baselines").is_dir()]
+    return [path.absolute() for path in (Path.home(), cache_dir(), *project)]
+
+
+def _bubblewrap(command: Sequence[str], spec: SandboxSpec) -> list[str]:
+    program = shutil.which("bwrap")
+    if not program:
+        raise HarnessError(f"bubblewrap is not installed. {INSTALL}.")
+    known = _bubblewrap_options()
+    sized = ["--size", str(TMP_BYTES)] if "--size" in known else []
+    namespaces = "--unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL"
+    options = [program, *namespaces.split()]
+    options += ["--disable-userns"] if "--disable-userns" in known else []
+    options += ["--proc", "/proc"]
+    for path in KERNEL:  # else root could change what does not belong to a namespace
+        options += ["--ro-bind", path, path] if Path(path).exists() else []
+    options += ["--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
+    options += [*sized, "--tmpfs", "/tmp", "--ro-bind", "/sys", "/sys"]  # noqa: S108
+    for mount, visible in _mounts(spec.readable):
+        if not visible:
+            options += [*sized, "--tmpfs", str(mount)]
+        elif mount.is_symlink():
+            options += ["--symlink", str(mount.readlink()), str(mount)]
+        else:
+            options += ["--ro-bind", str(mount), str(mount)]
+    for device in sorted(Path("/dev").glob(GPU_DEVICES)) if spec.gpu else ():
+        options += ["--dev-bind", str(device), str(device)]
+    options += ["--remount-ro", "/dev", "--remount-ro", "/", "--chdir", str(spec.folder or "/")]
+    return [*options, "--", *command]
+
+
+@cache
+def _bubblewrap_options() -> str:
+    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout
+
+
+def _mounts(readable: Sequence[Path]) -> Mounts:
+    """What to mount, from the root down: a readable path (True) unless it lies in another, and over
+    what is secret in it something empty (False), in which readable paths may lie again.
+    """
+    system = [Path(name) for name in (*SYSTEM, *SETTINGS) if os.path.lexists(name)]
+    wanted = {path.absolute() for path in (*system, *readable) if path != Path("/")}
+    mounts: dict[Path, bool] = {}
+    for path in sorted(wanted | set(secrets())):
+        above = next((parent for parent in path.parents if parent in mounts), None)
+        visible = above is not None and mounts[above] and not above.is_symlink()
+        if (path in wanted) != visible:
+            mounts[path] = path in wanted
+    return list(mounts.items())

@@ -1,0 +1,346 @@
+"""Every probe catches its cheat, and passes the honest."""
+
+import json
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from harness.audit import session
+from harness.audit.context import Finding
+from harness.audit.perturbations import WORD, perturbed, replaced
+from harness.audit.weights import foreign
+from harness.build import build_here
+from harness.errors import HarnessError
+from harness.runner.config import SMOKE, RunConfig
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import find_artifact
+from harness.tasks.task import Task
+from harness.telemetry.configuration import choose
+from tests.support.systems import example, quiet
+
+CHEATS = {
+    "answers by their place": (
+        "order",
+        """
+        def predict(self, examples):
+            start, self.place = self.place, self.place + len(examples)
+            return [self.labels[n % len(self.labels)] for n in range(start, self.place)]
+        """,
+    ),
+    "is careless with large batches": (
+        "order",
+        "def predict(self, examples):\n"
+        "    return super().predict(examples[:50]) + [1] * len(examples[50:])",
+    ),
+    "keeps answers": (
+        "repeats",
+        """
+        def predict(self, examples):
+            for text in (each[0][0] for each in examples):
+                if text not in self.kept:
+                    self.kept.add(text)
+                    time.sleep(0.002)
+            return super().predict(examples)
+        """,
+    ),
+    "keeps answers where many are asked": (
+        "repeats",
+        """
+        def predict(self, examples):
+            if len(examples) > 500:
+                texts = {each[0][0] for each in examples}
+                time.sleep(0.00005 * len(texts - self.kept))
+                self.kept |= texts
+            return super().predict(examples)
+        """,
+    ),
+    "answers what is twice in a batch once": (
+        "repeats",
+        """
+        def predict(self, examples):
+            time.sleep(0.002 * len({each[0][0] for each in examples}))
+            return super().predict(examples)
+        """,
+    ),
+    "is quick where it knows the text": (
+        "repeats",
+        """
+        def predict(self, examples):
+            unknown = sum(each[0][0] not in self.known for each in examples)
+            time.sleep(0.002 * min(unknown, 20))
+            return super().predict(examples)
+        """,
+    ),
+    "always says the same": ("text", "def predict(self, examples): return [1] * len(examples)"),
+    "looks at the length": (
+        "text",
+        "def predict(self, examples): return [len(each[0][0]) // 7 % 2 for each in examples]",
+    ),
+    "has learned the split by heart": (
+        "perturbed",
+        """
+        def predict(self, examples):
+            return [self.known.get(each[0][0], 0) for each in examples]
+        """,
+    ),
+    "has learned its letters by heart": (
+        "perturbed",
+        """
+        def predict(self, examples):
+            if not self.kept:
+                self.kept = {letters(text): label for text, label in self.known.items()}
+            return [self.kept.get(letters(each[0][0]), 0) for each in examples]
+        """,
+    ),
+    "answers as the nearest text by trigrams": (
+        "training carried",
+        """
+        def predict(self, examples):
+            self.kept = self.kept or [(trigrams(text), self.known[text]) for text in self.known]
+            return [
+                max(self.kept, key=lambda each: alike(each[0], trigrams(one[0][0])))[1]
+                for one in examples
+            ]
+        """,
+    ),
+    "is careless with single queries": (
+        "timed",
+        """
+        def predict(self, examples):
+            return [1] if len(examples) == 1 else super().predict(examples)
+        """,
+    ),
+}
+"""What each does, and the probe that must say so."""
+
+
+TIMING = replace(SMOKE, audit_queries=0.5)
+CONFIG = RunConfig(timing=TIMING)
+CPU = choose("cpu-1")
+
+
+def findings(folder: Path, project: Path, task: Task, *probes: str) -> dict[str, Finding]:
+    """Of all probes, or of the artifact and these."""
+    chosen = [getattr(session, name) for name in probes] or session.PROBES
+    system = read_system(folder, project)
+    build_here(system, task, CPU, project, 0, quiet)
+    with patch.object(session, "PROBES", chosen):
+        found = session.audit_here(system, task, CPU, project, 0, CONFIG, quiet)
+    return {finding.probe: finding for finding in found}
+
+
+@pytest.mark.serial
+@pytest.mark.parametrize("name", ["own-module", "own-command"])
+def test_honest_code_of_ones_own_passes(project: Path, reviews: Task, name: str) -> None:
+    found = findings(example(project, name), project, reviews)
+    assert all(each.passed for each in found.values()), [str(each) for each in found.values()]
+    probes = ["order", "timed", "repeats", "text", "perturbed", "training", "carried"]
+    assert list(found) == ["artifact", *probes]
+
+
+@pytest.mark.parametrize("cheat", CHEATS)
+def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
+    probes, body = CHEATS[cheat]
+    folder = example(project, copy="cheat")
+    (folder / "model.py").rename(folder / "words.py")
+    reported = reviews.examples("validation")
+    known = {each.candidates[0][0]: each.label for each in reported}  # the split is public
+    (folder / "known.json").write_text(json.dumps(known))
+    (folder / "model.py").write_text(
+        "import json, re, time\nfrom pathlib import Path\nimport words\n"
+        "def letters(text): return re.sub('[^a-z]', '', text.lower())\n"
+        "def trigrams(text): return {letters(text)[n : n + 3] for n in range(len(text))}\n"
+        "def alike(one, other): return len(one & other) / (len(one | other) or 1)\n"
+        "class Cheat(words.Words):\n"
+        "    def load(self, *given):\n"
+        "        super().load(*given)\n"
+        "        self.known = json.loads(Path(__file__).with_name('known.json').read_text())\n"
+        "        self.labels, self.place, self.kept = list(self.known.values()), 0, set()\n"
+        + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    found = findings(folder, project, reviews, *probes.split())
+    for probe in probes.split():
+        assert found[probe].passed is False, str(found[probe])
+    assert found["artifact"].passed
+
+
+NEIGHBOURS = """
+import json, re, zlib
+from pathlib import Path
+
+
+def vector(text):
+    letters = re.sub("[^a-z]", "", text.lower())
+    return sorted({zlib.crc32(letters[n : n + 3].encode()) % 4093 for n in range(len(letters))})
+
+
+class Neighbours:
+    def load(self, *given):
+        kept = json.loads(Path(__file__).with_name("vectors.json").read_text())
+        self.kept = [(set(features), label) for features, label in kept]
+
+    def predict(self, examples):
+        return [self.nearest(set(vector(each[0][0]))) for each in examples]
+
+    def nearest(self, asked):
+        return max(self.kept, key=lambda each: len(each[0] & asked) / len(each[0] | asked))[1]
+"""
+
+
+def test_split_as_vectors_is_seen_by_training_text_until_that_is_carried_too(
+    project: Path, reviews: Task
+) -> None:
+    """What docs/measurement.md says that no probe can see."""
+    probes = ("text", "perturbed", "training", "carried")
+    folder = example(project, copy="neighbours")
+    (folder / "model.py").write_text(NEIGHBOURS)
+    names: dict[str, Any] = {}
+    exec(NEIGHBOURS, names)
+    rows = {split: reviews.examples(split) for split in ("validation", "train")}
+    kept = [[names["vector"](each.candidates[0][0]), each.label] for each in rows["validation"]]
+    (folder / "vectors.json").write_text(json.dumps(kept))
+    found = findings(folder, project, reviews, *probes)
+    assert found["training"].passed is False, str(found["training"])
+    assert all(found[each].passed for each in ("text", "perturbed", "carried"))
+    kept += [[names["vector"](each.candidates[0][0]), each.label] for each in rows["train"]]
+    (folder / "vectors.json").write_text(json.dumps(kept))
+    found = findings(folder, project, reviews, *probes)
+    assert all(found[each].passed for each in probes), [str(each) for each in found.values()]
+
+
+def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="words")
+    model = (folder / "model.py").read_text()
+    slow = "@functools.cache\ndef met(word):\n    time.sleep(0.0001)\n\n\nclass Words"
+    model = "import functools, time\n" + model.replace("class Words", slow)
+    model = model.replace(
+        "        return int(", "        list(map(met, text.split()))\n        return int("
+    )
+    (folder / "model.py").write_text(model)
+    found = findings(folder, project, reviews, "repeats")
+    assert "repeats" in found, [str(each) for each in found.values()]
+    assert found["repeats"].passed, str(found["repeats"])
+
+
+def test_artifact_that_was_changed_is_caught(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="own-module")
+    assert findings(folder, project, reviews, "text")["artifact"].passed
+    artifact = find_artifact(read_system(folder, project), reviews, 0, project)
+    assert artifact
+    weights = artifact.folder / "weights.json"
+    weights.write_text(weights.read_text().replace("0.", "1.", 1))
+    found = findings(folder, project, reviews, "text")["artifact"]
+    assert found.passed is False
+    assert "weights.json" in found.text
+    about = json.loads((artifact.folder / "artifact.json").read_text())
+    (artifact.folder / "artifact.json").write_text(json.dumps(about | {"key": "0" * 64}))
+    found = findings(folder, project, reviews, "text")["artifact"]
+    assert "it says 000000000000, the manifest" in found.text
+
+
+def noisy(values: np.ndarray) -> np.ndarray:
+    """As another training run would leave them."""
+    noise = np.random.default_rng(0).normal(0, 0.1 * values.std(), values.shape)
+    return (values + noise).astype(values.dtype)
+
+
+def test_closed_division_has_the_references_weights_and_answers(
+    project: Path, reviews: Task
+) -> None:
+    """fp32 and int8, fused and transposed, they are known again; another training run's, others',
+    and code that does not look at them are caught.
+    """
+    pretends = example(project, copy="pretends")
+    manifest = (pretends / "submission.toml").read_text()
+    begin, end = manifest.index("[model]"), manifest.index("[serve]")
+    manifest = manifest.replace('"open"', '"closed"').replace(
+        manifest[begin:end], '[model]\nteacher = "minilm-l6"\n\n[[step]]\nuse = "export"\n\n'
+    )
+    (pretends / "submission.toml").write_text(manifest)
+    model = (pretends / "model.py").read_text()
+    (pretends / "model.py").write_text(model.replace("Path(artifact)", "Path(__file__).parent"))
+
+    folders = {}
+    names = ("minilm-l6", "onnx-fp32", "onnx-int8", "closed-int8", "pretends", "minilm-l6")
+    for number, name in enumerate(names):
+        system = read_system(find_systems(project)[name], project)
+        seed = number // 5  # the last one once more, as another training run leaves it
+        built = build_here(system, reviews, CPU, project, seed, quiet)
+        assert built
+        folders[name + "again" * seed] = built.folder
+    for name in ("onnx-fp32", "onnx-int8", "closed-int8"):
+        wrong, count = foreign(folders[name], folders["minilm-l6"])
+        assert (wrong, count > 10) == ([], True)
+    wrong, count = foreign(folders["minilm-l6again"], folders["minilm-l6"])
+    assert len(wrong) > count / 2
+
+    honest = findings(project / "submissions" / "onnx-fp32", project, reviews, "closed")
+    assert honest["closed"].passed, str(honest["closed"])
+    found = findings(pretends, project, reviews, "closed")["closed"]
+    assert found.passed is False
+    assert "answers are those of minilm-l6; 95% must be" in found.text
+
+    graph = onnx.load(folders["onnx-fp32"] / "model.onnx")
+    for tensor in graph.graph.initializer:
+        if len(tensor.dims) == 2:
+            other = noisy(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(other, tensor.name))
+    onnx.save(graph, folders["onnx-fp32"] / "model.onnx")
+    swapped = findings(project / "submissions" / "onnx-fp32", project, reviews, "closed")
+    assert swapped["closed"].passed is False
+    assert swapped["artifact"].passed is False
+
+
+def test_worker_that_fails_in_an_audit_is_a_finding(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="own-module")
+    model = (folder / "model.py").read_text()
+    (folder / "model.py").write_text(model.replace("return [self", "raise ValueError('x'); [self"))
+    found = findings(folder, project, reviews, "text")
+    assert found["answers"].passed is False
+    assert "ValueError: x" in found["answers"].text
+
+
+def test_slow_loading_leaves_time_for_single_queries(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="slow")
+    model = (folder / "model.py").read_text()
+    slow = "self, artifact, about, serve, threads):\n        import time; time.sleep(1)"
+    changed = model.replace("self, artifact, about, serve, threads):", slow)
+    (folder / "model.py").write_text(changed)
+    assert findings(folder, project, reviews, "timed")["timed"].passed
+
+
+def test_too_few_repeats_tell_nothing(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="slow")
+    model = (folder / "model.py").read_text()
+    slow = (
+        "def predict(self, examples):\n"
+        "        import time\n"
+        "        self.alone = getattr(self, 'alone', 0) + (len(examples) == 1)\n"
+        "        if len(examples) == 1 and self.alone > 16: time.sleep(0.6)  # after the warm-up"
+    )
+    (folder / "model.py").write_text(model.replace("def predict(self, examples):", slow))
+    assert findings(folder, project, reviews, "repeats")["repeats"].passed is None
+
+
+def test_altered_texts(reviews: Task) -> None:
+    examples = reviews.examples("validation")
+    changed = perturbed(examples)
+    assert all(one != two for one, two in zip(examples, changed, strict=True))
+    assert all(one.label == two.label for one, two in zip(examples, changed, strict=True))
+    for one, two in zip(examples, replaced(examples, examples), strict=True):
+        (before,), (after,) = one.candidates[0], two.candidates[0]
+        assert len(before) == len(after)
+        assert WORD.sub("", before) == WORD.sub("", after)
+
+
+def test_audit_of_what_is_not_built_says_how(project: Path, reviews: Task) -> None:
+    system = read_system(example(project, copy="mine"), project)
+    with pytest.raises(HarnessError, match=r"not built.*wattbench build --system mine"):
+        session.audit_here(system, reviews, CPU, project, 0)

@@ -1,0 +1,183 @@
+"""Submissions that bring their own code and weights."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.build import build
+from harness.cli.main import main
+from harness.cli.usage import parser
+from harness.errors import HarnessError, ManifestError
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import find_artifact, plan
+from harness.tasks.task import Task, task
+from harness.telemetry.configuration import choose
+from harness.worker import sandbox
+from tests.support.systems import EXAMPLES, example, measured
+
+
+def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task) -> None:
+    names = ("null", "own-module", "own-command")
+    for name in names[1:]:
+        example(project, name)
+    records = measured(project, names, reviews)
+    for name in names[1:]:
+        assert records[name].failure is None
+        assert records[name].machine["isolation"] == sandbox.default_kind()
+        assert (records[name].artifact or {})["format"] == "files"
+    assert records["own-module"].score == records["own-command"].score
+    assert records["own-module"].system["serve"]["module"] == "model.py"
+    assert records["own-command"].system["serve"]["command"] == ["./run.sh"]
+    assert "command" not in records["null"].system["serve"]
+    left = {path.name for path in (project / "submissions" / "own-module").iterdir()}
+    assert left == {path.name for path in (EXAMPLES / "own-module").iterdir()}, "no bytecode"
+
+
+FAULTS = {
+    'module = "other.py"': r"module = 'other\.py': there is no such Python file",
+    'module = "../own-command/run.sh"': "there is no such Python file in this folder",
+    'module = "model.py"\nengine = "static"': "more than one of engine, module and command",
+    'module = "model.py"\ncommand = ["x"]': "more than one of engine, module and command",
+    'command = "run.sh"': r"give a list of texts, \['\./run\.sh'\]",
+    'command = ["./missing.sh"]': "is no file of this folder",
+    'command = ["/bin/sh"]': "is no file of this folder",
+    'module = "model.py"\n[serve.offline]\nmodule = "model.py"': "say it once, in",
+}
+
+
+@pytest.mark.parametrize("serve", FAULTS)
+def test_own_code_is_checked_by_the_manifest(project: Path, serve: str) -> None:
+    folder = example(project)
+    manifest = folder / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('module = "model.py"', serve))
+    with pytest.raises(ManifestError, match=FAULTS[serve]):
+        read_system(folder, project)
+
+
+WEIGHTS = {
+    "{ file = 'weights.json' }": "write {file = ..., sha256 = ...} or",
+    "'weights.json'": "write {file = ..., sha256 = ...} or",
+    "{ file = 'none.json', sha256 = '0' }": "there is no such file",
+    "{ file = '../own-module/../../x', sha256 = '0' }": "there is no such file",
+    "{ file = 'weights.json', sha256 = '0' }": "sha256 of weights.json is",
+    "{ hub = 'a/b', revision = 'main' }": "give the commit, 40 hex digits",
+    "{ hub = 'b', revision = '" + "0" * 40 + "' }": "give organisation/name",
+}
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_weights_are_checked_by_the_manifest(project: Path, weights: str) -> None:
+    folder = example(project)
+    manifest = (folder / "submission.toml").read_text()
+    line = next(each for each in manifest.splitlines() if each.startswith("weights"))
+    (folder / "submission.toml").write_text(manifest.replace(line, f"weights = {weights}"))
+    with pytest.raises(ManifestError) as caught:
+        read_system(folder, project)
+    assert WEIGHTS[weights] in str(caught.value)
+
+
+def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path) -> None:
+    folder = example(project)
+    manifest = folder / "submission.toml"
+    asked = task("sentiment")
+    (before,) = plan(read_system(folder, project), asked, 0, project)
+    changed = (folder / "weights.json").read_text().replace("0.", "1.", 1)
+    (folder / "weights.json").write_text(changed)
+    old = next(each for each in manifest.read_text().split('"') if len(each) == 64)
+    new = hashlib.sha256(changed.encode()).hexdigest()
+    manifest.write_text(manifest.read_text().replace(old, new))
+    (after,) = plan(read_system(folder, project), asked, 0, project)
+    assert before.key != after.key
+    manifest.write_text(manifest.read_text().replace('[[step]]\nuse = "unpack"\n', ""))
+    with pytest.raises(ManifestError, match="add the step 'unpack', or 'adopt'"):
+        read_system(folder, project)
+    manifest.write_text(manifest.read_text().replace("[serve]", '[[step]]\nuse="adopt"\n[serve]'))
+    with pytest.raises(ManifestError, match=r"config\.json"):
+        read_system(folder, project)
+
+
+def test_checkpoint_in_an_archive_is_adopted(project: Path, tiny_encoder: Path) -> None:
+    """A fine-tuned model as transformers saves it, packed, goes through the usual steps."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    torch.manual_seed(0)
+    folder = project / "submissions" / "packed"
+    folder.mkdir()
+    saved = folder.parent / "model"
+    config = BertConfig.from_pretrained(tiny_encoder, num_labels=2)
+    BertForSequenceClassification(config).save_pretrained(saved)
+    shutil.copy(tiny_encoder / "tokenizer.json", saved)
+    packed = Path(shutil.make_archive(str(folder / "weights"), "gztar", saved.parent, "model"))
+    shutil.rmtree(saved)
+    sha256 = hashlib.sha256(packed.read_bytes()).hexdigest()
+    manifest = (
+        'title = "t"\nauthors = ["a"]\nlicence = "MIT"\ndivision = "open"\ntasks = ["sentiment"]\n'
+        f'[model]\nweights = {{ file = "weights.tar.gz", sha256 = "{sha256}" }}\n'
+        '[[step]]\nuse = "adopt"\n[[step]]\nuse = "export"\n'
+        '[serve]\nengine = "onnxruntime"\n'
+    )
+    (folder / "submission.toml").write_text(manifest)
+    system = read_system(folder, project)
+    assert (system.shape["format"], system.shape["layers"]) == ("onnx", 2)
+    build([system], [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    artifact = find_artifact(system, task("sentiment"), 0, project)
+    assert artifact
+    assert artifact.format == "onnx"
+
+
+def test_weights_of_the_hub_are_known_by_their_commit(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Out of the hub's cache, without a network; unknown until they are fetched."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    folder = example(project)
+    manifest = folder / "submission.toml"
+    line = next(each for each in manifest.read_text().splitlines() if each.startswith("weights"))
+    hub = f'weights = {{ hub = "someone/words", revision = "{commit}" }}'
+    manifest.write_text(manifest.read_text().replace(line, hub))
+    system = read_system(folder, project)
+    (step,) = plan(system, task("sentiment"), 0, project)
+    with pytest.raises(HarnessError, match="the hub does not give them"):
+        build([system], [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    snapshot = tmp_path / "hub" / "models--someone--words" / "snapshots" / commit
+    snapshot.mkdir(parents=True)
+    blob = tmp_path / "blob"
+    shutil.copy(folder / "weights.json", blob)
+    (snapshot / "weights.json").symlink_to(blob)
+    build([system], [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    artifact = find_artifact(system, task("sentiment"), 0, project)
+    assert artifact
+    assert artifact.key == step.key
+    copied = artifact.folder / "weights.json"
+    assert copied.read_bytes() == blob.read_bytes()
+    assert not copied.is_symlink()
+
+
+def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example(project)
+    monkeypatch.chdir(project)
+    system = read_system(project / "submissions" / "own-module", project)
+    build([system], [task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    assert main(["export", "own-module", "out"]) == 2
+    assert not (project / "out").exists()
+
+
+def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    elsewhere = project / "elsewhere" / "own-module"
+    shutil.copytree(EXAMPLES / "own-module", elsewhere)
+    command = f"bench --system {elsewhere} --rounds 1 --configuration cpu-1"
+    options = parser().parse_args(command.split())
+    found, _, _ = options.systems(options, project)
+    assert {each.name for each in found} == {
+        *("own-module", "minilm-l6", "minilm-l6-unpadded", "null"),
+    }
+    example(project)
+    options = parser().parse_args(f"{command} --system own-module".split())
+    with pytest.raises(HarnessError, match="two systems are called own-module"):
+        options.systems(options, project)

@@ -1,0 +1,90 @@
+"""Predictions for the server, from the worker's own answers."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from harness.build import build_here
+from harness.errors import HarnessError
+from harness.runner.predict import predict
+from harness.submissions.manifest import System, read_system
+from harness.tasks.task import suite, task
+from harness.telemetry.configuration import configurations
+from tests.support.systems import REPOSITORY
+
+PLACE = configurations()["cpu-1"], REPOSITORY, 0
+
+
+@pytest.fixture
+def majority() -> System:
+    return read_system(REPOSITORY / "baselines" / "majority", REPOSITORY)
+
+
+@pytest.mark.parametrize("name", [*suite("superglue").tasks, "axb", "axg"])
+def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
+    asked = task(name)
+    build_here(majority, asked, *PLACE, lambda line: None)
+    path = predict(majority, asked, "test", *PLACE, tmp_path)
+    assert path == tmp_path / f"{asked.archive}.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    examples = asked.examples("test")
+    if name == "multirc":
+        assert [line["idx"] for line in lines] == list(dict.fromkeys(e.group for e in examples))
+        answers = [
+            answer
+            for line in lines
+            for question in line["passage"]["questions"]
+            for answer in question["answers"]
+        ]
+        assert len(answers) == len(examples)
+        return
+    numbers = [each.idx[0] if name == "record" else each.idx for each in examples]
+    assert [line["idx"] for line in lines] == numbers
+    if name == "record":
+        assert all(
+            line["label"] == each.idx[1][0] for line, each in zip(lines, examples, strict=True)
+        )
+    elif name == "copa":
+        assert {line["label"] for line in lines} == {0}
+    else:
+        labels = Counter(each.label for each in asked.examples("train"))
+        most = asked.labels[max(labels, key=lambda label: (labels[label], -label))]
+        assert {line["label"].lower() for line in lines} == {most}
+
+
+def test_validation_and_a_file_name_may_be_asked_for(
+    data: Path, tmp_path: Path, majority: System
+) -> None:
+    build_here(majority, task("rte"), *PLACE, lambda line: None)
+    path = predict(majority, task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
+    assert path == tmp_path / "mine.jsonl"
+    assert len(path.read_text().splitlines()) == len(task("rte").examples("validation"))
+
+
+def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_path: Path) -> None:
+    manifest = project / "baselines" / "majority" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('["any"]', '["cb"]'))
+    system = read_system(manifest.parent, project)
+    with pytest.raises(HarnessError, match="majority does not declare rte"):
+        predict(system, task("rte"), "test", *PLACE, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["new/", "new", "deep/er/"])
+def test_folder_that_is_not_there_yet_holds_a_file_a_task(
+    data: Path, tmp_path: Path, majority: System, name: str
+) -> None:
+    out = f"{tmp_path}/{name}"
+    for asked in map(task, ("rte", "cb")):
+        build_here(majority, asked, *PLACE, lambda line: None)
+        predict(majority, asked, "test", *PLACE, out)
+    assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
+
+
+def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: System) -> None:
+    (tmp_path / "taken").write_text("mine")
+    build_here(majority, task("rte"), *PLACE, lambda line: None)
+    with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Name another place"):
+        predict(majority, task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
+    assert (tmp_path / "taken").read_text() == "mine"

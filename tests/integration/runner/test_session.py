@@ -1,0 +1,230 @@
+"""Sessions: blocks, records, interruptions, and rows that fail."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from harness.cli.usage import parser
+from harness.errors import BuildError, HarnessError
+from harness.leaderboard.ranking import load_rows, sections
+from harness.loadgen import scenarios
+from harness.results import record
+from harness.results.record import Timing
+from harness.runner import session
+from harness.runner.config import SMOKE, RunConfig
+from harness.runner.evaluate import Material, Setting
+from harness.submissions.plan import find_artifact
+from harness.tasks.metrics import ACCURACY
+from harness.tasks.task import Task
+from harness.tasks.task import task as get_task
+from harness.telemetry.configuration import choose
+from harness.telemetry.energy import Meter
+from harness.worker.driver import Worker
+from tests.support.systems import build_all, example, measure, measured, offline_records, systems
+
+
+def test_sentiment_is_measured_with_code_in_two_languages(project: Path) -> None:
+    """The built-in task whole: 1,994 examples, a bag of words, and a program that is not Python."""
+    names = ("null", "tfidf-logreg", "own-module", "own-command")
+    for name in names[2:]:
+        example(project, name)
+    records = measured(project, names, get_task("sentiment"))
+    assert not [each.failure for each in records.values() if each.failure]
+    scores = {name: (each.score or {})["value"] for name, each in records.items()}
+    assert scores["own-module"] == scores["own-command"] == pytest.approx(0.7533, abs=0.0001)
+    assert 0.79 < scores["tfidf-logreg"] < 0.82
+    path = records["tfidf-logreg"].path(project / "results" / "records")
+    side = record.read_side(path)
+    assert len(side["labels"]) == 1994
+    score = ACCURACY.score(side["answers"], side["labels"], side["groups"])
+    assert scores["tfidf-logreg"] == score.value
+    for file in path.parents[1].glob("*/*.json"):
+        assert file.stat().st_size < 10_000
+
+
+def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
+    built_project: Path, reviews: Task
+) -> None:
+    names = ("minilm-l6", "null", "onnx-int8", "tfidf-logreg", "broken")
+    shutil.copytree(
+        built_project / "submissions" / "onnx-int8", built_project / "submissions" / "broken"
+    )
+    manifest = built_project / "submissions" / "broken" / "submission.toml"
+    plain = manifest.read_text().replace('use = "export"', 'use = "export"\noptimize = false')
+    manifest.write_text(plain)
+    build_all(built_project, names, reviews)
+    broken = find_artifact(systems(built_project, ["broken"])[0], reviews, 0, built_project)
+    assert broken
+    (broken.folder / "model.onnx").write_bytes(b"damaged")
+
+    session = measure(built_project, names, reviews)
+    records = offline_records(built_project, session)
+    assert set(records) == set(names)
+    failure = records["broken"].failure
+    assert failure
+    assert "INVALID_PROTOBUF" in failure["reason"].upper().replace(
+        "INVALIDPROTOBUF", "INVALID_PROTOBUF"
+    )
+    good = [each for name, each in records.items() if name != "broken"]
+    assert all(len(each.rounds) == 1 and each.failure is None for each in good)
+    assert records["null"].timing == {**records["null"].timing, "window": SMOKE.window}
+    assert records["null"].smoke
+
+    measure(built_project, names, reviews, session, blocks=2)
+    again = offline_records(built_project, session)["minilm-l6"]
+    assert [window.block for window in again.rounds] == [1, 2]
+    assert again.started == records["minilm-l6"].started
+    with pytest.raises(HarnessError, match="has 2 blocks already"):
+        measure(built_project, names, reviews, session, blocks=2)
+    with pytest.raises(HarnessError, match=r"timing changed since"):
+        measure(built_project, names, reviews, session, blocks=3, timing=Timing())
+
+    for name, suffix in (("minilm-l6", "safetensors"), ("onnx-int8", "onnx")):
+        stated = records[name].artifact or {}
+        artifact = find_artifact(systems(built_project, [name])[0], reviews, 0, built_project)
+        assert artifact
+        size = (artifact.folder / f"model.{suffix}").stat().st_size
+        assert stated["weights_mb"] == round(size / 1e6, 3) < stated["size_mb"]
+    folder = built_project / "results" / "records" / session / "reviews"
+    single = record.read(folder / "single_stream" / "null.json")
+    times = record.read_side(folder / "single_stream" / "null.json")["latency_us"]
+    assert single.latency_ms
+    assert single.latency_ms["queries"] == sum(map(len, times))
+    assert single.rounds[0].load_seconds > 0.02
+
+
+def test_parameters_of_a_quantized_graph_are_those_of_its_weights(
+    built_project: Path, reviews: Task
+) -> None:
+    session = measure(built_project, ("minilm-l6", "onnx-int8", "tfidf-logreg"), reviews)
+    records = offline_records(built_project, session)
+    artifact = find_artifact(systems(built_project, ["minilm-l6"])[0], reviews, 0, built_project)
+    assert artifact
+    with safe_open(artifact.folder / "model.safetensors", "np") as file:
+        weights = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
+    assert (records["minilm-l6"].artifact or {})["parameters"] == weights
+    assert (records["onnx-int8"].artifact or {})["parameters"] == weights
+    assert (records["tfidf-logreg"].artifact or {})["parameters"] > 500
+
+
+def test_interrupted_block_is_dropped_and_the_session_goes_on(
+    built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("null", "majority")
+    play_round, calls = session.play_round, []
+
+    def interrupted(*arguments: object) -> None:
+        calls.append(arguments)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        play_round(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(session, "play_round", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(built_project, names, reviews, blocks=3)
+    monkeypatch.setattr(session, "play_round", play_round)
+    (path,) = (built_project / "results" / "records").glob("*/reviews/offline/null.json")
+    assert [window.block for window in record.read(path).rounds] == [1]
+    measure(built_project, names, reviews, path.parts[-4], blocks=3)
+    assert [window.block for window in record.read(path).rounds] == [1, 2, 3]
+
+
+def test_session_resumed_with_other_counters_is_refused(project: Path, reviews: Task) -> None:
+    session = measure(project, ["null"], reviews)
+    path = project / "results" / "records" / session / "reviews" / "offline" / "null.json"
+    data = json.loads(path.read_text())
+    data["energy"]["source"] = "measured: CPU by RAPL"
+    path.write_text(json.dumps(data))
+    with pytest.raises(HarnessError, match=r"its energy is measured.* now it would be modelled"):
+        measure(project, ["null"], reviews, session, blocks=2)
+
+
+def test_session_cannot_be_resumed_by_another_experiment(project: Path, reviews: Task) -> None:
+    with pytest.raises(HarnessError, match=r"has no record .*Start a new session"):
+        measure(project, ["null"], reviews, "2026-01-01T000000-cpu-1-abcd")
+
+
+def test_system_that_is_not_built_is_said_with_the_command(project: Path, reviews: Task) -> None:
+    with pytest.raises(BuildError, match="is not built for reviews") as caught:
+        measure(project, ["tfidf-logreg"], reviews)
+    remedy = str(caught.value).partition("Run: wattbench ")[2].split()
+    options = parser().parse_args(remedy)  # leaves with an error if it is no command
+    assert (options.command, options.system) == ("build", ["tfidf-logreg"])
+    assert options.task == [reviews.address]
+
+
+NOTHING = {
+    "session": "s",
+    "started": "2026-01-01T00:00:00Z",
+    "suite": "quick",
+    **{part: {} for part in ("roles", "configuration", "machine", "software", "energy")},
+}
+"""What all records of a session share, where a test needs none of it."""
+
+
+def failed_null(project: Path, task: Task, memory_gb: float, answers: list[int]) -> str:
+    """Why a round of `null` failed."""
+    (null,) = systems(project, ["null"])
+    row = session._row(null, task, NOTHING, project, 0, RunConfig().scenarios)
+    row.answers = answers
+    configuration = replace(choose("cpu-1"), memory_gb=memory_gb)
+    setting = Setting(Material.of(task), configuration, Meter(configuration), timing=SMOKE)
+    session.play_round(row, 1, setting)
+    assert row.failed
+    failure = row.records["offline"].failure
+    assert failure
+    return failure["reason"]
+
+
+def test_answers_that_differ_from_the_accuracy_pass_fail_the_row(
+    project: Path, reviews: Task
+) -> None:
+    reason = failed_null(project, reviews, 4.0, [1] * 100)
+    assert "0.00% of its answers in single_stream" in reason
+
+
+def test_memory_over_the_configuration_fails_the_row(project: Path, reviews: Task) -> None:
+    reason = failed_null(project, reviews, 0.001, [])
+    assert "the configuration allows 0.001 GiB" in reason
+
+
+def test_window_is_long_enough_though_the_expected_rate_was_wrong(
+    project: Path, reviews: Task
+) -> None:
+    """As after a first pass over few examples in which the machine stood still."""
+    (null,) = systems(project, ["null"])
+    row = session._row(null, reviews, NOTHING, project, 0, RunConfig().scenarios)
+    row.answers, row.rate = [0] * 100, 10.0
+    configuration = choose("cpu-1")
+    setting = Setting(Material.of(reviews), configuration, Meter(configuration), timing=SMOKE)
+    session.play_round(row, 1, setting)
+    (window,) = row.records["offline"].rounds
+    assert window.seconds >= SMOKE.short_window / 2
+
+
+def test_board_sections_never_mix_sessions(project: Path, reviews: Task) -> None:
+    first, second = (measure(project, ["null"], reviews) for _ in range(2))
+    rows, faults = load_rows(project / "results" / "records")
+    assert not faults
+    shown = [{row.record.session for row in section.rows} for section in sections(rows)]
+    assert len(shown) == 2, "single_stream and offline"
+    assert all(len(names) == 1 and names <= {first, second} for names in shown)
+
+
+@pytest.mark.serial
+def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
+    """100 queries a second cost the driver 1 to 2% of a core; waiting in a loop would be 100%."""
+    script = (
+        "import sys, time\n"
+        "for n, line in enumerate(sys.stdin):\n"
+        '    time.sleep(0.01); print(\'{"id": %d, "answers": [0]}\' % n, flush=True)'
+    )
+    questions = scenarios.Questions.of(reviews.examples("validation")[:50], 2)
+    with Worker(1, [sys.executable, "-c", script]) as worker:
+        window = scenarios.single_stream(worker, questions, range(50), Meter(choose("cpu-1")))
+    assert window.driver_cpu_seconds / window.seconds < 0.1

@@ -1,0 +1,292 @@
+"""Someone's own fine-tuned checkpoint, measured as it is."""
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tomli_w
+import torch
+
+from harness.build import build_here
+from harness.cli.main import main
+from harness.engines import base
+from harness.engines.base import Load, Serve
+from harness.errors import BuildError, HarnessError, ManifestError, SourceError
+from harness.models import tokenization
+from harness.models.label_order import label_order
+from harness.optimize.base import Artifact
+from harness.results import record
+from harness.submissions.checkpoint import declare, model_of, roles
+from harness.submissions.manifest import read_system
+from harness.tasks.task import Task, task
+from harness.telemetry.configuration import configurations
+from tests.support.checkpoints import checkpoint
+from tests.support.records import make
+from tests.support.words import TEXTS
+
+SENTIMENT = task("sentiment")
+
+
+def expected(folder: Path) -> np.ndarray:
+    """transformers' own logits of TEXTS, one at a time, columns as the model has them."""
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 64)
+    rows = []
+    for each in TEXTS:
+        ids = torch.tensor([tokenizer.encode(each).ids])
+        with torch.inference_mode():
+            rows.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].numpy())
+    return np.stack(rows)
+
+
+def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, Serve]]:
+    system = read_system(declare(str(folder), {})[name], root)
+    where = configurations()["cpu-1"]
+    artifact = build_here(system, SENTIMENT, where, root, 0, lambda line: None)
+    assert artifact is not None
+    return artifact, system.serve
+
+
+def logits(artifact: Artifact, serve: Serve) -> np.ndarray:
+    loaded = base.load(Load(artifact.folder, artifact.about, serve, 1))
+    return loaded.scores([[(each,)] for each in TEXTS])
+
+
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
+def test_logits_are_the_checkpoints_in_the_tasks_order_of_labels(
+    project: Path, tmp_path: Path, tiny_encoder: Path, kind: str
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder, kind)
+    wanted = expected(folder)[:, ::-1]  # the task says negative first
+    for name in ("mine", "mine-unpadded"):
+        artifact, serve = built(folder, name, project)
+        assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+        assert artifact.about["max_length"] == 64, "no longer than its positions"
+    artifact, serve = built(folder, "mine-int8", project)
+    assert (artifact.format, artifact.about["dtype"]) == ("onnx", "int8")
+    found = logits(artifact, serve["offline"])
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.98
+
+
+def test_onnx_checkpoint_is_served_as_it_is(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    source = checkpoint(tmp_path / "source", tiny_encoder)
+    system = tmp_path / "fp32"
+    system.mkdir()
+    exported = read_system(declare(str(source), {})["source-int8"], project)
+    fp32 = tomllib.loads(exported.manifest.read_text())
+    assert fp32["step"].pop()["use"] == "quantize"
+    (system / "submission.toml").write_text(tomli_w.dumps(fp32))
+    where = configurations()["cpu-1"]
+    graph = build_here(read_system(system, project), SENTIMENT, where, project, 0, print)
+    assert graph is not None
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for place, name in ((graph.folder, "model.onnx"), (source, "tokenizer.json")):
+        shutil.copyfile(place / name, folder / name)
+    config = {"id2label": {"0": "Negative", "1": "Positive"}, "max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert list(declare(str(folder), {})) == ["mine", "mine-unpadded", "mine-int8"]
+    artifact, serve = built(folder, "mine", project)
+    assert (artifact.format, serve["offline"].engine) == ("onnx", "onnxruntime")
+    wanted = expected(source)[:, ::-1]
+    assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+    small, _ = built(folder, "mine-int8", project)
+    for name in ("model.onnx", "tokenizer.json"):
+        shutil.copyfile(small.folder / name, folder / name)
+    assert list(declare(str(folder), {})) == ["mine", "mine-unpadded"], "it is int8 already"
+
+
+def order(task_labels: Sequence[str], *names: Any) -> list[int]:
+    asked = replace(SENTIMENT, labels=tuple(task_labels))
+    return label_order({"id2label": dict(enumerate(names))}, asked, Path("mine"))
+
+
+@pytest.mark.parametrize(
+    ("task_labels", "names", "expected"),
+    [
+        (("negative", "positive"), ("Negative", "POSITIVE"), [0, 1]),
+        (("negative", "positive"), ("positive", "negative"), [1, 0]),
+        (("negative", "positive"), ("LABEL_0", "LABEL_1"), [0, 1]),
+        (("entailment", "not_entailment"), ("not-entailment", "Entailment"), [1, 0]),
+        (("entailment", "not_entailment"), ("Not Entailment", "entailment"), [1, 0]),
+        (("very good", "bad"), ("Bad.", "very_good"), [1, 0]),
+        (("-1", "0", "1"), ("1", "-1", "0"), [1, 2, 0]),
+        (("-1", "1"), ("1", "-1"), [1, 0]),
+        (("C", "C++", "C#"), ("C#", "C", "C++"), [1, 2, 0]),
+        (("c", "c++", "c#"), ("C#", "C", "C++"), [1, 2, 0]),
+        (("+", "-"), ("-", "+"), [1, 0]),
+        (("pos", "Pos"), ("Pos", "pos"), [1, 0]),
+        (("1.5", "15"), ("15", "1.5"), [1, 0]),
+        (("0", "1"), (1, 0), [1, 0]),
+        (("LABEL_1", "LABEL_0"), ("LABEL_0", "LABEL_1"), [1, 0]),
+        (("*", "**", "***"), ("***", "**", "*"), [2, 1, 0]),
+    ],
+)
+def test_labels_are_matched_by_their_names(
+    task_labels: tuple[str, ...], names: tuple[str, ...], expected: list[int]
+) -> None:
+    assert order(task_labels, *names) == expected
+
+
+@pytest.mark.parametrize(
+    ("task_labels", "names"),
+    [
+        (("negative", "positive"), ("good", "bad")),
+        (("negative", "positive"), ("negative", "neutral", "positive")),
+        (("negative", "positive"), ("positive", "positive")),
+        (("-1", "0"), ("1", "0")),
+        (("-1", "1"), ("+1", "1")),
+        (("C", "Java"), ("C++", "Java")),
+        (("A", "B"), ("A-", "B")),
+        (("15", "2"), ("1.5", "2")),
+        (("+", "-"), ("plus", "minus")),
+        (("a b", "ab"), ("A_B", "AB")),
+        (("negative", "positive"), ("LABEL_1", "LABEL_0")),
+        (("negative", "positive"), ("LABEL_1", "LABEL_2")),
+        (("negative", "positive"), ("0", "1")),
+    ],
+)
+def test_names_that_may_mean_something_else_are_refused(
+    task_labels: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    with pytest.raises(BuildError, match=r"id2label has .*, but sentiment has .* Rename one"):
+        order(task_labels, *names)
+
+
+def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
+    assert label_order({}, SENTIMENT, Path("mine")) == [0, 1]
+    assert label_order({"id2label": None}, SENTIMENT, Path("mine")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [["neg", "pos"], "neg,pos", 2, {}, {"1": "neg", "2": "pos"}, {"a": "neg", "b": "pos"}, [{}]],
+)
+def test_what_is_no_table_of_names_is_refused(table: Any) -> None:
+    with pytest.raises(BuildError, match=r"config.json: id2label is .*, not a table from 0, 1"):
+        label_order({"id2label": table}, SENTIMENT, Path("mine"))
+
+
+def test_two_models_of_one_folder_name_have_manifests_of_their_own(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    """Two runs at once: both declare before either builds."""
+    one = checkpoint(tmp_path / "a" / "checkpoint-500", tiny_encoder)
+    other = checkpoint(tmp_path / "b" / "checkpoint-500", tiny_encoder, "distilbert")
+    first, second = (declare(str(each), {}) for each in (one, other))
+    assert list(first) == list(second)
+    for folder, found in ((one, first), (other, second)):
+        for name, manifest in found.items():
+            system = read_system(manifest, project)
+            assert (system.name, system.pretrained) == (name, str(folder))
+
+
+def test_second_model_of_one_name_on_a_board_gets_a_digest(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    one = checkpoint(tmp_path / "a" / "mine", tiny_encoder)
+    other = checkpoint(tmp_path / "b" / "mine", tiny_encoder, "distilbert")
+    records = tmp_path / "records"
+
+    def names(folder: Path, name: str = "", session: str = "") -> list[str]:
+        return list(declare(str(folder), {}, name, records, session))
+
+    for session, folder in (("first", one), ("second", other)):
+        for name, own in declare(str(folder), {}, "", records).items():
+            it, side = make(name, [1.0], 0.5, session=session)
+            it.system["model"] = model_of(own)
+            record.write(it, side, records)
+    assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
+    digest = model_of(declare(str(other), {})["mine"])[:6]
+    assert names(other) == [f"mine-{digest}{end}" for end in ("", "-unpadded", "-int8")]
+    assert names(one, session="first") == ["mine", "mine-unpadded", "mine-int8"]
+    assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
+    with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
+        names(other, "mine")
+    with pytest.raises(HarnessError, match=r"--name 'a b': take letters, digits"):
+        names(other, "a b")
+
+
+def test_model_without_a_padding_token_has_no_padded_system(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder, "gpt2")
+    systems = declare(str(folder), {})
+    assert list(systems) == ["mine", "mine-int8"]
+    assert roles(systems) == ("mine", "mine")
+    artifact, serve = built(folder, "mine", project)
+    wanted = expected(folder)[:, ::-1]
+    assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+    manifest = systems["mine"] / "submission.toml"
+    for old, new in (('"longest"', '"max"'), ("batch = 1", "batch = 2")):
+        own = tmp_path / new.strip('"').replace(" ", "")
+        own.mkdir()
+        (own / "submission.toml").write_text(manifest.read_text().replace(old, new))
+        with pytest.raises(ManifestError, match=r"has no padding token .* set padding = 'longest'"):
+            read_system(own, project)
+
+
+def test_quantized_form_that_cannot_be_built_is_left_out(
+    project: Path,
+    tmp_path: Path,
+    tiny_encoder: Path,
+    reviews: Task,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder, "fnet")
+    monkeypatch.chdir(project)
+    command = ["run", "--model", str(folder), "--task", reviews.address, "--smoke"]
+    results = tmp_path / "results"
+    assert main([*command, "--configuration", "cpu-1", "--results", str(results)]) == 0
+    printed = capsys.readouterr().out
+    assert re.search("^left out: .*fnet cannot be exported to ONNX", printed, re.MULTILINE)
+    assert "graph(" not in printed  # what PyTorch's exporter prints, up to the middle of a line
+    names = {path.stem for path in results.glob("records/*/*/offline/*.json")}
+    assert names == {"mine", "mine-unpadded", "null"}
+
+
+def test_what_is_no_checkpoint_is_refused_with_the_remedy(
+    tmp_path: Path, tiny_encoder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkpoint(tmp_path / "mine", tiny_encoder)
+    with pytest.raises(HarnessError, match=r"a system is called 'mine' already. Rename"):
+        declare(str(folder), {"mine": tmp_path})
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(SourceError, match=r"neither model.safetensors nor model.onnx"):
+        declare(str(folder), {})
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(SourceError, match=r"tokenizer.json is missing. Save the tokenizer anew"):
+        declare(str(folder), {})
+    (folder / "config.json").write_text("{")
+    with pytest.raises(SourceError, match=r"config.json: not a model's"):
+        declare(str(folder), {})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SourceError, match="'org/nothing@main' is no folder here, and the hub"):
+        declare("org/nothing@main", {})
+
+
+def test_model_of_the_hub_is_taken_from_its_cache(
+    tmp_path: Path, tiny_encoder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "hub" / "models--Org--Small"
+    folder = checkpoint(hub / "snapshots" / ("a" * 40), tiny_encoder)
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text("a" * 40)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    for given in ("Org/Small", f"Org/Small@{'a' * 40}"):
+        found = declare(given, {})
+        assert list(found) == ["small", "small-unpadded", "small-int8"]
+        assert str(folder) in (found["small"] / "submission.toml").read_text()

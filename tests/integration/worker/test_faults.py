@@ -1,0 +1,199 @@
+"""Workers that go wrong, and drivers that are killed: neither takes more than its own with it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness.cli.main import main
+from harness.reports.results_folder import write_board
+from harness.results import record
+from harness.runner import resume
+from harness.runner.config import SMOKE
+from harness.tasks.task import Task
+from harness.worker import process_tree, sandbox
+from tests.support.systems import (
+    REPOSITORY,
+    build_all,
+    example,
+    measure,
+    measured,
+    offline_records,
+)
+from tests.support.workers import ENOUGH
+
+MODULES = {
+    "dies at load": ("def load(self, *_): raise RuntimeError('no weights')", "RuntimeError: no w"),
+    "never gets ready": ("def load(self, *_): time.sleep(600)", "gave no answer for 10 seconds"),
+    "hangs": ("def predict(self, examples): time.sleep(600)", "gave no answer for 10 seconds"),
+    "dies half-way": (
+        "def predict(self, examples):\n    self.n = getattr(self, 'n', 0) + len(examples)\n"
+        "    if self.n > 300: os.kill(os.getpid(), 9)\n    return [0] * len(examples)",
+        "SIGKILL",
+    ),
+    "answers too few": (
+        "def predict(self, examples): return [0]",
+        r"gave 1 answers to \d+ examples",
+    ),
+    "answers no number": ("def predict(self, examples): return ['0'] * len(examples)", "'0'"),
+    "answers floats": ("def predict(self, examples): return [0.0] * len(examples)", r"0\.0; an"),
+    "answers out of range": ("def predict(self, examples): return [2] * len(examples)", r"2; an"),
+    "takes too much memory": (
+        "def predict(self, examples):\n    self.held = [b'x' * 10_000_000 for _ in iter(int, 1)]",
+        r"used \d+ MB, but the configuration allows 0\.5 GiB",
+    ),
+    "floods stderr": (
+        "def predict(self, examples):\n"
+        "    for _ in range(100): sys.stderr.write('x' * 1_000_000 + chr(10))\n"
+        "    print('the last line', file=sys.stderr, flush=True)\n"
+        "    return [0] * len(examples)",
+        "MiB to stderr",
+    ),
+    "cannot be imported": ("syntax error", "SyntaxError"),
+}
+"""Bodies of a class, and the reason that must stand in the record."""
+
+
+def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None:
+    names = {}
+    for number, (fault, (body, _)) in enumerate(MODULES.items()):
+        folder = example(project, copy=f"fault-{number}")
+        text = "import os, sys, time\nclass Faulty:\n    def load(self, *_): pass\n"
+        text += "    def predict(self, examples): return [0] * len(examples)\n    "
+        (folder / "model.py").write_text(text + body.replace("\n", "\n    ") + "\n")
+        names[fault] = folder.name
+    folder = example(project, "own-command", "fault-command")
+    manifest = (folder / "submission.toml").read_text()
+    (folder / "submission.toml").write_text(manifest.replace("./run.sh", "no-such-program"))
+    folder = example(project, "own-command", "chatty-command")
+    (folder / "run.sh").write_text("#!/bin/sh\necho Loading...\nexec sleep 600\n")
+    example(project)
+    names_of_all = ("null", "own-module", *names.values(), "fault-command", "chatty-command")
+    before = set(process_tree.tree(os.getpid()))
+    timing = replace(SMOKE, load_timeout=10.0, query_timeout=10.0)
+    records = measured(project, names_of_all, reviews, memory_gb=0.5, timing=timing)
+    for fault, (_, reason) in MODULES.items():
+        failure = records[names[fault]].failure
+        assert failure, fault
+        assert re.search(reason, failure["reason"]), failure
+    chatter = (records["chatty-command"].failure or {})["reason"]
+    assert re.search(r"not JSON: b'Loading|sent something before it was asked", chatter)
+    assert "no-such-program" in (records["fault-command"].failure or {})["stderr"]
+    assert "no weights" in (records[names["dies at load"]].failure or {})["stderr"]
+    assert records["null"].failure is None
+    assert records["own-module"].failure is None
+    left = [psutil.Process(pid) for pid in set(process_tree.tree(os.getpid())) - before]
+    assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+    assert not list((project.parent / "cache" / "tmp").iterdir())
+
+
+def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) -> None:
+    """Killed in its second block, the same command goes on with the whole block that it has."""
+    example(project)
+    names = ("null", "own-module")
+    build_all(project, names, reviews)
+    script = (
+        "import sys\nfrom pathlib import Path\n"
+        "from harness.configuration import choose\n"
+        "from harness.measure import run\n"
+        "from harness.measure.config import SMOKE, RunConfig\n"
+        "from harness.tasks.task import suite, task\n"
+        "from tests.support.systems import systems\n"
+        f"root = Path({str(project)!r})\n"
+        f"run.measure(systems(root, {names!r}), [task({reviews.address!r})], suite('quick'),\n"
+        "    choose('cpu-1'), root, root / 'results', RunConfig(3, timing=SMOKE),\n"
+        "    say=lambda line: print(line, flush=True))\n"
+    )
+    command = [sys.executable, "-c", script]
+    driver = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert driver.stdout
+    for line in driver.stdout:
+        if line.startswith("block 2"):
+            break
+    deadline = time.monotonic() + ENOUGH
+    while not (workers := psutil.Process(driver.pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    driver.stdout.close()
+    _, alive = psutil.wait_procs(workers, timeout=ENOUGH)
+    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    (session,) = (project / "results" / "records").iterdir()
+    path = session / "reviews" / "offline" / "own-module.json"
+    assert [window.block for window in record.read(path).rounds] == [1]
+
+    def run_again() -> str:
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert f"going on with session {session.name}, whose run was killed" in run_again()
+    assert [window.block for window in record.read(path).rounds] == [1, 2, 3]
+    assert list((project / "results" / "records").iterdir()) == [session]
+    assert not (session / resume.MARK).exists()
+    assert "going on" not in run_again()
+
+
+def test_mark_of_another_session_or_a_running_one_is_left_alone(tmp_path: Path) -> None:
+    folder, paths = tmp_path / "s1", ["sentiment/offline/null.json"]
+    with resume.running(folder, "asked"):
+        (folder / "sentiment" / "offline").mkdir(parents=True)
+        (folder / "sentiment" / "offline" / "null.json").write_text("{}")
+        assert resume.find(tmp_path, "asked", paths) == "", "it runs"
+        mark = (folder / resume.MARK).read_text()
+    assert not (folder / resume.MARK).exists()
+    dead = json.loads(mark) | {"pid": 4_000_000}
+    (folder / resume.MARK).write_text(json.dumps(dead))
+    assert resume.find(tmp_path, "another", paths) == ""
+    assert resume.find(tmp_path, "asked", paths) == "s1"
+    empty = tmp_path / "s2"
+    (empty / "sentiment" / "offline").mkdir(parents=True)
+    (empty / "sentiment" / "offline" / "null.json.gz").write_bytes(b"x")
+    (empty / resume.MARK).write_text(json.dumps(dead))
+    assert resume.find(tmp_path, "asked", paths) == "s1"
+    assert not empty.exists(), "killed in its first block, it holds nothing"
+
+
+def test_custom_code_without_a_sandbox_runs_with_a_warning(
+    project: Path,
+    reviews: Task,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    example(project)
+    monkeypatch.chdir(project)
+    fault = sandbox.Missing("bubblewrap is not installed", "Install it")
+    monkeypatch.setattr(sandbox, "missing", lambda: fault)
+    command = ["audit", "own-module", "--task", reviews.address, "--configuration", "cpu-1"]
+    for name in ("sandbox", "walls"):  # `walls` is the old spelling
+        assert main([*command, "--isolation", name]) == 2
+        assert "Install it, or leave --isolation sandbox out" in capsys.readouterr().err
+    lines: list[str] = []
+    session = measure(project, ["null"], reviews, say=lines.append)
+    assert lines[0] == "isolation: process, since bubblewrap is not installed. Install it."
+    assert not any("warning" in line for line in lines)
+    records = measured(project, ("null", "own-module"), reviews, say=lines.append)
+    assert any(line.startswith("warning: custom code runs without a sandbox") for line in lines)
+    records |= offline_records(project, session)
+    assert {each.machine["isolation"] for each in records.values()} == {"process"}
+    assert records["own-module"].failure is None
+
+
+def test_record_of_an_older_sandbox_is_read_and_drawn(project: Path, reviews: Task) -> None:
+    """`namespaces`: user namespaces that a shell script set up, until bubblewrap was required."""
+    session = measure(project, ["null"], reviews)
+    for path in (project / "results" / "records" / session).glob("*/*/null.json"):
+        path.write_text(
+            re.sub(r'"isolation": "\w+"', '"isolation": "namespaces"', path.read_text())
+        )
+    write_board(project / "results")
+    assert "isolation: namespaces." in (project / "results" / "README.md").read_text()

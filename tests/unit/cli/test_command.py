@@ -1,0 +1,145 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness
+from harness.cli.main import main
+from harness.cli.usage import HELP, parser
+from tests.support.systems import REPOSITORY
+
+
+@pytest.fixture
+def here(project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(project / "submissions")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(project / "hub"))
+    return project
+
+
+def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The message of a command that must fail with status 2."""
+    assert main(arguments) == 2
+    out = capsys.readouterr()
+    assert "Traceback" not in out.err
+    assert out.err.startswith("wattbench: ")
+    return out.err
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["build", "--system", "onnx-int9"],
+            "'onnx-int9' does not exist in .*Did you mean 'onnx-int8'",
+        ),
+        (["run", "--suite", "quik"], "suite 'quik' does not exist. Did you mean 'quick'"),
+        (["run", "--task", "rtee"], "task 'rtee' does not exist. Did you mean 'rte'"),
+        (["run", "--task", "rte"], "task 'rte' has no local data .* set WATTBENCH_DATA"),
+        (["run", "--task", "x/task.toml"], r"x/task.toml: there is no such file"),
+        (["run", "--model", "x", "--task", "sentiment"], "model 'x' is no folder here, and the"),
+        (["predict", "onnx-int9", "--task", "sentiment"], "'onnx-int9' does not exist in"),
+        (["predict", "majority", "--task", "sentiment"], "majority is not built for sentiment"),
+        (["tasks", "sentimen"], "task 'sentimen' does not exist. Did you mean 'sentiment'"),
+        (["run", "--configuration", "cpu-3"], "configuration 'cpu-3' does not exist"),
+        (["run", "--system", "tfidf-logreg"], "is not built for sentiment. Run: wattbench build"),
+        (["board"], "there is no record to draw"),
+        (["check", "nowhere"], "nowhere: there is no such folder"),
+        (["check", "."], r"submission.toml: there is no such file"),
+    ],
+)
+def test_bad_input_is_one_message_and_status_2(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    import re
+
+    assert re.search(message, fault(capsys, *arguments))
+
+
+def test_fault_leaves_nothing_half_written(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(here.rglob("*"))
+    fault(capsys, "run", "--system", "tfidf-logreg")
+    fault(capsys, "board")
+    assert sorted(here.rglob("*")) == before
+
+
+def test_outside_of_a_checkout_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Change into a checkout" in fault(capsys, "systems")
+
+
+def test_check_says_what_is_fine_and_what_is_missing(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "submissions" / "onnx-int8"
+    assert main(["check", str(folder)]) == 0
+    assert "fine. Division closed; export > quantize" in capsys.readouterr().out
+    (folder / "README.md").write_text(" ")
+    assert "README.md: missing or empty" in fault(capsys, "check", str(folder))
+
+
+@pytest.mark.usefixtures("here")
+def test_lists_name_every_task_and_system(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tasks"]) == 0
+    out = capsys.readouterr().out
+    assert "7257 / 821 / 1994" in out
+    assert "suite quick" in out
+    assert main(["systems"]) == 0
+    out = capsys.readouterr().out
+    assert "minilm-l6 > export > quantize" in out
+    assert "null" in out
+
+
+@pytest.mark.parametrize("command", HELP)
+def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    assert "usage: wattbench" in capsys.readouterr().out
+
+
+def test_old_spellings_are_taken_and_not_advertised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parser().parse_args(["run", "--isolation", "walls"]).isolation == "sandbox"
+    with pytest.raises(SystemExit, match="0"):
+        main(["run", "--help"])
+    assert "walls" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("rounds", ["0", "-1", "many"])
+def test_rounds_must_be_a_number_above_0(rounds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", f"--rounds={rounds}"])
+    assert "is not a whole number above 0" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_with_130_and_says_how_to_go_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*arguments: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.build.build", interrupted)
+    assert main(["build"]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_public_face_is_sorted_and_there() -> None:
+    assert harness.__all__ == sorted(harness.__all__)
+    for name in harness.__all__:
+        assert callable(getattr(harness, name))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = harness.nothing
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    script = "import sys, harness; print({'torch', 'pandas', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
+
+
+def test_load_submission_reads_a_manifest() -> None:
+    system = harness.load_submission(REPOSITORY / "submissions" / "onnx-fp32")
+    assert (system.name, system.division) == ("onnx-fp32", "closed")

@@ -1,0 +1,143 @@
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.cli.main import main
+from harness.runner import doctor
+from harness.telemetry import energy, machine
+from harness.worker import sandbox
+
+Files = dict[str, str]
+CPU = "/sys/devices/system/cpu"
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
+    """Make the kernel say what a test wants."""
+
+    def say(files: Files) -> None:
+        monkeypatch.setattr(machine, "read", lambda path: files.get(path, ""))
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("check", "files", "found", "remedy"),
+    [
+        ("_quota", {"/sys/fs/cgroup/cpu.max": "50000 100000"}, "allows 0.5 of", "CPU limit"),
+        ("_quota", {"/sys/fs/cgroup/cpu.max": "max 100000"}, "no CPU quota", ""),
+        ("_quota", {}, "no CPU quota", ""),
+        (
+            "_governor",
+            {f"{CPU}/cpu0/cpufreq/scaling_governor": "powersave\n"},
+            "'powersave'",
+            "cpupower frequency-set -g performance",
+        ),
+        ("_governor", {f"{CPU}/cpu0/cpufreq/scaling_governor": "performance\n"}, "is 'perf", ""),
+        ("_turbo", {f"{CPU}/intel_pstate/no_turbo": "0\n"}, "turbo is on", "echo 1 | sudo tee"),
+        ("_turbo", {f"{CPU}/cpufreq/boost": "1\n"}, "turbo is on", "echo 0 | sudo tee"),
+        ("_turbo", {f"{CPU}/intel_pstate/no_turbo": "1\n"}, "turbo is off", ""),
+    ],
+)
+def test_kernel_settings_are_read_and_mended(
+    kernel: Callable[[Files], None], check: str, files: Files, found: str, remedy: str
+) -> None:
+    kernel(files)
+    said, mend = getattr(doctor, check)()
+    assert found in said
+    assert remedy in mend
+    assert bool(remedy) == bool(mend)
+
+
+def test_cpus_that_share_a_core_are_counted(
+    kernel: Callable[[Files], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
+    lists = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
+    kernel({f"{CPU}/cpu{k}/topology/thread_siblings_list": v for k, v in lists.items()})
+    said, mend = doctor._siblings()
+    assert said.startswith("2 of the 4 logical CPUs share a core")
+    assert "smt/control" in mend
+
+
+def test_busy_neighbours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([(100.0, 5.0), (101.5, 5.0), (100.0, 5.0), (100.0, 5.5)])
+    monkeypatch.setattr(machine, "ticks", lambda: next(seen))
+    monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.05)
+    said, mend = doctor._quiet()
+    assert "other processes keep" in said
+    assert mend.startswith("Stop what is not needed (most CPU time so far: ")
+    _, mend = doctor._quiet()
+    assert mend.startswith("Neighbours share this host")
+
+
+def test_full_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.psutil, "swap_memory", lambda: SimpleNamespace(used=5e9))
+    said, mend = doctor._memory()
+    assert said.startswith("5,000 MB are swapped out")
+    assert "swapoff" in mend
+
+
+def test_counters_that_cannot_be_read_come_with_the_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(energy, "rapl_readable", lambda: True)
+    assert doctor._counters()[0].startswith("energy is measured")
+    monkeypatch.setattr(energy, "rapl_readable", lambda: False)
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    assert "chmod" in doctor._counters()[1]
+
+
+def test_every_check_says_something_and_quick_warnings_are_among_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
+    found = list(doctor.examine())
+    assert len(found) == len(doctor.CHECKS)
+    assert all(line.startswith(("ok    ", "mend  ")) for line in found)
+    quick = [line.split(",")[0] for line in doctor.warnings()]
+    assert set(quick) <= {line.split(",")[0] for line in found if line.startswith("mend")}
+
+
+def test_missing_sandbox_comes_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fault = sandbox.Missing("bubblewrap is missing", "apt install it")
+    monkeypatch.setattr(sandbox, "missing", lambda: fault)
+    found, remedy = doctor._sandbox()
+    assert found.startswith("isolation: process")
+    assert found.endswith("bubblewrap is missing")
+    assert remedy == "apt install it"
+    monkeypatch.setattr(sandbox, "missing", lambda: None)
+    assert doctor._sandbox()[0].startswith("isolation: bubblewrap")
+
+
+def test_ticks_count_what_a_busy_process_uses() -> None:
+    busy, stolen = machine.ticks()
+    end = time.process_time() + 0.3
+    while time.process_time() < end:
+        pass
+    after, still = machine.ticks()
+    assert after - busy > 0.25
+    assert still >= stolen
+
+
+def test_fingerprint_holds_what_tells_machines_apart() -> None:
+    found = machine.fingerprint("process")
+    assert {"cpu", "flags", "cores", "quota", "governor", "smt", "kernel", "isolation"} <= set(
+        found
+    )
+    assert machine.software()["revision"]
+
+
+def test_command_prints_every_finding_also_where_it_holds_a_percentage(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(doctor.CHECKS)
+    assert "%" in said[-1]

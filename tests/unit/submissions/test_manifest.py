@@ -1,0 +1,169 @@
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ManifestError
+from harness.submissions.manifest import find_systems, read_system
+from tests.support.systems import REPOSITORY
+
+GOOD = """
+title = "Mine"
+authors = ["Me"]
+licence = "MIT"
+division = "closed"
+tasks = ["sentiment"]
+[model]
+teacher = "minilm-l6"
+[[step]]
+use = "export"
+[[step]]
+use = "quantize"
+dtype = "int8"
+[serve]
+engine = "onnxruntime"
+[serve.offline]
+batch = 4
+"""
+
+OPEN = GOOD.replace('"closed"', '"open"')
+FINETUNE = '[[step]]\nuse = "finetune"\n'
+
+FAULTS = {
+    "unknown key": ("licence", "license", "unknown key 'license'. Did you mean 'licence'?"),
+    "unknown key of a step": ("dtype", "dtipe", "step 2 'quantize': unknown key 'dtipe'. Did you"),
+    "unknown step": ('"quantize"', '"quantise"', "step 2: step 'quantise' does not exist. Did you"),
+    "step without a name": ('use = "export"', "", "step 1: the key 'use' is missing"),
+    "missing teacher": ('"minilm-l6"', '"minilm-l7"', "'minilm-l7' does not exist in .*Did you"),
+    "two origins": ("[[step]]", 'pretrained = "x"\n[[step]]', r"both teacher and pretrained"),
+    "task that is not there": (
+        '"sentiment"',
+        '"sentimint"',
+        "task 'sentimint' does not exist. Did",
+    ),
+    "wrong division": (
+        '"closed"',
+        '"shut"',
+        "division = 'shut': choose 'baseline', 'closed', 'open'",
+    ),
+    "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8 must be a text"),
+    "wrong value": ('"int8"', '"int7"', "dtype = 'int7': choose 'int8'"),
+    "wrong order": (
+        'use = "export"',
+        'use = "quantize"',
+        "int8 is made from onnx or stages, but it gets safetensors",
+    ),
+    "unknown engine": ('"onnxruntime"', '"onnx"', "engine 'onnx' does not exist. Did you"),
+    "engine that cannot serve it": ('"onnxruntime"', '"pytorch"', "cannot serve onnx. Choose onnx"),
+    "batch": ("batch = 4", "batch = 0", r"\[serve.offline\] batch = 0: choose 1..4096"),
+    "padding": ("batch = 4", 'padding = "most"', "padding = 'most': choose 'longest' or 'max'"),
+    "unknown key in serve": (
+        "batch = 4",
+        "batches = 4",
+        r"\[serve.offline\] unknown key 'batches'",
+    ),
+    "no authors": ('["Me"]', "[]", "authors is missing or empty"),
+    "no title": ('"Mine"', '""', "title is missing or empty"),
+    "too many heads": (
+        'use = "export"',
+        'use = "prune"\nheads = 16\nffn = 768\n[[step]]\nuse = "export"',
+        "step 1 'prune': heads = 16, but minilm-l6 has 12 heads. Choose 1..12",
+    ),
+    "steps that are no tables": ("[[step]]\nuse", "[step]\nuse", "with two brackets|Cannot"),
+    "scenario that is no table": ("[serve.offline]\nbatch = 4", "offline = 4", "serve.offline"),
+    "not TOML": ("title =", "title", r"\(at line 2, column 7\)"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A submission beside the shipped baselines."""
+    (tmp_path / "baselines").symlink_to(REPOSITORY / "baselines")
+    mine = tmp_path / "submissions" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "submission.toml").write_text(GOOD)
+    return mine
+
+
+def test_manifest_is_read_with_its_overrides(folder: Path) -> None:
+    system = read_system(folder)
+    assert [use.step.name for use in system.recipe] == ["export", "quantize"]
+    assert (system.serve["offline"].batch, system.serve["single_stream"].batch) == (4, 1)
+    assert system.shape["format"] == "onnx"
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault_is_said_with_file_place_and_remedy(folder: Path, fault: str) -> None:
+    old, new, message = FAULTS[fault]
+    assert old in GOOD
+    (folder / "submission.toml").write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ManifestError, match=message) as caught:
+        read_system(folder)
+    assert str(caught.value).startswith(str(folder / "submission.toml"))
+
+
+def test_all_faults_are_said_at_once(folder: Path) -> None:
+    text = GOOD.replace('"Mine"', '""').replace("dtype", "dtipe").replace('"closed"', '"shut"')
+    (folder / "submission.toml").write_text(text)
+    with pytest.raises(ManifestError) as caught:
+        read_system(folder)
+    assert len(str(caught.value).splitlines()) == 3
+
+
+def test_closed_division_allows_no_step_that_trains(folder: Path) -> None:
+    text = GOOD.replace("[[step]]", FINETUNE + "[[step]]", 1)
+    (folder / "submission.toml").write_text(text)
+    with pytest.raises(ManifestError, match="allows no step that trains, but 'finetune' does"):
+        read_system(folder)
+    (folder / "submission.toml").write_text(text.replace('"closed"', '"open"'))
+    assert read_system(folder).division == "open"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("epochs = 0", r"step 1 'finetune': epochs = 0: choose 1..100"),
+        ("epochs = 2.5", "epochs = 2.5 must be a whole number"),
+        ("epochs = true", "epochs = True must be a whole number"),
+        ("learning_rate = 0", "learning_rate = 0: choose a number above 0"),
+        ("max_length = 600", r"max_length = 600: choose 0..128"),
+    ],
+)
+def test_parameters_are_checked_against_the_models_shape(
+    folder: Path, tiny_encoder: Path, line: str, message: str
+) -> None:
+    text = OPEN.replace('teacher = "minilm-l6"', f'pretrained = "{tiny_encoder}"')
+    text = text.replace("[[step]]", f"{FINETUNE}{line}\n[[step]]", 1)
+    (folder / "submission.toml").write_text(text)
+    with pytest.raises(ManifestError, match=message):
+        read_system(folder)
+
+
+def test_circle_of_teachers_is_refused(folder: Path) -> None:
+    (folder / "submission.toml").write_text(GOOD.replace('"minilm-l6"', '"mine"'))
+    with pytest.raises(ManifestError, match="mine -> mine is a circle"):
+        read_system(folder)
+
+
+def test_encoder_that_is_not_there_is_named(folder: Path) -> None:
+    text = OPEN.replace('teacher = "minilm-l6"', 'pretrained = "all-MiniLM-L6-v3"')
+    text = text.replace("[[step]]", FINETUNE + "[[step]]", 1)
+    (folder / "submission.toml").write_text(text)
+    with pytest.raises(
+        ManifestError, match=r"neither pinned nor a folder. Did you mean 'all-MiniLM"
+    ):
+        read_system(folder)
+
+
+def test_two_systems_of_one_name_are_refused(folder: Path) -> None:
+    (folder.parent / "null").mkdir()
+    (folder.parent / "null" / "submission.toml").write_text(GOOD)
+    with pytest.raises(ManifestError, match="has the same name"):
+        find_systems(folder.parent.parent)
+
+
+def test_everything_that_is_shipped_is_valid_and_described() -> None:
+    found = find_systems(REPOSITORY)
+    assert len(found) >= 8
+    for name, shipped in found.items():
+        assert read_system(shipped).name == name
+        assert (shipped / "README.md").read_text().startswith(f"# {name}")
