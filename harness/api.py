@@ -13,8 +13,8 @@ from harness.runner.config import RunConfig
 from harness.runner.session import measure
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact
-from harness.tasks.task import suite as find_suite
-from harness.tasks.task import task as find_task
+from harness.tasks.registry import get_suite as find_suite
+from harness.tasks.registry import get_task as find_task
 from harness.telemetry.configuration import choose
 
 

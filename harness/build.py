@@ -30,7 +30,8 @@ from harness.store.cache import (
 )
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import Planned, find_artifact, plan
-from harness.tasks.task import Task, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration, choose
 from harness.telemetry.energy import Meter
 from harness.telemetry.machine import versions
@@ -67,7 +68,7 @@ def build(
             if steps and not artifact_dir(steps[-1].key).is_dir():
                 missing.setdefault(steps[-1].key, (system, asked))
     for number, (system, asked) in enumerate(missing.values(), start=1):
-        say(f"build {number}/{len(missing)}: {system.name} for {asked.home.name}")
+        say(f"build {number}/{len(missing)}: {system.name} for {asked.training_task.name}")
         _fetch(system, asked, seed, root)
         _in_own_process(system, asked, configuration, root, seed, say)
 
@@ -166,7 +167,13 @@ def _in_own_process(
     system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
 ) -> None:
     """Progress comes over its stdout; from a line that begins with `error: ` on it is the fault."""
-    order = [str(system.folder), asked.home.address, configuration.name, str(root), str(seed)]
+    order = [
+        str(system.folder),
+        asked.training_task.address,
+        configuration.name,
+        str(root),
+        str(seed),
+    ]
     environment = {
         **os.environ,
         "GLIBC_TUNABLES": MALLOC_TUNABLES,
@@ -210,7 +217,7 @@ def _main(arguments: list[str]) -> int:
 
     try:
         system = read_system(Path(folder), Path(root))
-        build_here(system, task(task_name), choose(configuration), Path(root), int(seed), say)
+        build_here(system, get_task(task_name), choose(configuration), Path(root), int(seed), say)
     except HarnessError as error:
         say(f"error: {error}")
         return 2

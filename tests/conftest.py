@@ -26,8 +26,9 @@ from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, quantize, static
 from harness.optimize.base import Artifact, Inputs
 from harness.store.cache import cache_dir
-from harness.tasks.embedded import VADER
-from harness.tasks.task import Task, _examples, task
+from harness.tasks.registry import get_task
+from harness.tasks.sentiment import VADER
+from harness.tasks.task import Task, _examples
 from harness.worker import sandbox
 from harness.worker.driver import Worker
 from harness.worker.sandbox import SandboxSpec
@@ -75,7 +76,7 @@ def sources() -> Path:
 def few_updates() -> Iterator[None]:
     """Trainings of this process are as short as their schedule says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.optimize.training.LEAST_UPDATES", 1)
+        patch.setattr("harness.optimize.training.loop.LEAST_UPDATES", 1)
         yield
 
 
@@ -167,7 +168,7 @@ def reviews_file(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Pat
     folder = tmp_path_factory.mktemp("reviews")
     (folder / "task.toml").write_text(REVIEWS)
     for split, count in {"train": 160, "selection": 40, "validation": 100}.items():
-        examples = task("sentiment").examples(split)
+        examples = get_task("sentiment").examples(split)
         step = len(examples) // count  # the source is sorted by label
         rows = [
             {"text": example.candidates[0][0], "label": ("negative", "positive")[example.label]}
@@ -180,7 +181,7 @@ def reviews_file(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Pat
 @pytest.fixture
 def reviews(reviews_file: Path, cache_with_data: Path) -> Task:
     """A small task of real text, on which sessions are tested."""
-    return task(str(reviews_file))
+    return get_task(str(reviews_file))
 
 
 SMALLER = {
@@ -224,7 +225,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path, reviews_
     root = write_project(folder / "project", tiny_encoder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WATTBENCH_CACHE", str(folder / "cache"))
-        build_all(root, BUILT, task(str(reviews_file)))
+        build_all(root, BUILT, get_task(str(reviews_file)))
     return folder / "cache" / "artifacts"
 
 

@@ -44,7 +44,9 @@ def carried(it: Audited) -> Finding:
     task = it.row.task
     whole = it.setting.material.examples
     picked = random.Random(it.seed).sample(range(len(whole)), min(EXAMPLES, len(whole)))
-    split = ReportedSplit([whole[row] for row in sorted(picked)], task.home.texts(transfer=True))
+    split = ReportedSplit(
+        [whole[row] for row in sorted(picked)], task.training_task.texts(transfer=True)
+    )
     if not split.texts:
         return Finding("carried", None, "all texts are too short, or in the training text, too")
     places: dict[str, str] = {}  # by text

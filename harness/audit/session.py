@@ -212,7 +212,7 @@ def training(it: Audited) -> Finding:
     Whoever learned the reported split by heart, also to within small changes, does not know it.
     Labels count as often as in the reported split.
     """
-    examples = it.row.task.home.examples("train")
+    examples = it.row.task.training_task.examples("train")
     chance = random.Random(it.seed)
     picked = sorted(chance.sample(range(len(examples)), min(len(examples), len(it.examples))))
     sample = [examples[row] for row in picked]

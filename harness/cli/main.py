@@ -12,7 +12,8 @@ from typing import Any
 from harness.cli import shown, usage
 from harness.errors import BuildError, HarnessError
 from harness.submissions.manifest import System, find_systems
-from harness.tasks.task import Task, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 
 
 class Console:
@@ -174,7 +175,7 @@ def predict(options: argparse.Namespace, console: Console) -> None:
     root = options.project()
     system = options.one_system(options.system, root)
     where = choose(options.configuration), root, options.seed
-    path = answer(system, task(options.task), options.split, *where, options.out, console)
+    path = answer(system, get_task(options.task), options.split, *where, options.out, console)
     console(f"written: {path}")
 
 
@@ -206,7 +207,7 @@ def export(options: argparse.Namespace, console: Console) -> None:
     from harness.export import export as write
 
     root = options.project()
-    system, asked = options.one_system(options.system, root), task(options.task)
+    system, asked = options.one_system(options.system, root), get_task(options.task)
     results = options.results(options, root)
     write(system, asked, options.seed, root, results, Path(options.folder))
     console(f"written: {options.folder}. Try: cd {options.folder} && python predict.py TEXT")
@@ -218,7 +219,7 @@ def reproduce(options: argparse.Namespace, console: Console) -> None:
     from harness.store.cache import write_atomically
 
     root = options.project()
-    published, asked = Published.read(root, options.name), task(options.task)
+    published, asked = Published.read(root, options.name), get_task(options.task)
     results = options.results(options, root)
     there = shown.sections_of(results / "records", needs=published.systems)
     text = "" if options.again else reproduction(there, published, asked.name)
@@ -239,12 +240,12 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     from harness.runner.session import measure
     from harness.store.cache import write_atomically
     from harness.submissions.ablation import variants
-    from harness.tasks.task import suite
+    from harness.tasks.registry import get_suite
     from harness.telemetry.configuration import choose
 
     root = options.project()
-    system, asked = options.one_system(options.system, root), task(options.task)
-    known = suite(options.suite_of(asked.name))
+    system, asked = options.one_system(options.system, root), get_task(options.task)
+    known = get_suite(options.suite_of(asked.name))
     configuration = choose(options.configuration)
     systems = [system, *variants(system, root, options.retrain)]
     systems += [

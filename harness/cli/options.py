@@ -12,7 +12,9 @@ from harness.runner.config import SMOKE, RunConfig
 from harness.schema import nearest
 from harness.submissions.checkpoint import declare, roles
 from harness.submissions.manifest import System, find_systems, read_system
-from harness.tasks.task import Suite, Task, suite, suites, task
+from harness.tasks.registry import all_suites, get_suite, get_task
+from harness.tasks.suites import Suite
+from harness.tasks.task import Task
 
 
 def project() -> Path:
@@ -58,7 +60,7 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     """The systems, tasks and suite that the options name; the references and `null` are always
     among the systems.
     """
-    chosen = suite(options.suite)
+    chosen = get_suite(options.suite)
     asked = tasks(options.task or chosen.tasks)
     known = find_systems(root)
     names = list(options.system or (chosen.ladder if options.ladder else chosen.systems))
@@ -93,7 +95,7 @@ def tasks(names: Iterable[str]) -> list[Task]:
     """
     found: dict[str, Task] = {}
     for name in names:
-        it = task(name)
+        it = get_task(name)
         other = found.setdefault(it.name, it)
         if other.path != it.path:
             raise HarnessError(
@@ -105,7 +107,7 @@ def tasks(names: Iterable[str]) -> list[Task]:
 
 def suite_of(name: str) -> str:
     """The first suite that has this task; `quick`, whose references answer any, for another."""
-    return next((each.name for each in suites().values() if name in each.tasks), "quick")
+    return next((each.name for each in all_suites().values() if name in each.tasks), "quick")
 
 
 def take_up(options: argparse.Namespace, root: Path) -> None:

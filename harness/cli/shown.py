@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.submissions.manifest import find_systems, read_system
-from harness.tasks.task import Task, suite, suites, tasks
+from harness.tasks.registry import all_suites, builtin_tasks, get_suite
+from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from harness.leaderboard.ranking import Section
@@ -90,7 +91,7 @@ def show_ladder(options: argparse.Namespace, console: Say) -> None:
     from harness.reports.ladder import ladder
 
     found = sections_of(options.results(options, options.project()) / "records")
-    console(ladder(found, suite(options.suite), "simple"))
+    console(ladder(found, get_suite(options.suite), "simple"))
 
 
 def show_steps(options: argparse.Namespace, console: Say) -> None:
@@ -113,9 +114,9 @@ def show_tasks(options: argparse.Namespace, console: Say) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
-    lines = [_described(each) for each in options.tasks(options.task or tasks())]
+    lines = [_described(each) for each in options.tasks(options.task or builtin_tasks())]
     console(tabulate(lines, headers="keys", tablefmt="simple"))
-    for one in () if options.task else suites().values():
+    for one in () if options.task else all_suites().values():
         console(
             f"\nsuite {one.name}: tasks {', '.join(one.tasks)}; reference {one.reference}; systems "
             f"{', '.join(one.systems)}"
@@ -129,7 +130,7 @@ def _described(each: Task) -> dict[str, object]:
     if each.archive and each.name != "boolq":
         hand = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
     if each.path or each.at_hand():
-        splits = ("validation",) if each.learns else ("train", "selection", "validation")
+        splits = ("validation",) if each.trains_on else ("train", "selection", "validation")
         counts = [len(each.examples(split)) for split in splits]
         sizes, hand = " / ".join(map(str, counts)), "yes"
         whole = (sum(each.sizes[:1]), each.sizes[1])
@@ -161,8 +162,8 @@ def show_systems(options: argparse.Namespace, console: Say) -> None:
     for name, folder in find_systems(root).items():
         system = read_system(folder, root)
         built = []
-        for each in tasks().values():
-            if each.learns or not each.at_hand():
+        for each in builtin_tasks().values():
+            if each.trains_on or not each.at_hand():
                 continue
             steps = plan(system, each, 0, root) if system.answers_task(each) else []
             if not steps or artifact_dir(steps[-1].key).is_dir():

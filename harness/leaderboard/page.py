@@ -10,7 +10,7 @@ from urllib.parse import quote
 from harness.leaderboard.formatting import requests
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row, energy_measured
-from harness.tasks.task import suites
+from harness.tasks.registry import all_suites
 
 
 def page(found: Sequence[Section]) -> str:
@@ -36,7 +36,7 @@ def _quick_first(found: Sequence[Section]) -> list[Section]:
     session.
     """
     order = {"offline": 0, "single_stream": 1, "server": 2}
-    quick = suites()["quick"].tasks
+    quick = all_suites()["quick"].tasks
     by_scenario = sorted(found, key=lambda each: order[each.scenario])
     latest = sorted(by_scenario, key=lambda each: each.started, reverse=True)
     return sorted(latest, key=lambda each: each.task["name"] not in quick)

@@ -10,7 +10,7 @@ from tabulate import tabulate
 from harness.leaderboard.formatting import cell, interval, number
 from harness.leaderboard.ranking import Section, faster
 from harness.leaderboard.row import Row
-from harness.tasks.task import suites
+from harness.tasks.registry import all_suites
 
 
 def whole(found: Sequence[Section]) -> dict[str, list[Section]]:
@@ -22,7 +22,7 @@ def whole(found: Sequence[Section]) -> dict[str, list[Section]]:
         if each.scenario == "offline":
             place = (each.session, each.rows[0].record.suite)
             sessions.setdefault(place, {})[str(each.task["name"])] = each
-    wanted = {name: each.tasks for name, each in suites().items() if len(each.tasks) > 1}
+    wanted = {name: each.tasks for name, each in all_suites().items() if len(each.tasks) > 1}
     return {
         f"The suite {suite} as a whole, session {session}": [
             by_task[name] for name in wanted[suite]

@@ -13,7 +13,7 @@ from harness.leaderboard.suites import suite_table, whole
 from harness.leaderboard.warnings import remarks
 from harness.results.record import Record
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import suites
+from harness.tasks.registry import all_suites
 
 
 def frame(found: Sequence[Section]) -> pandas.DataFrame:
@@ -184,7 +184,7 @@ def about(section: Section, served: bool) -> str:
 
 def _command(section: Section, served: bool) -> str:
     """What measures the section again; of a session with `--model` the model stands for itself."""
-    it, known = section.rows[0].record, suites().get(section.rows[0].record.suite)
+    it, known = section.rows[0].record, all_suites().get(section.rows[0].record.suite)
     systems = {row.name: str(row.record.system["folder"]) for row in section.systems}
     reference = it.roles["reference"]
     own = systems.get(reference, "").startswith("models/")

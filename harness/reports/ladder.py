@@ -8,7 +8,8 @@ from harness.errors import HarnessError
 from harness.leaderboard.formatting import interval, number
 from harness.leaderboard.ranking import Section, faster
 from harness.leaderboard.row import Row
-from harness.tasks.task import Suite, suites
+from harness.tasks.registry import all_suites
+from harness.tasks.suites import Suite
 
 
 def ladder(found: Sequence[Section], suite: Suite, style: str) -> str:
@@ -31,7 +32,7 @@ def ladder(found: Sequence[Section], suite: Suite, style: str) -> str:
 def ladders(found: Sequence[Section], style: str) -> str:
     """The tables of all suites that these rows hold whole; '' if there is none."""
     names = {row.record.suite for each in found for row in each.rows}
-    known = [each for name, each in suites().items() if name in names and each.ladder]
+    known = [each for name, each in all_suites().items() if name in names and each.ladder]
     tables = (table for each in known for table in _tables(found, each, style))
     return "\n\n".join(dict.fromkeys(tables))  # suites may share a ladder
 

@@ -14,7 +14,7 @@ from harness.leaderboard.tables import frame, markdown
 from harness.reports.energy import energy_report, entries_of
 from harness.reports.ladder import ladders, rungs
 from harness.store.cache import write_atomically
-from harness.tasks.task import suites
+from harness.tasks.registry import all_suites
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ DRAWN = ("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg")
 def _pictured(found: Sequence[Section]) -> Section | None:
     """The latest offline section of the suite `quick`, else the latest of all."""
     offline = [each for each in found if each.scenario == "offline" and each.floor is not None]
-    first = suites()["quick"].tasks
+    first = all_suites()["quick"].tasks
     return max(offline, key=lambda each: (each.task["name"] in first, each.started), default=None)
 
 
@@ -91,4 +91,4 @@ LADDER = (
 
 
 def _ladder_of(section: Section) -> list[Row]:
-    return rungs(section, suites()["quick"].ladder)
+    return rungs(section, all_suites()["quick"].ladder)

@@ -12,7 +12,8 @@ from harness.runner.evaluate import WARM_UP_QUERIES
 from harness.runner.progress import USUAL_ROUND_SECONDS
 from harness.runner.session import everyone
 from harness.submissions.manifest import System
-from harness.tasks.task import Suite, Task
+from harness.tasks.suites import Suite
+from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import Meter
 

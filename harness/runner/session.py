@@ -29,7 +29,8 @@ from harness.submissions.checkpoint import model_of
 from harness.submissions.manifest import System
 from harness.submissions.plan import find_artifact, learns
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import Suite, Task
+from harness.tasks.suites import Suite
+from harness.tasks.task import Task
 from harness.telemetry import machine
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import Meter, grams_co2_per_kwh

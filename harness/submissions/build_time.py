@@ -31,10 +31,10 @@ PIECES = 1.35
 
 def build_seconds(system: System, asked: Task, root: Path) -> float:
     """Of all steps that the store does not hold; the task's training split must be at hand."""
-    train = asked.home.examples("train")
+    train = asked.training_task.examples("train")
     words = [sum(len(text.split()) for one in each.candidates for text in one) for each in train]
     tokens = min(PIECES * sum(words) / len(words) + 3, asked.max_length * 1.0)
-    gathered = len(asked.home.transfer.load()) if asked.home.transfer else 0
+    gathered = len(asked.training_task.transfer.load()) if asked.training_task.transfer else 0
     left = {each.key for each in plan(system, asked, 0, root)}
     left = {key for key in left if not artifact_dir(key).is_dir()}
     if not left:

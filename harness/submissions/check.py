@@ -19,7 +19,7 @@ from harness.submissions.build_time import build_seconds
 from harness.submissions.manifest import ANY_TASK, System, find_systems, read_system
 from harness.submissions.plan import plan
 from harness.submissions.scaffold import NAME
-from harness.tasks.task import task
+from harness.tasks.registry import get_task
 
 METHODS = {"load": 4, "predict": 1}
 """What a module's class must have, and how many arguments the harness gives."""
@@ -73,13 +73,13 @@ def told(system: System, root: Path) -> Iterator[str]:
     declared = [str(each) for each in read_toml(system.manifest)["tasks"]]
     names = ["sentiment"] if ANY_TASK in declared else declared
     for each in names:
-        asked = task(str(system.folder / each) if each.endswith(".toml") else each)
+        asked = get_task(str(system.folder / each) if each.endswith(".toml") else each)
         steps_left = [
             one for one in plan(system, asked, 0, root) if not artifact_dir(one.key).is_dir()
         ]
         if not steps_left:
             yield f"  {each}: built, or nothing to build"
-        elif not asked.home.at_hand():
+        elif not asked.training_task.at_hand():
             yield f"  {each}: {len(steps_left)} steps to build; its data is not here yet"
         else:
             seconds = build_seconds(system, asked, root)

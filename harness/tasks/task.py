@@ -1,19 +1,14 @@
-"""What is asked: tasks and suites as declarations, and the registry of both."""
+"""Tasks and their examples."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
-
-from harness.errors import HarnessError
-from harness.schema import nearest
+from typing import Any, TypeAlias
 
 Candidate: TypeAlias = tuple[str, ...]
 """A text, or a text and its pair."""
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +83,7 @@ class Task:
     max_length: tokens; what the padded reference pads to, and where longer inputs are cut.
     latency_bound_ms: the 99th percentile that the server scenario must hold.
     transfer: unlabelled text of its domain, where there is some.
-    learns: the task on whose training split its systems are built, where it has none.
+    trains_on: the task on whose training split its systems are built, where it has none itself.
     content: a digest of the data, where it is not pinned.
     path: the file that declares it, where it is not built in.
     archive: its folder in SuperGLUE's archive. sizes: examples of train, validation and test when
@@ -108,7 +103,7 @@ class Task:
     load: Callable[[str], Sequence[Example]]
     at_hand: Callable[[], bool]
     transfer: Transfer | None = None
-    learns: str = ""
+    trains_on: "Task | None" = None
     content: Callable[[], str] | None = None
     path: Path | None = None
     archive: str = ""
@@ -122,13 +117,13 @@ class Task:
 
     @property
     def address(self) -> str:
-        """What `task` finds it by, in another process too."""
+        """What `get_task` finds it by, in another process too."""
         return str(self.path) if self.path else self.name
 
     @property
-    def home(self) -> "Task":
-        """The task whose systems answer it: itself, unless it is a diagnostic."""
-        return task(self.learns) if self.learns else self
+    def training_task(self) -> "Task":
+        """The task on whose training split its systems are built: itself, but for diagnostics."""
+        return self.trains_on or self
 
     def examples(self, split: str) -> Sequence[Example]:
         """The examples of a split, loaded once a process.
@@ -141,59 +136,6 @@ class Task:
         """All candidates of the training split, then, if asked, the transfer text."""
         rows = (candidate for each in self.examples("train") for candidate in each.candidates)
         return chain(rows, self.transfer.load() if transfer and self.transfer else ())
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Tasks that are scored together, with the systems they are compared with.
-
-    systems: the default set; `--all` measures every system that names one of the tasks.
-    ladder: systems of which each adds one optimization to the one before.
-    """
-
-    name: str
-    tasks: tuple[str, ...]
-    reference: str
-    unpadded_reference: str
-    systems: tuple[str, ...]
-    ladder: tuple[str, ...] = ()
-
-
-def task(name: str) -> Task:
-    """The task of this name, or that a `task.toml` declares.
-
-    Raises: HarnessError that names the nearest one, or the faults of the file.
-    """
-    if name.endswith(".toml"):
-        from harness.tasks import custom
-
-        return custom.read(Path(name))
-    return _find("task", name, tasks())
-
-
-def suite(name: str) -> Suite:
-    """The suite of this name. Raises: HarnessError that names the nearest one."""
-    return _find("suite", name, suites())
-
-
-def tasks() -> dict[str, Task]:
-    """All built-in tasks by name."""
-    from harness.tasks import embedded, superglue
-
-    return {each.name: each for each in (*embedded.TASKS, *superglue.TASKS)}
-
-
-def suites() -> dict[str, Suite]:
-    """All suites by name."""
-    from harness.tasks import embedded
-
-    return {each.name: each for each in embedded.SUITES}
-
-
-def _find(kind: str, name: str, known: dict[str, T]) -> T:
-    if name not in known:
-        raise HarnessError(f"{kind} {name!r} does not exist. {nearest(name, known)}")
-    return known[name]
 
 
 @lru_cache(maxsize=16)

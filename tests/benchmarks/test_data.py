@@ -49,7 +49,7 @@ import random, sys
 from pathlib import Path
 from harness import text
 from harness.optimize import tokens
-from harness.tasks.task import task
+from harness.tasks.registry import task
 
 examples = task("record").examples("train")
 choices = sum(len(each.candidates) for each in examples)

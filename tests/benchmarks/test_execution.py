@@ -24,7 +24,7 @@ from harness.optimize.base import Artifact, Context, Inputs
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.results import statistics
-from harness.tasks.task import task
+from harness.tasks.registry import get_task
 from tests.benchmarks.test_harness import CORES, untrained
 
 TEXTS = 300
@@ -42,11 +42,11 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
     def made(exported: Export, quantized: Quantize | None = None) -> Artifact:
         graph = tmp_path_factory.mktemp("graph")
-        about = export.run(Inputs(plain), task("sentiment"), exported, Context(graph, 0, CORES))
+        about = export.run(Inputs(plain), get_task("sentiment"), exported, Context(graph, 0, CORES))
         if quantized is None:
             return Artifact(graph, {**plain.about, **about})
         out, start = tmp_path_factory.mktemp("int8"), Artifact(graph, {**plain.about, **about})
-        done = quantize.run(Inputs(start), task("sentiment"), quantized, Context(out, 0, CORES))
+        done = quantize.run(Inputs(start), get_task("sentiment"), quantized, Context(out, 0, CORES))
         return Artifact(out, {**plain.about, **done})
 
     return made
@@ -54,7 +54,7 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
 @pytest.fixture(scope="module")
 def texts() -> list[Any]:
-    return [each.candidates for each in task("sentiment").examples("train")[:TEXTS]]
+    return [each.candidates for each in get_task("sentiment").examples("train")[:TEXTS]]
 
 
 def compare(

@@ -29,7 +29,8 @@ from harness.optimize.finetune import Finetune
 from harness.optimize.training import loop
 from harness.optimize.training.tokens import Tokens
 from harness.store.cache import cache_dir
-from harness.tasks.task import Example, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Example
 from harness.worker.driver import Worker
 
 CORES = min(2, len(os.sched_getaffinity(0)))
@@ -37,7 +38,7 @@ CORES = min(2, len(os.sched_getaffinity(0)))
 
 @pytest.fixture(scope="module")
 def examples() -> tuple[Example, ...]:
-    return task("sentiment").examples("validation")
+    return get_task("sentiment").examples("validation")
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,9 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     """The pinned encoder with an untrained classifier: speed does not depend on weights."""
     start = untrained(tmp_path_factory.mktemp("plain"))
     out = tmp_path_factory.mktemp("graph")
-    about = export.run(Inputs(start), task("sentiment"), export.Export(), Context(out, 0, CORES))
+    about = export.run(
+        Inputs(start), get_task("sentiment"), export.Export(), Context(out, 0, CORES)
+    )
     return Artifact(out, {**about, "max_length": 128, "labels": 2})
 
 
@@ -174,7 +177,7 @@ def test_finetuning_is_one_and_a_half_times_the_naive_loop(
 def _time_training(loop: str) -> float:
     """Seconds for 640 examples with the loop `naive` or `ours`."""
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
-    examples = list(task("sentiment").examples("train")[:640])
+    examples = list(get_task("sentiment").examples("train")[:640])
     random.Random(0).shuffle(examples)
     loop.prepare(0, CORES)
     loop.LEAST_UPDATES = 1

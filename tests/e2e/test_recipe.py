@@ -16,7 +16,8 @@ from harness.models.classifier import Shape
 from harness.store.cache import artifact_dir, checkpoint_dir
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan
-from harness.tasks.task import Task, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 from tests.support.systems import declare
 
 LEARN = """
@@ -121,7 +122,7 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
 
 
 def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
-    asked = task("sentiment")
+    asked = get_task("sentiment")
     before = [each.key for each in plan(system, asked, 0, project)]
     assert before == [each.key for each in plan(system, asked, 0, project)]
     manifest = project / "baselines" / "minilm-l6" / "submission.toml"
@@ -137,7 +138,7 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 
     steps = STEPS.replace("transfer = false", "transfer = true")
     learned = read_system(declare(project, steps, SERVE, "with-transfer"), project)
-    asked = task("sentiment")
+    asked = get_task("sentiment")
     assert asked.transfer is not None
     other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
     one, two = ([each.key for each in plan(learned, each, 0, project)] for each in (asked, other))
@@ -150,6 +151,6 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     """Two systems whose recipes begin alike share the artifacts of the beginning."""
     folder = declare(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
-    shorter = plan(read_system(folder, project), task("sentiment"), 0, project)
-    whole = plan(system, task("sentiment"), 0, project)
+    shorter = plan(read_system(folder, project), get_task("sentiment"), 0, project)
+    whole = plan(system, get_task("sentiment"), 0, project)
     assert [each.key for each in shorter] == [each.key for each in whole[:2]]

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.tasks.task import Task, _examples, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task, _examples
 
 
 def written(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -40,4 +41,4 @@ def declared(folder: Path, suffix: str, labels: Sequence[str], **keys: str) -> P
 
 def loaded(path: Path) -> Task:
     _examples.cache_clear()
-    return task(str(path))
+    return get_task(str(path))

@@ -10,7 +10,8 @@ from harness.build import build_here
 from harness.results import record
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.manifest import System, find_systems, read_system
-from harness.tasks.task import Task, suite
+from harness.tasks.registry import get_suite
+from harness.tasks.task import Task
 from harness.telemetry.configuration import choose
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -102,7 +103,7 @@ def measure(
     return session.measure(
         systems(project, names),
         [task],
-        suite("quick"),
+        get_suite("quick"),
         replace(choose("cpu-1"), memory_gb=memory_gb),
         project,
         project / "results",

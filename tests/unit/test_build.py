@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from harness.submissions.plan import plan
-from harness.tasks.task import task
+from harness.tasks.registry import get_task
 from tests.support.systems import systems
 
 
 def test_keys_follow_what_an_artifact_is_made_of(project: Path) -> None:
     (int8,) = systems(project, ("onnx-int8",))
-    asked = task("sentiment")
+    asked = get_task("sentiment")
     before = [each.key for each in plan(int8, asked, 0, project)]
     assert before == [each.key for each in plan(int8, asked, 0, project)]
     assert not set(before) & {each.key for each in plan(int8, asked, 1, project)}

@@ -16,7 +16,7 @@ from harness.optimize import quantize
 from harness.reports.results_folder import write_board
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import plan
-from harness.tasks.task import tasks
+from harness.tasks.registry import builtin_tasks
 from harness.telemetry.configuration import configurations
 from tests.support.figures import figures
 from tests.support.records import GOLDEN, golden_records
@@ -30,8 +30,8 @@ def artifact_keys() -> dict[str, list[str]]:
     keys = {}
     for name, folder in find_systems(REPOSITORY).items():
         system = read_system(folder, REPOSITORY)
-        for task in tasks().values():
-            if task.content is None and task.home is task and system.answers_task(task):
+        for task in builtin_tasks().values():
+            if task.content is None and task.training_task is task and system.answers_task(task):
                 steps = plan(system, task, 0, REPOSITORY)
                 keys[f"{name}/{task.name}"] = [f"{s.use.step.name} {s.key}" for s in steps]
     return keys
@@ -43,7 +43,7 @@ def configuration_hashes() -> dict[str, str]:
 
 def task_versions() -> dict[str, str]:
     """Of data that is not pinned the part that is declared."""
-    return {each.name: each.edition for each in tasks().values()}
+    return {each.name: each.edition for each in builtin_tasks().values()}
 
 
 def golden_figures(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from harness.build import build_here
 from harness.errors import HarnessError
 from harness.runner.predict import predict
 from harness.submissions.manifest import System, read_system
-from harness.tasks.task import suite, task
+from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import configurations
 from tests.support.systems import REPOSITORY
 
@@ -22,9 +22,9 @@ def majority() -> System:
     return read_system(REPOSITORY / "baselines" / "majority", REPOSITORY)
 
 
-@pytest.mark.parametrize("name", [*suite("superglue").tasks, "axb", "axg"])
+@pytest.mark.parametrize("name", [*get_suite("superglue").tasks, "axb", "axg"])
 def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
-    asked = task(name)
+    asked = get_task(name)
     build_here(majority, asked, *PLACE, lambda line: None)
     path = predict(majority, asked, "test", *PLACE, tmp_path)
     assert path == tmp_path / f"{asked.archive}.jsonl"
@@ -57,10 +57,10 @@ def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority:
 def test_validation_and_a_file_name_may_be_asked_for(
     data: Path, tmp_path: Path, majority: System
 ) -> None:
-    build_here(majority, task("rte"), *PLACE, lambda line: None)
-    path = predict(majority, task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
+    build_here(majority, get_task("rte"), *PLACE, lambda line: None)
+    path = predict(majority, get_task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
     assert path == tmp_path / "mine.jsonl"
-    assert len(path.read_text().splitlines()) == len(task("rte").examples("validation"))
+    assert len(path.read_text().splitlines()) == len(get_task("rte").examples("validation"))
 
 
 def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_pat
     manifest.write_text(manifest.read_text().replace('["any"]', '["cb"]'))
     system = read_system(manifest.parent, project)
     with pytest.raises(HarnessError, match="majority does not declare rte"):
-        predict(system, task("rte"), "test", *PLACE, tmp_path)
+        predict(system, get_task("rte"), "test", *PLACE, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["new/", "new", "deep/er/"])
@@ -76,7 +76,7 @@ def test_folder_that_is_not_there_yet_holds_a_file_a_task(
     data: Path, tmp_path: Path, majority: System, name: str
 ) -> None:
     out = f"{tmp_path}/{name}"
-    for asked in map(task, ("rte", "cb")):
+    for asked in map(get_task, ("rte", "cb")):
         build_here(majority, asked, *PLACE, lambda line: None)
         predict(majority, asked, "test", *PLACE, out)
     assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
@@ -84,7 +84,7 @@ def test_folder_that_is_not_there_yet_holds_a_file_a_task(
 
 def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: System) -> None:
     (tmp_path / "taken").write_text("mine")
-    build_here(majority, task("rte"), *PLACE, lambda line: None)
+    build_here(majority, get_task("rte"), *PLACE, lambda line: None)
     with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Name another place"):
-        predict(majority, task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
+        predict(majority, get_task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
     assert (tmp_path / "taken").read_text() == "mine"

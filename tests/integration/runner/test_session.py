@@ -20,8 +20,8 @@ from harness.runner.config import SMOKE, RunConfig
 from harness.runner.evaluate import Material, Setting
 from harness.submissions.plan import find_artifact
 from harness.tasks.metrics import ACCURACY
+from harness.tasks.registry import get_task as get_task
 from harness.tasks.task import Task
-from harness.tasks.task import task as get_task
 from harness.telemetry.configuration import choose
 from harness.telemetry.energy import Meter
 from harness.worker.driver import Worker

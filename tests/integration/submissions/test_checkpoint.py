@@ -25,13 +25,14 @@ from harness.optimize.base import Artifact
 from harness.results import record
 from harness.submissions.checkpoint import declare, model_of, roles
 from harness.submissions.manifest import read_system
-from harness.tasks.task import Task, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 from harness.telemetry.configuration import configurations
 from tests.support.checkpoints import checkpoint
 from tests.support.records import make
 from tests.support.words import TEXTS
 
-SENTIMENT = task("sentiment")
+SENTIMENT = get_task("sentiment")
 
 
 def expected(folder: Path) -> np.ndarray:

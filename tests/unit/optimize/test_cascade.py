@@ -19,7 +19,8 @@ from harness.optimize.base import Artifact, Context, Inputs, Member
 from harness.optimize.thresholds import Slice, temperature
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan
-from harness.tasks.task import Example, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Example
 from tests.support.systems import declare
 from tests.support.words import TASK, keep, only_selection
 
@@ -171,7 +172,7 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
     keys = []
     for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
         system = read_system(manifest(project, members), project)
-        steps = plan(system, task("sentiment"), 0, project)
+        steps = plan(system, get_task("sentiment"), 0, project)
         assert [each.use.step.name for each in steps[-2:]] == ["finetune", "cascade"]
         keys.append(steps[-1].key)
     assert len(set(keys)) == 2

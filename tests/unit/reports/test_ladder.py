@@ -8,12 +8,13 @@ from harness.leaderboard.ranking import load_sections
 from harness.reports.ladder import ladder, ladders
 from harness.reports.results_folder import write_board
 from harness.results import record
-from harness.tasks.task import Suite, suite
+from harness.tasks.registry import get_suite
+from harness.tasks.suites import Suite
 from tests.support.records import golden_records, make
 
 
 def short(*names: str) -> Suite:
-    return replace(suite("quick"), ladder=names)
+    return replace(get_suite("quick"), ladder=names)
 
 
 def cells(table: str) -> dict[str, list[str]]:
@@ -54,9 +55,9 @@ def test_ladder_that_no_session_holds_names_the_command(tmp_path: Path) -> None:
 
 
 def test_board_holds_the_ladder_where_a_session_does(tmp_path: Path) -> None:
-    for name in suite("quick").ladder:
+    for name in get_suite("quick").ladder:
         record.write(*make(name, [1.0, 1.1], 0.9), tmp_path / "records")
     write_board(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "## The ladder" in text
-    assert list(cells(text.partition("## The ladder")[2])) == list(suite("quick").ladder)
+    assert list(cells(text.partition("## The ladder")[2])) == list(get_suite("quick").ladder)

@@ -14,8 +14,8 @@ import pytest
 from harness.errors import SourceError
 from harness.store import downloads
 from harness.store.downloads import Package, Source
-from harness.tasks import embedded
-from harness.tasks.embedded import VADER
+from harness.tasks.sentiment import SENTIMENT, VADER, read_sentiment
+from harness.tasks.splits import SPLITS
 
 DATA = "movieReviewSnippets_GroundTruth.txt"
 
@@ -42,13 +42,13 @@ def wheel(path: Path, members: dict[str, bytes]) -> str:
 
 
 def test_official_counts(cache_with_data: Path) -> None:
-    task = {each.name: each for each in embedded.TASKS}["sentiment"]
-    assert [len(task.examples(split)) for split in embedded.SPLITS] == [1994, 821, 7257]
-    assert sum(map(len, map(task.examples, embedded.SPLITS))) == 10072
+    task = SENTIMENT
+    assert [len(task.examples(split)) for split in SPLITS] == [1994, 821, 7257]
+    assert sum(map(len, map(task.examples, SPLITS))) == 10072
 
 
 def test_no_text_is_in_two_splits(cache_with_data: Path) -> None:
-    task = {each.name: each for each in embedded.TASKS}["sentiment"]
+    task = SENTIMENT
     train, selection, validation = (
         {each.candidates for each in task.examples(split)}
         for split in ("train", "selection", "validation")
@@ -151,16 +151,14 @@ def test_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
 def test_line_that_is_not_a_snippet_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "file").write_bytes(f"1\t1.5\tgood\r\n{line}\r\n".encode())
     with pytest.raises(SourceError, match="line 2 is not"):
-        embedded.read_sentiment(tmp_path / "file")
+        read_sentiment(tmp_path / "file")
 
 
 def test_only_clear_ratings_are_kept(tmp_path: Path) -> None:
     rows = [(0.5, "a"), (0.49, "b"), (-0.5, "c"), (-0.49, "d"), (0.0, "e")]
     text = "".join(f"{number}\t{rating}\t{name}\r\n" for number, (rating, name) in enumerate(rows))
     (tmp_path / "file").write_bytes(text.encode())
-    kept = [
-        (each.candidates[0][0], each.label) for each in embedded.read_sentiment(tmp_path / "file")
-    ]
+    kept = [(each.candidates[0][0], each.label) for each in read_sentiment(tmp_path / "file")]
     assert kept == [("a", 1), ("c", 0)]
 
 

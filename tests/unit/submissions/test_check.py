@@ -8,7 +8,8 @@ import pytest
 from harness.cli.main import main
 from harness.submissions.check import check, told
 from harness.submissions.manifest import read_system
-from harness.tasks.task import Task, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 from tests.support.systems import example, measured
 
 
@@ -71,10 +72,10 @@ def test_time_to_build_is_estimated(project: Path) -> None:
     assert lines[2] == "Next: wattbench bench --system distilled --task sentiment --rounds 2"
     from harness.submissions.build_time import build_seconds
 
-    few = build_seconds(system, task("sentiment"), project)
+    few = build_seconds(system, get_task("sentiment"), project)
     manifest = folder / "submission.toml"
     manifest.write_text(manifest.read_text().replace("epochs = 3", "epochs = 30"))
-    many = build_seconds(read_system(folder, project), task("sentiment"), project)
+    many = build_seconds(read_system(folder, project), get_task("sentiment"), project)
     assert many > 1.2 * few > 0
 
 

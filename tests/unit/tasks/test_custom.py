@@ -8,7 +8,8 @@ import pytest
 from harness.errors import ManifestError, SourceError
 from harness.tasks import custom
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import _examples, task
+from harness.tasks.registry import get_task
+from harness.tasks.task import _examples
 from tests.support.data_files import loaded, written
 
 DECLARATION = """
@@ -117,7 +118,7 @@ def test_all_faults_of_the_declaration_are_said_at_once(tmp_path: Path) -> None:
     text = text.replace('metric = "accuracy"', 'metric = "f2"').replace('text = "body"', "text = 3")
     path.write_text(text.replace('validation = "dev.jsonl"\n', ""))
     with pytest.raises(ManifestError) as found:
-        task(str(path))
+        get_task(str(path))
     said = str(found.value)
     for part in (
         "unknown key 'metrik'. Did you mean 'metric'?",
@@ -154,10 +155,10 @@ def test_all_faults_of_the_declaration_are_said_at_once(tmp_path: Path) -> None:
 def test_declaration_is_checked(tmp_path: Path, old: str, new: str, reason: str) -> None:
     path = declared(tmp_path / "own", text=DECLARATION.replace(old, new))
     if not reason:
-        assert task(str(path)).metric == "f1"
+        assert get_task(str(path)).metric == "f1"
         return
     with pytest.raises(ManifestError, match=reason):
-        task(str(path))
+        get_task(str(path))
 
 
 @pytest.mark.parametrize(

