@@ -15,7 +15,7 @@ from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact
 from harness.tasks.registry import get_suite as find_suite
 from harness.tasks.registry import get_task as find_task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 
 
 def load_submission(folder: str | Path) -> System:
@@ -30,7 +30,7 @@ def build_submission(folder: str | Path, task: str, seed: int = 0) -> Path | Non
     """
     system = read_system(Path(folder))
     root = system.folder.resolve().parent.parent
-    build([system], [find_task(task)], choose(), root, seed)
+    build([system], [find_task(task)], choose_configuration(), root, seed)
     artifact = find_artifact(system, find_task(task), seed, root)
     return artifact.folder if artifact else None
 
@@ -63,7 +63,9 @@ def measure_submissions(
     ]
     asked = [find_task(name) for name in tasks or chosen.tasks]
     config = RunConfig(rounds, server=server)
-    return measure(systems, asked, chosen, choose(configuration), root, Path(results), config)
+    return measure(
+        systems, asked, chosen, choose_configuration(configuration), root, Path(results), config
+    )
 
 
 def load_records(records: str | Path) -> pandas.DataFrame:

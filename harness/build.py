@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
-from harness.optimize.base import Artifact, Context, Inputs, Member
+from harness.optimize.base import Artifact, Inputs, Member, StepContext
 from harness.store.cache import (
     artifact_dir,
     checkpoint_dir,
@@ -29,10 +29,10 @@ from harness.store.cache import (
     new_folder,
 )
 from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import Planned, find_artifact, plan
+from harness.submissions.plan import PlannedStep, find_artifact, plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
-from harness.telemetry.configuration import Configuration, choose
+from harness.telemetry.configuration import Configuration, choose_configuration
 from harness.telemetry.energy import Meter
 from harness.telemetry.machine import versions
 
@@ -46,7 +46,7 @@ MALLOC_TUNABLES = ":".join(
     )
 )
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def build(
@@ -55,7 +55,7 @@ def build(
     configuration: Configuration,
     root: Path,
     seed: int = 0,
-    say: Say = print,
+    log: Log = print,
 ) -> None:
     """Build what is missing, each in a process of its own.
 
@@ -64,29 +64,29 @@ def build(
     missing: dict[str, tuple[System, Task]] = {}
     for asked in tasks:
         for system in systems:
-            steps = plan(system, asked, seed, root) if system.answers_task(asked) else []
+            steps = plan_build(system, asked, seed, root) if system.declares_task(asked) else []
             if steps and not artifact_dir(steps[-1].key).is_dir():
                 missing.setdefault(steps[-1].key, (system, asked))
     for number, (system, asked) in enumerate(missing.values(), start=1):
-        say(f"build {number}/{len(missing)}: {system.name} for {asked.training_task.name}")
+        log(f"build {number}/{len(missing)}: {system.name} for {asked.training_task.name}")
         _fetch(system, asked, seed, root)
-        _in_own_process(system, asked, configuration, root, seed, say)
+        _in_own_process(system, asked, configuration, root, seed, log)
 
 
 def build_here(
-    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
+    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, log: Log
 ) -> Artifact | None:
     """Build in this process. Returns: the artifact, or None where the recipe leaves none."""
-    for step in plan(system, asked, seed, root):
+    for step in plan_build(system, asked, seed, root):
         if not artifact_dir(step.key).is_dir():
             with locked(step.key):
                 if not artifact_dir(step.key).is_dir():
-                    _run_step(step, asked, configuration, seed, say)
+                    _run_step(step, asked, configuration, seed, log)
     return find_artifact(system, asked, seed, root)
 
 
 def _run_step(
-    planned: Planned, asked: Task, configuration: Configuration, seed: int, say: Say
+    planned: PlannedStep, asked: Task, configuration: Configuration, seed: int, log: Log
 ) -> None:
     inputs = Inputs(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
@@ -98,15 +98,15 @@ def _run_step(
         ),
     )
     kept = checkpoint_dir(planned.key)
-    name = planned.use.step.name
+    name = planned.step_config.step.name
     meter = Meter(configuration)
     with new_folder(artifact_dir(planned.key)) as out:
         started, used = time.perf_counter(), _cpu_seconds()
         with meter.window() as energy:
-            context = Context(
-                out, seed, configuration.cores, lambda line: say(f"  {name}: {line}"), kept
+            context = StepContext(
+                out, seed, configuration.cores, lambda line: log(f"  {name}: {line}"), kept
             )
-            about = planned.use.step.run(inputs, asked, planned.use.params, context)
+            about = planned.step_config.step.run(inputs, asked, planned.step_config.params, context)
         seconds, used = time.perf_counter() - started, _cpu_seconds() - used
         cost = {
             "seconds": round(seconds, 2),
@@ -115,7 +115,7 @@ def _run_step(
         }
         recipe = [
             *_before(inputs),
-            {"use": name, **asdict(planned.use.params), "cost": cost},
+            {"use": name, **asdict(planned.step_config.params), "cost": cost},
         ]
         described = {
             "key": planned.key,
@@ -138,7 +138,7 @@ def _run_step(
         (out / "artifact.json").write_text(json.dumps(described, indent=1))
     meter.close()
     shutil.rmtree(kept, ignore_errors=True)
-    say(f"  {name}: done in {seconds:.0f} s")
+    log(f"  {name}: done in {seconds:.0f} s")
 
 
 def _before(inputs: Inputs) -> list[dict[str, Any]]:
@@ -158,13 +158,13 @@ def _fetch(system: System, asked: Task, seed: int, root: Path) -> None:
     asked.examples("train")
     if asked.transfer:
         asked.transfer.load()
-    for step in plan(system, asked, seed, root):
+    for step in plan_build(system, asked, seed, root):
         if step.encoder and not artifact_dir(step.key).is_dir():
             pretrained.fetch(step.encoder, step.base)
 
 
 def _in_own_process(
-    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, say: Say
+    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, log: Log
 ) -> None:
     """Progress comes over its stdout; from a line that begins with `error: ` on it is the fault."""
     order = [
@@ -198,7 +198,7 @@ def _in_own_process(
             if text.startswith("error: ") or fault:
                 fault.append(text.removeprefix("error: "))
             else:
-                say(text)
+                log(text)
         status = process.wait()
         stderr.seek(0)
         tail = stderr.read()[-800:].strip()
@@ -212,14 +212,21 @@ def _main(arguments: list[str]) -> int:
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints, in half lines too, goes to stderr
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(line, file=channel, flush=True)
 
     try:
         system = read_system(Path(folder), Path(root))
-        build_here(system, get_task(task_name), choose(configuration), Path(root), int(seed), say)
+        build_here(
+            system,
+            get_task(task_name),
+            choose_configuration(configuration),
+            Path(root),
+            int(seed),
+            log,
+        )
     except HarnessError as error:
-        say(f"error: {error}")
+        log(f"error: {error}")
         return 2
     except KeyboardInterrupt:
         return 130

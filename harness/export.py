@@ -18,7 +18,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.engines.base import ENGINES, OWN
+from harness.engines.base import CUSTOM_CODE, ENGINES
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import interval, number
 from harness.leaderboard.ranking import load_sections
@@ -98,12 +98,12 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     """
     if folder.exists():
         raise HarnessError(f"{folder} exists already. Name a folder that does not.")
-    if not system.answers_task(asked):
+    if not system.declares_task(asked):
         raise HarnessError(f"{system.name} does not declare {asked.name}. Add it to its `tasks`.")
     artifact = find_artifact(system, asked, seed, root)
     if artifact is None:
         raise HarnessError(f"{system.name} leaves no artifact, so there is nothing to export.")
-    if system.serve["offline"].engine in OWN:
+    if system.serve["offline"].engine in CUSTOM_CODE:
         raise HarnessError(
             f"{system.name} is served by code of its own: its folder {system.folder} and the "
             f"artifact {artifact.folder} are all there is."
@@ -111,11 +111,11 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     engines = _engines(system.serve["offline"].engine, artifact.about)
     code = _closure([ENGINES[each].module for each in engines])
     packages = _packages(code.values(), artifact.about)
-    about = {"labels": len(asked.labels), "max_length": asked.max_length} | artifact.told
+    about = {"labels": len(asked.labels), "max_length": asked.max_length} | artifact.engine_metadata
     told = {
         "about": about,
         "labels": list(asked.labels),
-        "serve": system.serve["offline"].told(),
+        "serve": system.serve["offline"].to_dict(),
         "artifact": artifact.key,
     }
     with _whole_folder(folder) as out:
@@ -261,7 +261,7 @@ def _megabytes(folder: Path) -> str:
 
 
 def _pairs(asked: Task) -> bool:
-    return asked.at_hand() and len(asked.examples("validation")[0].candidates[0]) > 1
+    return asked.available_locally() and len(asked.examples("validation")[0].candidates[0]) > 1
 
 
 def _figures(rows: list[Row]) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from harness.audit.context import Audited, Finding
+from harness.audit.context import AuditContext, ProbeResult
 from harness.audit.find_bytes import Targets, plain, views
 from harness.models import pretrained
 from harness.submissions.manifest import System, find_systems, read_system
@@ -39,7 +39,7 @@ HASHES = (
 )
 
 
-def carried(it: Audited) -> Finding:
+def carried(it: AuditContext) -> ProbeResult:
     """The reported split is not in what the submission brings."""
     task = it.row.task
     whole = it.setting.material.examples
@@ -48,7 +48,7 @@ def carried(it: Audited) -> Finding:
         [whole[row] for row in sorted(picked)], task.training_task.texts(transfer=True)
     )
     if not split.texts:
-        return Finding("carried", None, "all texts are too short, or in the training text, too")
+        return ProbeResult("carried", None, "all texts are too short, or in the training text, too")
     places: dict[str, str] = {}  # by text
     files = sorted(set(_files(brought(it.row.system, it.root))))
     for path in files:
@@ -60,9 +60,9 @@ def carried(it: Audited) -> Finding:
         "it brings"
     )
     if len(places) < max(FEW, SHARE * count):
-        return Finding("carried", True, message)
+        return ProbeResult("carried", True, message)
     first = ", ".join(sorted(set(places.values()))[:3])
-    return Finding("carried", False, f"{message}: {first}")
+    return ProbeResult("carried", False, f"{message}: {first}")
 
 
 class ReportedSplit:
@@ -120,7 +120,7 @@ class ReportedSplit:
 def brought(system: System, root: Path) -> Iterator[Path]:
     """The folders of all that a submission brings; what is pinned it does not bring."""
     yield system.folder
-    encoders = [getattr(use.params, "student", "") for use in system.recipe]
+    encoders = [getattr(step_config.params, "student", "") for step_config in system.recipe]
     for name in filter(None, [system.pretrained, *encoders]):
         if not pretrained.is_pinned(name):
             yield pretrained.fetch(name, system.folder).folder

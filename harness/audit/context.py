@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harness.loadgen.scenarios import Questions
+from harness.loadgen.scenarios import QuerySamples
 from harness.results.record import Timing
-from harness.runner.evaluate import Row, Setting, load, start
+from harness.runner.evaluate import RunContext, SystemRun, load_system, start_worker
 from harness.tasks.task import Example
 from harness.worker.driver import Worker
 
@@ -21,7 +21,7 @@ PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
-class Finding:
+class ProbeResult:
     """What a probe found. passed: None where it cannot tell."""
 
     probe: str
@@ -34,15 +34,15 @@ class Finding:
 
 
 @dataclass
-class Audited:
+class AuditContext:
     """A system on a task under audit; what several probes need is asked once. rate: examples/s."""
 
-    row: Row
-    setting: Setting
+    row: SystemRun
+    setting: RunContext
     root: Path
     seed: int
     examples: Sequence[Example] = field(init=False)
-    questions: Questions = field(init=False)
+    questions: QuerySamples = field(init=False)
     rate: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,7 +55,7 @@ class Audited:
             self.rate = len(first) / (time.perf_counter() - started)
         count = int(min(self.timing.audit_examples, max(LEAST_EXAMPLES, self.rate * PASS_SECONDS)))
         self.examples = [whole.examples[row] for row in sorted(order[:count])]
-        self.questions = Questions.of(self.examples, len(self.row.task.labels))
+        self.questions = QuerySamples.of(self.examples, len(self.row.task.labels))
 
     @property
     def timing(self) -> Timing:
@@ -65,13 +65,13 @@ class Audited:
     @contextmanager
     def worker(self, scenario: str = "offline") -> Iterator[Worker]:
         """A fresh one, loaded and warmed up."""
-        with start(self.row, self.setting) as worker:
-            load(worker, self.row, scenario, self.setting)
+        with start_worker(self.row, self.setting) as worker:
+            load_system(worker, self.row, scenario, self.setting)
             yield worker
 
     def ask(self, worker: Worker, examples: Sequence[Example], sizes: Sequence[int]) -> list[int]:
         """Their answers; sizes: of the messages, over and over."""
-        questions = Questions.of(examples, len(self.row.task.labels))
+        questions = QuerySamples.of(examples, len(self.row.task.labels))
         rows = list(range(len(examples)))
         parts: list[list[int]] = []
         while rows:

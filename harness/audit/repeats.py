@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.audit import perturbations
-from harness.audit.context import PATIENCE, Audited, Finding
-from harness.loadgen.scenarios import MESSAGE_EXAMPLES, Questions
+from harness.audit.context import PATIENCE, AuditContext, ProbeResult
+from harness.loadgen.scenarios import MESSAGE_EXAMPLES, QuerySamples
 from harness.results import statistics
 from harness.results.statistics import Interval
 from harness.tasks.task import Example
@@ -44,13 +44,13 @@ class Times:
         return min(found, key=lambda each: each.low)
 
 
-def repeats(it: Audited) -> Finding:
+def repeats(it: AuditContext) -> ProbeResult:
     """Examples that were asked before are not answered faster, alone, in a batch, twice in one, or
     in windows as `offline` has them; and the reported split not faster than text nobody could know.
 
     What looks like a cache is asked once more: both times it must.
     """
-    probes: dict[str, tuple[Callable[[Audited], Times], float]] = {
+    probes: dict[str, tuple[Callable[[AuditContext], Times], float]] = {
         "single queries": (_queries, CACHE_FACTOR),
         "batches": (_batches, CACHE_FACTOR),
         "twice in a batch": (_doubled, CACHE_FACTOR),
@@ -67,17 +67,17 @@ def repeats(it: Audited) -> Finding:
         ratios.append(f"{name} {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]")
     fault = f"; that is a cache ({', '.join(caught)})" if caught else ""
     passed = None if few and not caught else not caught  # one pair of times tells nothing
-    return Finding("repeats", passed, f"faster when asked again: {', '.join(ratios)}{fault}")
+    return ProbeResult("repeats", passed, f"faster when asked again: {', '.join(ratios)}{fault}")
 
 
-def _seconds(it: Audited, worker: Worker, examples: Sequence[Example]) -> float:
-    line = Questions.of(examples, len(it.row.task.labels)).line(0, range(len(examples)))
+def _seconds(it: AuditContext, worker: Worker, examples: Sequence[Example]) -> float:
+    line = QuerySamples.of(examples, len(it.row.task.labels)).line(0, range(len(examples)))
     started = time.perf_counter()
     worker.ask(line, PATIENCE)
     return time.perf_counter() - started
 
 
-def _queries(it: Audited) -> Times:
+def _queries(it: AuditContext) -> Times:
     """Each example alone; two queries later it and its words in another order."""
     times, other = Times(), perturbations.shuffled(it.examples, it.seed)
     rows = it.questions.order(seed=it.seed + 3)
@@ -96,7 +96,7 @@ def _queries(it: Audited) -> Times:
     return times
 
 
-def _batches(it: Audited) -> Times:
+def _batches(it: AuditContext) -> Times:
     """Batches; then once more, and with the words of each text in another order."""
     times = Times()
     with it.worker() as worker:
@@ -108,7 +108,7 @@ def _batches(it: Audited) -> Times:
     return times
 
 
-def _doubled(it: Audited) -> Times:
+def _doubled(it: AuditContext) -> Times:
     """Batches that hold half of their examples twice, against different ones, and against a second
     half with its words in another order.
     """
@@ -123,7 +123,7 @@ def _doubled(it: Audited) -> Times:
     return times
 
 
-def _windows(it: Audited) -> Times:
+def _windows(it: AuditContext) -> Times:
     """The set over and over, in messages as large as those of `offline`, against as many texts of
     the same words, none of which comes twice.
     """
@@ -144,7 +144,7 @@ def _windows(it: Audited) -> Times:
     return times
 
 
-def _known(it: Audited) -> Times:
+def _known(it: AuditContext) -> Times:
     """The real texts against their words in another order, each alone and for the first time."""
     times, changed = Times(), perturbations.shuffled(it.examples, it.seed)
     with it.worker("single_stream") as worker:
@@ -158,7 +158,7 @@ def _known(it: Audited) -> Times:
     return times
 
 
-def _parts(it: Audited, size: int) -> list[list[Example]]:
+def _parts(it: AuditContext, size: int) -> list[list[Example]]:
     """Twelve batches of neighbours in length; smaller ones where there are few examples."""
     rows = it.questions.by_length
     size = max(2, min(size, len(rows) // BATCHES // 2 * 2))

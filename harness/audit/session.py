@@ -15,17 +15,24 @@ from statistics import mean
 
 from harness.audit import perturbations
 from harness.audit.carried import carried
-from harness.audit.context import Audited, Finding
+from harness.audit.context import AuditContext, ProbeResult
 from harness.audit.repeats import repeats
 from harness.audit.weights import foreign
 from harness.errors import HarnessError, WorkerError
 from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import Material, Row, Setting, load, own_code, start
+from harness.runner.evaluate import (
+    EvalData,
+    RunContext,
+    SystemRun,
+    has_custom_code,
+    load_system,
+    start_worker,
+)
 from harness.store.cache import file_sha256
 from harness.submissions.manifest import System, find_systems, read_system
-from harness.submissions.plan import find_artifact, plan
+from harness.submissions.plan import find_artifact, plan_build
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import Configuration
@@ -46,25 +53,27 @@ which on that tells something. Wrong labels in the training split cost an honest
 CLOSED_AGREEMENT = 0.95
 
 
-def audit(system: System, task: Task, setting: Setting, root: Path, seed: int) -> Iterator[Finding]:
+def audit(
+    system: System, task: Task, setting: RunContext, root: Path, seed: int
+) -> Iterator[ProbeResult]:
     """One finding a probe; a worker that fails ends in one, too.
 
     Raises: HarnessError if the system is not built, or does not declare the task.
     """
-    if not system.answers_task(task):
+    if not system.declares_task(task):
         raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    row = Row(system, task, find_artifact(system, task, seed, root), {})
+    row = SystemRun(system, task, find_artifact(system, task, seed, root), {})
     yield _artifact(row, root, seed)
     try:
-        it = Audited(row, setting, root, seed)
+        it = AuditContext(row, setting, root, seed)
     except WorkerError as error:
-        yield Finding("answers", False, str(error))
+        yield ProbeResult("answers", False, str(error))
         return
     for probe in PROBES:
         try:
             found = probe(it)
         except WorkerError as error:
-            found = Finding(probe.__name__, False, str(error))
+            found = ProbeResult(probe.__name__, False, str(error))
         if found is not None:
             yield found
 
@@ -76,13 +85,15 @@ def audit_here(
     root: Path,
     seed: int,
     config: RunConfig = RunConfig(),
-    say: Callable[[str], None] = print,
-) -> list[Finding]:
+    log: Callable[[str], None] = print,
+) -> list[ProbeResult]:
     """The same, with a meter of its own; says each finding. Of `config`, `isolation` and `timing`
     are used.
     """
-    kind = sandbox.choose(config.isolation, [system.name] if own_code(system) else [], say)
-    return _audit_isolated(system, task, configuration, root, seed, kind, config.timing, say)
+    kind = sandbox.choose_isolation(
+        config.isolation, [system.name] if has_custom_code(system) else [], log
+    )
+    return _audit_isolated(system, task, configuration, root, seed, kind, config.timing, log)
 
 
 def _audit_isolated(
@@ -93,17 +104,17 @@ def _audit_isolated(
     seed: int,
     kind: str,
     timing: Timing,
-    say: Callable[[str], None],
-) -> list[Finding]:
+    log: Callable[[str], None],
+) -> list[ProbeResult]:
     """kind: one of `sandbox.KINDS`."""
     meter = Meter(configuration)
-    say(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {kind})")
+    log(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {kind})")
     found = []
     try:
-        material = Material.of(task)
-        setting = Setting(material, configuration, meter, isolation=kind, timing=timing)
+        material = EvalData.of(task)
+        setting = RunContext(material, configuration, meter, isolation=kind, timing=timing)
         for finding in audit(system, task, setting, root, seed):
-            say(str(finding))
+            log(str(finding))
             found.append(finding)
     finally:
         meter.close()
@@ -118,7 +129,7 @@ def audit_session(
     seed: int,
     timing: Timing,
     session: Path,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> None:
     """Audit every submission that a session measured, isolated as it was there, and state in its
     records what was found.
@@ -132,7 +143,7 @@ def audit_session(
             if system.folder.parent.name == "baselines" or first is None or first.failure:
                 continue
             kind = str(first.machine["isolation"])
-            found = _audit_isolated(system, task, configuration, root, seed, kind, timing, say)
+            found = _audit_isolated(system, task, configuration, root, seed, kind, timing, log)
             stated = {
                 "passed": all(each.passed is not False for each in found),
                 "probes": {each.probe: str(each).partition(": ")[2] for each in found},
@@ -143,7 +154,7 @@ def audit_session(
                 record.write(it, record.read_side(path), session.parent)
 
 
-def order(it: Audited) -> Finding:
+def order(it: AuditContext) -> ProbeResult:
     """Same answers in a shuffled order and in other batches."""
     rows = list(range(len(it.examples)))
     random.Random(it.seed + 1).shuffle(rows)
@@ -152,7 +163,7 @@ def order(it: Audited) -> Finding:
     return _same("order", it, given, rows, "in another order and in other batches")
 
 
-def timed(it: Audited) -> Finding:
+def timed(it: AuditContext) -> ProbeResult:
     """Same answers to single queries as in the accuracy pass."""
     rows: list[int] = []
     given: list[int] = []
@@ -166,17 +177,17 @@ def timed(it: Audited) -> Finding:
     return _same("timed", it, given, rows, "as single queries")
 
 
-def _same(probe: str, it: Audited, given: list[int], rows: list[int], how: str) -> Finding:
+def _same(probe: str, it: AuditContext, given: list[int], rows: list[int], how: str) -> ProbeResult:
     share = sum(it.answers[row] == each for row, each in zip(rows, given, strict=True)) / len(rows)
     needed = it.row.agreement_needed
     text = f"{share:.2%} of {len(rows)} answers are the same {how}; {needed:.1%} must be"
-    return Finding(probe, share >= needed, text)
+    return ProbeResult(probe, share >= needed, text)
 
 
-def text(it: Audited) -> Finding:
+def text(it: AuditContext) -> ProbeResult:
     """Answers change with the words, not only with the length."""
     if len(set(it.answers)) == 1:
-        return Finding(
+        return ProbeResult(
             "text", False, f"constant: all {len(it.answers)} answers are {it.answers[0]}"
         )
     other = perturbations.replaced(it.examples, it.setting.material.examples, it.seed)
@@ -184,10 +195,10 @@ def text(it: Audited) -> Finding:
         given = it.ask(worker, other, [4096])
     same = sum(one == two for one, two in zip(it.answers, given, strict=True)) / len(given)
     said = f"{1 - same:.1%} of the answers change when every word is another of the same length"
-    return Finding("text", same < ALIKE, said if same < ALIKE else f"length-only: {said}")
+    return ProbeResult("text", same < ALIKE, said if same < ALIKE else f"length-only: {said}")
 
 
-def perturbed(it: Audited) -> Finding:
+def perturbed(it: AuditContext) -> ProbeResult:
     """Accuracy on lightly changed text does not fall off a cliff."""
     metric = METRICS[it.row.task.metric]
     truths, groups = [each.truth for each in it.examples], [each.group for each in it.examples]
@@ -200,13 +211,13 @@ def perturbed(it: Audited) -> Finding:
         f"{changed:.4f}, majority {majority:.4f}"
     )
     if score.value - majority < 2 * score.se:
-        return Finding("perturbed", None, f"{said}: too little above the majority to tell")
+        return ProbeResult("perturbed", None, f"{said}: too little above the majority to tell")
     kept = (changed - majority) / (score.value - majority)
     fault = "; that is what memorised answers look like" if kept < KEPT else ""
-    return Finding("perturbed", kept >= KEPT, said + fault)
+    return ProbeResult("perturbed", kept >= KEPT, said + fault)
 
 
-def training(it: Audited) -> Finding:
+def training(it: AuditContext) -> ProbeResult:
     """Labelled text of another split is answered about as well as the reported one.
 
     Whoever learned the reported split by heart, also to within small changes, does not know it.
@@ -217,7 +228,9 @@ def training(it: Audited) -> Finding:
     picked = sorted(chance.sample(range(len(examples)), min(len(examples), len(it.examples))))
     sample = [examples[row] for row in picked]
     if len(sample) < FEWEST:
-        return Finding("training", None, f"only {len(sample)} training examples: too few to tell")
+        return ProbeResult(
+            "training", None, f"only {len(sample)} training examples: too few to tell"
+        )
     with it.worker() as worker:
         training_answers = it.ask(worker, sample, [4096])
     return compare_splits(it.answers, it.examples, training_answers, sample)
@@ -228,7 +241,7 @@ def compare_splits(
     reported: Sequence[Example],
     training_answers: Sequence[int],
     sample: Sequence[Example],
-) -> Finding:
+) -> ProbeResult:
     """The finding of `training`.
 
     Args:
@@ -253,10 +266,10 @@ def compare_splits(
         f"on {len(reported)} of the reported one"
     )
     if not shared:
-        return Finding("training", None, f"{message}; they have no label in common")
+        return ProbeResult("training", None, f"{message}; they have no label in common")
     failed = lost > FAR_BELOW and lost > 3 * math.sqrt(variance)
     fault = "; that is what a memorised split looks like" if failed else ""
-    return Finding("training", not failed, message + fault)
+    return ProbeResult("training", not failed, message + fault)
 
 
 def _right(answers: Sequence[int], examples: Sequence[Example]) -> dict[int, list[bool]]:
@@ -270,7 +283,7 @@ def _right(answers: Sequence[int], examples: Sequence[Example]) -> dict[int, lis
     return right
 
 
-def closed(it: Audited) -> Finding | None:
+def closed(it: AuditContext) -> ProbeResult | None:
     """In the closed division the weights are the teacher's, and so are the answers."""
     system = it.row.system
     if system.division != "closed":
@@ -279,39 +292,41 @@ def closed(it: Audited) -> Finding | None:
     served = {name: replace(each, padding="longest") for name, each in teacher.serve.items()}
     own = find_artifact(teacher, it.row.task, it.seed, it.root)
     if own is None or it.row.artifact is None:
-        return Finding("closed", None, "there is no artifact to compare")
-    other = Row(replace(teacher, serve=served), it.row.task, own, {})
-    with start(other, it.setting) as worker:
-        load(worker, other, "offline", it.setting)
+        return ProbeResult("closed", None, "there is no artifact to compare")
+    other = SystemRun(replace(teacher, serve=served), it.row.task, own, {})
+    with start_worker(other, it.setting) as worker:
+        load_system(worker, other, "offline", it.setting)
         few = range(min(len(it.examples), 300))
         given = it.ask(worker, [it.examples[row] for row in few], [4096])
     share = sum(it.answers[row] == each for row, each in zip(few, given, strict=True)) / len(few)
     wrong, count = foreign(it.row.artifact.folder, own.folder)
     said = f"{share:.1%} of {len(few)} answers are those of {teacher.name}"
     if share < CLOSED_AGREEMENT:
-        return Finding("closed", False, f"{said}; {CLOSED_AGREEMENT:.0%} must be")
+        return ProbeResult("closed", False, f"{said}; {CLOSED_AGREEMENT:.0%} must be")
     if wrong:
         some = ", ".join(wrong[:3])
-        return Finding(
+        return ProbeResult(
             "closed", False, f"{said}; {len(wrong)} of {count} matrices are not its: {some}"
         )
     if not count:
-        return Finding("closed", None, f"{said}; the weights' format is not known here")
-    return Finding("closed", True, f"{said}; so are all {count} matrices")
+        return ProbeResult("closed", None, f"{said}; the weights' format is not known here")
+    return ProbeResult("closed", True, f"{said}; so are all {count} matrices")
 
 
-def _artifact(row: Row, root: Path, seed: int) -> Finding:
+def _artifact(row: SystemRun, root: Path, seed: int) -> ProbeResult:
     """The artifact is the one that the manifest builds, and nobody changed it since."""
-    steps = plan(row.system, row.task, seed, root)
+    steps = plan_build(row.system, row.task, seed, root)
     if row.artifact is None or not steps:
-        return Finding("artifact", None, "the recipe leaves none")
+        return ProbeResult("artifact", None, "the recipe leaves none")
     if row.artifact.key != steps[-1].key:
-        return Finding(
+        return ProbeResult(
             "artifact", False, f"it says {row.artifact.key[:12]}, the manifest {steps[-1].key[:12]}"
         )
     kept = row.artifact.about.get("files")
     if not kept:
-        return Finding("artifact", None, "built before the files' sha256 were kept; build it anew")
+        return ProbeResult(
+            "artifact", None, "built before the files' sha256 were kept; build it anew"
+        )
     folder = row.artifact.folder
     real = {str(path.relative_to(folder)): path for path in folder.rglob("*") if path.is_file()}
     del real["artifact.json"]
@@ -320,11 +335,11 @@ def _artifact(row: Row, root: Path, seed: int) -> Finding:
         name for name in set(real) & set(kept) if file_sha256(real[name]) != kept[name]
     )
     if changed:
-        return Finding("artifact", False, f"changed since it was built: {', '.join(changed)}")
-    return Finding("artifact", True, f"{row.artifact.key[:12]}, as the manifest builds it")
+        return ProbeResult("artifact", False, f"changed since it was built: {', '.join(changed)}")
+    return ProbeResult("artifact", True, f"{row.artifact.key[:12]}, as the manifest builds it")
 
 
-PROBES: tuple[Callable[[Audited], Finding | None], ...] = (
+PROBES: tuple[Callable[[AuditContext], ProbeResult | None], ...] = (
     order,
     timed,
     repeats,

@@ -23,7 +23,7 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredMatrix:
     """A matrix of an artifact, dequantized, and how far rounding may have moved its values: one
     number, or one for each column.
     """
@@ -51,7 +51,7 @@ def foreign(folder: Path, reference: Path) -> tuple[list[str], int]:
     return wrong, count
 
 
-def _ways(each: Found) -> Iterator[tuple[Matrix, Matrix]]:
+def _ways(each: StoredMatrix) -> Iterator[tuple[Matrix, Matrix]]:
     """A sample of the rows, then of the columns, each with its tolerance."""
     chance = np.random.default_rng(0)
     rows, columns = each.values.shape
@@ -90,7 +90,7 @@ def _rows_by_width(folder: Path) -> dict[int, Matrix]:
     return {width: np.concatenate(parts) for width, parts in found.items() if width >= LEAST}
 
 
-def _matrices(folder: Path) -> Iterator[Found]:
+def _matrices(folder: Path) -> Iterator[StoredMatrix]:
     for path in sorted(folder.rglob("*.safetensors")):
         from safetensors.numpy import load_file
 
@@ -101,7 +101,7 @@ def _matrices(folder: Path) -> Iterator[Found]:
         yield from _graph_matrices(path)
 
 
-def _graph_matrices(path: Path) -> Iterator[Found]:
+def _graph_matrices(path: Path) -> Iterator[StoredMatrix]:
     """Those of a graph, under onnxruntime's names: X, or X_quantized with X_scale and
     X_zero_point.
     """
@@ -117,15 +117,17 @@ def _graph_matrices(path: Path) -> Iterator[Found]:
         if values.dtype.kind in "iu" and values.dtype.itemsize == 1:
             stem = name.removesuffix("_quantized")
             if f"{stem}_scale" not in tensors or f"{stem}_zero_point" not in tensors:
-                yield Found(name, np.zeros(values.shape, np.float32), np.zeros(1, np.float32))
+                yield StoredMatrix(
+                    name, np.zeros(values.shape, np.float32), np.zeros(1, np.float32)
+                )
                 continue
             scale = numpy_helper.to_array(tensors[f"{stem}_scale"]).astype(np.float32)
             zero = numpy_helper.to_array(tensors[f"{stem}_zero_point"]).astype(np.float32)
             real = (values.astype(np.float32) - zero) * scale
-            yield Found(name, real, np.abs(STEP_SHARE * scale) + 1e-6)
+            yield StoredMatrix(name, real, np.abs(STEP_SHARE * scale) + 1e-6)
         elif values.dtype.kind == "f":
             yield _plain(name, values.astype(np.float32), 1e-3 if values.itemsize > 2 else 1e-2)
 
 
-def _plain(name: str, values: Matrix, share: float) -> Found:
-    return Found(name, values, np.float32(share) * np.abs(values).max(initial=0))
+def _plain(name: str, values: Matrix, share: float) -> StoredMatrix:
+    return StoredMatrix(name, values, np.float32(share) * np.abs(values).max(initial=0))

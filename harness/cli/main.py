@@ -100,10 +100,10 @@ def _build(
     """
     from harness.build import build as build_systems
     from harness.submissions.checkpoint import is_optional
-    from harness.submissions.plan import learns
-    from harness.telemetry.configuration import choose
+    from harness.submissions.plan import is_trained
+    from harness.telemetry.configuration import choose_configuration
 
-    configuration = choose(options.configuration)
+    configuration = choose_configuration(options.configuration)
     started = time.monotonic()
     where = configuration, root, options.seed, console
     needed = [each for each in systems if not is_optional(each.folder)]
@@ -118,7 +118,9 @@ def _build(
                 built.remove(system)
     for seed in range(options.seed + 1, options.seed + options.seeds):
         for each in tasks:
-            trained = [one for one in built if one.answers_task(each) and learns(one, each, root)]
+            trained = [
+                one for one in built if one.declares_task(each) and is_trained(one, each, root)
+            ]
             build_systems(trained, [each], configuration, root, seed, console)
     console(
         f"built: {len(built)} systems for {', '.join(each.name for each in tasks)} "
@@ -130,11 +132,11 @@ def _build(
 def run(options: argparse.Namespace, console: Console) -> None:
     """Measure one session, then draw the board."""
     from harness.runner.session import measure
-    from harness.telemetry.configuration import choose
+    from harness.telemetry.configuration import choose_configuration
 
     root = options.project()
     options.take_up(options, root)
-    configuration = choose(options.configuration)
+    configuration = choose_configuration(options.configuration)
     systems, asked, suite = options.systems(options, root)
     results = options.results(options, root)
     config = options.run_config(options)
@@ -170,11 +172,11 @@ def run(options: argparse.Namespace, console: Console) -> None:
 def predict(options: argparse.Namespace, console: Console) -> None:
     """A file for the task's official server."""
     from harness.runner.predict import predict as answer
-    from harness.telemetry.configuration import choose
+    from harness.telemetry.configuration import choose_configuration
 
     root = options.project()
     system = options.one_system(options.system, root)
-    where = choose(options.configuration), root, options.seed
+    where = choose_configuration(options.configuration), root, options.seed
     path = answer(system, get_task(options.task), options.split, *where, options.out, console)
     console(f"written: {path}")
 
@@ -191,13 +193,18 @@ def new(options: argparse.Namespace, console: Console) -> None:
 def audit(options: argparse.Namespace, console: Console) -> int:
     """One submission, as it was built. Returns: 1 where a probe fails."""
     from harness.audit.session import audit_here
-    from harness.telemetry.configuration import choose
+    from harness.telemetry.configuration import choose_configuration
 
     root = options.project()
     system = options.one_system(options.system, root)
     names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
     asked = options.tasks(names)
-    where = choose(options.configuration), root, options.seed, options.run_config(options)
+    where = (
+        choose_configuration(options.configuration),
+        root,
+        options.seed,
+        options.run_config(options),
+    )
     found = [audit_here(system, each, *where, console) for each in asked]
     return int(any(each.passed is False for one in found for each in one))
 
@@ -241,12 +248,12 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     from harness.store.cache import write_atomically
     from harness.submissions.ablation import variants
     from harness.tasks.registry import get_suite
-    from harness.telemetry.configuration import choose
+    from harness.telemetry.configuration import choose_configuration
 
     root = options.project()
     system, asked = options.one_system(options.system, root), get_task(options.task)
     known = get_suite(options.suite_of(asked.name))
-    configuration = choose(options.configuration)
+    configuration = choose_configuration(options.configuration)
     systems = [system, *variants(system, root, options.retrain)]
     systems += [
         options.one_system(name, root)

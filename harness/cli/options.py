@@ -83,7 +83,7 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
         raise HarnessError(
             f"two systems are called {', '.join(sorted(twice))}. Rename the folder of one of them."
         )
-    fitting = [each for each in found if any(each.answers_task(one) for one in asked)]
+    fitting = [each for each in found if any(each.declares_task(one) for one in asked)]
     return fitting, asked, chosen
 
 

@@ -15,10 +15,10 @@ from harness.tasks.task import Task
 if TYPE_CHECKING:
     from harness.leaderboard.ranking import Section
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
-def board(options: argparse.Namespace, console: Say) -> None:
+def board(options: argparse.Namespace, console: Log) -> None:
     """Render everything from records."""
     from harness.leaderboard.tables import summary
     from harness.reports.results_folder import write_board
@@ -31,7 +31,7 @@ def board(options: argparse.Namespace, console: Say) -> None:
     console(f"drawn in {results}: {', '.join(drawn.files)}")
 
 
-def report(options: argparse.Namespace, console: Say) -> None:
+def report(options: argparse.Namespace, console: Log) -> None:
     """One session's energy, for an organiser or a paper."""
     from harness.reports.energy import energy_report
 
@@ -42,7 +42,7 @@ def report(options: argparse.Namespace, console: Say) -> None:
     console(energy_report(found, options.format, options.task).rstrip())
 
 
-def compare(options: argparse.Namespace, console: Say) -> int:
+def compare(options: argparse.Namespace, console: Log) -> int:
     """Two systems, or two sessions. Returns: 1 where a session is worse than the one before."""
     from harness.reports.comparison import compare_systems
     from harness.reports.sessions import compare_sessions
@@ -86,7 +86,7 @@ def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> 
     return found
 
 
-def show_ladder(options: argparse.Namespace, console: Say) -> None:
+def show_ladder(options: argparse.Namespace, console: Log) -> None:
     """The rungs of one session, for the terminal."""
     from harness.reports.ladder import ladder
 
@@ -94,15 +94,15 @@ def show_ladder(options: argparse.Namespace, console: Say) -> None:
     console(ladder(found, get_suite(options.suite), "simple"))
 
 
-def show_steps(options: argparse.Namespace, console: Say) -> None:
+def show_steps(options: argparse.Namespace, console: Log) -> None:
     """Each step's dataclass is its documentation."""
-    from harness.optimize.base import MODULES, documented, step
+    from harness.optimize.base import STEP_MODULES, describe_step, get_step
 
-    for name in [options.step] if options.step else MODULES:
-        console(documented(step(name)))
+    for name in [options.step] if options.step else STEP_MODULES:
+        console(describe_step(get_step(name)))
 
 
-def show_doctor(options: argparse.Namespace, console: Say) -> None:
+def show_doctor(options: argparse.Namespace, console: Log) -> None:
     """What the machine is like, as a ruler."""
     from harness.runner.doctor import examine
 
@@ -110,7 +110,7 @@ def show_doctor(options: argparse.Namespace, console: Say) -> None:
         console(finding)
 
 
-def show_tasks(options: argparse.Namespace, console: Say) -> None:
+def show_tasks(options: argparse.Namespace, console: Log) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
@@ -129,7 +129,7 @@ def _described(each: Task) -> dict[str, object]:
     sizes, majority, hand = "-", "-", "no: fetched when first used"
     if each.archive and each.name != "boolq":
         hand = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
-    if each.path or each.at_hand():
+    if each.path or each.available_locally():
         splits = ("validation",) if each.trains_on else ("train", "selection", "validation")
         counts = [len(each.examples(split)) for split in splits]
         sizes, hand = " / ".join(map(str, counts)), "yes"
@@ -150,12 +150,12 @@ def _described(each: Task) -> dict[str, object]:
     }
 
 
-def show_systems(options: argparse.Namespace, console: Say) -> None:
+def show_systems(options: argparse.Namespace, console: Log) -> None:
     """A table of systems."""
     from tabulate import tabulate
 
     from harness.store.cache import artifact_dir
-    from harness.submissions.plan import plan
+    from harness.submissions.plan import plan_build
 
     root = options.project()
     lines = []
@@ -163,9 +163,9 @@ def show_systems(options: argparse.Namespace, console: Say) -> None:
         system = read_system(folder, root)
         built = []
         for each in builtin_tasks().values():
-            if each.trains_on or not each.at_hand():
+            if each.trains_on or not each.available_locally():
                 continue
-            steps = plan(system, each, 0, root) if system.answers_task(each) else []
+            steps = plan_build(system, each, 0, root) if system.declares_task(each) else []
             if not steps or artifact_dir(steps[-1].key).is_dir():
                 built.append(each.name)
         origin = system.teacher or system.pretrained or " + ".join(system.members)
@@ -174,7 +174,9 @@ def show_systems(options: argparse.Namespace, console: Say) -> None:
                 "system": name,
                 "division": system.division,
                 "recipe": " > ".join(
-                    part for part in (origin, *(use.step.name for use in system.recipe)) if part
+                    part
+                    for part in (origin, *(step_config.step.name for step_config in system.recipe))
+                    if part
                 )
                 or "-",
                 "engine": system.serve["offline"].engine,
@@ -185,7 +187,7 @@ def show_systems(options: argparse.Namespace, console: Say) -> None:
     console(tabulate(lines, headers="keys", tablefmt="simple"))
 
 
-def check(options: argparse.Namespace, console: Say) -> None:
+def check(options: argparse.Namespace, console: Log) -> None:
     """Validate one folder, and say how long building it will take."""
     from harness.submissions.check import check as faults_of
     from harness.submissions.check import told

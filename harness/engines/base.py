@@ -19,7 +19,7 @@ Scores = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Serve:
+class ServeConfig:
     """How an artifact is served; a manifest's `[serve]`.
 
     engine: `pytorch`, `onnxruntime`, `openvino`, `cascade`, `static`, `model2vec`, `tfidf` or
@@ -52,7 +52,7 @@ class Serve:
     module: str = ""
     command: tuple[str, ...] = ()
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON can say it, without own code where there is none."""
         own = {"module": self.module, "command": list(self.command)}
         plain = {key: value for key, value in asdict(self).items() if key not in own}
@@ -65,11 +65,11 @@ class Serve:
 
 
 CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
-KEYS = tuple(each.name for each in fields(Serve))
+KEYS = tuple(each.name for each in fields(ServeConfig))
 
 
 @dataclass(frozen=True)
-class Load:
+class EngineConfig:
     """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve
     it, the threads it may use (all instances together), the device, `cpu` or `cuda`, and, for code
     of one's own, the submission's folder.
@@ -77,7 +77,7 @@ class Load:
 
     folder: Path
     about: dict[str, Any]
-    serve: Serve
+    serve: ServeConfig
     threads: int
     device: str = "cpu"
     submission: Path | None = None
@@ -96,7 +96,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Answering(Protocol):
+class AnsweringEngine(Protocol):
     """An engine that answers by itself instead of scoring: code of a submission's own."""
 
     def predict(self, examples: Sequence[Candidates]) -> list[int]:
@@ -104,7 +104,7 @@ class Answering(Protocol):
 
 
 @runtime_checkable
-class Reporting(Protocol):
+class ReportingEngine(Protocol):
     """An engine that has something to say of the examples it answered."""
 
     def report(self) -> dict[str, Any]:
@@ -139,16 +139,16 @@ ENGINES = {
 }
 """`constant` takes no artifact too: then it always answers 0 and measures the harness."""
 
-OWN = {"module": EngineKind("harness.engines.custom", (), shares=True), "command": None}
+CUSTOM_CODE = {"module": EngineKind("harness.engines.custom", (), shares=True), "command": None}
 """Code of a submission's own. A command is no engine: it takes the worker's place."""
 
 
-def load(what: Load) -> Engine:
+def load_engine(what: EngineConfig) -> Engine:
     """Load an artifact with the engine that its manifest names.
 
     Raises: HarnessError if the engine's optional dependencies are missing.
     """
-    kind = OWN.get(what.serve.engine) or ENGINES[what.serve.engine]
+    kind = CUSTOM_CODE.get(what.serve.engine) or ENGINES[what.serve.engine]
     if what.serve.count(what.threads) > 1 and not kind.shares:
         from harness.engines.processes import Processes
 
@@ -165,7 +165,7 @@ def load(what: Load) -> Engine:
     return loaded
 
 
-def answers(scores: Scores, candidates: Sequence[int]) -> list[int]:
+def answers_from_scores(scores: Scores, candidates: Sequence[int]) -> list[int]:
     """One integer an example: the best label, or, where it has several candidates, the candidate
     most surely of label 1.
 

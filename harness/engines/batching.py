@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tokenizers import Tokenizer
 
-from harness.engines.base import Candidates, Load, Scores
+from harness.engines.base import Candidates, EngineConfig, Scores
 from harness.errors import HarnessError
 from harness.models import tokenization
 
@@ -18,7 +18,7 @@ class EncoderEngine:
     called by as many threads at once.
     """
 
-    def __init__(self, what: Load, forward: Callable[[tokenization.Batch], Scores]) -> None:
+    def __init__(self, what: EngineConfig, forward: Callable[[tokenization.Batch], Scores]) -> None:
         self.max_length = int(what.about["max_length"])
         self.tokenizer: Tokenizer = tokenization.load_tokenizer(
             what.folder / "tokenizer.json", self.max_length
@@ -46,7 +46,7 @@ class EncoderEngine:
         if len(rows) == 1:  # also called so by each instance on its own, in `server`
             return self.forward(tokenization.pad(encodings, self.length, self.padding))
         lengths = [self.length or len(each.ids) for each in encodings]
-        batches = plan(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
+        batches = plan_batches(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
         parts: dict[int, Scores] = {}
         numbers = iter(range(len(batches)))
 
@@ -66,7 +66,9 @@ class EncoderEngine:
         return scores
 
 
-def plan(lengths: Sequence[int], batch: int, order: str, tokens: int = 0) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], batch: int, order: str, tokens: int = 0
+) -> list[list[int]]:
     """Every input once, in batches of at most `batch` inputs and (unless 0) `tokens` tokens with
     their padding; `by-length` begins with the longest, so that instances end together.
     """

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.engines.base import Candidates, Engine, Load, Scores
-from harness.engines.base import load as load_engine
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import load_engine as load_engine
 from harness.engines.confidence import Rows, Rule, pass_through
 from harness.engines.stages import Counted
 
@@ -12,7 +12,7 @@ from harness.engines.stages import Counted
 class CascadeEngine:
     """Members are the folders `0`, `1`, ... of the artifact, each served by its own engine."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         described = what.about["members"]
         self.members: list[Engine] = [
             load_engine(
@@ -40,6 +40,6 @@ class CascadeEngine:
         return scores
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve what the step `cascade` left."""
     return CascadeEngine(what)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Scores, answers
+from harness.engines.base import Scores, answers_from_scores
 
 CRITERIA = ("probability", "entropy", "patience")
 NEVER = float("inf")
@@ -79,7 +79,7 @@ def pass_through(
         if threshold in (NEVER, -NEVER):
             leaves = np.full(len(rows), threshold < 0)
         elif rule.criterion == "patience":
-            now = np.array(answers(scores, sizes[rows].tolist()))
+            now = np.array(answers_from_scores(scores, sizes[rows].tolist()))
             agreed[rows] = np.where(now == said[rows], agreed[rows] + 1, 1)
             said[rows] = now
             leaves = agreed[rows] >= threshold

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
 
 
 class ConstantEngine:
@@ -19,6 +19,6 @@ class ConstantEngine:
         return np.broadcast_to(self.row, (sum(map(len, examples)), self.row.shape[1]))
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve the majority class, or label 0 where there is no artifact."""
     return ConstantEngine(int(what.about.get("answer", 0)), int(what.about.get("labels", 2)))

@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import Candidates, Load
+from harness.engines.base import Candidates, EngineConfig
 from harness.errors import HarnessError
 
 
 class OwnEngine:
     """Calls the class; with several instances from as many threads at once."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         assert what.submission is not None
         path = what.submission / what.serve.module
         sys.path.insert(0, str(what.submission))  # it may import what lies beside it
@@ -49,7 +49,7 @@ class OwnEngine:
             )
         self.model: Any = kinds[0]()
         folder = "" if what.folder == Path() else str(what.folder)
-        self.model.load(folder, what.about, what.serve.told(), what.threads)
+        self.model.load(folder, what.about, what.serve.to_dict(), what.threads)
 
     def predict(self, examples: Sequence[Candidates]) -> list[int]:
         """One answer an example. Raises: HarnessError if there are more or fewer."""
@@ -59,6 +59,6 @@ class OwnEngine:
         return [each.item() if hasattr(each, "item") else each for each in given]
 
 
-def load(what: Load) -> OwnEngine:
+def load(what: EngineConfig) -> OwnEngine:
     """Import the submission's module."""
     return OwnEngine(what)

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from model2vec import StaticModel
 
-from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
 
 
 class Model2VecEngine:
     """float32 scores [candidates, labels] = embedding @ weights + bias."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         self.model = StaticModel.from_pretrained(what.folder / "embedding")
         arrays = np.load(what.folder / "weights.npz", allow_pickle=False)
         self.weights, self.bias = arrays["weights"], arrays["bias"]
@@ -38,6 +38,6 @@ def embedded(model: Any, rows: Sequence[Sequence[str]]) -> Scores:
     return np.concatenate([one, other, np.abs(one - other), one * other], axis=1)
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve what the step `model2vec` left."""
     return Model2VecEngine(what)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from harness.engines.base import Engine, Load, Scores
+from harness.engines.base import Engine, EngineConfig, Scores
 from harness.engines.batching import EncoderEngine
 from harness.engines.stages import Stage, StagesEngine
 from harness.errors import HarnessError
@@ -21,7 +21,7 @@ KINDS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve an ONNX graph, or a chain of them, as it is; it was optimized when it was exported.
 
     Raises: HarnessError if this onnxruntime cannot use the device.

@@ -7,13 +7,13 @@ import threading
 
 import openvino
 
-from harness.engines.base import Engine, Load, Scores
+from harness.engines.base import Engine, EngineConfig, Scores
 from harness.engines.batching import EncoderEngine
 from harness.errors import HarnessError
 from harness.models import tokenization
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve `model.xml` or `model.onnx` in fp32 precision, each instance with a request of its own.
 
     Raises: HarnessError if OpenVINO cannot read the graph.

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness.engines import base
-from harness.engines.base import Candidates, Load, Scores
+from harness.engines.base import Candidates, EngineConfig, Scores
 
 SHARES = 8
 """Into how many pieces an instance's share of the examples is cut, so that all end together; none
@@ -22,7 +22,7 @@ is smaller than a batch."""
 class Processes:
     """As many engines as `what` asks for, each in a process with its share of the threads."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         self.count, self.batch = what.serve.count(what.threads), what.serve.batch
         threads = what.threads_each
         one = replace(what, threads=threads, serve=replace(what.serve, instances=1))
@@ -66,9 +66,9 @@ def _unpacked(message: tuple[str, Any]) -> Any:
     return value
 
 
-def _answer(what: Load, end: Connection) -> None:
+def _answer(what: EngineConfig, end: Connection) -> None:
     try:
-        loaded = base.load(what)
+        loaded = base.load_engine(what)
         end.send(("", None))
         while True:
             end.send(("", loaded.scores(end.recv())))

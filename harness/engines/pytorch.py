@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from harness.engines.base import Engine, Load, Scores
+from harness.engines.base import Engine, EngineConfig, Scores
 from harness.engines.batching import EncoderEngine
 from harness.errors import HarnessError
 from harness.models import classifier, tokenization
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve safetensors weights in their own precision; fp16 on a CPU, which has no fast kernels
     for it, is computed in fp32.
 
@@ -24,7 +24,7 @@ def load(what: Load) -> Engine:
     torch.set_num_threads(what.threads_each)
     if "architecture" in what.about["model"]:
         return _other(what)
-    model = classifier.load(what.folder, classifier.Shape.read(what.about["model"]))
+    model = classifier.load(what.folder, classifier.EncoderShape.read(what.about["model"]))
     if what.device == "cpu" and what.about.get("dtype") == "fp16":
         model.float()
     model.to(what.device)
@@ -39,7 +39,7 @@ def load(what: Load) -> Engine:
     return EncoderEngine(what, forward)
 
 
-def _other(what: Load) -> Engine:
+def _other(what: EngineConfig) -> Engine:
     """The class that `transformers` has for it, in fp32; no code of the model's own is run."""
     from transformers import AutoModelForSequenceClassification
 

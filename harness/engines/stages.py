@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import Load, Scores
+from harness.engines.base import EngineConfig, Scores
 from harness.engines.batching import EncoderEngine
 from harness.engines.confidence import Rows, Rule, pass_through
 from harness.models import tokenization
@@ -39,7 +39,7 @@ class Counted:
 class StagesEngine(EncoderEngine):
     """Each input leaves by itself; `[serve] threshold` may say another place than was chosen."""
 
-    def __init__(self, what: Load, stages: Sequence[Stage]) -> None:
+    def __init__(self, what: EngineConfig, stages: Sequence[Stage]) -> None:
         super().__init__(what, self.through)
         self.stages = stages
         self.rule = Rule.read(what.about.get("rule"), len(stages), what.serve.threshold)

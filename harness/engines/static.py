@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
 from harness.models import hashed_features
 
 TOGETHER = 512
@@ -21,7 +21,7 @@ TOGETHER = 512
 class StaticEngine:
     """float32 scores [candidates, labels]."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         self.about = json.loads((what.folder / "static.json").read_text())
         arrays = np.load(what.folder / "weights.npz", allow_pickle=False)
         self.table = arrays["table"] * arrays["scale"]
@@ -82,6 +82,6 @@ def _summed(each: hashed_features.Features, table: Scores) -> Scores:
     return found
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve what the step `static` left."""
     return StaticEngine(what)

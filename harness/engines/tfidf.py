@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from harness.engines.base import Candidates, Engine, Load, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
 
 
 class LinearEngine:
     """float32 scores [candidates, labels] = tf-idf @ weights + bias."""
 
-    def __init__(self, what: Load) -> None:
+    def __init__(self, what: EngineConfig) -> None:
         described = json.loads((what.folder / "vectorizer.json").read_text())
         arrays = np.load(what.folder / "weights.npz", allow_pickle=False)
         self.vectorizer = TfidfVectorizer(
@@ -32,6 +32,6 @@ class LinearEngine:
         return out
 
 
-def load(what: Load) -> Engine:
+def load(what: EngineConfig) -> Engine:
     """Serve what the `tfidf-logreg` step left."""
     return LinearEngine(what)

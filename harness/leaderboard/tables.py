@@ -116,7 +116,7 @@ def markdown(found: Sequence[Section], faults: Sequence[str], ladder_section: st
             served = any(
                 each.scenario == "server" and each.session == section.session for each in found
             )
-            parts += [about(section, served), ""]
+            parts += [describe_session(section, served), ""]
         if section.scenario == "offline":
             parts += [overview(found, section, "github"), ""]
         seen.add(head)
@@ -157,7 +157,7 @@ SUITE = (
 )
 
 
-def about(section: Section, served: bool) -> str:
+def describe_session(section: Section, served: bool) -> str:
     """One paragraph: session, machine, configuration, software. served: whether the session also
     played the `server` scenario.
     """

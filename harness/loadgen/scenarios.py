@@ -30,7 +30,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass
-class Questions:
+class QuerySamples:
     """The examples of a task as they go over the wire.
 
     bodies: each example's candidates as JSON; choices: how many answers each has.
@@ -42,7 +42,7 @@ class Questions:
     by_length: list[int]
 
     @staticmethod
-    def of(examples: Sequence[Example], labels: int) -> "Questions":
+    def of(examples: Sequence[Example], labels: int) -> "QuerySamples":
         """Only texts go in; the label stays behind."""
         bodies = [
             json.dumps(each.candidates, ensure_ascii=False, separators=(",", ":")).encode()
@@ -51,7 +51,7 @@ class Questions:
         choices = [
             labels if len(each.candidates) == 1 else len(each.candidates) for each in examples
         ]
-        return Questions(
+        return QuerySamples(
             bodies, choices, sorted(range(len(bodies)), key=lambda row: len(bodies[row]))
         )
 
@@ -97,7 +97,7 @@ class Window:
 
 
 def warm_up(
-    worker: Worker, questions: Questions, queries: int, together: int, timeout: float
+    worker: Worker, questions: QuerySamples, queries: int, together: int, timeout: float
 ) -> None:
     """Ask training text, untimed: single queries, then one message of several examples.
 
@@ -114,7 +114,7 @@ def warm_up(
 
 def single_stream(
     worker: Worker,
-    questions: Questions,
+    questions: QuerySamples,
     order: Sequence[int],
     meter: Meter,
     timing: Timing = Timing(),
@@ -144,7 +144,7 @@ def single_stream(
 
 
 def offline(
-    worker: Worker, questions: Questions, rows: Sequence[int], meter: Meter, timeout: float
+    worker: Worker, questions: QuerySamples, rows: Sequence[int], meter: Meter, timeout: float
 ) -> Window:
     """All rows at once, in messages of up to 4,096 examples, many in flight; the window closes with
     the last answer.

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from harness.loadgen.scenarios import Questions, Window, timed
+from harness.loadgen.scenarios import QuerySamples, Window, timed
 from harness.results import statistics
 from harness.results.record import Timing
 from harness.telemetry.energy import Meter
@@ -95,7 +95,7 @@ def probe_seconds(rate: float, queries: int, timing: Timing = Timing()) -> float
 
 def poisson(
     worker: Worker,
-    questions: Questions,
+    questions: QuerySamples,
     order: Sequence[int],
     rate: float,
     count: int,

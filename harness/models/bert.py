@@ -24,7 +24,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Shape:
+class EncoderShape:
     """What an artifact says of its model.
 
     heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one
@@ -55,18 +55,18 @@ class Shape:
         return len(self.heads)
 
     @staticmethod
-    def read(described: dict[str, Any]) -> "Shape":
+    def read(described: dict[str, Any]) -> "EncoderShape":
         """From an artifact's `model`; other keys are left aside."""
-        names = {each.name for each in dataclasses.fields(Shape)}
+        names = {each.name for each in dataclasses.fields(EncoderShape)}
         known: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in described.items()
             if key in names
         }
-        return Shape(**known)
+        return EncoderShape(**known)
 
     @staticmethod
-    def of_config(config: dict[str, Any], labels: int) -> "Shape":
+    def of_config(config: dict[str, Any], labels: int) -> "EncoderShape":
         """From the `config.json` of a pretrained BERT.
 
         Raises: BuildError if it is of another architecture.
@@ -75,7 +75,7 @@ class Shape:
             kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
             raise BuildError(f"the encoder is {kind}; only bert with gelu or relu is known.")
         layers = config["num_hidden_layers"]
-        return Shape(
+        return EncoderShape(
             width=config["hidden_size"],
             heads=(config["num_attention_heads"],) * layers,
             head_size=config["hidden_size"] // config["num_attention_heads"],
@@ -95,7 +95,7 @@ class Embeddings(nn.Module):
     length, width].
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(shape.vocabulary, shape.width, padding_idx=0)
         self.position_embeddings = nn.Embedding(shape.positions, shape.width)
@@ -119,7 +119,7 @@ class SelfAttention(nn.Module):
     asking: the hidden states that ask, all of them or only the first token's.
     """
 
-    def __init__(self, shape: Shape, heads: int) -> None:
+    def __init__(self, shape: EncoderShape, heads: int) -> None:
         super().__init__()
         self.heads, self.head_size = heads, shape.head_size
         self.query = nn.Linear(shape.width, heads * shape.head_size)
@@ -143,7 +143,7 @@ class SelfAttention(nn.Module):
 class AddNorm(nn.Module):
     """Projection to the width, dropout, residual, layer norm."""
 
-    def __init__(self, shape: Shape, inner: int) -> None:
+    def __init__(self, shape: EncoderShape, inner: int) -> None:
         super().__init__()
         self.dense = nn.Linear(inner, shape.width)
         self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
@@ -157,7 +157,7 @@ class AddNorm(nn.Module):
 class Attention(nn.Module):
     """Self-attention with its output projection and residual."""
 
-    def __init__(self, shape: Shape, heads: int) -> None:
+    def __init__(self, shape: EncoderShape, heads: int) -> None:
         super().__init__()
         self.add_module("self", SelfAttention(shape, heads))
         self.output = AddNorm(shape, heads * shape.head_size)
@@ -182,7 +182,7 @@ class Dense(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward network."""
 
-    def __init__(self, shape: Shape, index: int) -> None:
+    def __init__(self, shape: EncoderShape, index: int) -> None:
         super().__init__()
         self.attention = Attention(shape, shape.heads[index])
         self.intermediate = Dense(shape.width, shape.ffn[index], ACTIVATIONS[shape.activation])
@@ -220,7 +220,7 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     """The layers, one after the other."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.layer = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
         self.keep = shape.keep or (1.0,) * shape.layers
@@ -281,7 +281,7 @@ def strongest(hidden: Tensor, mask: Tensor, mass: Tensor, share: float) -> tuple
 class Bert(nn.Module):
     """Embeddings, layers, and the pooler over the first token."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.embeddings = Embeddings(shape)
         self.encoder = Encoder(shape)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from harness.errors import BuildError
 from harness.models.bert import ACTIVATIONS, Bert, Dense
-from harness.models.bert import Shape as Shape
+from harness.models.bert import EncoderShape as EncoderShape
 
 WEIGHTS = "model.safetensors"
 
@@ -24,7 +24,7 @@ WEIGHTS = "model.safetensors"
 class Exit(nn.Module):
     """Pooler and classification layer after an inner layer (DeeBERT: Xin et al. 2020)."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.pooler = Dense(shape.width, shape.width, torch.tanh)
         self.dropout = nn.Dropout(shape.dropout)
@@ -44,7 +44,7 @@ class Classifier(nn.Module):
     logits are the same. Off unless set, so that plain PyTorch is what everybody has.
     """
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: EncoderShape) -> None:
         super().__init__()
         self.shape = shape
         self.fused_attention, self.first_only = True, False
@@ -127,7 +127,7 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     Raises: BuildError if the folder holds no encoder of a known architecture.
     """
     try:
-        shape = Shape.of_config(json.loads((folder / "config.json").read_text()), labels)
+        shape = EncoderShape.of_config(json.loads((folder / "config.json").read_text()), labels)
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
@@ -151,7 +151,7 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        model = Classifier(Shape.of_config(config, len(order)))
+        model = Classifier(EncoderShape.of_config(config, len(order)))
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a fine-tuned classifier ({error}).") from None
@@ -163,7 +163,7 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     return model.eval()
 
 
-def load(folder: Path, shape: Shape) -> Classifier:
+def load(folder: Path, shape: EncoderShape) -> Classifier:
     """The classifier of an artifact, in evaluation mode.
 
     Raises: BuildError if the weights do not fit the shape.

@@ -54,7 +54,7 @@ class Encoder:
     key: str
 
 
-def shape(name: str, base: Path) -> dict[str, Any]:
+def encoder_spec(name: str, base: Path) -> dict[str, Any]:
     """What is known of an encoder without a download: `name`, `layers`, `width`, `heads`,
     `ffn`, `max_length`.
 
@@ -109,7 +109,7 @@ def fetch(name: str, base: Path) -> Encoder:
     return Encoder(folder, key(name, base))
 
 
-def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
+def checkpoint_spec(name: str, base: Path) -> dict[str, Any]:
     """What is known of a fine-tuned checkpoint: `name`, the format it is adopted as (`becomes`),
     for a BERT what `shape` says, for another one whether it `pads`, that is has a padding token.
 
@@ -124,7 +124,7 @@ def checkpoint_shape(name: str, base: Path) -> dict[str, Any]:
         )
     if (folder / "model.safetensors").is_file():
         if is_plain_bert(config):
-            return {**shape(name, base), "becomes": "safetensors"}
+            return {**encoder_spec(name, base), "becomes": "safetensors"}
         return {"name": folder.name, "becomes": "transformers", "pads": _pads(config)}
     if not (folder / GRAPH[0]).is_file():
         raise SourceError(

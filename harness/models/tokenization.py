@@ -51,7 +51,7 @@ class Batch:
         }
 
 
-class Row(Protocol):
+class TokenSequence(Protocol):
     """Token ids and segment ids of one input: an `Encoding`, or what the cache holds."""
 
     @property
@@ -153,7 +153,9 @@ def tokenize(tokenizer: Tokenizer, texts: Sequence[Texts]) -> list[Encoding]:
     )
 
 
-def pad(encodings: Sequence[Row], length: int | None = None, padding: Padding = Padding()) -> Batch:
+def pad(
+    encodings: Sequence[TokenSequence], length: int | None = None, padding: Padding = Padding()
+) -> Batch:
     """Stack encodings into one batch, padded to `length` or to the longest of them."""
     longest = length or max(len(each.ids) for each in encodings)
     shape = (len(encodings), longest)

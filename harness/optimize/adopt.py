@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import BuildError
 from harness.models.label_order import label_order
 from harness.models.pretrained import GRAPH, is_plain_bert, padding_id
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.store import untrusted
 from harness.tasks.task import Task
 
@@ -42,7 +42,7 @@ class Adopt:
     """
 
 
-def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict[str, Any]:
     """Write the model in the task's order of labels.
 
     Raises: BuildError if the labels are not the task's, or the graph takes something unknown.
@@ -87,7 +87,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: Context) -> dict[str
     model_about = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
     token = padding_id(config, tokenizer.get_vocab_size())
     try:
-        length, padding = _tried(run, tokenizer, task, token, length, len(order), context.say)
+        length, padding = _tried(run, tokenizer, task, token, length, len(order), context.log)
     except BuildError as error:
         raise BuildError(f"{folder}: {error}") from None
     except Exception as error:  # every runtime has its own
@@ -103,7 +103,7 @@ def _tried(
     token: int | None,
     limit: int,
     labels: int,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[int, dict[str, Any] | None]:
     """The longest input and the padding, found on some training texts.
 
@@ -121,7 +121,7 @@ def _tried(
     if token is not None:
         padding, moved = fitting_padding(run, tokenizer, some, token, length)
         if moved > ALIKE:
-            say(f"padding changes this architecture's logits by up to {moved:.2g}")
+            log(f"padding changes this architecture's logits by up to {moved:.2g}")
     logits = run(tokenization.pad(tokenization.tokenize(tokenizer, some[:1])))
     if logits.shape != (1, labels):
         raise BuildError(
@@ -210,7 +210,7 @@ def _graph(path: Path) -> tuple[int, bool]:
     return weights, any("QuantizeLinear" in kind or "Integer" in kind for kind in kinds)
 
 
-def reshape(params: Adopt, shape: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: Adopt, shape: dict[str, Any]) -> dict[str, Any]:
     """What of the shape is another afterwards."""
     return {"format": shape.get("becomes", "safetensors"), "finetuned": True}
 
@@ -220,4 +220,4 @@ def validate(params: Adopt, shape: dict[str, Any]) -> list[str]:
     return [shape["unfit"].rstrip(".")] if "unfit" in shape else []
 
 
-STEP = Step("adopt", 2, Adopt, ("checkpoint",), run, validate, reshape)
+STEP = Step("adopt", 2, Adopt, ("checkpoint",), run, validate, output_spec)

@@ -15,7 +15,7 @@ from harness.models.pretrained import Encoder
 from harness.schema import nearest
 from harness.tasks.task import Example, Task
 
-MODULES = {
+STEP_MODULES = {
     "adopt": "harness.optimize.adopt",
     "unpack": "harness.optimize.unpack",
     "finetune": "harness.optimize.finetune",
@@ -36,7 +36,7 @@ MODULES = {
 """Every step's module; each holds one `STEP`. They import what is heavy only when they run."""
 
 
-TOLD = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
+ENGINE_METADATA_KEYS = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ class Artifact:
         return str(self.about["format"])
 
     @property
-    def told(self) -> dict[str, Any]:
+    def engine_metadata(self) -> dict[str, Any]:
         """What an engine is told of it."""
-        return {key: self.about[key] for key in TOLD if key in self.about}
+        return {key: self.about[key] for key in ENGINE_METADATA_KEYS if key in self.about}
 
     @staticmethod
     def read(folder: Path) -> "Artifact":
@@ -112,7 +112,7 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Context:
+class StepContext:
     """Where a step works.
 
     out: the folder to fill; it becomes the artifact when the step returns, and vanishes when it
@@ -126,7 +126,7 @@ class Context:
     out: Path
     seed: int
     threads: int
-    say: Callable[[str], None] = field(default=lambda line: None)
+    log: Callable[[str], None] = field(default=lambda line: None)
     kept: Path | None = None
 
 
@@ -142,7 +142,7 @@ class Step:
     run: writes files into `context.out` and returns what `artifact.json` shall say of them.
     validate: faults of the parameters against the shape that comes in (where it is known), as
     sentences.
-    reshape: what of the shape is another after it; its `format` at least, where that changes.
+    output_spec: what of the shape is another after it; its `format` at least, where that changes.
     target: what of this machine's instruction set changes the artifact, for the key.
     trains: whether it learns from labels; not allowed in the closed division.
     taught: whether it learns from the manifest's teacher, and so depends on it.
@@ -152,14 +152,14 @@ class Step:
     version: int
     params: type
     takes: tuple[str, ...]
-    run: Callable[[Inputs, Task, Any, Context], dict[str, Any]]
+    run: Callable[[Inputs, Task, Any, StepContext], dict[str, Any]]
     validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, shape: [])
-    reshape: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(
+    output_spec: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(
         default=lambda params, shape: {}
     )
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
-    taught: bool = False
+    needs_teacher: bool = False
 
 
 def fp32_fault(shape: dict[str, Any]) -> list[str]:
@@ -183,11 +183,11 @@ def inner_faults(after: Sequence[int], shape: dict[str, Any]) -> list[str]:
     return []
 
 
-def share_right(scores: Any, examples: Sequence[Example]) -> float:
+def accuracy(scores: Any, examples: Sequence[Example]) -> float:
     """Share of the examples that are answered right. scores: float32 [candidates, labels]."""
     from harness.engines import base
 
-    answers = base.answers(scores, [len(each.candidates) for each in examples])
+    answers = base.answers_from_scores(scores, [len(each.candidates) for each in examples])
     right = (
         answer in (each.right or (each.label,))
         for answer, each in zip(answers, examples, strict=True)
@@ -195,7 +195,7 @@ def share_right(scores: Any, examples: Sequence[Example]) -> float:
     return sum(right) / len(examples)
 
 
-def documented(found: Step) -> str:
+def describe_step(found: Step) -> str:
     """A step's name, what it does, and each parameter with its default, out of its dataclass."""
     parts = [inspect.cleandoc(each.__doc__ or "") for each in found.params.__mro__[:-1]]
     defaults = [
@@ -206,10 +206,10 @@ def documented(found: Step) -> str:
     return "\n    ".join(line.rstrip() for line in lines).replace("    \n", "\n") + "\n"
 
 
-def step(name: str) -> Step:
+def get_step(name: str) -> Step:
     """The step of this name. Raises: BuildError that names the nearest one."""
-    if name not in MODULES:
-        raise BuildError(f"step {name!r} does not exist. {nearest(name, MODULES)}")
-    found = importlib.import_module(MODULES[name]).STEP
+    if name not in STEP_MODULES:
+        raise BuildError(f"step {name!r} does not exist. {nearest(name, STEP_MODULES)}")
+    found = importlib.import_module(STEP_MODULES[name]).STEP
     assert isinstance(found, Step)
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from harness.engines.confidence import CRITERIA, NEVER
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -41,7 +41,7 @@ def validate(params: Calibrate, shape: dict[str, Any]) -> list[str]:
     return faults
 
 
-def run(inputs: Inputs, task: Task, params: Calibrate, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> dict[str, Any]:
     """Keep the graphs and add the rule by which examples leave.
 
     Raises: BuildError without a selection slice.
@@ -55,8 +55,10 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: Context) -> dict
     for path in before.folder.iterdir():
         if path.name != "artifact.json":
             os.link(path, context.out / path.name)
-    serve = base.Serve("onnxruntime", threshold="never")
-    loaded = base.load(base.Load(before.folder, before.about, serve, context.threads))
+    serve = base.ServeConfig("onnxruntime", threshold="never")
+    loaded = base.load_engine(
+        base.EngineConfig(before.folder, before.about, serve, context.threads)
+    )
     assert isinstance(loaded, StagesEngine)
     asked = [each.candidates for each in task.examples("selection")]
     model = before.about["model"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -40,7 +40,7 @@ def validate(params: Cascade, shape: dict[str, Any]) -> list[str]:
     return faults
 
 
-def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> dict[str, Any]:
     """Put the members' files side by side, with the rule by which they pass on.
 
     What a member costs is the time it takes for the selection slice here, one by one.
@@ -55,12 +55,12 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: Context) -> dict[s
     for number, each in enumerate(inputs.members):
         folder = context.out / str(number)
         shutil.copytree(each.artifact.folder, folder, copy_function=os.link)
-        about = each.artifact.told
-        serve = base.Serve(each.engine)
-        loaded = base.load(base.Load(folder, about, serve, context.threads))
+        about = each.artifact.engine_metadata
+        serve = base.ServeConfig(each.engine)
+        loaded = base.load_engine(base.EngineConfig(folder, about, serve, context.threads))
         logits.append(loaded.scores(examples))
         costs.append(_seconds(loaded, examples))
-        context.say(f"{each.name}: {costs[-1] * 1e6:.0f} us an example")
+        context.log(f"{each.name}: {costs[-1] * 1e6:.0f} us an example")
         members.append({"name": each.name, "engine": each.engine, "about": about})
     slice_ = Slice(task, logits, list(accumulate(costs)), by_input=False)
     chosen = slice_.choose(params.criterion, params.max_drop, 0.0, joint=True)
@@ -93,6 +93,6 @@ STEP = Step(
     ("members",),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "cascade"},
+    output_spec=lambda params, shape: {"format": "cascade"},
     trains=True,
 )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
@@ -86,7 +86,7 @@ def validate(params: Distill, shape: dict[str, Any]) -> list[str]:
         faults.append("it has both layers and student; keep one of them")
     if not params.layers and not params.student and shape == (teacher or {}) | _only(shape):
         faults.append("the student is the teacher itself. Give layers, or student")
-    student = reshape(params, shape).get("layers")
+    student = output_spec(params, shape).get("layers")
     if params.match and student and len(params.match) != student:
         faults.append(
             f"match names {len(params.match)} layers, but the student has {student}: give one for "
@@ -103,7 +103,7 @@ def validate(params: Distill, shape: dict[str, Any]) -> list[str]:
         checks[f"{key} = {value}: choose 0 or above"] = value >= 0
     if params.student:
         try:
-            pretrained.shape(params.student, shape.get("base") or pretrained.HERE)
+            pretrained.encoder_spec(params.student, shape.get("base") or pretrained.HERE)
         except HarnessError as error:
             faults.append(f"student: {error}")
     return faults + [fault for fault, fine in checks.items() if not fine]
@@ -121,13 +121,13 @@ def _only(shape: dict[str, Any]) -> dict[str, Any]:
     return {key: shape[key] for key in ("teacher", "base") if key in shape}
 
 
-def reshape(params: Distill, shape: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: Distill, shape: dict[str, Any]) -> dict[str, Any]:
     """What of the shape is another afterwards."""
     changed: dict[str, Any] = {"format": "safetensors"}
     teacher = shape.get("teacher") or {}
     if params.student:
         try:
-            known = pretrained.shape(params.student, shape.get("base") or pretrained.HERE)
+            known = pretrained.encoder_spec(params.student, shape.get("base") or pretrained.HERE)
         except HarnessError:
             return changed
         return {**known, **changed}
@@ -137,7 +137,7 @@ def reshape(params: Distill, shape: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-def run(inputs: Inputs, task: Task, params: Distill, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> dict[str, Any]:
     """Write the student.
 
     Raises: BuildError if training diverges, or if a teacher with another tokenizer is asked for
@@ -304,7 +304,7 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape,
+    output_spec,
     trains=True,
-    taught=True,
+    needs_teacher=True,
 )

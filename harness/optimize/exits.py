@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from harness.optimize.base import Context, Inputs, Step, fp32_fault, inner_faults
+from harness.optimize.base import Inputs, Step, StepContext, fp32_fault, inner_faults
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
@@ -50,7 +50,7 @@ def validate(params: Exits, shape: dict[str, Any]) -> list[str]:
     return faults + fp32_fault(shape)
 
 
-def run(inputs: Inputs, task: Task, params: Exits, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict[str, Any]:
     """Write the model with its exits. Raises: BuildError if training diverges."""
     from harness.optimize.training import distill_data, loop, losses, tokens
 
@@ -142,6 +142,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "safetensors", "exits": params.after},
+    output_spec=lambda params, shape: {"format": "safetensors", "exits": params.after},
     trains=True,
 )

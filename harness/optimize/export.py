@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.base import Artifact, Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Artifact, Inputs, Step, StepContext, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def validate(params: Export, shape: dict[str, Any]) -> list[str]:
     return faults + fp32_fault(shape)
 
 
-def run(inputs: Inputs, task: Task, params: Export, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dict[str, Any]:
     """Write `model.onnx`, or of a model with exits a graph for each stage, `stage-0.onnx`, ...
 
     Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's.
@@ -272,5 +272,5 @@ STEP = Step(
     ("safetensors", "transformers"),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "stages" if shape.get("exits") else "onnx"},
+    output_spec=lambda params, shape: {"format": "stages" if shape.get("exits") else "onnx"},
 )

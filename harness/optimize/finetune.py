@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
@@ -17,7 +17,7 @@ class Finetune(Schedule):
     """
 
 
-def run(inputs: Inputs, task: Task, params: Finetune, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> dict[str, Any]:
     """Write weights, configuration and tokenizer. Raises: BuildError if training diverges."""
     from harness.models import classifier, tokenization
     from harness.optimize.training import loop
@@ -51,6 +51,6 @@ STEP = Step(
     ("encoder", "safetensors"),
     run,
     lambda params, shape: schedule.faults(params, shape),
-    reshape=lambda params, shape: {"format": "safetensors", "finetuned": True},
+    output_spec=lambda params, shape: {"format": "safetensors", "finetuned": True},
     trains=True,
 )

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -17,7 +17,7 @@ class Majority:
     """
 
 
-def run(inputs: Inputs, task: Task, params: Majority, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Majority, context: StepContext) -> dict[str, Any]:
     """The artifact is its own description; there is no other file."""
     counts = Counter(label for each in task.examples("train") for label in each.row_labels)
     return {"format": "constant", "answer": min(counts, key=lambda label: (-counts[label], label))}
@@ -29,6 +29,6 @@ STEP = Step(
     Majority,
     ("",),
     run,
-    reshape=lambda params, shape: {"format": "constant"},
+    output_spec=lambda params, shape: {"format": "constant"},
     trains=True,
 )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -29,7 +29,7 @@ def validate(params: Model2Vec, shape: dict[str, Any]) -> list[str]:
     return [] if params.width >= 1 else [f"width = {params.width}: choose 1 or above"]
 
 
-def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> dict[str, Any]:
     """Write the folder `embedding`, as model2vec saves it, and `weights.npz`.
 
     Raises: BuildError if model2vec is not installed, or there is nothing to learn.
@@ -54,7 +54,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: Context) -> dict
     torch.set_num_threads(context.threads)
     encoder = AutoModel.from_pretrained(inputs.encoder.folder, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.folder, local_files_only=True)
-    context.say("every token's vector")
+    context.log("every token's vector")
     model = distill_from_model(
         encoder, tokenizer, device="cpu", pca_dims=params.width, quantize_to="int8"
     )
@@ -89,6 +89,6 @@ STEP = Step(
     ("encoder",),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "model2vec", "dtype": "int8"},
+    output_spec=lambda params, shape: {"format": "model2vec", "dtype": "int8"},
     trains=True,
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Inputs, Step, StepContext, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
     return faults + fp32_fault(shape)
 
 
-def run(inputs: Inputs, task: Task, params: Prune, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict[str, Any]:
     """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
     from harness.optimize.training import loop
 
@@ -193,6 +193,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape=lambda params, shape: {"heads": params.heads, "ffn": params.ffn},
+    output_spec=lambda params, shape: {"heads": params.heads, "ffn": params.ffn},
     trains=True,
 )

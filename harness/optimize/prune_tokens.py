@@ -9,7 +9,7 @@ is left.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from harness.optimize.base import Context, Inputs, Step, fp32_fault, inner_faults
+from harness.optimize.base import Inputs, Step, StepContext, fp32_fault, inner_faults
 from harness.tasks.task import Task
 
 
@@ -39,7 +39,7 @@ def validate(params: PruneTokens, shape: dict[str, Any]) -> list[str]:
     return faults + fp32_fault(shape)
 
 
-def run(inputs: Inputs, task: Task, params: PruneTokens, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -> dict[str, Any]:
     """Write the same weights with the shares; what that costs on the selection slice goes into the
     artifact.
     """
@@ -68,6 +68,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape=lambda params, shape: {"keep": params.keep},
+    output_spec=lambda params, shape: {"keep": params.keep},
     trains=True,  # not the weights; but other answers than theirs are no other execution of them
 )

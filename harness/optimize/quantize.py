@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Artifact, Context, Inputs, Step, share_right
+from harness.optimize.base import Artifact, Inputs, Step, StepContext, accuracy
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def validate(params: Quantize, shape: dict[str, Any]) -> list[str]:
     return faults
 
 
-def reshape(params: Quantize, shape: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: Quantize, shape: dict[str, Any]) -> dict[str, Any]:
     """What of the shape is another afterwards."""
     return {"dtype": params.dtype} | ({"format": "openvino"} if params.by == "nncf" else {})
 
@@ -101,7 +101,7 @@ def target() -> str:
     return "vnni" if has_vnni() else "no-vnni"
 
 
-def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> dict[str, Any]:
     """Write the quantized model; its selection score before and after goes into the artifact.
 
     Raises: BuildError if it is quantized already, if there is nothing to calibrate on, or if NNCF
@@ -132,7 +132,7 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: Context) -> dict[
     return {**about, "target": target(), "selection": scores}
 
 
-def _int8(before: Artifact, task: Task, params: Quantize, context: Context) -> None:
+def _int8(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
     logging.getLogger().setLevel(logging.ERROR)  # remarks on each node that is left alone
@@ -162,7 +162,7 @@ def _int8(before: Artifact, task: Task, params: Quantize, context: Context) -> N
     half.unlink()
 
 
-def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: Context) -> None:
+def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
     os.environ["NNCF_CI"] = "1"  # it reports its use otherwise; read when it is imported
     try:
         nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
@@ -194,7 +194,7 @@ def _half_weights(before: Artifact, dtype: str, out: Path) -> None:
 
     from harness.models import classifier
 
-    model = classifier.load(before.folder, classifier.Shape.read(before.about["model"]))
+    model = classifier.load(before.folder, classifier.EncoderShape.read(before.about["model"]))
     classifier.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
 
 
@@ -228,15 +228,17 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
     return Reader()
 
 
-def _selection_accuracy(artifact: Artifact, context: Context, task: Task) -> float | None:
+def _selection_accuracy(artifact: Artifact, context: StepContext, task: Task) -> float | None:
     from harness.engines import base
 
-    serve = base.Serve(SERVED_BY[artifact.format])
-    loaded = base.load(base.Load(artifact.folder, artifact.about, serve, context.threads))
+    serve = base.ServeConfig(SERVED_BY[artifact.format])
+    loaded = base.load_engine(
+        base.EngineConfig(artifact.folder, artifact.about, serve, context.threads)
+    )
     examples = task.examples("selection")
     if not examples:
         return None
-    return share_right(loaded.scores([each.candidates for each in examples]), examples)
+    return accuracy(loaded.scores([each.candidates for each in examples]), examples)
 
 
 STEP = Step(
@@ -246,6 +248,6 @@ STEP = Step(
     ("onnx", "stages", "safetensors"),
     run,
     validate,
-    reshape,
+    output_spec,
     target=target,
 )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -71,7 +71,7 @@ def validate(params: Static, shape: dict[str, Any]) -> list[str]:
     return faults + [fault for fault, fine in checks.items() if not fine]
 
 
-def run(inputs: Inputs, task: Task, params: Static, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dict[str, Any]:
     """Write `static.json` and `weights.npz` (the table int8 with one scale a column).
 
     Raises: BuildError if training diverges, or there is nothing to train on.
@@ -119,7 +119,7 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape=lambda params, shape: {"format": "static", "dtype": "int8"},
+    output_spec=lambda params, shape: {"format": "static", "dtype": "int8"},
     trains=True,
-    taught=True,
+    needs_teacher=True,
 )

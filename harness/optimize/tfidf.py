@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -42,7 +42,7 @@ def validate(params: TfidfLogreg, shape: dict[str, Any]) -> list[str]:
     )
 
 
-def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -> dict[str, Any]:
     """Write vocabulary, inverse document frequencies and weights (JSON and npz, never pickle).
 
     Raises: BuildError if there is nothing to learn, or no n-gram is left.
@@ -137,9 +137,9 @@ def best_logistic(
     return weights, bias, tried
 
 
-def reshape(params: TfidfLogreg, shape: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: TfidfLogreg, shape: dict[str, Any]) -> dict[str, Any]:
     """What of the shape is another afterwards."""
     return {"format": "tfidf"}
 
 
-STEP = Step("tfidf-logreg", 2, TfidfLogreg, ("",), run, validate, reshape, trains=True)
+STEP = Step("tfidf-logreg", 2, TfidfLogreg, ("",), run, validate, output_spec, trains=True)

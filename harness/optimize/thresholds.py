@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Scores, answers
+from harness.engines.base import Scores, answers_from_scores
 from harness.engines.confidence import NEVER, Rows, Rule, pass_through, sureness
 from harness.errors import BuildError
 from harness.tasks.metrics import METRICS
@@ -67,7 +67,7 @@ class Slice:
             return self.logits[stage][np.isin(self.owner, rows)]
 
         scores, left = pass_through(rule, self.counts, ask)
-        counted = self.metric.counts(answers(scores, self.candidates), self.truths)
+        counted = self.metric.counts(answers_from_scores(scores, self.candidates), self.truths)
         cost = float(np.dot(left, self.costs[: len(left)])) / len(self.counts)
         left += [0] * (len(self.logits) - len(left))
         return Played(rule, float(self.metric.value(counted.sum(0))), cost, left)

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import Context, Inputs, Step
+from harness.optimize.base import Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 
@@ -16,16 +16,16 @@ class Unpack:
     """
 
 
-def run(inputs: Inputs, task: Task, params: Unpack, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Unpack, context: StepContext) -> dict[str, Any]:
     """Copy the files."""
     assert inputs.encoder is not None, "a manifest without weights is refused before"
     shutil.copytree(inputs.encoder.folder, context.out, dirs_exist_ok=True)
     return {"format": "files"}
 
 
-def reshape(params: Unpack, shape: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: Unpack, shape: dict[str, Any]) -> dict[str, Any]:
     """Nothing more is known of it."""
     return {"format": "files"}
 
 
-STEP = Step("unpack", 1, Unpack, ("checkpoint",), run, reshape=reshape)
+STEP = Step("unpack", 1, Unpack, ("checkpoint",), run, output_spec=output_spec)

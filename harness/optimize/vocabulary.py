@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Context, Inputs, Step, fp32_fault
+from harness.optimize.base import Inputs, Step, StepContext, fp32_fault
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def validate(params: Vocabulary, shape: dict[str, Any]) -> list[str]:
     return faults + fp32_fault(shape)
 
 
-def run(inputs: Inputs, task: Task, params: Vocabulary, context: Context) -> dict[str, Any]:
+def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) -> dict[str, Any]:
     """Write the model with fewer embeddings, and its tokenizer.
 
     Raises: BuildError if the tokenizer is no WordPiece.
@@ -116,6 +116,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    reshape=lambda params, shape: {"vocabulary": params.floor},
+    output_spec=lambda params, shape: {"vocabulary": params.floor},
     trains=True,
 )

@@ -10,7 +10,7 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.telemetry import energy, machine
-from harness.telemetry.configuration import choose, nvml_devices
+from harness.telemetry.configuration import choose_configuration, nvml_devices
 from harness.worker import sandbox
 
 WATCHED_SECONDS = 3.0
@@ -41,7 +41,7 @@ def _line(found: str, remedy: str) -> str:
 
 def _fits() -> Finding:
     try:
-        chosen = choose()
+        chosen = choose_configuration()
     except HarnessError as error:
         return "no configuration fits", str(error)
     cores = len(os.sched_getaffinity(0))

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.errors import HarnessError, WorkerError
 from harness.loadgen import scenarios, server
-from harness.loadgen.scenarios import Questions, Window
+from harness.loadgen.scenarios import QuerySamples, Window
 from harness.optimize.base import Artifact
 from harness.results.record import Record, Round, Timing
 from harness.submissions.manifest import System
@@ -28,7 +28,7 @@ EXACT_AGREEMENT = 0.999
 
 
 @dataclass
-class Row:
+class SystemRun:
     """A system on a task: what is asked, and what was seen so far.
 
     rate: examples a second of the last offline window. sustained: what `server` found, as in the
@@ -55,19 +55,21 @@ class Row:
 
 
 @dataclass
-class Material:
+class EvalData:
     """A task's questions: the reported split with its labels, and training text to warm up on."""
 
     examples: Sequence[Example]
-    questions: Questions
-    training: Questions
+    questions: QuerySamples
+    training: QuerySamples
 
     @staticmethod
-    def of(task: Task, split: str = "validation") -> "Material":
+    def of(task: Task, split: str = "validation") -> "EvalData":
         """Load both splits."""
         examples, training = task.examples(split), task.examples("train")[:64]
         labels = len(task.labels)
-        return Material(examples, Questions.of(examples, labels), Questions.of(training, labels))
+        return EvalData(
+            examples, QuerySamples.of(examples, labels), QuerySamples.of(training, labels)
+        )
 
     @cached_property
     def truths(self) -> list[Any]:
@@ -81,12 +83,12 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """What a round is played with. queries: how many each rate gets in `server`. isolation: one of
     `sandbox.KINDS`.
     """
 
-    material: Material
+    material: EvalData
     configuration: Configuration
     meter: Meter
     queries: int = 0
@@ -94,12 +96,12 @@ class Setting:
     timing: Timing = Timing()
 
 
-def play_round(row: Row, block: int, setting: Setting) -> None:
+def run_round(row: SystemRun, block: int, setting: RunContext) -> None:
     """One fresh worker plays all scenarios of the row; a fault ends this row and no other."""
     if row.failed:
         return
     try:
-        with start(row, setting) as worker:
+        with start_worker(row, setting) as worker:
             _play(worker, row, block, setting)
     except HarnessError as error:
         row.failed = True
@@ -108,15 +110,15 @@ def play_round(row: Row, block: int, setting: Setting) -> None:
             each.failure = {"reason": str(error), "stderr": stderr}
 
 
-def own_code(system: System) -> bool:
+def has_custom_code(system: System) -> bool:
     """Whether the submission's folder holds the code that serves it."""
     return bool(system.serve["offline"].module or system.serve["offline"].command)
 
 
-def start(row: Row, setting: Setting) -> Worker:
+def start_worker(row: SystemRun, setting: RunContext) -> Worker:
     """A fresh worker, with what the row's system needs in sight and nothing else."""
     serve, folder = row.system.serve["offline"], row.system.folder.resolve()
-    own = own_code(row.system)
+    own = has_custom_code(row.system)
     spec = SandboxSpec(
         setting.isolation,
         (*((row.artifact.folder,) if row.artifact else ()), *((folder,) if own else ())),
@@ -127,14 +129,14 @@ def start(row: Row, setting: Setting) -> Worker:
     return Worker(setting.configuration.cores, serve.command or BUILT_IN, spec)
 
 
-def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
+def _play(worker: Worker, row: SystemRun, block: int, setting: RunContext) -> None:
     questions, meter = setting.material.questions, setting.meter
     order = questions.order(seed=block)
-    loading = load(worker, row, "single_stream", setting)
+    loading = load_system(worker, row, "single_stream", setting)
     single = scenarios.single_stream(worker, questions, order, meter, setting.timing)
     single_memory = _memory(worker, setting.configuration)
     if row.system.serve["offline"] != row.system.serve["single_stream"]:
-        load(worker, row, "offline", setting)
+        load_system(worker, row, "offline", setting)
     patience = 60 + 5 * len(order) * single.seconds / len(single.rows)
     everything, compare = None, bool(row.answers)
     if not row.answers:
@@ -150,12 +152,12 @@ def _play(worker: Worker, row: Row, block: int, setting: Setting) -> None:
     _keep(row, "offline", block, loading, everything, memory, compare)
     if "server" in row.records:
         if row.system.serve["server"] != row.system.serve["offline"]:
-            load(worker, row, "server", setting)
+            load_system(worker, row, "server", setting)
         _serve(worker, row, block, loading, order, setting)
 
 
 def _offline(
-    worker: Worker, row: Row, order: list[int], setting: Setting, patience: float
+    worker: Worker, row: SystemRun, order: list[int], setting: RunContext, patience: float
 ) -> Window:
     """One window of `offline`, filled by the row's rate so far.
 
@@ -175,7 +177,12 @@ def _offline(
 
 
 def _serve(
-    worker: Worker, row: Row, block: int, loading: Window, order: list[int], setting: Setting
+    worker: Worker,
+    row: SystemRun,
+    block: int,
+    loading: Window,
+    order: list[int],
+    setting: RunContext,
 ) -> None:
     """Probe rates until the round has its own highest one; it begins where the last round ended."""
     found = row.sustained = row.sustained or {
@@ -218,20 +225,20 @@ def _memory(worker: Worker, configuration: Configuration) -> float:
     return used
 
 
-def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
+def load_system(worker: Worker, row: SystemRun, scenario: str, setting: RunContext) -> Window:
     """Load as the scenario is served, and warm up on training text. Returns: the loading's window,
     without the warm-up.
     """
     about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
     if row.artifact:
-        about |= row.artifact.told
+        about |= row.artifact.engine_metadata
     message = {
         "artifact": str(row.artifact.folder) if row.artifact else "",
         "about": about,
-        "serve": row.system.serve[scenario].told(),
+        "serve": row.system.serve[scenario].to_dict(),
         "threads": setting.configuration.cores,
         "device": "cuda" if setting.configuration.device == "gpu" else "cpu",
-        "folder": str(row.system.folder.resolve()) if own_code(row.system) else "",
+        "folder": str(row.system.folder.resolve()) if has_custom_code(row.system) else "",
     }
     loading = Window()
     with scenarios.timed(worker, setting.meter, loading):
@@ -248,7 +255,7 @@ def load(worker: Worker, row: Row, scenario: str, setting: Setting) -> Window:
 
 
 def _keep(
-    row: Row,
+    row: SystemRun,
     scenario: str,
     block: int,
     loading: Window,

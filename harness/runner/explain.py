@@ -10,7 +10,7 @@ from harness.runner import doctor
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import WARM_UP_QUERIES
 from harness.runner.progress import USUAL_ROUND_SECONDS
-from harness.runner.session import everyone
+from harness.runner.session import expand_systems
 from harness.submissions.manifest import System
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
@@ -30,7 +30,7 @@ def explain(
     config: RunConfig,
 ) -> str:
     """The whole text. Nothing has to be built; times come from earlier records where there are."""
-    pairs = everyone(systems, tasks, root, 0, config.seeds)
+    pairs = expand_systems(systems, tasks, root, 0, config.seeds)
     known = _known(results / "records", config.timing.window)
     guessed = sum((one.name, each.name) not in known for one, each in pairs)
     usual = (USUAL_ROUND_SECONDS, 0.0, 0.0)

@@ -6,11 +6,18 @@ from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.loadgen import scenarios
-from harness.runner.evaluate import Material, Row, Setting, load, own_code, start
+from harness.runner.evaluate import (
+    EvalData,
+    RunContext,
+    SystemRun,
+    has_custom_code,
+    load_system,
+    start_worker,
+)
 from harness.store.cache import write_atomically
 from harness.submissions.manifest import System
 from harness.submissions.plan import find_artifact
-from harness.tasks.task import Task, by_name
+from harness.tasks.task import Task, predictions_by_label
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import Meter
 from harness.worker import sandbox
@@ -26,7 +33,7 @@ def predict(
     root: Path,
     seed: int,
     out: Path | str,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Write a line for each example (of MultiRC: for each passage), as served `offline`.
 
@@ -34,22 +41,26 @@ def predict(
     suffix) for a file named as the server wants it. Returns: the file.
     Raises: HarnessError if the system is not built, or the task has no such split.
     """
-    if not system.answers_task(task):
+    if not system.declares_task(task):
         raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    row = Row(system, task, find_artifact(system, task, seed, root), {})
-    material = Material.of(task, split)
+    row = SystemRun(system, task, find_artifact(system, task, seed, root), {})
+    material = EvalData.of(task, split)
     meter = Meter(configuration)
-    say(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
+    log(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
     try:
-        kind = sandbox.choose("auto", [system.name] if own_code(system) else [], say)
-        setting = Setting(material, configuration, meter, isolation=kind)
-        with start(row, setting) as worker:
-            load(worker, row, "offline", setting)
+        kind = sandbox.choose_isolation(
+            "auto", [system.name] if has_custom_code(system) else [], log
+        )
+        setting = RunContext(material, configuration, meter, isolation=kind)
+        with start_worker(row, setting) as worker:
+            load_system(worker, row, "offline", setting)
             rows = list(range(len(material.examples)))
             window = scenarios.offline(worker, material.questions, rows, meter, PATIENCE)
     finally:
         meter.close()
-    lines = (task.predicted or by_name(task.labels))(material.examples, window.answers)
+    lines = (task.prediction_format or predictions_by_label(task.labels))(
+        material.examples, window.answers
+    )
     path = Path(out)
     if str(out).endswith("/") or path.is_dir() or not path.suffix:
         path /= f"{task.archive or task.name}.jsonl"

@@ -16,8 +16,8 @@ class Progress:
     system does not stand for all.
     """
 
-    def __init__(self, block: int, blocks: int, say: Callable[[str], None]) -> None:
-        self.block, self.blocks, self.say = block, blocks, say
+    def __init__(self, block: int, blocks: int, log: Callable[[str], None]) -> None:
+        self.block, self.blocks, self.log = block, blocks, log
         self.times = [time.monotonic()]
 
     @property
@@ -35,7 +35,7 @@ class Progress:
             each = median([*rounds, *[USUAL_ROUND_SECONDS] * 3])
         steps = self.block * self.blocks
         left = each * (steps - len(rounds)) / 60
-        self.say(f"{what} ({len(rounds)}/{steps} rounds, about {left:.1f} min left)")
+        self.log(f"{what} ({len(rounds)}/{steps} rounds, about {left:.1f} min left)")
 
     def done(self) -> None:
         """A step ended."""

@@ -22,12 +22,12 @@ from harness.results import record, statistics
 from harness.results.record import Record
 from harness.runner import resume
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import Material, Row, Setting, own_code, play_round
+from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code, run_round
 from harness.runner.progress import Progress
 from harness.store.cache import digest, folder_digest, folder_size
 from harness.submissions.checkpoint import model_of
 from harness.submissions.manifest import System
-from harness.submissions.plan import find_artifact, learns
+from harness.submissions.plan import find_artifact, is_trained
 from harness.tasks.metrics import METRICS
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
@@ -36,7 +36,7 @@ from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import Meter, grams_co2_per_kwh
 from harness.worker import sandbox
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 SAME = ("suite", "machine", "configuration", "task", "artifact", "system", "roles", "timing")
 """What of a record must be the same where a session is taken up."""
@@ -52,7 +52,7 @@ def measure(
     config: RunConfig = RunConfig(),
     session: str = "",
     seed: int = 0,
-    say: Say = print,
+    log: Log = print,
 ) -> str:
     """Measure all systems on all tasks that they declare. Returns: the session's name.
 
@@ -61,15 +61,15 @@ def measure(
     Raises: HarnessError if a system is not built, the session cannot be taken up, or there is no
     sandbox where one is required.
     """
-    custom = [system.name for system in systems if own_code(system)]
-    kind = sandbox.choose(config.isolation, custom, say)
-    material = {each.name: Material.of(each) for each in tasks}
+    custom = [system.name for system in systems if has_custom_code(system)]
+    kind = sandbox.choose_isolation(config.isolation, custom, log)
+    material = {each.name: EvalData.of(each) for each in tasks}
     meter = Meter(configuration)
     resumed = session
     about = _about(configuration, suite, session, meter, kind, config)
     rows = [
         _row(system, task, about, root, seed, config.scenarios)
-        for system, task in everyone(systems, tasks, root, seed, config.seeds)
+        for system, task in expand_systems(systems, tasks, root, seed, config.seeds)
     ]
     if not rows:
         raise HarnessError(
@@ -82,22 +82,26 @@ def measure(
     )
     paths = [str(each.path(Path()).relative_to(each.session)) for each in written]
     if not session and (killed := resume.find(results / "records", asked, paths)):
-        say(f"going on with session {killed}, whose run was killed")
+        log(f"going on with session {killed}, whose run was killed")
         resumed = about["session"] = killed
         for each in written:
             each.session = killed
-    done = _take_up(rows, resumed, results / "records") if resumed else 0
-    if session and done >= config.blocks and not (config.until and spread(rows) > config.until):
+    done = _resume(rows, resumed, results / "records") if resumed else 0
+    if (
+        session
+        and done >= config.blocks
+        and not (config.until and widest_interval(rows) > config.until)
+    ):
         raise HarnessError(
             f"session {resumed} has {done} blocks already. Give a larger --rounds, or a narrower "
             "--until, to go on."
         )
     each_rate = server.queries_a_round(None if config.until else config.blocks)
     settings = {
-        name: Setting(each, configuration, meter, each_rate, kind, config.timing)
+        name: RunContext(each, configuration, meter, each_rate, kind, config.timing)
         for name, each in material.items()
     }
-    progress = Progress(len(rows), max(1, config.blocks - done), say)
+    progress = Progress(len(rows), max(1, config.blocks - done), log)
     try:
         with resume.running(results / "records" / str(about["session"]), asked):
             while not _enough(done, rows, config, progress):
@@ -106,35 +110,35 @@ def measure(
                 random.Random(f"{about['session']} {done}").shuffle(order)
                 for row in order:
                     progress.step(f"block {done}: {row.system.name} on {row.task.name}")
-                    play_round(row, done, settings[row.task.name])
+                    run_round(row, done, settings[row.task.name])
                     progress.done()
                 for row in rows:
                     _write(row, material[row.task.name], results / "records")
     except KeyboardInterrupt:
         if done > 1:
-            say(f"whole blocks are kept; the same command goes on with --resume {about['session']}")
+            log(f"whole blocks are kept; the same command goes on with --resume {about['session']}")
         raise
     finally:
         meter.close()
     return str(about["session"])
 
 
-def everyone(
+def expand_systems(
     systems: Sequence[System], tasks: Sequence[Task], root: Path, seed: int, seeds: int
 ) -> list[tuple[System, Task]]:
     """What gets a row: each system on each task that it declares, at all its operating points, and
     with each of so many training seeds, the first of which is `seed`.
     """
-    pairs = [(one, task) for task in tasks for one in systems if one.answers_task(task)]
+    pairs = [(one, task) for task in tasks for one in systems if one.declares_task(task)]
     return [(each, task) for one, task in pairs for each in one.at_points()] + [
         (replace(one, name=f"{one.name}@seed{other}", seed=other), task)
         for other in range(seed + 1, seed + seeds)
         for one, task in pairs
-        if learns(one, task, root)
+        if is_trained(one, task, root)
     ]
 
 
-def spread(rows: Sequence[Row]) -> float:
+def widest_interval(rows: Sequence[SystemRun]) -> float:
     """The widest 95% interval of an offline speed-up over its task's reference, as a share of its
     value; infinite with fewer than two blocks. `null` does not count.
     """
@@ -160,19 +164,19 @@ def spread(rows: Sequence[Row]) -> float:
     return widest
 
 
-def _enough(done: int, rows: Sequence[Row], config: RunConfig, progress: "Progress") -> bool:
+def _enough(done: int, rows: Sequence[SystemRun], config: RunConfig, progress: "Progress") -> bool:
     """Whether the session has what was asked for; says what is still missing."""
     if done < config.blocks or config.until is None:
         return done >= config.blocks
-    widest = spread(rows)
+    widest = widest_interval(rows)
     found = f"after {done} blocks the widest interval is ±{widest:.1%}"
     if widest <= config.until:
-        progress.say(found)
+        progress.log(found)
         return True
     if progress.minutes_after_another > config.minutes:
-        progress.say(f"{found}; the time of {config.minutes:g} minutes is up")
+        progress.log(f"{found}; the time of {config.minutes:g} minutes is up")
         return True
-    progress.say(f"{found}: another one")
+    progress.log(f"{found}: another one")
     progress.blocks += 1
     return False
 
@@ -216,7 +220,7 @@ def _row(
     root: Path,
     seed: int,
     scenarios: Sequence[str],
-) -> Row:
+) -> SystemRun:
     artifact = find_artifact(system, task, seed if system.seed is None else system.seed, root)
     described: dict[str, Any] = {
         "name": system.name,
@@ -228,7 +232,7 @@ def _row(
     }
     if model := model_of(system.folder):
         described |= {"folder": f"models/{system.folder.name}", "model": model}
-    if own_code(system):
+    if has_custom_code(system):
         described["code"] = folder_digest(system.folder)
     described |= {"point": system.point} if system.point else {}
     described |= {"seed": system.seed} if system.seed is not None else {}
@@ -246,7 +250,7 @@ def _row(
         kept = {key: artifact.about[key] for key in keys if key in artifact.about}
         kept["size_mb"] = round(folder_size(artifact.folder) / 1e6, 3)
         kept |= _weights(artifact)
-    return Row(
+    return SystemRun(
         system,
         task,
         artifact,
@@ -255,7 +259,7 @@ def _row(
                 **about,
                 task=asked,
                 scenario=name,
-                system={**described, "serve": system.serve[name].told()},
+                system={**described, "serve": system.serve[name].to_dict()},
                 artifact=kept,
             )
             for name in scenarios
@@ -278,7 +282,7 @@ def _weights(artifact: Artifact) -> dict[str, Any]:
     return {"weights_mb": round(size, 3), "parameters": count}
 
 
-def _write(row: Row, material: Material, records: Path) -> None:
+def _write(row: SystemRun, material: EvalData, records: Path) -> None:
     truths, groups = material.truths, material.groups
     side: dict[str, Any] = {"labels": truths, "groups": groups, "answers": row.answers}
     if row.answers:
@@ -313,7 +317,7 @@ def _percentiles(windows: Sequence[Sequence[int]]) -> dict[str, Any] | None:
     return {**found, "queries": len(pooled)} if pooled else None
 
 
-def _take_up(rows: Sequence[Row], session: str, records: Path) -> int:
+def _resume(rows: Sequence[SystemRun], session: str, records: Path) -> int:
     """Continue from the records of a session.
 
     Returns: the number of whole blocks it has. Raises: HarnessError if it is another experiment.

@@ -66,7 +66,7 @@ def key(text: str) -> str:
     return digest({"sha256": place, "name": name})
 
 
-def at_hand(text: str, base: Path) -> Path | None:
+def available_locally(text: str, base: Path) -> Path | None:
     """The unpacked folder, where nothing must be downloaded for it."""
     folder = _folder(text)
     if folder.is_dir():

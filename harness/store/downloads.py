@@ -64,7 +64,7 @@ class Source:
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", digest(self.sha256))
 
-    def at_hand(self) -> bool:
+    def available_locally(self) -> bool:
         """Whether the files are in the cache already (or in a local folder)."""
         return self._cached().is_dir() or self._local() is not None
 

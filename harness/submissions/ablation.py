@@ -14,9 +14,9 @@ from typing import Any
 
 import tomli_w
 
-from harness.engines.base import ENGINES, Serve
+from harness.engines.base import ENGINES, ServeConfig
 from harness.errors import HarnessError, ManifestError
-from harness.optimize.base import step
+from harness.optimize.base import get_step
 from harness.results.record import SCENARIOS
 from harness.schema import read_toml
 from harness.store.cache import cache_dir, digest, folder_digest, new_folder
@@ -24,7 +24,7 @@ from harness.submissions.manifest import System, read_system
 
 Manifest = dict[str, Any]
 
-PLAIN = {each.name: each.default for each in fields(Serve) if each.default is not MISSING} | {
+PLAIN = {each.name: each.default for each in fields(ServeConfig) if each.default is not MISSING} | {
     "padding": "max"
 }
 """What a server does that chose nothing: pad to the task's max length, one input at a time."""
@@ -69,7 +69,7 @@ def _without(data: Manifest, retrain: bool) -> list[tuple[str, list[tuple[str, M
     serve = data["serve"]
     scopes = [serve, *(serve[each] for each in SCENARIOS if each in serve)]
     for key, plain in PLAIN.items() if "engine" in serve else ():  # own code does as it likes
-        usual = Serve.padding if key == "padding" else plain
+        usual = ServeConfig.padding if key == "padding" else plain
         if any(scope.get(key, usual) != plain for scope in scopes):
             changed = copy.deepcopy(data)
             for name in ("", *SCENARIOS):
@@ -78,7 +78,7 @@ def _without(data: Manifest, retrain: bool) -> list[tuple[str, list[tuple[str, M
             changed["serve"] |= {key: plain} if key == "padding" else {}
             found.append((key, [(f"{key} = {plain!r}", changed)]))
     steps = data.get("step", [])
-    trains = [step(each["use"]).trains for each in steps]
+    trains = [get_step(each["use"]).trains for each in steps]
     for number, each in enumerate(steps):
         if retrain or not any(trains[number:]):
             name = each["use"] if sum(one["use"] == each["use"] for one in steps) == 1 else ""
@@ -111,7 +111,7 @@ def _options_off(data: Manifest, number: int) -> list[tuple[str, list[tuple[str,
     """Without one option of a step, each that is on."""
     found = []
     each = data["step"][number]
-    for option in fields(step(each["use"]).params):
+    for option in fields(get_step(each["use"]).params):
         if each.get(option.name, option.default) is True:
             changed = copy.deepcopy(data)
             changed["step"][number][option.name] = False

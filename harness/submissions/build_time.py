@@ -15,7 +15,7 @@ from harness.errors import HarnessError
 from harness.models import pretrained
 from harness.store.cache import artifact_dir
 from harness.submissions.manifest import System, find_systems, read_system
-from harness.submissions.plan import plan
+from harness.submissions.plan import plan_build
 from harness.tasks.task import Task
 
 SHARE = 0.9
@@ -35,7 +35,7 @@ def build_seconds(system: System, asked: Task, root: Path) -> float:
     words = [sum(len(text.split()) for one in each.candidates for text in one) for each in train]
     tokens = min(PIECES * sum(words) / len(words) + 3, asked.max_length * 1.0)
     gathered = len(asked.training_task.transfer.load()) if asked.training_task.transfer else 0
-    left = {each.key for each in plan(system, asked, 0, root)}
+    left = {each.key for each in plan_build(system, asked, 0, root)}
     left = {key for key in left if not artifact_dir(key).is_dir()}
     if not left:
         return 0.0
@@ -53,23 +53,23 @@ def _seconds(
     known, total = find_systems(root), 0.0
     for name in [*([system.teacher] if system.teacher else []), *system.members]:
         total += _seconds(read_system(known[name], root), asked, root, left, text, rate)
-    own = plan(system, asked, 0, root)[-len(system.recipe) :] if system.recipe else []
+    own = plan_build(system, asked, 0, root)[-len(system.recipe) :] if system.recipe else []
     shape = _start(system, root, known)
     teacher = _parameters(shape)
     count, gathered, tokens = text
     for step in own:
-        params = step.use.params
-        shape = {**shape, **step.use.step.reshape(params, shape)}
+        params = step.step_config.params
+        shape = {**shape, **step.step_config.step.output_spec(params, shape)}
         if step.key not in left:
             continue
         left.discard(step.key)
         epochs = getattr(params, "epochs", 0)
         texts = count + (gathered if getattr(params, "transfer", False) else 0)
         texts *= 1 + getattr(params, "augment", 0)
-        if step.use.step.name == "static":
+        if step.step_config.step.name == "static":
             total += STATIC_SECONDS * texts * epochs
         elif epochs:
-            taught = 2 * teacher if step.use.step.taught else 0
+            taught = 2 * teacher if step.step_config.step.needs_teacher else 0
             total += texts * tokens * (6 * _parameters(shape) * epochs + taught) / rate
         total += PLAIN_SECONDS
     return total
@@ -81,7 +81,7 @@ def _start(system: System, root: Path, known: dict[str, Path]) -> dict[str, Any]
         shape = dict(read_system(known[system.teacher], root).shape)
     else:
         try:
-            shape = pretrained.shape(system.pretrained, system.folder)
+            shape = pretrained.encoder_spec(system.pretrained, system.folder)
         except HarnessError:
             return {}
     size = shape.get("width", 384) / shape.get("heads", 12)

@@ -17,7 +17,7 @@ from harness.store import untrusted
 from harness.store.cache import artifact_dir
 from harness.submissions.build_time import build_seconds
 from harness.submissions.manifest import ANY_TASK, System, find_systems, read_system
-from harness.submissions.plan import plan
+from harness.submissions.plan import plan_build
 from harness.submissions.scaffold import NAME
 from harness.tasks.registry import get_task
 
@@ -65,7 +65,7 @@ def told(system: System, root: Path) -> Iterator[str]:
     """What is good to know of a submission without faults: how long building will take, and what
     this machine lacks for it.
     """
-    steps = " > ".join(use.step.name for use in system.recipe) or "no steps"
+    steps = " > ".join(step_config.step.name for step_config in system.recipe) or "no steps"
     yield f"{system.folder}: fine. Division {system.division}; {steps}."
     extra = getattr(ENGINES.get(system.serve["offline"].engine), "extra", "")
     if extra and find_spec(extra) is None:
@@ -75,11 +75,11 @@ def told(system: System, root: Path) -> Iterator[str]:
     for each in names:
         asked = get_task(str(system.folder / each) if each.endswith(".toml") else each)
         steps_left = [
-            one for one in plan(system, asked, 0, root) if not artifact_dir(one.key).is_dir()
+            one for one in plan_build(system, asked, 0, root) if not artifact_dir(one.key).is_dir()
         ]
         if not steps_left:
             yield f"  {each}: built, or nothing to build"
-        elif not asked.training_task.at_hand():
+        elif not asked.training_task.available_locally():
             yield f"  {each}: {len(steps_left)} steps to build; its data is not here yet"
         else:
             seconds = build_seconds(system, asked, root)

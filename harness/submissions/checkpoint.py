@@ -43,7 +43,7 @@ def declare(
         HarnessError: there is no such model, or the name is taken.
     """
     checkpoint = pretrained.checkpoint_folder(given)
-    shape = pretrained.checkpoint_shape(str(checkpoint), Path())
+    shape = pretrained.checkpoint_spec(str(checkpoint), Path())
     model = pretrained.key(str(checkpoint), Path())[:DIGITS]
     if name and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise HarnessError(f"--name {name!r}: take letters, digits, '.', '_' and '-'.")

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import Serve
+from harness.engines.base import ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.models import pretrained
-from harness.optimize.base import Step, step
+from harness.optimize.base import Step, get_step
 from harness.results.record import DIVISIONS
 from harness.schema import Faults, nearest, params, read_toml
 from harness.store import bundled_weights
@@ -27,7 +27,7 @@ ANY_TASK = "any"
 
 
 @dataclass(frozen=True)
-class Use:
+class StepConfig:
     """One `[[step]]`: the step and its parameters (an instance of the step's dataclass)."""
 
     step: Step
@@ -58,8 +58,8 @@ class System:
     tasks: tuple[str, ...]
     teacher: str
     pretrained: str
-    recipe: tuple[Use, ...]
-    serve: dict[str, Serve]
+    recipe: tuple[StepConfig, ...]
+    serve: dict[str, ServeConfig]
     shape: dict[str, Any]
     members: tuple[str, ...] = ()
     points: dict[str, float | str] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class System:
         """The file."""
         return self.folder / "submission.toml"
 
-    def answers_task(self, asked: Task) -> bool:
+    def declares_task(self, asked: Task) -> bool:
         """Whether the system declares this task, or the one whose systems answer it."""
         return not {asked.name, asked.training_task.name, ANY_TASK}.isdisjoint(self.tasks)
 
@@ -170,10 +170,10 @@ def _task(faults: Faults, name: str) -> str:
 
 def _recipe(
     faults: Faults, data: dict[str, Any], model: dict[str, Any], root: Path, line: tuple[str, ...]
-) -> tuple[tuple[Use, ...], dict[str, Any]]:
+) -> tuple[tuple[StepConfig, ...], dict[str, Any]]:
     """The steps, and what is known of the shape that comes out of them."""
     shape = _start(faults, model, root, line)
-    used: list[Use] = []
+    used: list[StepConfig] = []
     declared = data.get("step", [])
     if not isinstance(declared, list) or not all(isinstance(each, dict) for each in declared):
         faults.add("step must be written as [[step]], with two brackets.")
@@ -182,7 +182,7 @@ def _recipe(
         name = entry.get("use", "")
         place = f"step {number} {name!r}: "
         try:
-            found = step(str(name))
+            found = get_step(str(name))
         except BuildError as error:
             faults.add(
                 f"step {number}: {error}"
@@ -204,8 +204,8 @@ def _recipe(
         if chosen is not None:
             for fault in found.validate(chosen, shape):
                 faults.add(f"{place}{fault}.")
-            used.append(Use(found, chosen))
-            shape = {**shape, **found.reshape(chosen, shape)}
+            used.append(StepConfig(found, chosen))
+            shape = {**shape, **found.output_spec(chosen, shape)}
         else:
             shape = {"format": None}
     return tuple(used), shape
@@ -217,8 +217,8 @@ def _start(
     if len(model) > 1:
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
     for key, form, shape_of in (
-        ("pretrained", "encoder", pretrained.shape),
-        ("checkpoint", "checkpoint", pretrained.checkpoint_shape),
+        ("pretrained", "encoder", pretrained.encoder_spec),
+        ("checkpoint", "checkpoint", pretrained.checkpoint_spec),
     ):
         if key in model:
             try:
@@ -259,11 +259,13 @@ def _weights(faults: Faults, declared: Any) -> dict[str, Any]:
     for fault in found:
         faults.add(f"[model] weights: {fault}")
     shape: dict[str, Any] = {"format": None if found else "checkpoint", "base": base}
-    folder = None if found else bundled_weights.at_hand(bundled_weights.spec(declared), base)
+    folder = (
+        None if found else bundled_weights.available_locally(bundled_weights.spec(declared), base)
+    )
     if folder is None:
         return {**shape, "name": "weights", "becomes": None}
     try:
-        return {**pretrained.checkpoint_shape(str(folder), base), **shape}
+        return {**pretrained.checkpoint_spec(str(folder), base), **shape}
     except HarnessError as error:  # files that only code of one's own knows
         return {**shape, "name": "weights", "unfit": str(error)}
 
@@ -284,14 +286,14 @@ def _other(
     return {}
 
 
-def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[Use]) -> None:
+def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[StepConfig]) -> None:
     if "teacher" not in model:
         faults.add(
             'division = "closed" needs [model] teacher, the reference whose weights it executes.'
         )
-    for use in recipe:
-        if use.step.trains:
+    for step_config in recipe:
+        if step_config.step.trains:
             faults.add(
-                f'division = "closed" allows no step that trains, but {use.step.name!r} does. '
+                f'division = "closed" allows no step that trains, but {step_config.step.name!r} does. '
                 'Use division = "open".'
             )

@@ -8,12 +8,12 @@ from harness.errors import BuildError
 from harness.models import pretrained
 from harness.optimize.base import Artifact
 from harness.store.cache import artifact_dir, digest
-from harness.submissions.manifest import System, Use, find_systems, read_system
+from harness.submissions.manifest import StepConfig, System, find_systems, read_system
 from harness.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedStep:
     """One step to run: its key, and what it starts from (an artifact's key, or an encoder).
 
     teacher: key of the artifact that it learns from, or ''.
@@ -21,7 +21,7 @@ class Planned:
     """
 
     key: str
-    use: Use
+    step_config: StepConfig
     parent: str
     encoder: str
     base: Path
@@ -29,7 +29,7 @@ class Planned:
     members: tuple[tuple[str, str, str], ...] = ()
 
 
-def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
+def plan_build(system: System, asked: Task, seed: int, root: Path) -> list[PlannedStep]:
     """All steps of a system and of its teacher, in order, with the keys of their artifacts.
 
     The key hashes the step's name, version and parameters, the keys of its inputs (also the
@@ -37,20 +37,20 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
     instruction set.
     """
     asked = asked.training_task
-    steps: list[Planned] = []
+    steps: list[PlannedStep] = []
     if system.teacher:
-        steps = plan(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
+        steps = plan_build(read_system(find_systems(root)[system.teacher], root), asked, seed, root)
     parent = teacher = steps[-1].key if steps else ""
     members = []
     for name in system.members:
         member = read_system(find_systems(root)[name], root)
-        steps += plan(member, asked, seed, root)
+        steps += plan_build(member, asked, seed, root)
         members.append((name, steps[-1].key, member.serve["offline"].engine))
     encoder = system.pretrained
-    for use in system.recipe:
-        encoder = getattr(use.params, "student", "") or encoder
-        learns_from = teacher if use.step.taught else ""
-        transfer = asked.transfer if getattr(use.params, "transfer", False) else None
+    for step_config in system.recipe:
+        encoder = getattr(step_config.params, "student", "") or encoder
+        learns_from = teacher if step_config.step.needs_teacher else ""
+        transfer = asked.transfer if getattr(step_config.params, "transfer", False) else None
         inputs: dict[str, Any] = {
             "artifact": parent,
             "encoder": pretrained.key(encoder, system.folder) if encoder else "",
@@ -61,22 +61,28 @@ def plan(system: System, asked: Task, seed: int, root: Path) -> list[Planned]:
             inputs["members"] = [each[1:] for each in members]
         key = digest(
             {
-                "step": [use.step.name, use.step.version, asdict(use.params)],
+                "step": [
+                    step_config.step.name,
+                    step_config.step.version,
+                    asdict(step_config.params),
+                ],
                 "inputs": inputs,
                 "task": [asked.name, asked.version],
                 "seed": seed,
-                "target": use.step.target(),
+                "target": step_config.step.target(),
             }
         )
         base = system.folder
-        steps.append(Planned(key, use, parent, encoder, base, learns_from, tuple(members)))
+        steps.append(
+            PlannedStep(key, step_config, parent, encoder, base, learns_from, tuple(members))
+        )
         parent, encoder, members = key, "", []
     return steps
 
 
-def learns(system: System, asked: Task, root: Path) -> bool:
+def is_trained(system: System, asked: Task, root: Path) -> bool:
     """Whether something of it is trained, so that another seed gives another system."""
-    return any(each.use.step.trains for each in plan(system, asked, 0, root))
+    return any(each.step_config.step.trains for each in plan_build(system, asked, 0, root))
 
 
 def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifact | None:
@@ -84,7 +90,7 @@ def find_artifact(system: System, asked: Task, seed: int, root: Path) -> Artifac
 
     Raises: BuildError if it is not built yet.
     """
-    steps = plan(system, asked, seed, root)
+    steps = plan_build(system, asked, seed, root)
     if not steps:
         return None
     folder = artifact_dir(steps[-1].key)

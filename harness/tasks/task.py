@@ -47,10 +47,10 @@ class Example:
         return [int(number in right) for number in range(len(self.candidates))]
 
 
-Predicted: TypeAlias = Callable[[Iterable[Example], Sequence[int]], Iterator[Any]]
+PredictionFormat: TypeAlias = Callable[[Iterable[Example], Sequence[int]], Iterator[Any]]
 
 
-def by_name(labels: Sequence[str]) -> Predicted:
+def predictions_by_label(labels: Sequence[str]) -> PredictionFormat:
     """Lines of an example's number (where it has none its place) and the name of its label."""
 
     def lines(examples: Iterable[Example], answers: Sequence[int]) -> Iterator[Any]:
@@ -101,14 +101,14 @@ class Task:
     source: str
     licence: str
     load: Callable[[str], Sequence[Example]]
-    at_hand: Callable[[], bool]
+    available_locally: Callable[[], bool]
     transfer: Transfer | None = None
     trains_on: "Task | None" = None
     content: Callable[[], str] | None = None
     path: Path | None = None
     archive: str = ""
     sizes: tuple[int, int, int] = (0, 0, 0)
-    predicted: Predicted | None = None
+    prediction_format: PredictionFormat | None = None
 
     @property
     def version(self) -> str:

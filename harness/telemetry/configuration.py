@@ -77,7 +77,7 @@ def nvml_devices() -> list[str]:
         return []
 
 
-def choose(name: str = "") -> Configuration:
+def choose_configuration(name: str = "") -> Configuration:
     """The configuration of this name; without one, the largest `cpu` one that fits the machine.
 
     Raises: HarnessError if it does not fit, with the name of one that does.

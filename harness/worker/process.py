@@ -14,7 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from harness.engines.base import Answering, Engine, Load, Reporting, Serve, answers, load
+from harness.engines.base import (
+    AnsweringEngine,
+    Engine,
+    EngineConfig,
+    ReportingEngine,
+    ServeConfig,
+    answers_from_scores,
+    load_engine,
+)
 
 READ_BYTES = 1 << 16
 """Below what malloc maps and unmaps anew for each read, which costs as much as a small query."""
@@ -90,23 +98,23 @@ def serve(wire: Wire) -> None:
     """Load the engine that is ordered and answer with it, until the input ends."""
     assert not wire.take(1), "a query came before the engine was loaded"
     while wire.order is not None and wire.order["op"] == "load":
-        what = Load(
+        what = EngineConfig(
             Path(wire.order["artifact"]),
             wire.order["about"],
-            Serve(**wire.order["serve"]),
+            ServeConfig(**wire.order["serve"]),
             wire.order["threads"],
             wire.order.get("device", "cpu"),
             Path(wire.order["folder"]) if wire.order.get("folder") else None,
         )
-        engine = load(what)
+        engine = load_engine(what)
         wire.order = None
         wire.send({"ready": True})
         while _play(wire, engine, what) == "report":
             wire.order = None
-            wire.send({"report": engine.report() if isinstance(engine, Reporting) else {}})
+            wire.send({"report": engine.report() if isinstance(engine, ReportingEngine) else {}})
 
 
-def _play(wire: Wire, engine: Engine, what: Load) -> str:
+def _play(wire: Wire, engine: Engine, what: EngineConfig) -> str:
     """All instances answer until the input ends, or there is an order. Returns: which, or ''."""
     work = (wire, engine, what.serve.batch)
     instances = what.serve.count(what.threads)
@@ -124,10 +132,12 @@ def _answer(wire: Wire, engine: Engine, batch: int) -> None:
     try:
         while messages := wire.take(batch):
             examples = [each for message in messages for each in message["examples"]]
-            if isinstance(engine, Answering):
+            if isinstance(engine, AnsweringEngine):
                 given = iter(engine.predict(examples))
             else:
-                given = iter(answers(engine.scores(examples), [len(each) for each in examples]))
+                given = iter(
+                    answers_from_scores(engine.scores(examples), [len(each) for each in examples])
+                )
             wire.send(
                 *(
                     {"id": each["id"], "answers": list(islice(given, len(each["examples"])))}

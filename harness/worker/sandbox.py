@@ -65,7 +65,7 @@ class SandboxSpec:
 
 
 @dataclass(frozen=True)
-class Missing:
+class MissingSandbox:
     """Why there is no sandbox on this machine, and what to do about it."""
 
     reason: str
@@ -73,21 +73,21 @@ class Missing:
 
 
 @cache
-def missing() -> Missing | None:
+def missing() -> MissingSandbox | None:
     """Tries the sandbox. Returns: None where it works."""
     if not shutil.which("bwrap"):
-        return Missing("bubblewrap is not installed", INSTALL)
+        return MissingSandbox("bubblewrap is not installed", INSTALL)
     try:
         command = _bubblewrap(["true"], SandboxSpec("bubblewrap", folder=Path("/")))
         done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except subprocess.TimeoutExpired:
-        return Missing("bubblewrap did not start within 20 seconds", "See: wattbench doctor")
+        return MissingSandbox("bubblewrap did not start within 20 seconds", "See: wattbench doctor")
     except OSError as error:
-        return Missing(f"bubblewrap cannot be started ({error})", INSTALL)
+        return MissingSandbox(f"bubblewrap cannot be started ({error})", INSTALL)
     if not done.returncode:
         return None
     said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
-    return Missing(f"bubblewrap does not work here ({said})", ALLOW)
+    return MissingSandbox(f"bubblewrap does not work here ({said})", ALLOW)
 
 
 def default_kind() -> str:
@@ -95,7 +95,7 @@ def default_kind() -> str:
     return KINDS[-1] if missing() else KINDS[0]
 
 
-def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> str:
+def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], None]) -> str:
     """The kind of isolation for one of CHOICES; says what is missing without a sandbox.
 
     Args:
@@ -117,9 +117,9 @@ def choose(request: str, custom: Sequence[str], say: Callable[[str], None]) -> s
         )
     kind = "process" if request == "process" or fault else "bubblewrap"
     if fault:
-        say(f"isolation: process, since {fault.reason}. {fault.remedy}.")
+        log(f"isolation: process, since {fault.reason}. {fault.remedy}.")
     if custom and kind == "process":
-        say(
+        log(
             f"warning: custom code runs without a sandbox ({', '.join(custom)}): it can read your "
             "files and use the network."
         )

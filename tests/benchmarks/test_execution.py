@@ -16,11 +16,11 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine
 from harness.models import tokenization
 from harness.optimize import export, quantize
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.results import statistics
@@ -42,11 +42,15 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
     def made(exported: Export, quantized: Quantize | None = None) -> Artifact:
         graph = tmp_path_factory.mktemp("graph")
-        about = export.run(Inputs(plain), get_task("sentiment"), exported, Context(graph, 0, CORES))
+        about = export.run(
+            Inputs(plain), get_task("sentiment"), exported, StepContext(graph, 0, CORES)
+        )
         if quantized is None:
             return Artifact(graph, {**plain.about, **about})
         out, start = tmp_path_factory.mktemp("int8"), Artifact(graph, {**plain.about, **about})
-        done = quantize.run(Inputs(start), get_task("sentiment"), quantized, Context(out, 0, CORES))
+        done = quantize.run(
+            Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
+        )
         return Artifact(out, {**plain.about, **done})
 
     return made
@@ -80,7 +84,9 @@ def compare(
 
 
 def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
-    return base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), CORES))
+    return base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), CORES)
+    )
 
 
 def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
@@ -98,7 +104,9 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
     def forward(batch: tokenization.Batch) -> Any:
         return session.run(None, batch.feeds)[0]
 
-    default = EncoderEngine(Load(start.folder, start.about, Serve("onnxruntime"), CORES), forward)
+    default = EncoderEngine(
+        EngineConfig(start.folder, start.about, ServeConfig("onnxruntime"), CORES), forward
+    )
     ours = loaded(make(Export(), Quantize()), instances="per-core")
     assert compare(benchmark, default, ours, texts).low > 1
 

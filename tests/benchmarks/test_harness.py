@@ -19,12 +19,12 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from harness.build import MALLOC_TUNABLES
 from harness.engines import onnxruntime
-from harness.engines.base import Load, Serve
-from harness.loadgen.scenarios import Questions
+from harness.engines.base import EngineConfig, ServeConfig
+from harness.loadgen.scenarios import QuerySamples
 from harness.models import classifier, tokenization
 from harness.models.pretrained import ENCODERS
 from harness.optimize import export
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.finetune import Finetune
 from harness.optimize.training import loop
 from harness.optimize.training.tokens import Tokens
@@ -53,7 +53,7 @@ def null() -> Iterator[Worker]:
 def test_null_single_stream_takes_at_most_150_microseconds(
     benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
 ) -> None:
-    questions = Questions.of(examples, 2)
+    questions = QuerySamples.of(examples, 2)
     lines = [questions.line(row, [row]) for row in range(len(examples))]
     turns = iter(range(10**9))
     benchmark.pedantic(
@@ -70,7 +70,7 @@ def test_null_single_stream_takes_at_most_150_microseconds(
 def test_null_offline_answers_250_000_examples_a_second(
     benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
 ) -> None:
-    questions = Questions.of(examples, 2)
+    questions = QuerySamples.of(examples, 2)
     lines = [questions.line(number, range(len(examples))) for number in range(100)]
     benchmark.pedantic(lambda: null.exchange(lines, 10.0), rounds=10, warmup_rounds=2)
     rate = 100 * len(examples) / benchmark.stats.stats.median
@@ -95,7 +95,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     start = untrained(tmp_path_factory.mktemp("plain"))
     out = tmp_path_factory.mktemp("graph")
     about = export.run(
-        Inputs(start), get_task("sentiment"), export.Export(), Context(out, 0, CORES)
+        Inputs(start), get_task("sentiment"), export.Export(), StepContext(out, 0, CORES)
     )
     return Artifact(out, {**about, "max_length": 128, "labels": 2})
 
@@ -108,7 +108,9 @@ def serve_graph(graph: Artifact) -> dict[str, object]:
 def test_bare_onnxruntime_loop(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
-    loaded = onnxruntime.load(Load(graph.folder, graph.about, Serve("onnxruntime"), CORES))
+    loaded = onnxruntime.load(
+        EngineConfig(graph.folder, graph.about, ServeConfig("onnxruntime"), CORES)
+    )
     turns = iter(range(10**9))
     benchmark.pedantic(
         lambda: loaded.scores([examples[next(turns) % len(examples)].candidates]),
@@ -120,7 +122,7 @@ def test_bare_onnxruntime_loop(
 def test_the_same_graph_through_the_harness(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
-    questions = Questions.of(examples, 2)
+    questions = QuerySamples.of(examples, 2)
     lines = [questions.line(row, [row]) for row in range(len(examples))]
     turns = iter(range(10**9))
     with Worker(CORES) as worker:
@@ -206,7 +208,7 @@ def _train(
     params: Finetune,
 ) -> None:
     loss = loop.cross_entropy(model, rows)
-    loop.train(model, rows.lengths, loss, selection, params, Context(cache_dir(), 0, CORES))
+    loop.train(model, rows.lengths, loss, selection, params, StepContext(cache_dir(), 0, CORES))
 
 
 if __name__ == "__main__":

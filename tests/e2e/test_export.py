@@ -11,7 +11,7 @@ from harness.engines.base import ENGINES
 from harness.results import record
 from harness.runner.predict import predict
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from tests.support.records import make
 from tests.support.systems import build_all, declare_leaving, quiet, systems
 from tests.support.words import TEXTS
@@ -62,7 +62,7 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
         assert {line.partition("==")[0] for line in lines} == NEEDED[system.name]
 
         path = tmp_path / f"{system.name}.jsonl"
-        where = choose("cpu-1"), exportable, 0
+        where = choose_configuration("cpu-1"), exportable, 0
         predict(system, reviews, "validation", *where, path, quiet)
         expected = [json.loads(line)["label"] for line in path.read_text().splitlines()]
         texts = [each.candidates[0][0] for each in reviews.examples("validation")]

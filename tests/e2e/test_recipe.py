@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from harness.engines import base
-from harness.engines.base import Load
+from harness.engines.base import EngineConfig
 from harness.models import classifier
-from harness.models.classifier import Shape
+from harness.models.classifier import EncoderShape
 from harness.store.cache import artifact_dir, checkpoint_dir
 from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import find_artifact, plan
+from harness.submissions.plan import find_artifact, plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from tests.support.systems import declare
@@ -84,19 +84,19 @@ def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
     project: Path, reviews: Task, system: System, cache_with_data: Path
 ) -> None:
     """Each build resumes the step that killed the one before, and is killed at the next."""
-    steps = plan(system, reviews, 0, project)
+    steps = plan_build(system, reviews, 0, project)
     assert len(steps) == 7
     for number, step in enumerate(steps):
         assert build_and_die(step.key, system, reviews, project) == -9
         built = {each.name for each in (cache_with_data / "artifacts").iterdir()}
         assert built == {each.key for each in steps[:number]}
-        trains = step.use.step.name in ("finetune", "distill")
+        trains = step.step_config.step.name in ("finetune", "distill")
         assert checkpoint_dir(step.key).exists() == trains
     assert build_and_die("none", system, reviews, project) == 0
     for step in steps:
         about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
         assert about["key"] == step.key
-        assert about["recipe"][-1]["use"] == step.use.step.name
+        assert about["recipe"][-1]["use"] == step.step_config.step.name
         assert not checkpoint_dir(step.key).exists()
     assert not list((cache_with_data / "tmp").iterdir())
     found = find_artifact(system, reviews, 0, project)
@@ -107,15 +107,19 @@ def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
 def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> None:
     """The quantized graph of the pruned student answers as its weights do."""
     about = json.loads((folder / "artifact.json").read_text())
-    shape = Shape.read(about["model"])
+    shape = EncoderShape.read(about["model"])
     assert (shape.heads, shape.ffn) == ((2,), (32,))
     weights = artifact_dir(trained)
     before = json.loads((weights / "artifact.json").read_text())
-    assert classifier.load(weights, Shape.read(before["model"])).shape == shape
+    assert classifier.load(weights, EncoderShape.read(before["model"])).shape == shape
     asked = [each.candidates for each in reviews.examples("train")]
-    serve = base.Serve("pytorch")
-    expected = base.load(Load(weights, before, serve, 1)).scores(asked).argmax(1)
-    found = base.load(Load(folder, about, system.serve["offline"], 2)).scores(asked).argmax(1)
+    serve = base.ServeConfig("pytorch")
+    expected = base.load_engine(EngineConfig(weights, before, serve, 1)).scores(asked).argmax(1)
+    found = (
+        base.load_engine(EngineConfig(folder, about, system.serve["offline"], 2))
+        .scores(asked)
+        .argmax(1)
+    )
     assert float(np.mean(found == expected)) >= 0.97
     scores = about["selection"]
     assert abs(scores["before"] - scores["after"]) <= 0.05
@@ -123,11 +127,11 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
 
 def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
     asked = get_task("sentiment")
-    before = [each.key for each in plan(system, asked, 0, project)]
-    assert before == [each.key for each in plan(system, asked, 0, project)]
+    before = [each.key for each in plan_build(system, asked, 0, project)]
+    assert before == [each.key for each in plan_build(system, asked, 0, project)]
     manifest = project / "baselines" / "minilm-l6" / "submission.toml"
     manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
-    after = [each.key for each in plan(system, asked, 0, project)]
+    after = [each.key for each in plan_build(system, asked, 0, project)]
     assert not set(before) & set(after)
 
 
@@ -141,16 +145,20 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
     asked = get_task("sentiment")
     assert asked.transfer is not None
     other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
-    one, two = ([each.key for each in plan(learned, each, 0, project)] for each in (asked, other))
+    one, two = (
+        [each.key for each in plan_build(learned, each, 0, project)] for each in (asked, other)
+    )
     assert one[0] == two[0], "the teacher does not read it"
     assert one[1] != two[1]
-    without = [[each.key for each in plan(system, each, 0, project)] for each in (asked, other)]
+    without = [
+        [each.key for each in plan_build(system, each, 0, project)] for each in (asked, other)
+    ]
     assert without[0][1] == without[1][1], "nor does a student that is told not to"
 
 
 def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     """Two systems whose recipes begin alike share the artifacts of the beginning."""
     folder = declare(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
-    shorter = plan(read_system(folder, project), get_task("sentiment"), 0, project)
-    whole = plan(system, get_task("sentiment"), 0, project)
+    shorter = plan_build(read_system(folder, project), get_task("sentiment"), 0, project)
+    whole = plan_build(system, get_task("sentiment"), 0, project)
     assert [each.key for each in shorter] == [each.key for each in whole[:2]]

@@ -12,9 +12,9 @@ import pytest
 from harness.build import build
 from harness.errors import BuildError
 from harness.store.cache import artifact_dir
-from harness.submissions.plan import plan
+from harness.submissions.plan import plan_build
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import quiet, systems
 from tests.support.workers import ENOUGH
 
@@ -23,14 +23,24 @@ def test_what_is_built_is_skipped(built_project: Path, reviews: Task) -> None:
     lines: list[str] = []
     names = ("minilm-l6", "minilm-l6-unpadded", "onnx-int8")
     build(
-        systems(built_project, names), [reviews], choose("cpu-1"), built_project, say=lines.append
+        systems(built_project, names),
+        [reviews],
+        choose_configuration("cpu-1"),
+        built_project,
+        log=lines.append,
     )
     assert not lines
-    artifact = plan(systems(built_project, ["onnx-int8"])[0], reviews, 0, built_project)[-1].key
+    artifact = plan_build(systems(built_project, ["onnx-int8"])[0], reviews, 0, built_project)[
+        -1
+    ].key
     (artifact_dir(artifact) / "artifact.json").unlink()
     artifact_dir(artifact).rename(built_project / "moved")
     build(
-        systems(built_project, names), [reviews], choose("cpu-1"), built_project, say=lines.append
+        systems(built_project, names),
+        [reviews],
+        choose_configuration("cpu-1"),
+        built_project,
+        log=lines.append,
     )
     assert [line for line in lines if line.startswith("build")] == [
         "build 1/1: onnx-int8 for reviews"
@@ -54,9 +64,9 @@ def test_killed_build_leaves_no_half_artifact_and_is_taken_up(
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    (step,) = plan(reference, reviews, 0, project)
+    (step,) = plan_build(reference, reviews, 0, project)
     assert not artifact_dir(step.key).exists()
-    build([reference], [reviews], choose("cpu-1"), project, say=quiet)
+    build([reference], [reviews], choose_configuration("cpu-1"), project, log=quiet)
     assert not list(scratch.iterdir()), "what the killed build left is swept away"
     about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
     cost = about["recipe"][0]["cost"]
@@ -71,7 +81,7 @@ def test_build_that_fails_says_file_and_reason(project: Path, reviews: Task) -> 
         build(
             systems(project, ["minilm-l6"]),
             [reviews],
-            choose("cpu-1"),
+            choose_configuration("cpu-1"),
             project,
-            say=quiet,
+            log=quiet,
         )

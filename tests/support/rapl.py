@@ -23,7 +23,7 @@ class Counter:
         self.file = root / "intel-rapl" / "intel-rapl:0" / "energy_uj"
         self.joules = 1000.0
 
-    def use(self, joules: float) -> None:
+    def step_config(self, joules: float) -> None:
         self.joules += joules
         fresh = self.file.with_name("new")
         fresh.write_text(str(round(self.joules * 1e6)))
@@ -39,7 +39,7 @@ def drawing(counter: Counter, watts: float) -> Iterator[None]:
     def read_current(file: RAPLFile) -> object:
         with lock:
             used = begin + watts * (time.perf_counter() - started)
-            counter.use(used - counter.joules)
+            counter.step_config(used - counter.joules)
             return read(file)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.manifest import System, find_systems, read_system
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 
 REPOSITORY = Path(__file__).parent.parent.parent
 EXAMPLES = REPOSITORY / "tests" / "data" / "submissions"
@@ -87,7 +87,7 @@ def systems(project: Path, names: Sequence[str]) -> list[System]:
 def build_all(project: Path, names: Sequence[str], task: Task, seed: int = 0) -> None:
     """Build in this process, which has loaded torch already."""
     for system in systems(project, names):
-        build_here(system, task, choose("cpu-1"), project, seed, quiet)
+        build_here(system, task, choose_configuration("cpu-1"), project, seed, quiet)
 
 
 def measure(
@@ -96,7 +96,7 @@ def measure(
     task: Task,
     session: str = "",
     memory_gb: float = 4.0,
-    say: Callable[[str], None] = quiet,
+    log: Callable[[str], None] = quiet,
     **config: Any,
 ) -> str:
     """A session with short windows, of one block unless said otherwise. Returns: its name."""
@@ -104,12 +104,12 @@ def measure(
         systems(project, names),
         [task],
         get_suite("quick"),
-        replace(choose("cpu-1"), memory_gb=memory_gb),
+        replace(choose_configuration("cpu-1"), memory_gb=memory_gb),
         project,
         project / "results",
         RunConfig(**({"blocks": 1, "timing": SMOKE} | config)),
         session,
-        say=say,
+        log=log,
     )
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.optimize import distill
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.distill import Distill
 from harness.optimize.static import Static
 from harness.tasks.task import Example, Task
@@ -65,13 +65,15 @@ def run_step(
     out: Path, step: ModuleType, inputs: Inputs, params: Any, task: Task = TASK
 ) -> Artifact:
     """The artifact of a step on one core, with seed 0."""
-    return keep(out, step.run(inputs, task, params, Context(out, 0, 1)))
+    return keep(out, step.run(inputs, task, params, StepContext(out, 0, 1)))
 
 
 def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:
     """An artifact's scores of a split [examples, labels]."""
     name = "pytorch" if artifact.format == "safetensors" else "onnxruntime"
-    loaded = base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), 1))
+    loaded = base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), 1)
+    )
     return loaded.scores([example.candidates for example in TASK.examples(split)])
 
 
@@ -89,7 +91,7 @@ def distilled(teacher: Artifact, out: Path, seed: int = 0, **params: object) -> 
     """A student of a teacher."""
     inputs = Inputs(teacher, teacher=teacher)
     params_of_step = Distill(**{**QUICK, **params})  # type: ignore[arg-type]
-    return keep(out, distill.run(inputs, TASK, params_of_step, Context(out, seed, 1)))
+    return keep(out, distill.run(inputs, TASK, params_of_step, StepContext(out, seed, 1)))
 
 
 STATIC = Static(

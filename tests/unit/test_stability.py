@@ -15,7 +15,7 @@ from harness.leaderboard.row import CSV_COLUMNS
 from harness.optimize import quantize
 from harness.reports.results_folder import write_board
 from harness.submissions.manifest import find_systems, read_system
-from harness.submissions.plan import plan
+from harness.submissions.plan import plan_build
 from harness.tasks.registry import builtin_tasks
 from harness.telemetry.configuration import configurations
 from tests.support.figures import figures
@@ -31,9 +31,9 @@ def artifact_keys() -> dict[str, list[str]]:
     for name, folder in find_systems(REPOSITORY).items():
         system = read_system(folder, REPOSITORY)
         for task in builtin_tasks().values():
-            if task.content is None and task.training_task is task and system.answers_task(task):
-                steps = plan(system, task, 0, REPOSITORY)
-                keys[f"{name}/{task.name}"] = [f"{s.use.step.name} {s.key}" for s in steps]
+            if task.content is None and task.training_task is task and system.declares_task(task):
+                steps = plan_build(system, task, 0, REPOSITORY)
+                keys[f"{name}/{task.name}"] = [f"{s.step_config.step.name} {s.key}" for s in steps]
     return keys
 
 

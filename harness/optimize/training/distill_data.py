@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from harness.models.classifier import Classifier
-from harness.optimize.base import Context
+from harness.optimize.base import StepContext
 from harness.optimize.training import loop, tokens
 from harness.optimize.training.tokens import Labelled, Tokens
 from harness.store.cache import cache_dir, digest, new_folder
@@ -59,11 +59,11 @@ def augmented(text: Sequence[str], mask: str, draw: random.Random) -> tuple[str,
     return tuple(" ".join(words) for words in masked)
 
 
-def logits(teacher: Classifier, asked: Tokens, teacher_key: str, context: Context) -> Tensor:
+def logits(teacher: Classifier, asked: Tokens, teacher_key: str, context: StepContext) -> Tensor:
     """float32 [rows, labels], computed once and kept in the store."""
     folder = cache_dir() / "outputs" / digest([teacher_key, asked.key])
     if not folder.is_dir():
-        context.say(f"the teacher answers {len(asked)} texts")
+        context.log(f"the teacher answers {len(asked)} texts")
         teacher.first_only = True
         with new_folder(folder) as out:
             np.save(out / "logits.npy", loop.all_logits(teacher, asked, 64))

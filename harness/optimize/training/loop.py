@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
 from harness.models.classifier import Classifier
-from harness.optimize.base import Artifact, Context
+from harness.optimize.base import Artifact, StepContext
 from harness.optimize.training import checkpoint, tokens
 from harness.optimize.training.schedule import Schedule
 from harness.optimize.training.tokens import Tokens
@@ -42,7 +42,7 @@ Loss = Callable[[list[int]], Tensor]
 
 def opened(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Classifier, Tokenizer]:
     """An artifact's model and tokenizer. Raises: BuildError if the weights cannot be used."""
-    model = classifier.load(artifact.folder, classifier.Shape.read(artifact.about["model"]))
+    model = classifier.load(artifact.folder, classifier.EncoderShape.read(artifact.about["model"]))
     length = min(max_length or task.max_length, model.shape.positions)
     return model, tokenization.load_tokenizer(artifact.folder / "tokenizer.json", length)
 
@@ -75,7 +75,7 @@ def train(
     loss: Loss,
     selection: Tokens,
     params: Schedule,
-    context: Context,
+    context: StepContext,
     helpers: Sequence[nn.Module] = (),
     judged: Callable[[], float] | None = None,
 ) -> list[dict[str, float]]:
@@ -101,7 +101,7 @@ def train(
     best = copy.deepcopy(model.state_dict())
     if context.kept and (found := checkpoint.restore(context.kept, trained, optimizer)):
         at, best = found
-        context.say(f"goes on in epoch {at.epoch}/{epochs}, update {at.update}/{updates}")
+        context.log(f"goes on in epoch {at.epoch}/{epochs}, update {at.update}/{updates}")
     for epoch in range(1, epochs + 1):
         # an epoch's order depends on the orders before it, so those are drawn again after a restart
         batches = list(batches_of_similar_length(lengths.tolist(), params.batch, shuffler))
@@ -123,7 +123,7 @@ def train(
             if now - told > 5:
                 told = now
                 left = (now - started) / (at.update - begun) * (updates - at.update) / 60
-                context.say(
+                context.log(
                     f"epoch {epoch}/{epochs}, loss {at.losses / at.seen:.3f}, "
                     f"{at.update / updates:.0%}, about {left:.0f} min left"
                 )
@@ -140,7 +140,7 @@ def train(
                 "examples_per_second": at.seen / seconds,
             }
         )
-        context.say(
+        context.log(
             f"epoch {epoch}/{epochs}: loss {at.losses / at.seen:.3f}, selection "
             f"{score:.4f}, {seconds:.0f} s"
         )

@@ -18,7 +18,7 @@ from harness.engines.static import StaticEngine, sides_of
 from harness.errors import BuildError
 from harness.models import hashed_features
 from harness.models.classifier import Classifier
-from harness.optimize.base import Context, share_right
+from harness.optimize.base import StepContext, accuracy
 from harness.optimize.training import losses
 from harness.tasks.task import Candidate, Task
 
@@ -140,7 +140,7 @@ def train(
     task: Task,
     about: dict[str, Any],
     params: "Static",
-    context: Context,
+    context: StepContext,
 ) -> list[dict[str, float]]:
     """Train in place on the teacher's logits, [rows, labels]; the weights end as those of the epoch
     with the best selection accuracy, as it is served: with the table in int8.
@@ -174,7 +174,7 @@ def train(
             raise BuildError(f"the loss is not finite in epoch {epoch}. Lower learning_rate.")
         score = selection_accuracy(model, about, examples, context.out)
         history.append({"loss": total / len(data), "selection": score})
-        context.say(
+        context.log(
             f"epoch {epoch}/{params.epochs}: loss {total / len(data):.3f}, selection {score:.4f}"
         )
         if score > best[0]:
@@ -188,8 +188,8 @@ def selection_accuracy(
 ) -> float:
     """Share of the selection slice that is answered right, by the engine that will serve it."""
     save(model, about, out)
-    served = StaticEngine(base.Load(out, {}, base.Serve("static"), 1))
-    return share_right(served.scores([each.candidates for each in examples]), examples)
+    served = StaticEngine(base.EngineConfig(out, {}, base.ServeConfig("static"), 1))
+    return accuracy(served.scores([each.candidates for each in examples]), examples)
 
 
 def save(model: Bag, about: dict[str, Any], out: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper
 
 from harness.audit import session
-from harness.audit.context import Finding
+from harness.audit.context import ProbeResult
 from harness.audit.perturbations import WORD, perturbed, replaced
 from harness.audit.weights import foreign
 from harness.build import build_here
@@ -22,7 +22,7 @@ from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import find_artifact
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import example, quiet
 
 CHEATS = {
@@ -123,10 +123,10 @@ CHEATS = {
 
 TIMING = replace(SMOKE, audit_queries=0.5)
 CONFIG = RunConfig(timing=TIMING)
-CPU = choose("cpu-1")
+CPU = choose_configuration("cpu-1")
 
 
-def findings(folder: Path, project: Path, task: Task, *probes: str) -> dict[str, Finding]:
+def findings(folder: Path, project: Path, task: Task, *probes: str) -> dict[str, ProbeResult]:
     """Of all probes, or of the artifact and these."""
     chosen = [getattr(session, name) for name in probes] or session.PROBES
     system = read_system(folder, project)

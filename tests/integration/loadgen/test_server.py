@@ -8,10 +8,10 @@ import pytest
 
 from harness.leaderboard.ranking import load_rows, sections
 from harness.loadgen import server
-from harness.loadgen.scenarios import Questions, Window
-from harness.results.record import read, read_side
+from harness.loadgen.scenarios import QuerySamples, Window
+from harness.results.record import read_record, read_side
 from harness.tasks.task import Example, Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from harness.telemetry.energy import Meter
 from harness.worker.driver import Worker
 from tests.support.systems import build_all, measure
@@ -19,14 +19,14 @@ from tests.support.systems import build_all, measure
 
 def play(folder: Path, body: str, rate: float, count: int, text: str = "text") -> Window:
     """Play a schedule against a real worker whose loop over lines is given."""
-    questions = Questions.of([Example(((text,),), 0)] * 50, 2)
+    questions = QuerySamples.of([Example(((text,),), 0)] * 50, 2)
     script = folder / "worker.py"
     script.write_text(
         "import json, sys, time\n"
         "def answer(line): print(json.dumps({'id': json.loads(line)['id'], 'answers': [0]}), "
         "flush=True)\n" + textwrap.dedent(body)
     )
-    meter = Meter(choose("cpu-1"))
+    meter = Meter(choose_configuration("cpu-1"))
     with Worker(1, [sys.executable, str(script)]) as worker:
         worker.ask(questions.line(0, [0]), 60.0)
         return server.poisson(worker, questions, range(50), rate, count, 1, 60.0, meter)
@@ -61,7 +61,7 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
     assert measure(built_project, names, reviews, session, blocks=2, server=True) == session
     folder = built_project / "results" / "records" / session / "reviews" / "server"
     for name in names:
-        record = read(folder / f"{name}.json")
+        record = read_record(folder / f"{name}.json")
         assert record.failure is None
         assert record.sustained is not None
         assert {window.block for window in record.rounds} == {1, 2}, "the second run goes on"
@@ -76,8 +76,8 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
         assert [len(latencies) for latencies in side["latency_us"]] == sizes
         if record.latency_ms and record.latency_ms["p99"]:
             assert record.latency_ms["p99"] <= 50
-    assert read(folder / "tfidf-logreg.json").system["serve"]["batch"] == 8
-    sustained = read(folder / "null.json").sustained
+    assert read_record(folder / "tfidf-logreg.json").system["serve"]["batch"] == 8
+    sustained = read_record(folder / "null.json").sustained
     assert sustained is not None
     assert (sustained["offline"], sustained["capped"]) == (server.DRIVER_RATE, True)
     rows, faults = load_rows(built_project / "results" / "records")

@@ -12,12 +12,12 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError
 from harness.models import tokenization
 from harness.models.pretrained import Encoder, padding_id
 from harness.optimize import adopt, export
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.tasks.task import Candidate, Example, Task
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -126,7 +126,7 @@ def toy(rows: Sequence[Candidate]) -> Task:
     return Task(
         *("toy", "Which of two", "1", ("neg", "pos"), "accuracy", 64, 50.0, "made here", "none"),
         load=lambda split: examples,
-        at_hand=lambda: True,
+        available_locally=lambda: True,
     )
 
 
@@ -145,14 +145,14 @@ def reference(folder: Path, rows: Sequence[Candidate], longest: int) -> np.ndarr
 
 
 def adopted(folder: Path, out: Path, rows: Sequence[Candidate]) -> Artifact:
-    context = Context(out, 0, 2, lambda line: None, out / "none")
+    context = StepContext(out, 0, 2, lambda line: None, out / "none")
     out.mkdir()
     about = adopt.run(Inputs(encoder=Encoder(folder, "key")), toy(rows), adopt.Adopt(), context)
     return Artifact(out, {"labels": 2, **about})
 
 
-def scores(artifact: Artifact, rows: Sequence[Candidate], serve: Serve) -> np.ndarray:
-    loaded = base.load(Load(artifact.folder, artifact.about, serve, 1))
+def scores(artifact: Artifact, rows: Sequence[Candidate], serve: ServeConfig) -> np.ndarray:
+    loaded = base.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
     return loaded.scores([[row] for row in rows])
 
 
@@ -168,15 +168,15 @@ def test_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
         assert artifact.about["model"]["padding"] == {"id": pad, "side": side}
     ways = [("longest", 1), ("max", 1), ("longest", 8)]
     for padding, batch in ways:
-        found = scores(artifact, rows, Serve("pytorch", padding=padding, batch=batch))
+        found = scores(artifact, rows, ServeConfig("pytorch", padding=padding, batch=batch))
         assert found == pytest.approx(expected, abs=2e-4), (padding, batch)
     out = tmp_path / "graph"
     out.mkdir()
-    context = Context(out, 0, 2, lambda line: None, out / "none")
+    context = StepContext(out, 0, 2, lambda line: None, out / "none")
     about = export.run(Inputs(artifact=artifact), toy(rows), export.Export(), context)
     graph = Artifact(out, {**artifact.about, **about})
     for padding, batch in ways:
-        found = scores(graph, rows, Serve("onnxruntime", padding=padding, batch=batch))
+        found = scores(graph, rows, ServeConfig("onnxruntime", padding=padding, batch=batch))
         assert found == pytest.approx(expected, abs=2e-4), (padding, batch)
 
 
@@ -192,8 +192,8 @@ def test_model_without_a_padding_token_is_served_alone_or_refused(
     expected = reference(folder, rows, longest)
     artifact = adopted(folder, tmp_path / "artifact", rows)
     assert artifact.about["model"]["padding"] is None
-    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
-    for serve in (Serve("pytorch", padding="max"), Serve("pytorch", batch=2)):
+    assert scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(expected, abs=2e-4)
+    for serve in (ServeConfig("pytorch", padding="max"), ServeConfig("pytorch", batch=2)):
         with pytest.raises(HarnessError, match=r"no padding token.* padding = 'longest' and batch"):
             scores(artifact, rows, serve)
 
@@ -233,13 +233,13 @@ def test_long_texts_are_cut_on_the_side_of_the_tokenizer(
     assert max(len(row[0].split()) for row in rows) > longest
     expected = reference(folder, rows, longest)
     artifact = adopted(folder, tmp_path / "artifact", rows)
-    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
+    assert scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(expected, abs=2e-4)
     out = tmp_path / "graph"
     out.mkdir()
-    context = Context(out, 0, 2, lambda line: None, out / "none")
+    context = StepContext(out, 0, 2, lambda line: None, out / "none")
     about = export.run(Inputs(artifact=artifact), toy(rows), export.Export(), context)
     graph = Artifact(out, {**artifact.about, **about})
-    assert scores(graph, rows, Serve("onnxruntime")) == pytest.approx(expected, abs=2e-4)
+    assert scores(graph, rows, ServeConfig("onnxruntime")) == pytest.approx(expected, abs=2e-4)
 
 
 @pytest.mark.parametrize("changed", [{"is_decoder": True}, {"hidden_act": "gelu_new"}])
@@ -252,7 +252,7 @@ def test_bert_of_another_kind_is_served_by_transformers(
     expected = reference(folder, rows, longest)
     artifact = adopted(folder, tmp_path / "artifact", rows)
     assert artifact.format == "transformers"
-    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
+    assert scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(expected, abs=2e-4)
 
 
 def test_half_precision_is_exported_in_single(tmp_path: Path) -> None:
@@ -266,11 +266,11 @@ def test_half_precision_is_exported_in_single(tmp_path: Path) -> None:
     artifact = adopted(folder, tmp_path / "artifact", rows)
     out = tmp_path / "graph"
     out.mkdir()
-    context = Context(out, 0, 2, lambda line: None, out / "none")
+    context = StepContext(out, 0, 2, lambda line: None, out / "none")
     about = export.run(Inputs(artifact=artifact), toy(rows), export.Export(), context)
     graph = Artifact(out, {**artifact.about, **about})
-    served = scores(artifact, rows, Serve("pytorch"))
-    assert scores(graph, rows, Serve("onnxruntime")) == pytest.approx(served, abs=1e-4)
+    served = scores(artifact, rows, ServeConfig("pytorch"))
+    assert scores(graph, rows, ServeConfig("onnxruntime")) == pytest.approx(served, abs=1e-4)
 
 
 def test_weights_that_are_broken_are_refused(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_token_types_are_fed_where_the_tokenizer_names_them(
     rows = [row for row in texts(12, 20) if len(row) == 2]
     expected = reference(folder, rows, longest)
     artifact = adopted(folder, tmp_path / "artifact", rows)
-    assert scores(artifact, rows, Serve("pytorch")) == pytest.approx(expected, abs=2e-4)
+    assert scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(expected, abs=2e-4)
 
 
 def test_other_answers_with_and_without_token_types(tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_other_answers_with_and_without_token_types(tmp_path: Path) -> None:
     without = reference(folder, rows, longest)
     (folder / "tokenizer_config.json").unlink()  # BERT's own tokenizer names them
     artifact = adopted(folder, tmp_path / "artifact", rows)
-    found = scores(artifact, rows, Serve("pytorch"))
+    found = scores(artifact, rows, ServeConfig("pytorch"))
     assert np.abs(found - without).max() > 0.1
 
 

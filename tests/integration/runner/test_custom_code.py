@@ -11,10 +11,10 @@ from harness.cli.main import main
 from harness.cli.usage import parser
 from harness.errors import HarnessError, ManifestError
 from harness.submissions.manifest import read_system
-from harness.submissions.plan import find_artifact, plan
+from harness.submissions.plan import find_artifact, plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from harness.worker import sandbox
 from tests.support.systems import EXAMPLES, example, measured
 
@@ -83,13 +83,13 @@ def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path)
     folder = example(project)
     manifest = folder / "submission.toml"
     asked = get_task("sentiment")
-    (before,) = plan(read_system(folder, project), asked, 0, project)
+    (before,) = plan_build(read_system(folder, project), asked, 0, project)
     changed = (folder / "weights.json").read_text().replace("0.", "1.", 1)
     (folder / "weights.json").write_text(changed)
     old = next(each for each in manifest.read_text().split('"') if len(each) == 64)
     new = hashlib.sha256(changed.encode()).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
-    (after,) = plan(read_system(folder, project), asked, 0, project)
+    (after,) = plan_build(read_system(folder, project), asked, 0, project)
     assert before.key != after.key
     manifest.write_text(manifest.read_text().replace('[[step]]\nuse = "unpack"\n', ""))
     with pytest.raises(ManifestError, match="add the step 'unpack', or 'adopt'"):
@@ -123,7 +123,13 @@ def test_checkpoint_in_an_archive_is_adopted(project: Path, tiny_encoder: Path) 
     (folder / "submission.toml").write_text(manifest)
     system = read_system(folder, project)
     assert (system.shape["format"], system.shape["layers"]) == ("onnx", 2)
-    build([system], [get_task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    build(
+        [system],
+        [get_task("sentiment")],
+        choose_configuration("cpu-1"),
+        project,
+        log=lambda line: None,
+    )
     artifact = find_artifact(system, get_task("sentiment"), 0, project)
     assert artifact
     assert artifact.format == "onnx"
@@ -142,15 +148,27 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     hub = f'weights = {{ hub = "someone/words", revision = "{commit}" }}'
     manifest.write_text(manifest.read_text().replace(line, hub))
     system = read_system(folder, project)
-    (step,) = plan(system, get_task("sentiment"), 0, project)
+    (step,) = plan_build(system, get_task("sentiment"), 0, project)
     with pytest.raises(HarnessError, match="the hub does not give them"):
-        build([system], [get_task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+        build(
+            [system],
+            [get_task("sentiment")],
+            choose_configuration("cpu-1"),
+            project,
+            log=lambda line: None,
+        )
     snapshot = tmp_path / "hub" / "models--someone--words" / "snapshots" / commit
     snapshot.mkdir(parents=True)
     blob = tmp_path / "blob"
     shutil.copy(folder / "weights.json", blob)
     (snapshot / "weights.json").symlink_to(blob)
-    build([system], [get_task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    build(
+        [system],
+        [get_task("sentiment")],
+        choose_configuration("cpu-1"),
+        project,
+        log=lambda line: None,
+    )
     artifact = find_artifact(system, get_task("sentiment"), 0, project)
     assert artifact
     assert artifact.key == step.key
@@ -163,7 +181,13 @@ def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.Monkey
     example(project)
     monkeypatch.chdir(project)
     system = read_system(project / "submissions" / "own-module", project)
-    build([system], [get_task("sentiment")], choose("cpu-1"), project, say=lambda line: None)
+    build(
+        [system],
+        [get_task("sentiment")],
+        choose_configuration("cpu-1"),
+        project,
+        log=lambda line: None,
+    )
     assert main(["export", "own-module", "out"]) == 2
     assert not (project / "out").exists()
 

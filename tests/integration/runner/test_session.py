@@ -17,12 +17,12 @@ from harness.results import record
 from harness.results.record import Timing
 from harness.runner import session
 from harness.runner.config import SMOKE, RunConfig
-from harness.runner.evaluate import Material, Setting
+from harness.runner.evaluate import EvalData, RunContext
 from harness.submissions.plan import find_artifact
 from harness.tasks.metrics import ACCURACY
 from harness.tasks.registry import get_task as get_task
 from harness.tasks.task import Task
-from harness.telemetry.configuration import choose
+from harness.telemetry.configuration import choose_configuration
 from harness.telemetry.energy import Meter
 from harness.worker.driver import Worker
 from tests.support.systems import build_all, example, measure, measured, offline_records, systems
@@ -116,7 +116,7 @@ def test_interrupted_block_is_dropped_and_the_session_goes_on(
     built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("null", "majority")
-    play_round, calls = session.play_round, []
+    play_round, calls = session.run_round, []
 
     def interrupted(*arguments: object) -> None:
         calls.append(arguments)
@@ -172,9 +172,9 @@ def failed_null(project: Path, task: Task, memory_gb: float, answers: list[int])
     (null,) = systems(project, ["null"])
     row = session._row(null, task, NOTHING, project, 0, RunConfig().scenarios)
     row.answers = answers
-    configuration = replace(choose("cpu-1"), memory_gb=memory_gb)
-    setting = Setting(Material.of(task), configuration, Meter(configuration), timing=SMOKE)
-    session.play_round(row, 1, setting)
+    configuration = replace(choose_configuration("cpu-1"), memory_gb=memory_gb)
+    setting = RunContext(EvalData.of(task), configuration, Meter(configuration), timing=SMOKE)
+    session.run_round(row, 1, setting)
     assert row.failed
     failure = row.records["offline"].failure
     assert failure
@@ -200,9 +200,9 @@ def test_window_is_long_enough_though_the_expected_rate_was_wrong(
     (null,) = systems(project, ["null"])
     row = session._row(null, reviews, NOTHING, project, 0, RunConfig().scenarios)
     row.answers, row.rate = [0] * 100, 10.0
-    configuration = choose("cpu-1")
-    setting = Setting(Material.of(reviews), configuration, Meter(configuration), timing=SMOKE)
-    session.play_round(row, 1, setting)
+    configuration = choose_configuration("cpu-1")
+    setting = RunContext(EvalData.of(reviews), configuration, Meter(configuration), timing=SMOKE)
+    session.run_round(row, 1, setting)
     (window,) = row.records["offline"].rounds
     assert window.seconds >= SMOKE.short_window / 2
 
@@ -224,7 +224,9 @@ def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
         "for n, line in enumerate(sys.stdin):\n"
         '    time.sleep(0.01); print(\'{"id": %d, "answers": [0]}\' % n, flush=True)'
     )
-    questions = scenarios.Questions.of(reviews.examples("validation")[:50], 2)
+    questions = scenarios.QuerySamples.of(reviews.examples("validation")[:50], 2)
     with Worker(1, [sys.executable, "-c", script]) as worker:
-        window = scenarios.single_stream(worker, questions, range(50), Meter(choose("cpu-1")))
+        window = scenarios.single_stream(
+            worker, questions, range(50), Meter(choose_configuration("cpu-1"))
+        )
     assert window.driver_cpu_seconds / window.seconds < 0.1

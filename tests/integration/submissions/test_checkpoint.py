@@ -17,7 +17,7 @@ import torch
 from harness.build import build_here
 from harness.cli.main import main
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.models import tokenization
 from harness.models.label_order import label_order
@@ -49,7 +49,7 @@ def expected(folder: Path) -> np.ndarray:
     return np.stack(rows)
 
 
-def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, Serve]]:
+def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
     system = read_system(declare(str(folder), {})[name], root)
     where = configurations()["cpu-1"]
     artifact = build_here(system, SENTIMENT, where, root, 0, lambda line: None)
@@ -57,8 +57,8 @@ def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, Serv
     return artifact, system.serve
 
 
-def logits(artifact: Artifact, serve: Serve) -> np.ndarray:
-    loaded = base.load(Load(artifact.folder, artifact.about, serve, 1))
+def logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
+    loaded = base.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
     return loaded.scores([[(each,)] for each in TEXTS])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.leaderboard.ranking import load_rows
-from harness.results.record import Record, read
+from harness.results.record import Record, read_record
 from harness.tasks.task import Task
 from harness.telemetry import energy
 from harness.telemetry.energy import Meter
@@ -19,7 +19,7 @@ READING_SECONDS = 0.3
 def session(project: Path, task: Task) -> dict[str, Record]:
     """The records of `null` by scenario."""
     folder = project / "results" / "records" / measure(project, ["null"], task)
-    return {path.parent.name: read(path) for path in folder.glob("*/*/null.json")}
+    return {path.parent.name: read_record(path) for path in folder.glob("*/*/null.json")}
 
 
 @pytest.mark.serial

@@ -171,17 +171,17 @@ def test_custom_code_without_a_sandbox_runs_with_a_warning(
 ) -> None:
     example(project)
     monkeypatch.chdir(project)
-    fault = sandbox.Missing("bubblewrap is not installed", "Install it")
+    fault = sandbox.MissingSandbox("bubblewrap is not installed", "Install it")
     monkeypatch.setattr(sandbox, "missing", lambda: fault)
     command = ["audit", "own-module", "--task", reviews.address, "--configuration", "cpu-1"]
     for name in ("sandbox", "walls"):  # `walls` is the old spelling
         assert main([*command, "--isolation", name]) == 2
         assert "Install it, or leave --isolation sandbox out" in capsys.readouterr().err
     lines: list[str] = []
-    session = measure(project, ["null"], reviews, say=lines.append)
+    session = measure(project, ["null"], reviews, log=lines.append)
     assert lines[0] == "isolation: process, since bubblewrap is not installed. Install it."
     assert not any("warning" in line for line in lines)
-    records = measured(project, ("null", "own-module"), reviews, say=lines.append)
+    records = measured(project, ("null", "own-module"), reviews, log=lines.append)
     assert any(line.startswith("warning: custom code runs without a sandbox") for line in lines)
     records |= offline_records(project, session)
     assert {each.machine["isolation"] for each in records.values()} == {"process"}

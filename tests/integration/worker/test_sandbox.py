@@ -326,15 +326,15 @@ def test_missing_sandbox_is_said_once_with_the_command_that_installs_it(
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
     sandbox.missing.cache_clear()
     try:
-        assert sandbox.choose("auto", [], lines.append) == "process"
+        assert sandbox.choose_isolation("auto", [], lines.append) == "process"
         (line,) = lines
         assert line.startswith("isolation: process, since bubblewrap is not installed. Install ")
         assert "apt install bubblewrap" in line
-        assert sandbox.choose("auto", ["mine"], lines.append) == "process"
+        assert sandbox.choose_isolation("auto", ["mine"], lines.append) == "process"
         assert lines[2].startswith("warning: custom code runs without a sandbox (mine)")
         with pytest.raises(HarnessError, match="apt install bubblewrap"):
-            sandbox.choose("sandbox", [], lines.append)
-        assert sandbox.choose("process", [], lines.append) == "process"
+            sandbox.choose_isolation("sandbox", [], lines.append)
+        assert sandbox.choose_isolation("process", [], lines.append) == "process"
         assert len(lines) == 3, "who wants no sandbox need not be told how to get one"
     finally:
         sandbox.missing.cache_clear()
@@ -365,7 +365,7 @@ def test_sandbox_that_does_not_work_says_why(
 @in_sandbox
 def test_sandbox_is_used_where_it_works() -> None:
     lines: list[str] = []
-    assert {sandbox.choose(name, ["x"], lines.append) for name in ("auto", "sandbox")} == {
-        "bubblewrap"
-    }
+    assert {
+        sandbox.choose_isolation(name, ["x"], lines.append) for name in ("auto", "sandbox")
+    } == {"bubblewrap"}
     assert not lines

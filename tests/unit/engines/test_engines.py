@@ -10,25 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engines import base
-from harness.engines.base import Load, Scores, Serve
-from harness.engines.batching import EncoderEngine, plan
+from harness.engines.base import EngineConfig, Scores, ServeConfig
+from harness.engines.batching import EncoderEngine, plan_batches
 from harness.models import tokenization
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
 def test_plan_holds_every_input_once(lengths: list[int], batch: int, order: str) -> None:
-    batches = plan(lengths, batch, order)
+    batches = plan_batches(lengths, batch, order)
     assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
     assert all(1 <= len(each) <= batch for each in batches)
 
 
 def test_plan_by_length_pads_least() -> None:
-    assert plan([9, 1, 8, 2], 2, "by-length") == [[0, 2], [3, 1]]
+    assert plan_batches([9, 1, 8, 2], 2, "by-length") == [[0, 2], [3, 1]]
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.integers(1, 200))
 def test_plan_keeps_to_the_budget_of_tokens(lengths: list[int], batch: int, tokens: int) -> None:
-    batches = plan(lengths, batch, "by-length", tokens)
+    batches = plan_batches(lengths, batch, "by-length", tokens)
     assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
     for each in batches:
         longest = max(lengths[row] for row in each)
@@ -50,7 +50,9 @@ WORDS = st.lists(st.sampled_from(["quick", "a film", "warm", "it never"]), min_s
 def test_permuting_examples_permutes_scores(
     tiny_encoder: Path, texts: list[str], batch: int, shuffler: "object"
 ) -> None:
-    what = Load(tiny_encoder, {"max_length": 64}, Serve("x", batch=batch, order="by-length"), 1)
+    what = EngineConfig(
+        tiny_encoder, {"max_length": 64}, ServeConfig("x", batch=batch, order="by-length"), 1
+    )
     loaded = EncoderEngine(what, count_tokens)
     order = list(range(len(texts)))
     shuffler.shuffle(order)  # type: ignore[attr-defined]
@@ -67,8 +69,10 @@ def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
         return count_tokens(batch)
 
     for padding in ("max", "longest"):
-        serve = Serve("x", padding=padding)
-        EncoderEngine(Load(tiny_encoder, {"max_length": 64}, serve, 1), forward).scores([[["a"]]])
+        serve = ServeConfig("x", padding=padding)
+        EncoderEngine(EngineConfig(tiny_encoder, {"max_length": 64}, serve, 1), forward).scores(
+            [[["a"]]]
+        )
     assert seen == [(1, 64), (1, 3)]
 
 
@@ -83,7 +87,7 @@ def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
 def test_answers_are_labels_or_the_best_candidate(
     scores: Sequence[Sequence[float]], candidates: list[int], expected: list[int]
 ) -> None:
-    assert base.answers(np.array(scores, np.float32), candidates) == expected
+    assert base.answers_from_scores(np.array(scores, np.float32), candidates) == expected
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pandas
 import pytest
 
 from harness.leaderboard.ranking import load_sections
-from harness.runner.session import everyone
-from harness.submissions.plan import learns
+from harness.runner.session import expand_systems
+from harness.submissions.plan import is_trained
 from harness.tasks.registry import get_task
 from tests.support.records import golden_records
 from tests.support.systems import systems
@@ -15,8 +15,12 @@ from tests.support.systems import systems
 
 def test_only_what_is_trained_has_seeds(project: Path) -> None:
     known = systems(project, ("minilm-l6", "onnx-int8", "null"))
-    assert [learns(each, get_task("sentiment"), project) for each in known] == [True, True, False]
-    found = everyone(known, [get_task("sentiment")], project, 5, 3)
+    assert [is_trained(each, get_task("sentiment"), project) for each in known] == [
+        True,
+        True,
+        False,
+    ]
+    found = expand_systems(known, [get_task("sentiment")], project, 5, 3)
     assert [each.name for each, _ in found] == [
         *("minilm-l6", "onnx-int8", "null"),
         *("minilm-l6@seed6", "onnx-int8@seed6", "minilm-l6@seed7", "onnx-int8@seed7"),

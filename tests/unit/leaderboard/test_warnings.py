@@ -10,7 +10,7 @@ import pytest
 from harness.cli.usage import parser
 from harness.leaderboard.ranking import load_rows, sections
 from harness.leaderboard.warnings import remarks
-from harness.results.record import Record, Timing, read, write
+from harness.results.record import Record, Timing, read_record, write_record
 from harness.runner.config import SMOKE
 from tests.support.records import make, serve
 
@@ -19,7 +19,7 @@ STEADY = {"ref": [10.0, 10.1, 9.9, 10.0, 10.05], "fast": [1.0, 1.01, 0.99, 1.0, 
 
 def remarked(folder: Path, times: dict[str, list[float]], **kwargs: str) -> list[str]:
     for name, seconds in times.items():
-        write(*make(name, seconds, 0.9, **kwargs), folder)
+        write_record(*make(name, seconds, 0.9, **kwargs), folder)
     (section,) = sections(load_rows(folder)[0])
     return remarks(section)
 
@@ -39,14 +39,14 @@ def test_smoke_run_is_marked_and_older_records_are_none(tmp_path: Path) -> None:
     """Records that do not state their timing have the standard one."""
     it, side = make("ref", STEADY["ref"], 0.9)
     it.timing = asdict(SMOKE)
-    write(it, side, tmp_path)
+    write_record(it, side, tmp_path)
     (path,) = tmp_path.glob("*/*/*/ref.json")
     (section,) = sections(load_rows(tmp_path)[0])
     assert remarks(section)[0].startswith("A smoke run: its windows are shorter")
     stated = json.loads(path.read_text())
     assert stated.pop("timing")["window"] == SMOKE.window
     path.write_text(json.dumps(stated))
-    assert read(path).timing == asdict(Timing())
+    assert read_record(path).timing == asdict(Timing())
     (section,) = sections(load_rows(tmp_path)[0])
     assert not remarks(section)
 
@@ -85,7 +85,7 @@ def disturbed(folder: Path, **kwargs: float) -> str:
         it, side = make(name, seconds, 0.9)
         for each in it.rounds:
             each.others, each.steal = kwargs.get("others", 0.0), kwargs.get("steal", 0.0)
-        write(it, side, folder)
+        write_record(it, side, folder)
     (section,) = sections(load_rows(folder)[0])
     (found,) = remarks(section)
     return found
@@ -123,7 +123,7 @@ def test_dash_of_the_server_scenario_is_explained(
     it.latency_ms |= {"p99": 45.0 if queries > 662 else None, "queries": queries}
     for each in it.rounds:
         each.examples = queries // 2
-    write(it, side, tmp_path)
+    write_record(it, side, tmp_path)
     (section,) = sections(load_rows(tmp_path)[0])
     (found,) = remarks(section)
     assert message in found
@@ -132,6 +132,6 @@ def test_dash_of_the_server_scenario_is_explained(
 def test_failed_rows_do_not_disturb(tmp_path: Path) -> None:
     it, side = make("dead", [], 0.9)
     it.failure = {"reason": "it died", "stderr": ""}
-    write(it, side, tmp_path)
+    write_record(it, side, tmp_path)
     assert isinstance(it, Record)
     assert remarked(tmp_path, STEADY) == []

@@ -8,13 +8,13 @@ from harness.tasks.task import Example
 
 def test_labels_never_go_over_the_wire() -> None:
     examples = [Example((("same text",),), label) for label in (0, 1)]
-    bodies = scenarios.Questions.of(examples, 2).bodies
+    bodies = scenarios.QuerySamples.of(examples, 2).bodies
     assert bodies == [b'[["same text"]]'] * 2
 
 
 def test_every_prefix_of_the_order_is_a_fair_sample_of_lengths() -> None:
     examples = [Example((("x" * (5 + number % 300),),), 0) for number in range(2000)]
-    questions = scenarios.Questions.of(examples, 2)
+    questions = scenarios.QuerySamples.of(examples, 2)
     whole = sum(map(len, questions.bodies)) / 2000
     for seed in range(20):
         order = questions.order(seed)

@@ -13,9 +13,9 @@ from scipy import stats as scipy_stats
 from harness.errors import WorkerError
 from harness.leaderboard.ranking import load_rows, sections
 from harness.loadgen import server
-from harness.loadgen.scenarios import Questions, Window
+from harness.loadgen.scenarios import QuerySamples, Window
 from harness.loadgen.server import Search
-from harness.results.record import write
+from harness.results.record import write_record
 from harness.tasks.task import Example
 from harness.telemetry.configuration import configurations
 from harness.telemetry.energy import Meter
@@ -24,7 +24,7 @@ from tests.support.records import make, serve
 from tests.support.simulated import SimulatedWorker
 from tests.support.workers import ENOUGH
 
-QUESTIONS = Questions.of([Example((("text",),), 0)] * 50, 2)
+QUESTIONS = QuerySamples.of([Example((("text",),), 0)] * 50, 2)
 Play = Callable[..., Window]
 
 
@@ -37,7 +37,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
         rate: float,
         count: int,
         bound: float = 1.0,
-        questions: Questions = QUESTIONS,
+        questions: QuerySamples = QUESTIONS,
     ) -> Window:
         worker.keep_time(monkeypatch)
         meter = Meter(configurations()["cpu-1"])
@@ -80,7 +80,7 @@ def test_waiting_time_is_that_of_queueing_theory(play: Play) -> None:
 
 def test_queries_that_the_pipe_cannot_hold_wait_and_the_schedule_goes_on(play: Play) -> None:
     """More text than the pipe holds comes while the worker stands still for a second."""
-    large = Questions.of([Example((("x" * 20_000,),), 0)] * 50, 2)
+    large = QuerySamples.of([Example((("x" * 20_000,),), 0)] * 50, 2)
     worker = SimulatedWorker(lambda number: 1.0 if number == 1 else 0.0001, pipe=300_000)
     window = play(worker, 200.0, 300, bound=10.0, questions=large)
     due = np.cumsum(np.diff(worker.sent, prepend=0.0))
@@ -192,7 +192,7 @@ def test_speedup_of_server_is_the_ratio_of_the_blocks_rates(tmp_path: Path) -> N
     for name, sustained in rates.items():
         it, side = make(name, [1.0] * 3, 0.9, scenario="server")
         serve(it, sustained)
-        write(it, side, tmp_path)
+        write_record(it, side, tmp_path)
     (section,) = sections(load_rows(tmp_path)[0])
     rows = {row.name: row for row in section.rows}
     found = rows["fast"].speedup

@@ -8,7 +8,7 @@ from transformers import BertForSequenceClassification
 
 from harness.errors import BuildError
 from harness.models import classifier
-from harness.models.classifier import Shape
+from harness.models.classifier import EncoderShape
 
 
 @pytest.fixture
@@ -55,14 +55,14 @@ def test_plain_attention_agrees_with_the_fused_kernel(model: classifier.Classifi
 def test_saved_and_loaded_is_the_same_model(model: classifier.Classifier, tmp_path: Path) -> None:
     classifier.save(model, tmp_path)
     described = json.loads(json.dumps(classifier.describe(model)))
-    again = classifier.load(tmp_path, Shape.read(described))
+    again = classifier.load(tmp_path, EncoderShape.read(described))
     with torch.inference_mode():
         assert torch.equal(model(*batch()), again(*batch()))
     assert described["parameters"] == sum(each.numel() for each in model.parameters())
 
 
 def test_each_layer_may_have_heads_and_neurons_of_its_own_number(tmp_path: Path) -> None:
-    shape = Shape(32, (4, 2), 8, (64, 16), 100, 64, 2, labels=2)
+    shape = EncoderShape(32, (4, 2), 8, (64, 16), 100, 64, 2, labels=2)
     assert classifier.Classifier(shape).bert.encoder.layer[1].output.dense.weight.shape == (32, 16)
     query = classifier.Classifier(shape).bert.encoder.layer[1].attention.get_submodule("self").query
     assert query.weight.shape == (16, 32)
@@ -77,7 +77,7 @@ def test_weight_that_is_not_finite_is_refused(model: classifier.Classifier, tmp_
 
 def test_weights_of_another_shape_are_refused(model: classifier.Classifier, tmp_path: Path) -> None:
     classifier.save(model, tmp_path)
-    wrong = Shape.read(classifier.describe(model) | {"ffn": [64, 32]})
+    wrong = EncoderShape.read(classifier.describe(model) | {"ffn": [64, 32]})
     with pytest.raises(BuildError, match="size mismatch"):
         classifier.load(tmp_path, wrong)
 

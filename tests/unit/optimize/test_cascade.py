@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.cascade import CascadeEngine
 from harness.engines.confidence import NEVER, Rule, pass_through, sureness
 from harness.errors import ManifestError
 from harness.optimize import cascade
-from harness.optimize.base import Artifact, Context, Inputs, Member
+from harness.optimize.base import Artifact, Inputs, Member, StepContext
 from harness.optimize.thresholds import Slice, temperature
 from harness.submissions.manifest import read_system
-from harness.submissions.plan import plan
+from harness.submissions.plan import plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Example
 from tests.support.systems import declare
@@ -35,17 +35,19 @@ def built(
     blind = replace(TASK, name="blind", load=only_selection)
     out = tmp_path_factory.mktemp("cascade")
     params = cascade.Cascade(max_drop=0.01)
-    return keep(out, cascade.run(Inputs(members=members), blind, params, Context(out, 0, 1)))
+    return keep(out, cascade.run(Inputs(members=members), blind, params, StepContext(out, 0, 1)))
 
 
 def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
-    found = base.load(Load(artifact.folder, artifact.about, Serve("cascade", **serve), 2))
+    found = base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig("cascade", **serve), 2)
+    )
     assert isinstance(found, CascadeEngine)
     return found
 
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
-    it = base.load(Load(artifact.folder, artifact.about, Serve(name), 1))
+    it = base.load_engine(EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1))
     return it.scores(EXAMPLES)
 
 
@@ -172,8 +174,8 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
     keys = []
     for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
         system = read_system(manifest(project, members), project)
-        steps = plan(system, get_task("sentiment"), 0, project)
-        assert [each.use.step.name for each in steps[-2:]] == ["finetune", "cascade"]
+        steps = plan_build(system, get_task("sentiment"), 0, project)
+        assert [each.step_config.step.name for each in steps[-2:]] == ["finetune", "cascade"]
         keys.append(steps[-1].key)
     assert len(set(keys)) == 2
 

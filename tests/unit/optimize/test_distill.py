@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from harness.errors import BuildError, ManifestError
 from harness.models import classifier
-from harness.models.classifier import Shape
+from harness.models.classifier import EncoderShape
 from harness.models.pretrained import Encoder
 from harness.optimize import distill, vocabulary
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.distill import Distill
 from harness.optimize.training import distill_data, losses
 from harness.optimize.vocabulary import Vocabulary
@@ -43,7 +43,7 @@ def test_layers_spread_evenly_up_to_the_last() -> None:
 
 
 def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [1])
     assert student.shape.layers == 1
     kept = "bert.encoder.layer.0.output.dense.weight"
@@ -54,7 +54,7 @@ def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
 
 
 def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
     given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -86,7 +86,7 @@ def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(each.folder, Shape.read(each.about["model"]))
+            classifier.load(each.folder, EncoderShape.read(each.about["model"]))
             for each in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
@@ -113,7 +113,7 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     )  # type: ignore[arg-type]
     out = tmp_path / "out"
     out.mkdir()
-    student = keep(out, distill.run(inputs, TASK, params, Context(out, 0, 1)))
+    student = keep(out, distill.run(inputs, TASK, params, StepContext(out, 0, 1)))
     assert student.about["model"]["width"] == 16
     assert share_right(scores(student)) > 0.9
 
@@ -123,7 +123,7 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_only(
 ) -> None:
     smaller = tmp_path / "smaller"
     smaller.mkdir()
-    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(smaller, 0, 1))
+    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(smaller, 0, 1))
     inputs = Inputs(keep(smaller, about), teacher=finetuned)
     for number, (hidden, fault) in enumerate(((0.0, ""), (1.0, "by its logits only"))):
         out = tmp_path / str(number)
@@ -131,9 +131,9 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_only(
         params = Distill(**QUICK, hidden=hidden)  # type: ignore[arg-type]
         if fault:
             with pytest.raises(BuildError, match=fault):
-                distill.run(inputs, TASK, params, Context(out, 0, 1))
+                distill.run(inputs, TASK, params, StepContext(out, 0, 1))
         else:
-            distill.run(inputs, TASK, params, Context(out, 0, 1))
+            distill.run(inputs, TASK, params, StepContext(out, 0, 1))
             assert (out / classifier.WEIGHTS).exists()
 
 
@@ -144,7 +144,7 @@ def test_teacher_answers_once(
     for number in range(2):
         out = tmp_path / str(number)
         out.mkdir()
-        context = Context(out, number, 1, said.append)
+        context = StepContext(out, number, 1, said.append)
         params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
         distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
     assert sum("the teacher answers" in line for line in said) == 1
@@ -160,7 +160,7 @@ def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_p
     task = replace(TASK, name="transfer", transfer=Transfer("extra", lambda: extra))
     params = Distill(**{**QUICK, "transfer": True}, layers=1)  # type: ignore[arg-type]
     inputs = Inputs(finetuned, teacher=finetuned)
-    about = distill.run(inputs, task, params, Context(tmp_path, 0, 1))
+    about = distill.run(inputs, task, params, StepContext(tmp_path, 0, 1))
     assert about["texts"] == len(TASK.examples("train")) + len(extra)
 
 

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.confidence import NEVER, Rule, pass_through, sureness
 from harness.engines.stages import StagesEngine
 from harness.models import classifier
 from harness.optimize import calibrate, exits, export, quantize
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.worker.driver import Worker
 from tests.support.words import TASK, keep, only_selection, run_step, scores
 
@@ -48,7 +48,9 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
 
 
 def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
-    found = base.load(Load(artifact.folder, artifact.about, Serve("onnxruntime", **serve), 1))
+    found = base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig("onnxruntime", **serve), 1)
+    )
     assert isinstance(found, StagesEngine)
     return found
 
@@ -61,9 +63,13 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
     finetuned: Artifact, with_exits: Artifact
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
-    begun = classifier.load(finetuned.folder, classifier.Shape.read(finetuned.about["model"]))
+    begun = classifier.load(
+        finetuned.folder, classifier.EncoderShape.read(finetuned.about["model"])
+    )
     fresh = exits.with_exits(begun, (0,))
-    trained = classifier.load(with_exits.folder, classifier.Shape.read(with_exits.about["model"]))
+    trained = classifier.load(
+        with_exits.folder, classifier.EncoderShape.read(with_exits.about["model"])
+    )
     data = selection(finetuned)
     before, after = (exits.accuracies(each, data, 16)[0] for each in (fresh, trained))
     assert after >= max(0.9, before)
@@ -80,7 +86,7 @@ def selection(artifact: Artifact) -> Any:
 
 def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
     params = replace(PARAMS, joint=True, epochs=1)
-    found = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1)))
+    found = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
     assert not np.array_equal(scores(found), scores(finetuned))
     assert min(found.about["exits"]) > 0.9
 
@@ -105,7 +111,9 @@ def test_without_leaving_the_answers_are_the_whole_models(
 
 
 def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
-    model = classifier.load(with_exits.folder, classifier.Shape.read(with_exits.about["model"]))
+    model = classifier.load(
+        with_exits.folder, classifier.EncoderShape.read(with_exits.about["model"])
+    )
     data = selection(with_exits)
     batch = data.batch(range(8))
     feeds = (torch.from_numpy(each) for each in (batch.ids, batch.mask, batch.segments))
@@ -190,13 +198,13 @@ def play(artifact: Artifact) -> list[int]:
 
 def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
     params = calibrate.Calibrate(cost=0.75)
-    found = keep(tmp_path, calibrate.run(Inputs(stages), TASK, params, Context(tmp_path, 0, 1)))
+    found = keep(tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
     assert found.about["selection"]["cost"] <= 0.75
 
 
 def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> None:
     params = quantize.Quantize()
-    found = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, Context(tmp_path, 0, 1)))
+    found = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
     assert found.format == "stages"
     sizes = [
         sum(path.stat().st_size for path in each.folder.glob("*.onnx")) for each in (stages, found)

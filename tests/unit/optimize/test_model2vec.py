@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.model2vec import embedded
 from harness.errors import BuildError
 from harness.models.pretrained import Encoder
 from harness.optimize import model2vec
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from tests.support.words import TASK, keep, share_right
 
 
@@ -22,11 +22,13 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artif
     out = tmp_path_factory.mktemp("model2vec")
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     params = model2vec.Model2Vec(width=16)
-    return keep(out, model2vec.run(inputs, TASK, params, Context(out, 0, 1)))
+    return keep(out, model2vec.run(inputs, TASK, params, StepContext(out, 0, 1)))
 
 
 def loaded(artifact: Artifact) -> Any:
-    return base.load(Load(artifact.folder, artifact.about, Serve("model2vec"), 1))
+    return base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig("model2vec"), 1)
+    )
 
 
 def test_means_of_vectors_tell_words_apart(built: Artifact) -> None:
@@ -64,4 +66,4 @@ def test_missing_library_is_said_with_the_extra(
     monkeypatch.setattr(builtins, "__import__", without)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     with pytest.raises(BuildError, match=r"needs model2vec.*wattbench\[model2vec\]"):
-        model2vec.run(inputs, TASK, model2vec.Model2Vec(), Context(tmp_path, 0, 1))
+        model2vec.run(inputs, TASK, model2vec.Model2Vec(), StepContext(tmp_path, 0, 1))

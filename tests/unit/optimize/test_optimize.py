@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
 from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, majority, quantize, tfidf
-from harness.optimize.base import Artifact, Context, Inputs, documented, step
+from harness.optimize.base import Artifact, Inputs, StepContext, describe_step, get_step
 from harness.optimize.training import loop
 from harness.tasks.task import Example
 from tests.support.words import TASK, TEXTS, keep, scores, share_right
@@ -33,7 +33,7 @@ def test_same_seed_gives_the_same_weights(
 ) -> None:
     params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
-    finetune.run(inputs, TASK, params, Context(tmp_path, 0, 1))
+    finetune.run(inputs, TASK, params, StepContext(tmp_path, 0, 1))
     first, again = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
     assert first.read_bytes() == again.read_bytes()
 
@@ -41,8 +41,8 @@ def test_same_seed_gives_the_same_weights(
 def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
     params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
-    artifact = keep(tmp_path, finetune.run(inputs, TASK, params, Context(tmp_path, 1, 1)))
-    model = classifier.load(tmp_path, classifier.Shape.read(artifact.about["model"]))
+    artifact = keep(tmp_path, finetune.run(inputs, TASK, params, StepContext(tmp_path, 1, 1)))
+    model = classifier.load(tmp_path, classifier.EncoderShape.read(artifact.about["model"]))
     tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
     data = loop.tokenized(tokenizer, TASK.examples("selection"))
     best = max(epoch["selection"] for epoch in artifact.about["training"])
@@ -53,7 +53,7 @@ def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: P
     params = finetune.Finetune(epochs=1, learning_rate=float("inf"))
     with pytest.raises(BuildError, match=r"not finite.*Lower"):
         finetune.run(
-            Inputs(encoder=Encoder(tiny_encoder, "")), TASK, params, Context(tmp_path, 0, 1)
+            Inputs(encoder=Encoder(tiny_encoder, "")), TASK, params, StepContext(tmp_path, 0, 1)
         )
 
 
@@ -87,7 +87,9 @@ def test_every_way_to_export_gives_the_same_logits(
     finetuned: Artifact, tmp_path: Path, norm: str, first_only: bool
 ) -> None:
     params = export.Export(norm=norm, first_only=first_only)
-    artifact = keep(tmp_path, export.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1)))
+    artifact = keep(
+        tmp_path, export.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
+    )
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
     assert kinds["Attention"] == (1 if first_only else 2)
     assert kinds["SkipLayerNormalization"] == (4 if norm == "skip" else 0)
@@ -131,11 +133,13 @@ def test_no_way_to_serve_changes_a_fp32_score(
     instances: int,
 ) -> None:
     asked = [[[each]] for each in texts]
-    plain = base.load(Load(finetuned.folder, finetuned.about, Serve("pytorch"), 1))
+    plain = base.load_engine(
+        EngineConfig(finetuned.folder, finetuned.about, ServeConfig("pytorch"), 1)
+    )
     expected = plain.scores(asked)
     for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
-        serve = Serve(name, padding, batch, tokens, order, count)
-        other = base.load(Load(artifact.folder, artifact.about, serve, 2))
+        serve = ServeConfig(name, padding, batch, tokens, order, count)
+        other = base.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 2))
         np.testing.assert_allclose(other.scores(asked), expected, atol=1e-4)
 
 
@@ -152,19 +156,19 @@ def test_quantized_graph_is_smaller_and_keeps_its_answers(
 
 def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="is int8 already"):
-        quantize.run(Inputs(quantized), TASK, quantize.Quantize(), Context(tmp_path, 0, 1))
+        quantize.run(Inputs(quantized), TASK, quantize.Quantize(), StepContext(tmp_path, 0, 1))
 
 
 def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     about = finetuned.about
     wrong = Artifact(finetuned.folder, about | {"model": about["model"] | {"layers": 3}})
     with pytest.raises(BuildError, match="fused 1 Attention nodes, but 3 layers need 2"):
-        export.run(Inputs(wrong), TASK, export.Export(), Context(tmp_path, 0, 1))
+        export.run(Inputs(wrong), TASK, export.Export(), StepContext(tmp_path, 0, 1))
 
 
 def test_graph_may_stay_unfused(finetuned: Artifact, tmp_path: Path) -> None:
     about = export.run(
-        Inputs(finetuned), TASK, export.Export(optimize=False), Context(tmp_path, 0, 1)
+        Inputs(finetuned), TASK, export.Export(optimize=False), StepContext(tmp_path, 0, 1)
     )
     assert "fused" not in about
     assert about["logit_difference"] < 1e-4
@@ -175,7 +179,7 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     from sklearn.linear_model import LogisticRegression
 
     artifact = keep(
-        tmp_path, tfidf.run(Inputs(), TASK, tfidf.TfidfLogreg(), Context(tmp_path, 0, 1))
+        tmp_path, tfidf.run(Inputs(), TASK, tfidf.TfidfLogreg(), StepContext(tmp_path, 0, 1))
     )
     texts, labels = zip(
         *((e.candidates[0][0], e.label) for e in TASK.examples("train")), strict=True
@@ -185,7 +189,7 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
     asked = [e.candidates[0][0] for e in TASK.examples("validation")]
-    loaded = base.load(Load(tmp_path, artifact.about, Serve("tfidf"), 1))
+    loaded = base.load_engine(EngineConfig(tmp_path, artifact.about, ServeConfig("tfidf"), 1))
     found = loaded.scores([[[text]] for text in asked])
     expected = model.decision_function(vectorizer.transform(asked))
     np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)
@@ -193,25 +197,25 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
 
 def test_majority_is_the_training_splits(tmp_path: Path) -> None:
     labels = [each.label for each in TASK.examples("train")]
-    about = majority.run(Inputs(), TASK, majority.Majority(), Context(tmp_path, 0, 1))
+    about = majority.run(Inputs(), TASK, majority.Majority(), StepContext(tmp_path, 0, 1))
     assert about["answer"] == int(np.bincount(labels).argmax())
 
 
 def test_every_step_documents_each_of_its_parameters() -> None:
     from dataclasses import fields
 
-    from harness.optimize.base import MODULES
+    from harness.optimize.base import STEP_MODULES
 
-    for name in MODULES:
-        found = step(name)
+    for name in STEP_MODULES:
+        found = get_step(name)
         assert found.name == name
         for field in fields(found.params):
-            assert f"    {field.name}" in documented(found), f"{name}: {field.name}"
+            assert f"    {field.name}" in describe_step(found), f"{name}: {field.name}"
 
 
 def test_unknown_step_names_the_nearest() -> None:
     with pytest.raises(BuildError, match="Did you mean 'finetune'"):
-        step("fine-tune")
+        get_step("fine-tune")
 
 
 def test_nothing_is_trained_on_the_reported_split(
@@ -237,5 +241,5 @@ def test_nothing_is_trained_on_the_reported_split(
     ):
         out = tmp_path / str(number)
         out.mkdir()
-        run(inputs, task, params, Context(out, 0, 1))  # type: ignore[operator]
+        run(inputs, task, params, StepContext(out, 0, 1))  # type: ignore[operator]
     assert set(asked) == {"train", "selection"}

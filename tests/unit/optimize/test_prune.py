@@ -6,9 +6,9 @@ import torch
 
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
-from harness.models.classifier import Classifier, Shape
+from harness.models.classifier import Classifier, EncoderShape
 from harness.optimize import prune
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune import Prune
 from harness.optimize.training import loop
 from tests.support.words import TASK, keep
@@ -17,7 +17,7 @@ KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
 def loaded(artifact: Artifact) -> Classifier:
-    return classifier.load(artifact.folder, Shape.read(artifact.about["model"]))
+    return classifier.load(artifact.folder, EncoderShape.read(artifact.about["model"]))
 
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
@@ -108,7 +108,7 @@ def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> No
 def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    about = prune.run(Inputs(finetuned), TASK, Prune(2, 16), Context(tmp_path, 0, 1))
+    about = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
     artifact = keep(tmp_path, json.loads(json.dumps(about)))
     model = loaded(artifact)
     assert (model.shape.heads, model.shape.ffn) == ((2, 2), (16, 16))
@@ -119,7 +119,7 @@ def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
 
 def test_more_heads_than_the_model_has_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot keep 5 of 4"):
-        prune.run(Inputs(finetuned), TASK, Prune(5, 16), Context(tmp_path, 0, 1))
+        prune.run(Inputs(finetuned), TASK, Prune(5, 16), StepContext(tmp_path, 0, 1))
     shape = {"name": "tiny", "heads": 4, "ffn": 64}
     assert prune.validate(Prune(5, 64), shape) == ["heads = 5, but tiny has 4 heads. Choose 1..4"]
     assert prune.validate(Prune(0, 65, 0), shape)[1:] == [

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.models import bert, classifier
-from harness.models.classifier import Classifier, Shape
+from harness.models.classifier import Classifier, EncoderShape
 from harness.optimize import distill, export, prune_tokens, quantize
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune_tokens import PruneTokens
 from tests.support.words import TASK, keep, scores
 
-WIDE = Shape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
+WIDE = EncoderShape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
 
 
-def model(shape: Shape = WIDE) -> Classifier:
+def model(shape: EncoderShape = WIDE) -> Classifier:
     torch.manual_seed(0)
     made = Classifier(shape)
     classifier.fill(made, {name: 3 * value for name, value in made.state_dict().items()})
@@ -87,7 +87,7 @@ def test_layers_behind_see_fewer_tokens() -> None:
 
 def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
     params = PruneTokens((0,), (share,))
-    return keep(out, prune_tokens.run(Inputs(artifact), TASK, params, Context(out, 0, 1)))
+    return keep(out, prune_tokens.run(Inputs(artifact), TASK, params, StepContext(out, 0, 1)))
 
 
 def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> No
     assert it.about["model"]["keep"] == [0.5, 1.0] or it.about["model"]["keep"] == (0.5, 1.0)
     out = tmp_path / "graph"
     out.mkdir()
-    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), Context(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), StepContext(out, 0, 1)))
     for batch in (1, 8):
         expected, found = scores(it), scores(graph, batch=batch)
         np.testing.assert_allclose(found, expected, atol=1e-3)
@@ -106,7 +106,9 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
     out = tmp_path / "again"
     out.mkdir()
     params = distill.Distill(epochs=1, batch=16, learning_rate=1e-3)
-    again = keep(out, distill.run(Inputs(it, teacher=finetuned), TASK, params, Context(out, 0, 1)))
+    again = keep(
+        out, distill.run(Inputs(it, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
+    )
     assert list(again.about["model"]["keep"]) == [0.2, 1.0]
     right = {
         name: float(np.mean(scores(each).argmax(1) == scores(finetuned).argmax(1)))
@@ -134,8 +136,10 @@ def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> N
         (tmp_path / name).mkdir()
     it = pruned(finetuned, tmp_path / "pruned")
     out = tmp_path / "graph"
-    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), Context(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), StepContext(out, 0, 1)))
     out = tmp_path / "int8"
-    found = keep(out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), Context(out, 0, 1)))
+    found = keep(
+        out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), StepContext(out, 0, 1))
+    )
     same = scores(found).argmax(1) == scores(it).argmax(1)
     assert float(np.mean(same)) >= 0.95

@@ -9,10 +9,10 @@ import onnx
 import pytest
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.optimize import prune, quantize
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune import Prune
 from harness.optimize.quantize import Quantize
 from harness.submissions.manifest import read_system
@@ -25,12 +25,14 @@ TEXTS = [each.candidates for each in TASK.examples("validation")]
 
 
 def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
-    context = Context(out, 0, 2)
+    context = StepContext(out, 0, 2)
     return keep(out, quantize.run(Inputs(artifact), TASK, Quantize(**params), context))
 
 
 def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
-    return base.load(Load(artifact.folder, artifact.about, Serve(name, **serve), threads))
+    return base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), threads)
+    )
 
 
 def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_empty_calibration_slice_is_a_build_error(exported: Artifact, tmp_path: 
     task = replace(TASK, name="empty", load=empty)
     params = Quantize(method="static")
     with pytest.raises(BuildError, match="no training examples to calibrate on"):
-        quantize.run(Inputs(exported), task, params, Context(tmp_path, 0, 1))
+        quantize.run(Inputs(exported), task, params, StepContext(tmp_path, 0, 1))
 
 
 EXPORT = '[[step]]\nuse = "export"\n'
@@ -125,9 +127,9 @@ def test_single_stream_has_one_instance(project: Path) -> None:
 
 
 def test_instances_never_outnumber_the_threads() -> None:
-    assert Serve("x", instances=8).count(2) == 2
-    assert Load(Path(), {}, Serve("x", instances=2), 5).threads_each == 2
-    assert Load(Path(), {}, Serve("x", instances="per-core"), 4).threads_each == 1
+    assert ServeConfig("x", instances=8).count(2) == 2
+    assert EngineConfig(Path(), {}, ServeConfig("x", instances=2), 5).threads_each == 2
+    assert EngineConfig(Path(), {}, ServeConfig("x", instances="per-core"), 4).threads_each == 1
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
@@ -213,9 +215,9 @@ def test_gpu_that_is_not_there_is_refused_in_one_line(
     finetuned: Artifact, exported: Artifact
 ) -> None:
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
-        about = Load(artifact.folder, artifact.about, Serve(name), 1, "cuda")
+        about = EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1, "cuda")
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
-            base.load(about)
+            base.load_engine(about)
         assert "\n" not in str(caught.value)
 
 
@@ -230,7 +232,7 @@ def test_global_budget_keeps_the_best_wherever_they_are(
     with pytest.raises(BuildError, match="2 layers cannot keep 5 each"):
         prune.best_of_all(layers, 5)
     params = Prune(heads=2, ffn=16, scope="global")
-    about = prune.run(Inputs(finetuned), TASK, params, Context(tmp_path, 0, 1))
+    about = prune.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
     assert sum(about["model"]["heads"]) == 4
     assert sum(about["model"]["ffn"]) == 32
     assert min(about["model"]["heads"]) >= 1
@@ -238,11 +240,11 @@ def test_global_budget_keeps_the_best_wherever_they_are(
 
 def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path: Path) -> None:
     from harness.models import classifier
-    from harness.models.classifier import Shape
+    from harness.models.classifier import EncoderShape
     from harness.optimize import export
     from harness.optimize.training import loop
 
-    whole = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    whole = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
     small = prune.remove(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
     tokenizer = loop.opened(finetuned, TASK)[1]
     folders = [tmp_path / name for name in ("pruned", "graph")]
@@ -251,7 +253,7 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
     pruned = keep(folders[0], loop.written(small, tokenizer, folders[0]))
     for first_only in (True, False):
         params = export.Export(first_only=first_only)
-        context = Context(folders[1], 0, 1)
+        context = StepContext(folders[1], 0, 1)
         graph = keep(folders[1], export.run(Inputs(pruned), TASK, params, context))
         assert graph.about["fused"]["Attention"] == (1 if first_only else 2)
         np.testing.assert_allclose(scores(graph), scores(pruned), atol=1e-4)

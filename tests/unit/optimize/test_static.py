@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.engines import base
-from harness.engines.base import Load, Serve
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.static import StaticEngine, pooled
 from harness.models import hashed_features
 from harness.optimize import static
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.training import static_student
 from harness.tasks.task import Example
 from tests.support.words import STATIC, TASK, share_right
@@ -73,7 +73,9 @@ def test_overlaps_are_shares_of_words_that_the_other_has() -> None:
 
 
 def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
-    found = base.load(Load(artifact.folder, artifact.about, Serve("static", **serve), 2))
+    found = base.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig("static", **serve), 2)
+    )
     assert isinstance(found, StaticEngine)
     return found
 
@@ -88,7 +90,7 @@ def test_student_learns_what_the_teacher_answers(student: Artifact) -> None:
 def test_same_seed_gives_the_same_table(
     student: Artifact, finetuned: Artifact, tmp_path: Path
 ) -> None:
-    static.run(Inputs(finetuned, teacher=finetuned), TASK, STATIC, Context(tmp_path, 0, 1))
+    static.run(Inputs(finetuned, teacher=finetuned), TASK, STATIC, StepContext(tmp_path, 0, 1))
     arrays = [np.load(each / "weights.npz")["table"] for each in (student.folder, tmp_path)]
     np.testing.assert_array_equal(*arrays)
     assert arrays[0].dtype == np.int8
@@ -122,7 +124,9 @@ def test_engine_computes_what_was_trained(sides: int, tmp_path: Path) -> None:
     data = static_student.Hashed(given, about)
     with torch.inference_mode():
         expected = model(*data.batch([0, 1, 2], 0.0, np.random.default_rng(0))).numpy()
-    found = StaticEngine(Load(tmp_path, {}, Serve("static"), 1)).scores([[row] for row in given])
+    found = StaticEngine(EngineConfig(tmp_path, {}, ServeConfig("static"), 1)).scores(
+        [[row] for row in given]
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert pooled(
         given, json.loads((tmp_path / "static.json").read_text()), np.ones((512, 8))

@@ -6,7 +6,7 @@ import pytest
 from harness.errors import BuildError
 from harness.models import tokenization
 from harness.optimize import vocabulary
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.vocabulary import Vocabulary
 from tests.support.words import TASK, keep, scores
 
@@ -14,7 +14,7 @@ from tests.support.words import TASK, keep, scores
 def test_trimmed_vocabulary_tokenizes_known_text_as_before(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1))
+    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
     artifact = keep(tmp_path, about)
     before, after = (
         tokenization.load_tokenizer(each.folder / "tokenizer.json", 64)
@@ -31,7 +31,9 @@ def test_trimmed_vocabulary_tokenizes_known_text_as_before(
 def test_word_whose_pieces_are_gone_is_spelt_or_unknown(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    keep(tmp_path, vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), Context(tmp_path, 0, 1)))
+    keep(
+        tmp_path, vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
+    )
     tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
     assert "story" not in tokenizer.get_vocab()
     assert "[UNK]" in tokenizer.encode("story").tokens
@@ -44,7 +46,7 @@ def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path)
     for floor in (1, 60, 10**6):
         out = tmp_path / str(floor)
         out.mkdir()
-        about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(floor), Context(out, 0, 1))
+        about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(floor), StepContext(out, 0, 1))
         sizes.append(about["tokens"]["after"])
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 4  # the special tokens

@@ -40,7 +40,7 @@ def test_variant_differs_in_that_choice_alone(project: Path) -> None:
     assert found["padding"].recipe == whole.recipe
     assert found["instances"].serve["offline"].instances == 1
     assert found["instances"].serve["offline"].padding == "longest"
-    assert [use.step.name for use in found["quantize"].recipe] == ["export"]
+    assert [step_config.step.name for step_config in found["quantize"].recipe] == ["export"]
     assert found["quantize"].serve == whole.serve
     assert found["export"].recipe == ()
     assert found["export"].serve["offline"].engine == "pytorch"

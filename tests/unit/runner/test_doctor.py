@@ -18,10 +18,10 @@ CPU = "/sys/devices/system/cpu"
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
     """Make the kernel say what a test wants."""
 
-    def say(files: Files) -> None:
+    def log(files: Files) -> None:
         monkeypatch.setattr(machine, "read", lambda path: files.get(path, ""))
 
-    return say
+    return log
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_every_check_says_something_and_quick_warnings_are_among_them(
 def test_missing_sandbox_comes_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fault = sandbox.Missing("bubblewrap is missing", "apt install it")
+    fault = sandbox.MissingSandbox("bubblewrap is missing", "apt install it")
     monkeypatch.setattr(sandbox, "missing", lambda: fault)
     found, remedy = doctor._sandbox()
     assert found.startswith("isolation: process")

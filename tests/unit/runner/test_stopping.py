@@ -5,22 +5,22 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.results.record import Round, Timing, read, write
+from harness.results.record import Round, Timing, read_record, write_record
 from harness.runner import explain, session
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import Row
+from harness.runner.evaluate import SystemRun
 from harness.runner.session import Progress
 from tests.support.records import make
 
 
-def rows(times: dict[str, list[float]]) -> list[Row]:
+def rows(times: dict[str, list[float]]) -> list[SystemRun]:
     """Rows that have played blocks of these seconds."""
     found = []
     for name, seconds in times.items():
         it, _ = make(name, seconds, 0.9)
         system = type("Named", (), {"name": name})()
         asked = type("Task", (), {"name": "sentiment"})()
-        found.append(Row(system, asked, None, {"offline": it}))
+        found.append(SystemRun(system, asked, None, {"offline": it}))
     return found
 
 
@@ -31,8 +31,10 @@ def test_spread_is_half_the_widest_interval_and_null_does_not_count() -> None:
     from harness.results.statistics import ratio
 
     found = ratio(NOISY["ref"], NOISY["fast"])
-    assert session.spread(rows(NOISY)) == pytest.approx((found.high / found.low) ** 0.5 - 1)
-    assert session.spread(rows({"ref": [1.0], "fast": [1.0]})) == float("inf")
+    assert session.widest_interval(rows(NOISY)) == pytest.approx(
+        (found.high / found.low) ** 0.5 - 1
+    )
+    assert session.widest_interval(rows({"ref": [1.0], "fast": [1.0]})) == float("inf")
 
 
 def enough(config: RunConfig, done: int, minutes: float = 0.0) -> tuple[bool, list[str]]:
@@ -89,7 +91,7 @@ def test_explain_says_what_how_long_and_why_and_measures_nothing(
 
 def test_explained_time_comes_from_earlier_records(tmp_path: Path) -> None:
     it, side = make("ref", [100.0], 0.9)
-    write(it, side, tmp_path)
+    write_record(it, side, tmp_path)
     round_seconds, more, rate = explain._known(tmp_path, Timing.window)["ref", "sentiment"]
     assert rate == 10.0
     assert round_seconds == pytest.approx(0.5 + 0.3 + 2 * Timing.window)
@@ -110,7 +112,7 @@ def test_session_is_taken_up_with_its_own_systems_and_scenarios(
     for name in ("null", "minilm-l6", "minilm-l6-unpadded", "tfidf-logreg"):
         for scenario in ("offline", "server"):
             it, side = make(name, [1.0], 0.9, scenario=scenario, configuration="cpu-1")
-            write(it, side, here / "results" / "records")
+            write_record(it, side, here / "results" / "records")
     assert main(["run", "--resume", "s1", "--until", "5%"]) == 0
     systems, tasks, _, configuration, _, _, config, name = asked[:8]
     assert sorted(each.name for each in systems) == [
@@ -129,10 +131,10 @@ def test_session_is_taken_up_with_its_own_systems_and_scenarios(
 
 def test_round_in_a_record_is_one_line(tmp_path: Path) -> None:
     it, side = make("ref", [1.0, 2.0], 0.9)
-    write(it, side, tmp_path)
+    write_record(it, side, tmp_path)
     text = it.path(tmp_path).read_text()
     assert sum(line.startswith('  {"block"') for line in text.splitlines()) == 2
-    assert all(isinstance(each, Round) for each in read(it.path(tmp_path)).rounds)
+    assert all(isinstance(each, Round) for each in read_record(it.path(tmp_path)).rounds)
     assert it.path(tmp_path).stat().st_size < 4000
 
 

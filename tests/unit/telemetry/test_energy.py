@@ -17,14 +17,14 @@ def test_measured_energy_is_exact_to_one_percent_and_of_the_window_alone(counter
     assert meter.source.startswith("measured: CPU by RAPL")
     try:
         for joules in (5.0, 0.4, 80.0):
-            counter.use(33.0)  # between windows
+            counter.step_config(33.0)  # between windows
             with meter.window() as used:
-                counter.use(joules / 2)
+                counter.step_config(joules / 2)
                 time.sleep(0.05)
-                counter.use(joules / 2)
+                counter.step_config(joules / 2)
                 ended = time.perf_counter()
             assert time.perf_counter() - ended < 0.5, "read at once, not with the next sample"
-            counter.use(11.0)
+            counter.step_config(11.0)
             found = meter.complete(used, cpu_seconds=1000.0)
             assert found.cpu_wh * 3600 == pytest.approx(joules, rel=0.01)
             assert found.ram_wh is not None
@@ -35,12 +35,12 @@ def test_measured_energy_is_exact_to_one_percent_and_of_the_window_alone(counter
 
 def test_counter_that_runs_over_its_end_is_followed(counter: Counter) -> None:
     counter.joules = 262143.0
-    counter.use(0)
+    counter.step_config(0)
     meter = Meter(configurations()["cpu-1"])
     try:
         with meter.window() as used:
             counter.joules = 0.0
-            counter.use(4.67115)
+            counter.step_config(4.67115)
         assert used.cpu_wh * 3600 == pytest.approx(5.0, rel=0.01)
     finally:
         meter.close()

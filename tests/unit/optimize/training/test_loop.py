@@ -7,9 +7,9 @@ from torch.nn import functional
 
 from harness.errors import BuildError
 from harness.models import classifier
-from harness.models.classifier import Classifier, Shape
+from harness.models.classifier import Classifier, EncoderShape
 from harness.optimize import distill
-from harness.optimize.base import Artifact, Context, Inputs
+from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.distill import Distill
 from harness.optimize.training import loop, losses
 from tests.support.words import QUICK, TASK, distilled, keep
@@ -21,7 +21,7 @@ def _own_cache(cache: Path) -> None:
 
 
 def test_first_only_gives_the_same_logits_and_gradients(finetuned: Artifact) -> None:
-    model = classifier.load(finetuned.folder, Shape.read(finetuned.about["model"]))
+    model = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
     ids = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
     given = (ids, (ids > 0).long(), torch.zeros_like(ids))
     found = []
@@ -63,9 +63,9 @@ def test_interrupted_training_ends_as_if_nothing_had_happened(
 
     monkeypatch.setattr(losses, "soft_cross_entropy", failing)
     with pytest.raises(StopError):
-        distill.run(inputs, TASK, params, Context(cut, 0, 1, kept=kept))
+        distill.run(inputs, TASK, params, StepContext(cut, 0, 1, kept=kept))
     said: list[str] = []
-    about = distill.run(inputs, TASK, params, Context(cut, 0, 1, said.append, kept))
+    about = distill.run(inputs, TASK, params, StepContext(cut, 0, 1, said.append, kept))
     assert any("goes on in epoch 2/2, update 34/50" in line for line in said)
     assert updates == 35 + 16
     for one, other in zip(about["training"], expected.about["training"], strict=True):
@@ -83,12 +83,12 @@ def test_damaged_checkpoint_is_left_aside(finetuned: Artifact, tmp_path: Path) -
     out = tmp_path / "out"
     out.mkdir()
     inputs = Inputs(finetuned, teacher=finetuned)
-    about = distill.run(inputs, TASK, params, Context(out, 0, 1, kept=kept))
+    about = distill.run(inputs, TASK, params, StepContext(out, 0, 1, kept=kept))
     assert len(about["training"]) == 1
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
-    shape = Shape.read(finetuned.about["model"])
+    shape = EncoderShape.read(finetuned.about["model"])
     draw = torch.Generator().manual_seed(0)
     rows, labels = torch.randint(4, 30, (8, 6), generator=draw), torch.arange(8) % 2
     after = []
