@@ -139,7 +139,7 @@ def audit_session(
     for task in tasks:
         for system in systems:
             paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
-            first = record.read(paths[0]) if paths else None
+            first = record.read_record(paths[0]) if paths else None
             if system.folder.parent.name == "baselines" or first is None or first.failure:
                 continue
             kind = str(first.machine["isolation"])
@@ -150,8 +150,8 @@ def audit_session(
                 "failed": [each.probe for each in found if each.passed is False],
             }
             for path in paths:
-                it = replace(record.read(path), audit=stated)
-                record.write(it, record.read_side(path), session.parent)
+                it = replace(record.read_record(path), audit=stated)
+                record.write_record(it, record.read_side(path), session.parent)
 
 
 def order(it: AuditContext) -> ProbeResult:

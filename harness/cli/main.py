@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.cli import shown, usage
+from harness.cli import selection, shown, usage
 from harness.errors import BuildError, HarnessError
 from harness.submissions.manifest import System, find_systems
 from harness.tasks.registry import get_task
@@ -82,9 +82,9 @@ def bench(options: argparse.Namespace, console: Console) -> None:
 
 def build(options: argparse.Namespace, console: Console) -> None:
     """Run the recipes of what is asked for."""
-    root = options.project()
-    options.take_up(options, root)
-    systems, asked, _ = options.systems(options, root)
+    root = selection.project()
+    selection.take_up(options, root)
+    systems, asked, _ = selection.systems(options, root)
     _build(systems, asked, options, root, console)
 
 
@@ -134,12 +134,12 @@ def run(options: argparse.Namespace, console: Console) -> None:
     from harness.runner.session import measure
     from harness.telemetry.configuration import choose_configuration
 
-    root = options.project()
-    options.take_up(options, root)
+    root = selection.project()
+    selection.take_up(options, root)
     configuration = choose_configuration(options.configuration)
-    systems, asked, suite = options.systems(options, root)
-    results = options.results(options, root)
-    config = options.run_config(options)
+    systems, asked, suite = selection.systems(options, root)
+    results = selection.results(options, root)
+    config = selection.run_config(options)
     if options.explain:
         from harness.runner.explain import explain
 
@@ -174,8 +174,8 @@ def predict(options: argparse.Namespace, console: Console) -> None:
     from harness.runner.predict import predict as answer
     from harness.telemetry.configuration import choose_configuration
 
-    root = options.project()
-    system = options.one_system(options.system, root)
+    root = selection.project()
+    system = selection.one_system(options.system, root)
     where = choose_configuration(options.configuration), root, options.seed
     path = answer(system, get_task(options.task), options.split, *where, options.out, console)
     console(f"written: {path}")
@@ -185,7 +185,7 @@ def new(options: argparse.Namespace, console: Console) -> None:
     """A folder to fill in."""
     from harness.submissions.scaffold import new as write
 
-    folder = write(options.name, options.project(), options.origin, options.own)
+    folder = write(options.name, selection.project(), options.origin, options.own)
     place = os.path.relpath(folder)
     console(f"written: {place}. Fill in its README.md, then: wattbench check {place}")
 
@@ -195,15 +195,15 @@ def audit(options: argparse.Namespace, console: Console) -> int:
     from harness.audit.session import audit_here
     from harness.telemetry.configuration import choose_configuration
 
-    root = options.project()
-    system = options.one_system(options.system, root)
+    root = selection.project()
+    system = selection.one_system(options.system, root)
     names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
-    asked = options.tasks(names)
+    asked = selection.tasks(names)
     where = (
         choose_configuration(options.configuration),
         root,
         options.seed,
-        options.run_config(options),
+        selection.run_config(options),
     )
     found = [audit_here(system, each, *where, console) for each in asked]
     return int(any(each.passed is False for one in found for each in one))
@@ -213,9 +213,9 @@ def export(options: argparse.Namespace, console: Console) -> None:
     """A built system as a folder that runs without the project."""
     from harness.export import export as write
 
-    root = options.project()
-    system, asked = options.one_system(options.system, root), get_task(options.task)
-    results = options.results(options, root)
+    root = selection.project()
+    system, asked = selection.one_system(options.system, root), get_task(options.task)
+    results = selection.results(options, root)
     write(system, asked, options.seed, root, results, Path(options.folder))
     console(f"written: {options.folder}. Try: cd {options.folder} && python predict.py TEXT")
 
@@ -225,14 +225,14 @@ def reproduce(options: argparse.Namespace, console: Console) -> None:
     from harness.reports.reproduction import Published, reproduction
     from harness.store.cache import write_atomically
 
-    root = options.project()
+    root = selection.project()
     published, asked = Published.read(root, options.name), get_task(options.task)
-    results = options.results(options, root)
+    results = selection.results(options, root)
     there = shown.sections_of(results / "records", needs=published.systems)
     text = "" if options.again else reproduction(there, published, asked.name)
     if not text:
         given: dict[str, Any] = {"task": [options.task], "system": published.systems}
-        given["suite"] = options.suite_of(asked.name)
+        given["suite"] = selection.suite_of(asked.name)
         bench(argparse.Namespace(**vars(options) | given), console)
         text = reproduction(shown.sections_of(results / "records"), published, asked.name)
     path = results / f"{options.name}-{asked.name}.md"
@@ -250,19 +250,19 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     from harness.tasks.registry import get_suite
     from harness.telemetry.configuration import choose_configuration
 
-    root = options.project()
-    system, asked = options.one_system(options.system, root), get_task(options.task)
-    known = get_suite(options.suite_of(asked.name))
+    root = selection.project()
+    system, asked = selection.one_system(options.system, root), get_task(options.task)
+    known = get_suite(selection.suite_of(asked.name))
     configuration = choose_configuration(options.configuration)
     systems = [system, *variants(system, root, options.retrain)]
     systems += [
-        options.one_system(name, root)
+        selection.one_system(name, root)
         for name in (known.reference, known.unpadded_reference, "null")
         if name != system.name
     ]
     build_systems(systems, [asked], configuration, root, options.seed, console)
-    results = options.results(options, root) / "waterfall"
-    where = configuration, root, results, options.run_config(options), "", options.seed
+    results = selection.results(options, root) / "waterfall"
+    where = configuration, root, results, selection.run_config(options), "", options.seed
     session = measure(systems, [asked], known, *where, console)
     text = table(results / "records" / session, system.name)
     path = results / f"{system.name}-{asked.name}.md"
@@ -283,7 +283,7 @@ def verify(options: argparse.Namespace, console: Console) -> int:
     if options.against and against.resolve() == records.resolve():
         raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
     theirs = shown.sections_of(records)
-    root = options.project() if not options.against else None
+    root = selection.project() if not options.against else None
     known = list(find_systems(root)) if root else None
     options.suite, systems = published_systems(theirs, options.task, options.system, known)
     if not options.against:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli import selection
 from harness.errors import HarnessError
 from harness.submissions.manifest import find_systems, read_system
 from harness.tasks.registry import all_suites, builtin_tasks, get_suite
@@ -23,7 +24,7 @@ def board(options: argparse.Namespace, console: Log) -> None:
     from harness.leaderboard.tables import summary
     from harness.reports.results_folder import write_board
 
-    results = options.results(options, options.project())
+    results = selection.results(options, selection.project())
     drawn = write_board(results)
     for fault in drawn.faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
@@ -35,7 +36,7 @@ def report(options: argparse.Namespace, console: Log) -> None:
     """One session's energy, for an organiser or a paper."""
     from harness.reports.energy import energy_report
 
-    records = options.results(options, options.project()) / "records"
+    records = selection.results(options, selection.project()) / "records"
     if options.session and not (records / options.session).is_dir():
         raise HarnessError(f"{records / options.session}: there is no such session.")
     found = sections_of(records, options.session)
@@ -47,7 +48,7 @@ def compare(options: argparse.Namespace, console: Log) -> int:
     from harness.reports.comparison import compare_systems
     from harness.reports.sessions import compare_sessions
 
-    records = options.results(options, options.project()) / "records"
+    records = selection.results(options, selection.project()) / "records"
     names = options.one, options.other
     folders = [_session(records, name) for name in names]
     if any(folders) or any("/" in name for name in names):
@@ -90,7 +91,7 @@ def show_ladder(options: argparse.Namespace, console: Log) -> None:
     """The rungs of one session, for the terminal."""
     from harness.reports.ladder import ladder
 
-    found = sections_of(options.results(options, options.project()) / "records")
+    found = sections_of(selection.results(options, selection.project()) / "records")
     console(ladder(found, get_suite(options.suite), "simple"))
 
 
@@ -114,7 +115,7 @@ def show_tasks(options: argparse.Namespace, console: Log) -> None:
     """A table of tasks, and the suites."""
     from tabulate import tabulate
 
-    lines = [_described(each) for each in options.tasks(options.task or builtin_tasks())]
+    lines = [_described(each) for each in selection.tasks(options.task or builtin_tasks())]
     console(tabulate(lines, headers="keys", tablefmt="simple"))
     for one in () if options.task else all_suites().values():
         console(
@@ -157,7 +158,7 @@ def show_systems(options: argparse.Namespace, console: Log) -> None:
     from harness.store.cache import artifact_dir
     from harness.submissions.plan import plan_build
 
-    root = options.project()
+    root = selection.project()
     lines = []
     for name, folder in find_systems(root).items():
         system = read_system(folder, root)
@@ -193,7 +194,7 @@ def check(options: argparse.Namespace, console: Log) -> None:
     from harness.submissions.check import told
 
     folder = Path(options.folder)
-    root = options.project()
+    root = selection.project()
     system, faults = faults_of(folder, root)
     if faults or system is None:
         raise HarnessError("\n".join(faults))

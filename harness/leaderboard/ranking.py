@@ -71,7 +71,7 @@ def _load_rows(records: Path, session: str, needs: Sequence[str]) -> tuple[list[
         broken = []
         for path in sorted(folder.glob("*.json")):
             try:
-                it = record.read(path)
+                it = record.read_record(path)
                 places.setdefault(place(it), []).append((it, folder))
                 break
             except (RecordError, KeyError, TypeError, AttributeError) as error:
@@ -109,7 +109,7 @@ def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
     kept: dict[str, list[Any]] = {}  # what all systems of a folder share is held once
     for path in sorted(folder.glob("*.json")):
         try:
-            it = record.read(path)
+            it = record.read_record(path)
             side = record.read_side(path)
             for name in ("labels", "groups"):
                 first = kept.setdefault(name, side[name])

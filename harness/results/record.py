@@ -161,7 +161,7 @@ class Record:
         return folder / f"{self.system['name']}.json"
 
 
-def write(record: Record, side: dict[str, Any], records: Path) -> None:
+def write_record(record: Record, side: dict[str, Any], records: Path) -> None:
     """Write a record and its side file, each atomically; the side file first, so that a record
     never lacks it.
     """
@@ -184,7 +184,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """Raises: RecordError if the file is not a record of this schema."""
     remedy = "Remove it, or measure again."
     try:

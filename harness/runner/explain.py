@@ -111,7 +111,7 @@ def _known(records: Path, window: float) -> dict[tuple[str, str], tuple[float, f
         if path.parent.name != "offline":
             continue
         try:
-            it = record.read(path)
+            it = record.read_record(path)
         except RecordError:
             continue
         if it.rounds and it.score:

@@ -306,7 +306,7 @@ def _write(row: SystemRun, material: EvalData, records: Path) -> None:
             chosen = [each for each, one in zip(own, it.rounds, strict=False) if it.counts(one)]
         it.latency_ms = _percentiles(chosen)
         apart = {"queries": row.queries[name], "latency_us": own} if own else {}
-        record.write(it, side | apart, records)
+        record.write_record(it, side | apart, records)
 
 
 def _percentiles(windows: Sequence[Sequence[int]]) -> dict[str, Any] | None:
@@ -331,7 +331,7 @@ def _resume(rows: Sequence[SystemRun], session: str, records: Path) -> int:
                     f"session {session} has no record {path}. Start a new session (leave --resume "
                     "out)."
                 )
-            old = record.read(path)
+            old = record.read_record(path)
             if changed := [name for name in SAME if getattr(old, name) != getattr(fresh, name)]:
                 raise HarnessError(
                     f"{path}: {', '.join(changed)} changed since. Start a new session (leave "

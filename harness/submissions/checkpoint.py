@@ -120,6 +120,6 @@ def _manifests(name: str, checkpoint: Path, shape: dict[str, Any]) -> dict[str, 
 def _other_model(name: str, model: str, records: Path, session: str) -> bool:
     """Whether the records hold a system of this name that is of another model."""
     return any(
-        record.read(path).system.get("model", model) != model
+        record.read_record(path).system.get("model", model) != model
         for path in records.glob(f"{session}/*/offline/{name}.json")
     )

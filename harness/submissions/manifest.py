@@ -294,6 +294,6 @@ def _check_closed(faults: Faults, model: dict[str, Any], recipe: Sequence[StepCo
     for step_config in recipe:
         if step_config.step.trains:
             faults.add(
-                f'division = "closed" allows no step that trains, but {step_config.step.name!r} does. '
-                'Use division = "open".'
+                'division = "closed" allows no step that trains, but '
+                f'{step_config.step.name!r} does. Use division = "open".'
             )

@@ -101,7 +101,7 @@ def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], N
     Args:
         request: one of CHOICES.
         custom: names of the systems that bring code of their own.
-        say: called with one line for each thing to know.
+        log: called with one line for each thing to know.
 
     Returns:
         One of KINDS.

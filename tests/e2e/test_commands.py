@@ -38,14 +38,14 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     assert "FAIL  text" in out
     results = here / "results" / "smoke"
     (path,) = results.glob("records/*/reviews/offline/cheat.json")
-    audit = record.read(path).audit
+    audit = record.read_record(path).audit
     assert audit
     assert (audit["passed"], audit["failed"]) == (False, ["text"])
     board = (results / "README.md").read_text()
     assert "**cheat did not pass its audit** and has no rank: text: length-only" in board
     assert "audited, and passed: honest" in board
     assert "A smoke run: its windows are shorter than the standard ones." in board
-    assert record.read(path.with_name("minilm-l6.json")).audit is None, "a baseline"
+    assert record.read_record(path.with_name("minilm-l6.json")).audit is None, "a baseline"
     rows = json.loads((results / "leaderboard.json").read_text())
     ranks = {row["system"]: row["rank"] for row in rows if row["scenario"] == "offline"}
     assert ranks["cheat"] is None
@@ -54,7 +54,7 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     session = path.parts[-4]
     resume = [argument for argument in command if argument != "--smoke"]
     assert main([*resume, "--rounds", "2", "--resume", session]) == 0, "found in results/smoke"
-    again = record.read(path)
+    again = record.read_record(path)
     assert [window.block for window in again.rounds] == [1, 2]
     assert again.audit == audit, "it is still the same code"
 
@@ -68,7 +68,7 @@ def test_seeds_are_built_measured_and_resumed(here: Path, reviews: Task) -> None
         *("minilm-l6", "minilm-l6@seed1", "minilm-l6-unpadded", "minilm-l6-unpadded@seed1"),
         "null",
     }
-    first, second = (record.read(paths[name]) for name in ("minilm-l6", "minilm-l6@seed1"))
+    first, second = (record.read_record(paths[name]) for name in ("minilm-l6", "minilm-l6@seed1"))
     assert (first.artifact or {})["seed"] == 0
     assert (second.artifact or {})["seed"] == 1
     assert (first.artifact or {})["key"] != (second.artifact or {})["key"]
@@ -80,7 +80,7 @@ def test_seeds_are_built_measured_and_resumed(here: Path, reviews: Task) -> None
     assert options.seeds == 2
     assert options.system == ["minilm-l6", "minilm-l6-unpadded", "null"]
     assert main([*resume, "--rounds", "2"]) == 0
-    again = record.read(paths["minilm-l6@seed1"])
+    again = record.read_record(paths["minilm-l6@seed1"])
     assert [window.block for window in again.rounds] == [1, 2]
 
 

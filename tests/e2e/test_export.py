@@ -102,7 +102,7 @@ def test_model_card_has_what_was_measured(
 
     for name, seconds in (("ref", [10.0, 10.2, 9.9]), ("tfidf-logreg", [1.0, 1.05, 0.97])):
         made = make(name, seconds, 0.9, task="reviews")
-        record.write(*made, built_project / "results" / "records")
+        record.write_record(*made, built_project / "results" / "records")
     assert main([*command, str(tmp_path / "other")]) == 0
     text = (tmp_path / "other" / "README.md").read_text()
     assert "| 0.9000 ± 0.0100 | 993        | - / -          | 9.97x [9.38, 10.6] |" in text

@@ -222,7 +222,7 @@ def test_page_of_nothing_but_failures_says_so(chromium, tmp_path: Path) -> None:
         it, side = make(name, [], 0.5)
         it.score, it.artifact = None, None
         it.failure = {"reason": "it closed its output", "stderr": ""}
-        record.write(it, side | {"answers": []}, tmp_path / "records")
+        record.write_record(it, side | {"answers": []}, tmp_path / "records")
     write_board(tmp_path)
     chromium.get((tmp_path / "index.html").as_uri())
     assert sorted(names(chromium)) == ["other", "ref"]

@@ -36,7 +36,7 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     assert (left["exits@soon"] or [0])[0] > 0
     assert left["minilm-l6"] is None
     folder = built_project / "results" / "records" / session / "reviews"
-    single = record.read(folder / "single_stream" / "exits@soon.json").rounds[0]
+    single = record.read_record(folder / "single_stream" / "exits@soon.json").rounds[0]
     assert sum(single.left or []) == single.examples
     artifact = find_artifact(systems(built_project, ["cascade"])[0], reviews, 0, built_project)
     assert artifact
@@ -52,5 +52,5 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     assert sorted(map(str, points)) == sorted(2 * ["None", "soon", "never"])
 
     measure(built_project, NAMES, reviews, session, blocks=2)
-    again = record.read(folder / "offline" / "exits@soon.json")
+    again = record.read_record(folder / "offline" / "exits@soon.json")
     assert [window.block for window in again.rounds] == [1, 2]

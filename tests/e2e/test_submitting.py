@@ -36,7 +36,7 @@ def test_tutorial_works_as_written(project: Path) -> None:
     assert "submissions/my-idea: fine. Division open; no steps." in said[0]
     assert "| my-idea" in (project / "results" / "README.md").read_text().replace("[", "")
     paths = sorted((project / "results" / "records").glob("*/sentiment/offline/my-idea.json"))
-    first, better = ((record.read(path).score or {})["value"] for path in paths)
+    first, better = ((record.read_record(path).score or {})["value"] for path in paths)
     assert 0.5 < first < 0.6
     assert better > 0.75
     assert "FAIL" not in said[3]

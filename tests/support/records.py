@@ -108,7 +108,7 @@ def make(
 
 def board(tmp_path: Path, *made: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
     for it, side in made:
-        record.write(it, side, tmp_path / "records")
+        record.write_record(it, side, tmp_path / "records")
     rows, faults = load_rows(tmp_path / "records")
     assert not faults
     return {row.name: row for section in sections(rows) for row in section.rows}

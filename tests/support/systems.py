@@ -9,6 +9,7 @@ from typing import Any
 from harness.build import build_here
 from harness.results import record
 from harness.runner.config import SMOKE, RunConfig
+from harness.runner.session import measure as run_session
 from harness.submissions.manifest import System, find_systems, read_system
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
@@ -100,7 +101,7 @@ def measure(
     **config: Any,
 ) -> str:
     """A session with short windows, of one block unless said otherwise. Returns: its name."""
-    return session.measure(
+    return run_session(
         systems(project, names),
         [task],
         get_suite("quick"),
@@ -128,4 +129,4 @@ def measured(
 def offline_records(project: Path, session: str) -> dict[str, record.Record]:
     """The records of `offline` of a session, by system."""
     paths = (project / "results" / "records" / session).glob("*/offline/*.json")
-    return {path.stem: record.read(path) for path in paths}
+    return {path.stem: record.read_record(path) for path in paths}

@@ -91,7 +91,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
         size = (artifact.folder / f"model.{suffix}").stat().st_size
         assert stated["weights_mb"] == round(size / 1e6, 3) < stated["size_mb"]
     folder = built_project / "results" / "records" / session / "reviews"
-    single = record.read(folder / "single_stream" / "null.json")
+    single = record.read_record(folder / "single_stream" / "null.json")
     times = record.read_side(folder / "single_stream" / "null.json")["latency_us"]
     assert single.latency_ms
     assert single.latency_ms["queries"] == sum(map(len, times))
@@ -129,9 +129,9 @@ def test_interrupted_block_is_dropped_and_the_session_goes_on(
         measure(built_project, names, reviews, blocks=3)
     monkeypatch.setattr(session, "play_round", play_round)
     (path,) = (built_project / "results" / "records").glob("*/reviews/offline/null.json")
-    assert [window.block for window in record.read(path).rounds] == [1]
+    assert [window.block for window in record.read_record(path).rounds] == [1]
     measure(built_project, names, reviews, path.parts[-4], blocks=3)
-    assert [window.block for window in record.read(path).rounds] == [1, 2, 3]
+    assert [window.block for window in record.read_record(path).rounds] == [1, 2, 3]
 
 
 def test_session_resumed_with_other_counters_is_refused(project: Path, reviews: Task) -> None:

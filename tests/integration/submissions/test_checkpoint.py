@@ -207,7 +207,7 @@ def test_second_model_of_one_name_on_a_board_gets_a_digest(
         for name, own in declare(str(folder), {}, "", records).items():
             it, side = make(name, [1.0], 0.5, session=session)
             it.system["model"] = model_of(own)
-            record.write(it, side, records)
+            record.write_record(it, side, records)
     assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
     digest = model_of(declare(str(other), {})["mine"])[:6]
     assert names(other) == [f"mine-{digest}{end}" for end in ("", "-unpadded", "-int8")]

@@ -102,15 +102,16 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
     build_all(project, names, reviews)
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from harness.configuration import choose\n"
-        "from harness.measure import run\n"
-        "from harness.measure.config import SMOKE, RunConfig\n"
-        "from harness.tasks.task import suite, task\n"
+        "from harness.telemetry.configuration import choose_configuration\n"
+        "from harness.runner import session\n"
+        "from harness.runner.config import SMOKE, RunConfig\n"
+        "from harness.tasks.registry import get_suite, get_task\n"
         "from tests.support.systems import systems\n"
         f"root = Path({str(project)!r})\n"
-        f"run.measure(systems(root, {names!r}), [task({reviews.address!r})], suite('quick'),\n"
-        "    choose('cpu-1'), root, root / 'results', RunConfig(3, timing=SMOKE),\n"
-        "    say=lambda line: print(line, flush=True))\n"
+        f"session.measure(systems(root, {names!r}), [get_task({reviews.address!r})], \n"
+        "    get_suite('quick'),\n"
+        "    choose_configuration('cpu-1'), root, root / 'results', RunConfig(3, timing=SMOKE),\n"
+        "    log=lambda line: print(line, flush=True))\n"
     )
     command = [sys.executable, "-c", script]
     driver = subprocess.Popen(
@@ -130,14 +131,14 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     (session,) = (project / "results" / "records").iterdir()
     path = session / "reviews" / "offline" / "own-module.json"
-    assert [window.block for window in record.read(path).rounds] == [1]
+    assert [window.block for window in record.read_record(path).rounds] == [1]
 
     def run_again() -> str:
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         return done.stdout
 
     assert f"going on with session {session.name}, whose run was killed" in run_again()
-    assert [window.block for window in record.read(path).rounds] == [1, 2, 3]
+    assert [window.block for window in record.read_record(path).rounds] == [1, 2, 3]
     assert list((project / "results" / "records").iterdir()) == [session]
     assert not (session / resume.MARK).exists()
     assert "going on" not in run_again()

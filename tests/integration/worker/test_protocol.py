@@ -134,8 +134,8 @@ def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
         "def load(what): return Engine()\n"
     )
     script = (
-        "from harness.engines import engine; from harness.measure import worker\n"
-        "engine.ENGINES['chatty'] = engine.EngineKind('chatty', ())\nworker.main()"
+        "from harness.engines import base; from harness.worker import process\n"
+        "base.ENGINES['chatty'] = base.EngineKind('chatty', ())\nprocess.main()"
     )
     with Worker(
         1, [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{script}"]
@@ -165,8 +165,8 @@ def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_pat
     )
     script = (
         f"import sys; sys.path.append({str(tmp_path)!r})\n"
-        "from harness.engines import engine; from harness.measure import worker\n"
-        "engine.ENGINES['counting'] = engine.EngineKind('counting', (), shares=True)\nworker.main()"
+        "from harness.engines import base; from harness.worker import process\n"
+        "base.ENGINES['counting'] = base.EngineKind('counting', (), shares=True)\nprocess.main()"
     )
     with Worker(2, [sys.executable, "-c", script]) as it:
         for instances in (1, 4, 1):

@@ -103,7 +103,7 @@ def test_answers_are_labels_or_the_best_candidate(
 )
 def test_a_process_imports_only_what_it_needs(module: str, forbidden: list[str]) -> None:
     script = (
-        f"import sys, {module}, harness.measure.worker; "
+        f"import sys, {module}, harness.worker.process; "
         f"print([name for name in {forbidden!r} if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

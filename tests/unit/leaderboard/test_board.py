@@ -101,14 +101,14 @@ def test_nothing_is_ranked_where_the_reference_learned_nothing(tmp_path: Path) -
 
 def test_machines_and_configurations_get_sections_of_their_own(tmp_path: Path) -> None:
     for number_, kwargs in enumerate(({}, {"cpu": "other"}, {"configuration": "cpu-1"})):
-        record.write(*make("ref", [1.0], 0.9, session=f"s{number_}", **kwargs), tmp_path)
+        record.write_record(*make("ref", [1.0], 0.9, session=f"s{number_}", **kwargs), tmp_path)
     assert len(sections(load_rows(tmp_path)[0])) == 3
 
 
 def test_latest_session_that_holds_the_reference_is_shown(tmp_path: Path) -> None:
-    record.write(*make("ref", [1.0], 0.9, session="old", started="2026-01-01"), tmp_path)
-    record.write(*make("ref", [1.0], 0.9, session="new", started="2026-01-02"), tmp_path)
-    record.write(*make("fast", [1.0], 0.9, session="newest", started="2026-01-03"), tmp_path)
+    record.write_record(*make("ref", [1.0], 0.9, session="old", started="2026-01-01"), tmp_path)
+    record.write_record(*make("ref", [1.0], 0.9, session="new", started="2026-01-02"), tmp_path)
+    record.write_record(*make("fast", [1.0], 0.9, session="newest", started="2026-01-03"), tmp_path)
     assert [each.session for each in sections(load_rows(tmp_path)[0])] == ["new"]
 
 
@@ -138,7 +138,7 @@ def test_command_of_a_session_with_ones_own_model_names_the_model(tmp_path: Path
     for name in ("ref", "ref-int8"):
         it, side = make(name, [1.0], 0.9)
         it.system["folder"] = f"models/{name}"
-        record.write(it, side, tmp_path / "records")
+        record.write_record(it, side, tmp_path / "records")
     write_board(tmp_path)
     command = "`wattbench run --model MODEL --task sentiment --configuration cpu-2`"
     assert f"{command}, `MODEL` being where ref lies;" in (tmp_path / "README.md").read_text()
@@ -150,7 +150,7 @@ def test_board_needs_no_torch(tmp_path: Path) -> None:
         "import sys\n"
         "for name in ('torch', 'transformers', 'onnxruntime', 'tokenizers', 'sklearn'):\n"
         "    sys.modules[name] = None\n"
-        "from pathlib import Path\nfrom harness.board.tables import write_board\n"
+        "from pathlib import Path\nfrom harness.reports.results_folder import write_board\n"
         f"write_board(Path({str(tmp_path)!r}))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -185,25 +185,25 @@ def test_record_that_is_not_one_is_refused_by_name(
     tmp_path: Path, change: Any, message: str
 ) -> None:
     it, side = make("ref", [1.0], 0.9)
-    record.write(it, side, tmp_path)
+    record.write_record(it, side, tmp_path)
     path = it.path(tmp_path)
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(RecordError, match=message) as caught:
-        record.read(path)
+        record.read_record(path)
     assert str(path) in str(caught.value)
 
 
 def test_record_survives_the_round_trip(tmp_path: Path) -> None:
     it, side = make("ref", [1.0, 2.0], 0.9)
     expected = copy.deepcopy(asdict(it))
-    record.write(it, side, tmp_path)
-    assert asdict(record.read(it.path(tmp_path))) == expected
+    record.write_record(it, side, tmp_path)
+    assert asdict(record.read_record(it.path(tmp_path))) == expected
     assert record.read_side(it.path(tmp_path)) == side
 
 
 def test_missing_side_file_takes_only_its_row_down(tmp_path: Path) -> None:
     for name in ("ref", "fast"):
-        record.write(*make(name, [1.0], 0.9), tmp_path)
+        record.write_record(*make(name, [1.0], 0.9), tmp_path)
     make("fast", [1.0], 0.9)[0].path(tmp_path).with_suffix(".json.gz").unlink()
     rows, faults = load_rows(tmp_path)
     assert [row.name for row in rows] == ["ref"]
@@ -258,7 +258,7 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
     """1,000 examples in 10 s, 36 J a second of CPU and 3.6 of RAM, over 4 W of idling."""
     it, side = make("ref", [10.0], 0.9, energy=MEASURED)
     it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
-    record.write(it, side, tmp_path / "records")
+    record.write_record(it, side, tmp_path / "records")
     assert write_board(tmp_path).faults == []
     columns = load_rows(tmp_path / "records")[0][0].columns()
     assert columns["energy_wh_per_1k"] == pytest.approx(0.11)
@@ -270,7 +270,7 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
 
 
 def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
-    record.write(*make("ref", [10.0], 0.9), tmp_path / "records")
+    record.write_record(*make("ref", [10.0], 0.9), tmp_path / "records")
     write_board(tmp_path)
     assert "above idle" not in (tmp_path / "README.md").read_text()
     assert load_rows(tmp_path / "records")[0][0].columns()["energy_above_idle_wh_per_1k"] is None
@@ -294,7 +294,7 @@ def test_record_that_lacks_what_the_board_asks_takes_only_its_row_down(
     tmp_path: Path, inner: str
 ) -> None:
     for name in ("ref", "fast"):
-        record.write(*make(name, [1.0], 0.9), tmp_path / "records")
+        record.write_record(*make(name, [1.0], 0.9), tmp_path / "records")
     path = make("fast", [1.0], 0.9)[0].path(tmp_path / "records")
     data = json.loads(path.read_text())
     lost = next(iter(data[inner]))
@@ -309,7 +309,7 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
     """A hundred sessions of a hundred systems, on one machine."""
     records = tmp_path / "records"
     it, side = make("ref", [10.0, 10.1, 9.9], 0.9)
-    record.write(it, side, records)
+    record.write_record(it, side, records)
     (path,) = records.glob("*/*/*/*.json")
     text, packed = path.read_text(), path.with_suffix(".json.gz").read_bytes()
     shutil.rmtree(records)
@@ -326,7 +326,7 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
             (folder / f"{name}.json.gz").write_bytes(packed)
     script = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from harness.board.tables import write_board\nstarted = time.process_time()\n"
+        "from harness.reports.results_folder import write_board\nstarted = time.process_time()\n"
         "drawn = write_board(Path(sys.argv[1]))\nassert not drawn.faults\n"
         "assert {each.session for each in drawn.sections} == {'s99'}\n"
         "print(time.process_time() - started)\n"
@@ -364,10 +364,10 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
     ],
 )
 def test_record_with_odd_values_takes_only_its_row_down(tmp_path: Path, change: Any) -> None:
-    record.write(*make("ref", [1.0, 1.1], 0.9), tmp_path / "records")
+    record.write_record(*make("ref", [1.0, 1.1], 0.9), tmp_path / "records")
     it, side = make("odd", [1.0, 1.1], 0.9)
     change(it)
-    record.write(it, side, tmp_path / "records")
+    record.write_record(it, side, tmp_path / "records")
     drawn = write_board(tmp_path)
     assert [row.name for section in drawn.sections for row in section.rows] == ["ref"]
     assert [fault for fault in drawn.faults if "odd.json" in fault]
@@ -379,7 +379,7 @@ def test_what_is_no_longer_drawn_is_no_longer_there(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "records")
     it, side = make("dead", [], 0.5)
     it.score, it.failure = None, {"reason": "it closed its output", "stderr": ""}
-    record.write(it, side | {"answers": []}, tmp_path / "records")
+    record.write_record(it, side | {"answers": []}, tmp_path / "records")
     assert tuple(write_board(tmp_path).files) == FILES[:4]
     left = {path.name for path in tmp_path.glob("*.*")}
     assert left == {"README.md", "leaderboard.csv", "leaderboard.json", "index.html"}
@@ -389,7 +389,7 @@ def test_energy_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
     it, side = make("ref", [1.0, 1.1], 0.9)
     for each in it.rounds:
         each.energy = {}
-    record.write(it, side, tmp_path / "records")
+    record.write_record(it, side, tmp_path / "records")
     (section,) = write_board(tmp_path).sections
     columns = section.rows[0].columns()
     assert (columns["energy_wh_per_1k"], columns["co2_g_per_1k"]) == (None, None)

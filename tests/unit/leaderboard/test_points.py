@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.cli import usage
+from harness.cli import selection, usage
 from harness.leaderboard.ranking import load_rows, sections
 from harness.leaderboard.tables import frame
 from harness.results import record
@@ -12,9 +12,9 @@ from tests.support.records import board, make
 def test_session_with_points_is_taken_up_by_its_systems(project: Path, tmp_path: Path) -> None:
     for name in ("ref", "exits", "exits@soon"):
         it, side = make(name, [1.0], 0.9)
-        record.write(it, side, tmp_path / "records")
+        record.write_record(it, side, tmp_path / "records")
     options = usage.parser().parse_args(["run", "--resume", "s1", "--results", str(tmp_path)])
-    options.take_up(options, project)
+    selection.take_up(options, project)
     assert options.system == ["exits", "ref"]
 
 

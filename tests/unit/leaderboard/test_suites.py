@@ -24,7 +24,7 @@ def measured(folder: Path, tasks: tuple[str, ...] = TASKS, **sessions: str) -> s
         ):
             it, side = make(name, seconds, score, session=sessions.get(task, "s1"))
             it.suite, it.task = "embedded", it.task | {"name": task}
-            record.write(it, side, folder)
+            record.write_record(it, side, folder)
     found = sections(load_rows(folder)[0])
     tables = [suite_table(each, "github") for each in whole(found).values()]
     return "\n".join(tables)
@@ -68,7 +68,7 @@ def test_parts_of_a_score_stand_beside_it(tmp_path: Path) -> None:
     it, side = make("ref", [1.0, 1.1], 0.9)
     it.task["metric"] = "accuracy+macro-f1"
     it.score |= {"parts": {"accuracy": 0.92, "macro-F1": 0.88}}
-    record.write(it, side, tmp_path)
+    record.write_record(it, side, tmp_path)
     text = markdown(sections(load_rows(tmp_path)[0]), [])
     assert "0.9000 ± 0.0100 (0.9200 / 0.8800)" in text
     assert "(mean of accuracy and macro-F1)" in text
@@ -76,7 +76,7 @@ def test_parts_of_a_score_stand_beside_it(tmp_path: Path) -> None:
 
 def test_building_has_its_price(tmp_path: Path) -> None:
     """The sum over all steps, those of the teacher among them."""
-    record.write(*make("ref", [1.0, 1.1], 0.9), tmp_path)
+    record.write_record(*make("ref", [1.0, 1.1], 0.9), tmp_path)
     row = sections(load_rows(tmp_path)[0])[0].rows[0]
     assert row.columns()["build_seconds"] == 96.0
     assert row.columns()["build_cpu_seconds"] == 186.0

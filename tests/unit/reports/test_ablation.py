@@ -74,8 +74,8 @@ def test_worth_is_a_ratio_within_blocks(tmp_path: Path) -> None:
     for name, factor in {"ref": 8, "unpadded": 2, "mine": 1, "mine-without-padding": 4}.items():
         it, side = make(name, [factor * each for each in drift], 0.9)
         it.system["title"] = "padding = 'max'" if "without" in name else name
-        record.write(it, side, tmp_path)
-    record.write(*make("mine-without-batch", [3 * each for each in drift], 0.899), tmp_path)
+        record.write_record(it, side, tmp_path)
+    record.write_record(*make("mine-without-batch", [3 * each for each in drift], 0.899), tmp_path)
     text = waterfall(tmp_path / "s1", "mine")
     lines = [line for line in text.splitlines() if line.startswith("| ")][1:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]

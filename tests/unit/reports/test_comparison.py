@@ -28,7 +28,7 @@ STEADY = [1.0, 1.01, 0.99, 1.0, 1.0]
 def two(folder: Path, one: tuple[list[float], float], other: tuple[list[float], float]) -> str:
     """The last sentence of a comparison of `one` and `other`, each its seconds and its score."""
     for name, (seconds, right) in {"ref": (STEADY, 0.9), "one": one, "other": other}.items():
-        record.write(*make(name, seconds, right), folder)
+        record.write_record(*make(name, seconds, right), folder)
     return compare_systems(folder, "one", "other").splitlines()[-1]
 
 
@@ -78,8 +78,8 @@ def test_ratio_is_within_blocks_and_score_on_the_same_examples(tmp_path: Path) -
 
 def test_latest_session_with_both_is_taken(tmp_path: Path) -> None:
     for name in ("ref", "one", "other"):
-        record.write(*make(name, STEADY, 0.9, session="s1", started="2026-01-01"), tmp_path)
-    record.write(*make("ref", STEADY, 0.9, session="s2", started="2026-01-02"), tmp_path)
+        record.write_record(*make(name, STEADY, 0.9, session="s1", started="2026-01-01"), tmp_path)
+    record.write_record(*make("ref", STEADY, 0.9, session="s2", started="2026-01-02"), tmp_path)
     assert "session s1" in compare_systems(tmp_path, "one", "other")
 
 
@@ -100,7 +100,7 @@ def write(folder: Path, session: str, **changed: tuple[list[float], float]) -> P
         "c": ([0.5, 0.51, 0.49, 0.5, 0.5], 0.8),
     }
     for name, (seconds, right) in (usual | changed).items():
-        record.write(*make(name, seconds, right, session=session), folder)
+        record.write_record(*make(name, seconds, right, session=session), folder)
     return folder / session
 
 
@@ -139,14 +139,14 @@ def test_change_within_the_tolerance_does_not_count(tmp_path: Path) -> None:
 def test_more_memory_and_a_new_failure_are_worse(tmp_path: Path) -> None:
     before, after = write(tmp_path, "1"), write(tmp_path, "2")
     path = after / "sentiment" / "offline" / "a.json"
-    it = record.read(path)
+    it = record.read_record(path)
     for number, each in enumerate(it.rounds):
         each.memory_mb = 150.0 + number
-    record.write(it, record.read_side(path), tmp_path)
+    record.write_record(it, record.read_side(path), tmp_path)
     path = after / "sentiment" / "offline" / "b.json"
-    it = record.read(path)
+    it = record.read_record(path)
     it.failure = {"reason": "it used 5000 MB", "stderr": ""}
-    record.write(it, record.read_side(path), tmp_path)
+    record.write_record(it, record.read_side(path), tmp_path)
     text, worse = compare_sessions(before, after, 0.1)
     assert worse
     assert re.search(r"a .* memory .* worse", text)
@@ -172,7 +172,7 @@ def test_slower_reference_is_told_and_blames_nobody(tmp_path: Path) -> None:
 
 def test_sessions_of_two_machines_are_for_verify(tmp_path: Path) -> None:
     before = write(tmp_path, "1")
-    record.write(*make("ref", STEADY, 0.9, session="2", cpu="other"), tmp_path)
+    record.write_record(*make("ref", STEADY, 0.9, session="2", cpu="other"), tmp_path)
     with pytest.raises(HarnessError, match="wattbench verify"):
         compare_sessions(before, tmp_path / "2", 0.1)
 
@@ -191,7 +191,7 @@ def test_answers_to_other_examples_are_not_compared(tmp_path: Path) -> None:
         it, side = make(name, STEADY, 0.9)
         if name == "other":
             side["labels"] = [1 - each for each in side["labels"]]
-        record.write(it, side, tmp_path)
+        record.write_record(it, side, tmp_path)
     with pytest.raises(HarnessError, match="did not answer the same examples"):
         compare_systems(tmp_path, "one", "other")
     with pytest.raises(HarnessError, match="named twice"):

@@ -21,7 +21,7 @@ def measured(tmp_path: Path) -> list[Section]:
         for each in it.rounds:
             each.energy = {"cpu_wh": 0.1 * share, "ram_wh": 0.01 * share}
             each.load_wh = 0.002
-        record.write(it, side, tmp_path)
+        record.write_record(it, side, tmp_path)
     return load_sections(tmp_path)[0]
 
 

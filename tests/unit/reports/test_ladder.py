@@ -56,7 +56,7 @@ def test_ladder_that_no_session_holds_names_the_command(tmp_path: Path) -> None:
 
 def test_board_holds_the_ladder_where_a_session_does(tmp_path: Path) -> None:
     for name in get_suite("quick").ladder:
-        record.write(*make(name, [1.0, 1.1], 0.9), tmp_path / "records")
+        record.write_record(*make(name, [1.0, 1.1], 0.9), tmp_path / "records")
     write_board(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert "## The ladder" in text

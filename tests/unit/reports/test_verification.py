@@ -20,7 +20,9 @@ SYSTEMS = {
 
 def write(folder: Path, session: str = "s1", cpu: str = "CPU", **changed: object) -> Path:
     for name, (seconds, right) in (SYSTEMS | changed).items():
-        record.write(*make(name, seconds, right, session=session, cpu=cpu), folder / "records")
+        record.write_record(
+            *make(name, seconds, right, session=session, cpu=cpu), folder / "records"
+        )
     return folder / "records"
 
 
@@ -79,9 +81,9 @@ def test_what_a_session_cannot_tell_stays_open(tmp_path: Path) -> None:
 def test_system_that_fails_here_is_a_claim_that_fails(tmp_path: Path) -> None:
     published, ours = write(tmp_path / "theirs"), write(tmp_path / "ours", "s9", "Another")
     (path,) = ours.glob("*/*/*/quick.json")
-    it = record.read(path)
+    it = record.read_record(path)
     it.failure = {"reason": "it closed its output", "stderr": ""}
-    record.write(it, record.read_side(path), ours)
+    record.write_record(it, record.read_side(path), ours)
     found, failed = verdicts(published, ours)
     assert failed
     assert found["quick runs"] == "does not hold"
@@ -134,18 +136,18 @@ def test_command_writes_its_verdicts_and_tells_by_its_status(
     assert main(["verify", "results", "--against", "mine"]) == 2
     assert "nothing but s1 was measured on sentiment" in capsys.readouterr().err
     for path in (tmp_path / "mine").glob("records/s1/*/*/*.json"):
-        it = record.read(path)
+        it = record.read_record(path)
         side = record.read_side(path)
         it.session = "s9"
-        record.write(it, side, tmp_path / "mine" / "records")
+        record.write_record(it, side, tmp_path / "mine" / "records")
     shutil.rmtree(tmp_path / "mine" / "records" / "s1")
     assert main(["verify", "results", "--against", "mine"]) == 0
     text = (tmp_path / "verified" / "verification.md").read_text()
     assert "0 does not hold" in text
     assert text.strip() in capsys.readouterr().out
     (path,) = (tmp_path / "mine").glob("records/*/*/offline/fastformers.json")
-    it = record.read(path)
+    it = record.read_record(path)
     for each in it.rounds:
         each.seconds *= 2
-    record.write(it, record.read_side(path), tmp_path / "mine" / "records")
+    record.write_record(it, record.read_side(path), tmp_path / "mine" / "records")
     assert main(["verify", "results", "--against", "mine"]) == 1

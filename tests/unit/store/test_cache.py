@@ -7,22 +7,22 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.store import cache
+from harness.store.cache import digest, locked, new_folder, write_atomically
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert cache.digest({"a": 1, "b": [2]}) == cache.digest({"b": [2], "a": 1})
-    assert cache.digest({"a": 1}) != cache.digest({"a": 2})
+    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    assert digest({"a": 1}) != digest({"a": 2})
 
 
 def test_folder_appears_whole_or_not_at_all(cache: Path) -> None:
     target = cache / "artifacts" / "key"
-    with pytest.raises(ValueError, match="half-way"), cache.new_folder(target) as out:
+    with pytest.raises(ValueError, match="half-way"), new_folder(target) as out:
         (out / "weights").write_text("half")
         raise ValueError("half-way")
     assert not target.exists()
     assert not list((cache / "tmp").iterdir())
-    with cache.new_folder(target) as out:
+    with new_folder(target) as out:
         assert not target.exists()
         (out / "weights").write_text("whole")
     assert (target / "weights").read_text() == "whole"
@@ -31,7 +31,7 @@ def test_folder_appears_whole_or_not_at_all(cache: Path) -> None:
 def test_full_disk_is_said_with_a_remedy(cache: Path) -> None:
     with (
         pytest.raises(HarnessError, match=r"disk is full.*WATTBENCH_CACHE"),
-        cache.new_folder(cache / "artifacts" / "key"),
+        new_folder(cache / "artifacts" / "key"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list((cache / "tmp").iterdir())
@@ -42,13 +42,13 @@ def test_cache_that_cannot_be_made_is_said_with_a_remedy(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(HarnessError, match="WATTBENCH_CACHE"), cache.locked("x"):
+    with pytest.raises(HarnessError, match="WATTBENCH_CACHE"), locked("x"):
         pass
 
 
 def test_two_processes_never_hold_one_lock(cache: Path) -> None:
     script = (
-        "import sys, time; from harness.store import locked\n"
+        "import sys, time; from harness.store.cache import locked\n"
         "with locked('key'):\n"
         "    print('in', flush=True); time.sleep(0.2); print('out', flush=True)"
     )
@@ -60,6 +60,6 @@ def test_two_processes_never_hold_one_lock(cache: Path) -> None:
 
 
 def test_atomic_write_leaves_no_temporary_file(tmp_path: Path) -> None:
-    cache.write_atomically(tmp_path / "new" / "file", b"1")
-    cache.write_atomically(tmp_path / "new" / "file", b"2")
+    write_atomically(tmp_path / "new" / "file", b"1")
+    write_atomically(tmp_path / "new" / "file", b"2")
     assert [each.read_bytes() for each in (tmp_path / "new").iterdir()] == [b"2"]

@@ -170,7 +170,7 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
     (repository / "refs" / "main").write_text("a" * 40)
     (snapshot / "a").write_bytes(b"right")
     script = (
-        "from harness.tasks.sources import Package, Source\n"
+        "from harness.store.downloads import Package, Source\n"
         "package = Package('thing==1.0', '0' * 64, 1)\n"
         f"source = Source('thing', {{'a': {sha(b'right')!r}}}, package, hub='org/model')\n"
         "print(source.fetch())"
@@ -192,7 +192,7 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
 @pytest.mark.usefixtures("closed_network")
 def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> None:
     script = (
-        "import time; from harness.tasks.sources import hub_snapshot\n"
+        "import time; from harness.store.downloads import hub_snapshot\n"
         "begun = time.monotonic()\n"
         "print(hub_snapshot('org/model', '', ['a']), time.monotonic() - begun)"
     )

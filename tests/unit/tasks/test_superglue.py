@@ -248,11 +248,11 @@ def test_hub_gives_the_same_examples_as_the_archive(
 ) -> None:
     parquet(data, tmp_path / "hub")
     script = (
-        "from harness.tasks.task import tasks\n"
-        "for each in tasks().values():\n"
+        "from harness.tasks.registry import builtin_tasks\n"
+        "for each in builtin_tasks().values():\n"
         "    if each.archive not in ('', 'BoolQ'):\n"
         "        splits = ('train', 'validation', 'test')\n"
-        "        print(each.name, each.at_hand(), each.version,\n"
+        "        print(each.name, each.available_locally(), each.version,\n"
         "              [len(each.examples(split)) for split in splits],\n"
         "              each.examples('test')[0])\n"
     )

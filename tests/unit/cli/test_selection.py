@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.cli.options import systems, tasks
+from harness.cli.selection import systems, tasks
 from harness.cli.usage import parser
 from harness.errors import HarnessError
 

@@ -122,7 +122,7 @@ def take_up(options: argparse.Namespace, root: Path) -> None:
     found = [path.relative_to(folder).parts for path in folder.glob("*/*/*.json")]
     if not found:
         raise HarnessError(f"{folder}: no session to take up. Leave --resume out for a new one.")
-    it = record.read(folder / Path(*found[0]))
+    it = record.read_record(folder / Path(*found[0]))
     given = {each.name: each.address for each in tasks(options.task or ())}  # paths of one's own
     options.task = [given.get(name, name) for name in sorted({each[0] for each in found})]
     names = {each[2].removesuffix(".json") for each in found}
