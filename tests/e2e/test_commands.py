@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import usage
+from harness.cli import selection, usage
 from harness.cli.main import main
 from harness.results import record
 from harness.tasks.task import Task
@@ -76,7 +76,7 @@ def test_seeds_are_built_measured_and_resumed(here: Path, reviews: Task) -> None
 
     resume = ["run", *command, "--resume", first.session]
     options = usage.parser().parse_args(resume)
-    options.take_up(options, here)
+    selection.take_up(options, here)
     assert options.seeds == 2
     assert options.system == ["minilm-l6", "minilm-l6-unpadded", "null"]
     assert main([*resume, "--rounds", "2"]) == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.build import build
+from harness.cli import selection
 from harness.cli.main import main
 from harness.cli.usage import parser
 from harness.errors import HarnessError, ManifestError
@@ -198,11 +199,11 @@ def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.Mo
     shutil.copytree(EXAMPLES / "own-module", elsewhere)
     command = f"bench --system {elsewhere} --rounds 1 --configuration cpu-1"
     options = parser().parse_args(command.split())
-    found, _, _ = options.systems(options, project)
+    found, _, _ = selection.systems(options, project)
     assert {each.name for each in found} == {
         *("own-module", "minilm-l6", "minilm-l6-unpadded", "null"),
     }
     example(project)
     options = parser().parse_args(f"{command} --system own-module".split())
     with pytest.raises(HarnessError, match="two systems are called own-module"):
-        options.systems(options, project)
+        selection.systems(options, project)

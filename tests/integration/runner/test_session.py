@@ -124,10 +124,10 @@ def test_interrupted_block_is_dropped_and_the_session_goes_on(
             raise KeyboardInterrupt
         play_round(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session, "play_round", interrupted)
+    monkeypatch.setattr(session, "run_round", interrupted)
     with pytest.raises(KeyboardInterrupt):
         measure(built_project, names, reviews, blocks=3)
-    monkeypatch.setattr(session, "play_round", play_round)
+    monkeypatch.setattr(session, "run_round", play_round)
     (path,) = (built_project / "results" / "records").glob("*/reviews/offline/null.json")
     assert [window.block for window in record.read_record(path).rounds] == [1]
     measure(built_project, names, reviews, path.parts[-4], blocks=3)
