@@ -45,17 +45,18 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from harness.engines.engine import Load, Serve, answers, load
+from harness.engines.base import EngineConfig, ServeConfig, answers_from_scores, load_engine
 
 HERE = Path(__file__).parent
-TOLD = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
+METADATA = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
 
 
 @cache
 def engine():
     """Loaded once, on all cores that this process may use."""
     threads = len(os.sched_getaffinity(0))
-    return load(Load(HERE / "model", TOLD["about"], Serve(**TOLD["serve"]), threads))
+    serve = ServeConfig(**METADATA["serve"])
+    return load_engine(EngineConfig(HERE / "model", METADATA["about"], serve, threads))
 
 
 def predict(examples):
@@ -63,8 +64,8 @@ def predict(examples):
     of a text, or of a text and its pair. Returns: of each the label's name; of a choice the number
     of the candidate.
     """
-    given = answers(engine().scores(examples), [len(each) for each in examples])
-    labels = TOLD["labels"]
+    given = answers_from_scores(engine().scores(examples), [len(each) for each in examples])
+    labels = METADATA["labels"]
     return [
         labels[answer] if len(each) == 1 else answer
         for answer, each in zip(given, examples, strict=True)
