@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # take_submissions.sh CHECKOUT BASE
-# Copies each folder submissions/<name> that CHECKOUT changes since BASE into submissions/ here, and prints `names=...`.
-# Run in a checkout of the base branch. Names are taken only where they are plain; a folder that holds a link is refused.
+# Copies each folder submissions/<name> that CHECKOUT changed since BASE into submissions/ here, and prints `names=...`.
+# Run it in a checkout of the base branch. A name with special characters, or a folder that contains a link, is refused.
 set -euo pipefail
 checkout=$1 base=$2
 names=()
@@ -15,7 +15,7 @@ done < <(git -C "$checkout" diff --name-only -z "$base...HEAD" -- submissions/)
 kept=()
 for name in ${names[@]+"${names[@]}"}; do
     rm -rf "submissions/${name:?}"
-    [ -d "$checkout/submissions/$name" ] || continue   # it was removed
+    [ -d "$checkout/submissions/$name" ] || continue   # the pull request removes it
     if [ -L "$checkout/submissions/$name" ] || [ -n "$(find "$checkout/submissions/$name" ! -type f ! -type d -print -quit)" ]; then
         echo "submissions/$name holds a link" >&2
         exit 1

@@ -8,7 +8,7 @@ import pandas
 from harness.build import build
 from harness.errors import HarnessError
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.tables import frame
+from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
 from harness.submissions.manifest import System, read_system
@@ -75,4 +75,4 @@ def load_records(records: str | Path) -> pandas.DataFrame:
     found, faults = load_sections(Path(records))
     if not found:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
-    return frame(found)
+    return build_frame(found)

@@ -18,11 +18,11 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.engines.base import CUSTOM_CODE, ENGINES
+from harness.engines.registry import CUSTOM_CODE, ENGINES
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
+from harness.leaderboard.formatting import format_interval, format_number
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.row import Row, again, energy_measured
+from harness.leaderboard.row import Row, is_energy_measured, rerun_command
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
 from harness.submissions.manifest import System
@@ -45,7 +45,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from harness.engines.base import EngineConfig, ServeConfig, answers_from_scores, load_engine
+from harness.engines.base import EngineConfig, ServeConfig, answers_from_scores
+from harness.engines.registry import load_engine
 
 HERE = Path(__file__).parent
 METADATA = json.loads((HERE / "predict.json").read_text(encoding="utf-8"))
@@ -162,7 +163,7 @@ def _engines(engine: str, about: dict[str, Any]) -> list[str]:
 def _closure(modules: list[str]) -> dict[str, Path]:
     """The project's own modules that these import, themselves among them, with their files."""
     found: dict[str, Path] = {}
-    waiting = ["harness.engines.base", *modules]
+    waiting = ["harness.engines.registry", *modules]
     while waiting:
         name = waiting.pop()
         spec = importlib.util.find_spec(name) if name not in found else None
@@ -258,7 +259,7 @@ NOT_MEASURED = "Not measured yet: `wattbench bench --system` and this name."
 
 
 def _megabytes(folder: Path) -> str:
-    return number(max(folder_size(folder) / 1e6, 0.01))
+    return format_number(max(folder_size(folder) / 1e6, 0.01))
 
 
 def _pairs(asked: Task) -> bool:
@@ -269,25 +270,25 @@ def _figures(rows: list[Row]) -> str:
     lines = []
     for row in rows:
         it, columns = row.record, row.columns()
-        kind = "measured" if energy_measured(it) else "modelled"
+        kind = "measured" if is_energy_measured(it) else "modelled"
         lines.append(
             {
                 "scenario": it.scenario.replace("_", " "),
                 "on": f"{it.configuration['name']}, {columns['machine']}",
                 "score": f"{columns['score']:.4f} ± {columns['score_se']:.4f}",
-                "a second": number(row.throughput),
+                "a second": format_number(row.throughput),
                 "p50 / p99 ms": " / ".join(
-                    number(columns[f"latency_{each}_ms"]) for each in ("p50", "p99")
+                    format_number(columns[f"latency_{each}_ms"]) for each in ("p50", "p99")
                 ),
-                "speed-up": interval(row.speedup),
-                "unpadded": interval(row.unpadded),
-                f"Wh/1k ({kind})": number(columns["energy_wh_per_1k"]),
-                "memory MB": number(columns["memory_mb"]),
+                "speed-up": format_interval(row.speedup),
+                "unpadded": format_interval(row.unpadded_speedup),
+                f"Wh/1k ({kind})": format_number(columns["energy_wh_per_1k"]),
+                "memory MB": format_number(columns["memory_mb"]),
             }
         )
     table = tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
     names = rows[0].record.roles
-    commands = dict.fromkeys(f"`{again(row)}`" for row in rows)
+    commands = dict.fromkeys(f"`{rerun_command(row)}`" for row in rows)
     return (
         f"{table}\n\nSpeed-ups are against `{names['reference']}`, padded, and against "
         f"`{names['unpadded_reference']}`; with 95% intervals. Measured again by "

@@ -222,19 +222,19 @@ def export(options: argparse.Namespace, console: Console) -> None:
 
 def reproduce(options: argparse.Namespace, console: Console) -> None:
     """A published table beside our rows; measured where no session holds them all."""
-    from harness.reports.reproduction import Published, reproduction
+    from harness.reports.reproduction import PublishedTable, render_reproduction
     from harness.store.cache import write_atomically
 
     root = selection.project()
-    published, asked = Published.read(root, options.name), get_task(options.task)
+    published, asked = PublishedTable.read(root, options.name), get_task(options.task)
     results = selection.results(options, root)
     there = shown.sections_of(results / "records", needs=published.systems)
-    text = "" if options.again else reproduction(there, published, asked.name)
+    text = "" if options.again else render_reproduction(there, published, asked.name)
     if not text:
         given: dict[str, Any] = {"task": [options.task], "system": published.systems}
         given["suite"] = selection.suite_of(asked.name)
         bench(argparse.Namespace(**vars(options) | given), console)
-        text = reproduction(shown.sections_of(results / "records"), published, asked.name)
+        text = render_reproduction(shown.sections_of(results / "records"), published, asked.name)
     path = results / f"{options.name}-{asked.name}.md"
     write_atomically(path, text.encode())
     console(f"{text}\nwritten: {path}")
@@ -243,7 +243,7 @@ def reproduce(options: argparse.Namespace, console: Console) -> None:
 def waterfall(options: argparse.Namespace, console: Console) -> None:
     """One system with each of its choices left out in turn."""
     from harness.build import build as build_systems
-    from harness.reports.ablation import waterfall as table
+    from harness.reports.ablation import render_ablation as table
     from harness.runner.session import measure
     from harness.store.cache import write_atomically
     from harness.submissions.ablation import variants
@@ -272,7 +272,7 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
 
 def verify(options: argparse.Namespace, console: Console) -> int:
     """Published records against a session of this machine. Returns: 1 where a claim fails."""
-    from harness.reports.verification import published_systems, verification
+    from harness.reports.verification import find_published_systems, render_verification
     from harness.store.cache import write_atomically
 
     records, out = Path(options.published) / "records", Path(options.results)
@@ -285,12 +285,12 @@ def verify(options: argparse.Namespace, console: Console) -> int:
     theirs = shown.sections_of(records)
     root = selection.project() if not options.against else None
     known = list(find_systems(root)) if root else None
-    options.suite, systems = published_systems(theirs, options.task, options.system, known)
+    options.suite, systems = find_published_systems(theirs, options.task, options.system, known)
     if not options.against:
         given = {"task": [options.task], "system": systems}
         bench(argparse.Namespace(**vars(options) | given), console)
     ours = shown.sections_of(against)
-    text, failed = verification(theirs, ours, options.task, options.system)
+    text, failed = render_verification(theirs, ours, options.task, options.system)
     write_atomically(out / "verification.md", text.encode())
     console(f"{text}\nwritten: {out / 'verification.md'}")
     return int(failed)

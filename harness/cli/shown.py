@@ -21,26 +21,26 @@ Log = Callable[[str], None]
 
 def board(options: argparse.Namespace, console: Log) -> None:
     """Render everything from records."""
-    from harness.leaderboard.tables import summary
+    from harness.leaderboard.tables import format_summary
     from harness.reports.results_folder import write_board
 
     results = selection.results(options, selection.project())
     drawn = write_board(results)
     for fault in drawn.faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
-    console(summary(drawn.sections))
+    console(format_summary(drawn.sections))
     console(f"drawn in {results}: {', '.join(drawn.files)}")
 
 
 def report(options: argparse.Namespace, console: Log) -> None:
     """One session's energy, for an organiser or a paper."""
-    from harness.reports.energy import energy_report
+    from harness.reports.energy import render_energy_report
 
     records = selection.results(options, selection.project()) / "records"
     if options.session and not (records / options.session).is_dir():
         raise HarnessError(f"{records / options.session}: there is no such session.")
     found = sections_of(records, options.session)
-    console(energy_report(found, options.format, options.task).rstrip())
+    console(render_energy_report(found, options.format, options.task).rstrip())
 
 
 def compare(options: argparse.Namespace, console: Log) -> int:
@@ -89,10 +89,10 @@ def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> 
 
 def show_ladder(options: argparse.Namespace, console: Log) -> None:
     """The rungs of one session, for the terminal."""
-    from harness.reports.ladder import ladder
+    from harness.reports.ladder import render_ladder
 
     found = sections_of(selection.results(options, selection.project()) / "records")
-    console(ladder(found, get_suite(options.suite), "simple"))
+    console(render_ladder(found, get_suite(options.suite), "simple"))
 
 
 def show_steps(options: argparse.Namespace, console: Log) -> None:

@@ -1,1 +1,1 @@
-"""How an artifact answers: one module per engine."""
+"""Serving an artifact: one module per engine."""

@@ -1,6 +1,8 @@
-"""What an engine is, and the registry of all."""
+"""What every engine shares: how an artifact is served, the protocols, and from scores to answers.
 
-import importlib
+A worker imports this module before it is ready, so it needs NumPy alone.
+"""
+
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -9,36 +11,37 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import HarnessError
-
 Candidates = Sequence[Sequence[str]]
-"""The candidates of one example, as they come over the wire: each a text, or a text and its pair.
-"""
+"""The candidates of one example as the protocol sends them: each a text, or a text and its pair."""
 
 Scores = NDArray[np.float32]
+"""float32 [candidates, labels]."""
 
 
 @dataclass(frozen=True)
 class ServeConfig:
-    """How an artifact is served; a manifest's `[serve]`.
+    """How an artifact is served; the table `[serve]` of a manifest.
 
-    engine: `pytorch`, `onnxruntime`, `openvino`, `cascade`, `static`, `model2vec`, `tfidf` or
-        `constant`.
-    padding: `longest` pads to the longest input of the batch, `max` to the task's max length (what
-    one has out of the box).
-    batch: most inputs in one forward pass, 1..4096.
-    tokens: most tokens in one forward pass, padding counted (a longer input goes alone); 0: no
-        limit.
-    order: `given`, or `by-length` so that a batch holds inputs of similar length.
-    instances: copies that answer side by side, each on its share of the threads: a number, or
-        `per-core` (multi-instance inference: Kim & Hassan 2020). They are threads over
-        one model where the engine allows it, else processes. `single_stream` always has one
-        instance on all threads.
-    spin: let onnxruntime's threads spin between calls (faster at times, and never idle).
-    threshold: of confidence, where examples may leave early: `chosen` by the step `calibrate` or
-        `cascade`, `never`, or a number for all exits.
-    module, command: code of the submission's own instead of an engine: a Python file of its folder
-        with a class that has `load` and `predict`, or a program that speaks docs/protocol.md.
+    Attributes:
+        engine: name of the engine: `pytorch`, `onnxruntime`, `openvino`, `cascade`, `static`,
+            `model2vec`, `tfidf` or `constant`.
+        padding: `longest` pads to the longest input of the batch, `max` to the task's maximum
+            length (the default of most libraries).
+        batch: largest number of inputs in one forward pass, 1..4096.
+        tokens: largest number of tokens in one forward pass, including padding (a longer input
+            forms a batch of its own); 0 for no limit.
+        order: `given`, or `by-length` to batch inputs of similar length.
+        instances: copies of the engine that answer in parallel, each on its share of the threads
+            (multi-instance inference: Kim & Hassan 2020): a number, or `per-core`. They are threads
+            over one model if the engine allows it, otherwise processes. `single_stream` always has
+            one instance on all threads.
+        spin: whether onnxruntime's threads spin between calls (sometimes faster, but never idle).
+        threshold: the confidence at which an example exits early: `chosen` by the step `calibrate`
+            or `cascade`, `never`, or a number for all exits.
+        module: custom code instead of an engine: a Python file in the submission's folder that
+            defines a class with `load` and `predict`.
+        command: custom code instead of an engine: a program that speaks docs/protocol.md, and its
+            arguments.
     """
 
     engine: str
@@ -53,127 +56,89 @@ class ServeConfig:
     command: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON can say it, without own code where there is none."""
-        own = {"module": self.module, "command": list(self.command)}
-        plain = {key: value for key, value in asdict(self).items() if key not in own}
-        return plain | {key: value for key, value in own.items() if value}
+        """Return the fields as JSON values; `module` and `command` only where they are set."""
+        custom = {"module": self.module, "command": list(self.command)}
+        values = {key: value for key, value in asdict(self).items() if key not in custom}
+        return values | {key: value for key, value in custom.items() if value}
 
-    def count(self, threads: int) -> int:
-        """The instances on this many threads; never more than one a thread."""
+    def count_instances(self, threads: int) -> int:
+        """Return the number of instances on this many threads: at most one per thread."""
         wanted = threads if isinstance(self.instances, str) else self.instances
         return min(wanted, threads)
 
 
-CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
-KEYS = tuple(each.name for each in fields(ServeConfig))
+SERVE_CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
+"""The allowed values of the fields of `ServeConfig` that are enumerations."""
+
+SERVE_KEYS = tuple(field.name for field in fields(ServeConfig))
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What an engine is told: the artifact's folder, what its `artifact.json` says, how to serve
-    it, the threads it may use (all instances together), the device, `cpu` or `cuda`, and, for code
-    of one's own, the submission's folder.
+    """What an engine is loaded from.
+
+    Attributes:
+        folder: the artifact's folder; empty if there is none.
+        metadata: the part of `artifact.json` that engines need (`ENGINE_METADATA_KEYS`).
+        serve: how to serve the artifact.
+        threads: number of threads that all instances together may use.
+        device: `cpu` or `cuda`.
+        submission: the submission's folder, for custom code.
     """
 
     folder: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
     serve: ServeConfig
     threads: int
     device: str = "cpu"
     submission: Path | None = None
 
     @property
-    def threads_each(self) -> int:
-        """Threads of one instance."""
-        return self.threads // self.serve.count(self.threads)
+    def instances(self) -> int:
+        """Number of instances."""
+        return self.serve.count_instances(self.threads)
+
+    @property
+    def threads_per_instance(self) -> int:
+        """Number of threads of one instance."""
+        return self.threads // self.instances
 
 
 class Engine(Protocol):
-    """A loaded artifact."""
+    """A loaded artifact that scores examples."""
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
-        """float32 [candidates, labels]: the candidates of all examples one after the other."""
+        """Return float32 [candidates, labels]: the candidates of all examples in order."""
 
 
 @runtime_checkable
 class AnsweringEngine(Protocol):
-    """An engine that answers by itself instead of scoring: code of a submission's own."""
+    """An engine that answers instead of scoring: custom code of a submission."""
 
     def predict(self, examples: Sequence[Candidates]) -> list[int]:
-        """One answer an example."""
+        """Return one answer per example."""
 
 
 @runtime_checkable
 class ReportingEngine(Protocol):
-    """An engine that has something to say of the examples it answered."""
+    """An engine that reports statistics of the examples that it has answered."""
 
     def report(self) -> dict[str, Any]:
-        """`left`: how many examples left at each stage since the last report."""
-
-
-@dataclass(frozen=True)
-class EngineKind:
-    """An engine's module (which has `load(Load) -> Engine`) and the artifact formats it takes.
-
-    extra: the optional dependencies it needs. shares: whether instances are threads over one model,
-    since the engine lets go of the interpreter's lock; else they are processes.
-    """
-
-    module: str
-    takes: tuple[str, ...]
-    extra: str = ""
-    shares: bool = False
-
-
-ENGINES = {
-    "pytorch": EngineKind("harness.engines.pytorch", ("safetensors", "transformers")),
-    "onnxruntime": EngineKind("harness.engines.onnxruntime", ("onnx", "stages"), shares=True),
-    "openvino": EngineKind(
-        "harness.engines.openvino", ("onnx", "openvino"), extra="openvino", shares=True
-    ),
-    "cascade": EngineKind("harness.engines.cascade", ("cascade",), shares=True),
-    "static": EngineKind("harness.engines.static", ("static",), shares=True),
-    "model2vec": EngineKind("harness.engines.model2vec", ("model2vec",), extra="model2vec"),
-    "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),
-    "constant": EngineKind("harness.engines.constant", ("constant", "")),
-}
-"""`constant` takes no artifact too: then it always answers 0 and measures the harness."""
-
-CUSTOM_CODE = {"module": EngineKind("harness.engines.custom", (), shares=True), "command": None}
-"""Code of a submission's own. A command is no engine: it takes the worker's place."""
-
-
-def load_engine(what: EngineConfig) -> Engine:
-    """Load an artifact with the engine that its manifest names.
-
-    Raises: HarnessError if the engine's optional dependencies are missing.
-    """
-    kind = CUSTOM_CODE.get(what.serve.engine) or ENGINES[what.serve.engine]
-    if what.serve.count(what.threads) > 1 and not kind.shares:
-        from harness.engines.processes import Processes
-
-        return Processes(what)
-    try:
-        loaded: Engine = importlib.import_module(kind.module).load(what)
-    except ModuleNotFoundError as error:
-        if not kind.extra:
-            raise
-        raise HarnessError(
-            f"engine {what.serve.engine!r} needs {error.name}, which is not installed. Run: pip "
-            f"install 'wattbench[{kind.extra}]'"
-        ) from None
-    return loaded
+        """Return `left`: how many examples exited at each stage since the last report."""
 
 
 def answers_from_scores(scores: Scores, candidates: Sequence[int]) -> list[int]:
-    """One integer an example: the best label, or, where it has several candidates, the candidate
-    most surely of label 1.
+    """Return one answer per example: the best label, or the best of several candidates.
 
-    scores: float32 [candidates, labels]; candidates: how many each example has.
+    Of several candidates the best is the one with the largest margin of label 1 over label 0.
+
+    Args:
+        scores: float32 [candidates, labels], the candidates of all examples in order.
+        candidates: number of candidates of each example.
     """
     if len(scores) == len(candidates):
-        best: list[int] = scores.argmax(axis=1).tolist()
-        return best
+        labels: list[int] = scores.argmax(axis=1).tolist()
+        return labels
     margins = scores[:, 1] - scores[:, 0]
     ends = np.cumsum(candidates)
     return [

@@ -12,20 +12,27 @@ from harness.models import tokenization
 
 
 class EncoderEngine:
-    """Tokenizes, forms batches as `[serve]` says, runs them, and puts the scores back in order.
+    """Tokenizes, forms batches as `[serve]` requests, and returns the scores in the given order.
 
-    forward: one padded batch to float32 scores [inputs, labels]; with several instances it is
-    called by as many threads at once.
+    Args:
+        config: what to load: an artifact with a `tokenizer.json`.
+        forward: from a padded batch to float32 scores [inputs, labels]; with several instances it
+            is called from as many threads at once.
+
+    Raises:
+        HarnessError: the model has no padding token, but `[serve]` requires padding.
     """
 
-    def __init__(self, what: EngineConfig, forward: Callable[[tokenization.Batch], Scores]) -> None:
-        self.max_length = int(what.about["max_length"])
+    def __init__(
+        self, config: EngineConfig, forward: Callable[[tokenization.Batch], Scores]
+    ) -> None:
+        self.max_length = int(config.metadata["max_length"])
         self.tokenizer: Tokenizer = tokenization.load_tokenizer(
-            what.folder / "tokenizer.json", self.max_length
+            config.folder / "tokenizer.json", self.max_length
         )
-        self.length = self.max_length if what.serve.padding == "max" else None
-        self.serve = what.serve
-        model = what.about.get("model", {})
+        self.length = self.max_length if config.serve.padding == "max" else None
+        self.serve = config.serve
+        model = config.metadata.get("model", {})
         self.padding = tokenization.Padding()
         if "padding" in model:
             if model["padding"] is None and (self.length or self.serve.batch > 1):
@@ -36,28 +43,28 @@ class EncoderEngine:
             self.padding = tokenization.Padding(**(model["padding"] or {}))
         order = model.get("order")
         self.forward = (lambda batch: forward(batch)[:, order]) if order else forward
-        self.instances = what.serve.count(what.threads)
+        self.instances = config.instances
         self.pool = ThreadPoolExecutor(self.instances) if self.instances > 1 else None
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
-        """float32 [candidates, labels]."""
+        """Return float32 [candidates, labels]."""
         rows = [candidate for example in examples for candidate in example]
         encodings = tokenization.tokenize(self.tokenizer, rows)
-        if len(rows) == 1:  # also called so by each instance on its own, in `server`
+        if len(rows) == 1:  # in the scenario `server` the instances call this in parallel
             return self.forward(tokenization.pad(encodings, self.length, self.padding))
-        lengths = [self.length or len(each.ids) for each in encodings]
+        lengths = [self.length or len(encoding.ids) for encoding in encodings]
         batches = plan_batches(lengths, self.serve.batch, self.serve.order, self.serve.tokens)
         parts: dict[int, Scores] = {}
         numbers = iter(range(len(batches)))
 
         def work() -> None:
-            for number in numbers:  # shared: each instance takes the next batch
-                chosen = [encodings[row] for row in batches[number]]
-                parts[number] = self.forward(tokenization.pad(chosen, self.length, self.padding))
+            for number in numbers:  # shared: every instance takes the next batch
+                batch = [encodings[row] for row in batches[number]]
+                parts[number] = self.forward(tokenization.pad(batch, self.length, self.padding))
 
         if self.pool and len(batches) > 1:
-            for done in [self.pool.submit(work) for _ in range(self.instances)]:
-                done.result()
+            for future in [self.pool.submit(work) for _ in range(self.instances)]:
+                future.result()
         else:
             work()
         scores: Scores = np.empty((len(rows), parts[0].shape[1]), np.float32)
@@ -69,8 +76,14 @@ class EncoderEngine:
 def plan_batches(
     lengths: Sequence[int], batch: int, order: str, tokens: int = 0
 ) -> list[list[int]]:
-    """Every input once, in batches of at most `batch` inputs and (unless 0) `tokens` tokens with
-    their padding; `by-length` begins with the longest, so that instances end together.
+    """Return batches of row numbers that hold every input once.
+
+    Args:
+        lengths: number of tokens of each input.
+        batch: largest number of inputs in a batch.
+        order: `given`, or `by-length`, which starts with the longest inputs, so that the instances
+            finish together.
+        tokens: largest number of tokens in a batch, including padding; 0 for no limit.
     """
     rows = list(range(len(lengths)))
     if order == "by-length":

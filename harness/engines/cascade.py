@@ -1,45 +1,50 @@
-"""Several engines, one after the other: each answers where it is sure enough, else passes on."""
+"""A cascade of engines: each answers the examples it is confident about and passes on the others.
+
+Viola & Jones (2001); FrugalGPT: Chen et al. (2023).
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.engines.base import Candidates, Engine, EngineConfig, Scores
-from harness.engines.base import load_engine as load_engine
-from harness.engines.confidence import Rows, Rule, pass_through
-from harness.engines.stages import Counted
+from harness.engines.confidence import ExitRule, Rows, run_stages
+from harness.engines.registry import load_engine
+from harness.engines.stages import ExitCounter
 
 
 class CascadeEngine:
-    """Members are the folders `0`, `1`, ... of the artifact, each served by its own engine."""
+    """The members are the folders `0`, `1`, ... of the artifact, each served by its own engine."""
 
-    def __init__(self, what: EngineConfig) -> None:
-        described = what.about["members"]
+    def __init__(self, config: EngineConfig) -> None:
+        members = config.metadata["members"]
         self.members: list[Engine] = [
             load_engine(
                 replace(
-                    what,
-                    folder=what.folder / str(number),
-                    about=each["about"],
-                    serve=replace(what.serve, engine=each["engine"], threshold="chosen"),
+                    config,
+                    folder=config.folder / str(number),
+                    metadata=member["about"],
+                    serve=replace(config.serve, engine=member["engine"], threshold="chosen"),
                 )
             )
-            for number, each in enumerate(described)
+            for number, member in enumerate(members)
         ]
-        self.rule = Rule.read(what.about.get("rule"), len(described), what.serve.threshold)
-        self.counted = Counted(len(described))
-        self.report = self.counted.report
+        self.rule = ExitRule.from_dict(
+            config.metadata.get("rule"), len(members), config.serve.threshold
+        )
+        self.exits = ExitCounter(len(members))
+        self.report = self.exits.report
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
-        """float32 [candidates, labels], calibrated."""
+        """Return float32 [candidates, labels], divided by the temperatures of the rule."""
 
-        def ask(number: int, rows: Rows) -> Scores:
-            return self.members[number].scores([examples[row] for row in rows])
+        def score(stage: int, rows: Rows) -> Scores:
+            return self.members[stage].scores([examples[row] for row in rows])
 
-        scores, left = pass_through(self.rule, [len(each) for each in examples], ask)
-        self.counted.add(left)
+        scores, exit_counts = run_stages(self.rule, [len(example) for example in examples], score)
+        self.exits.add(exit_counts)
         return scores
 
 
-def load(what: EngineConfig) -> Engine:
-    """Serve what the step `cascade` left."""
-    return CascadeEngine(what)
+def load(config: EngineConfig) -> Engine:
+    """Load an artifact of the step `cascade`."""
+    return CascadeEngine(config)

@@ -1,5 +1,6 @@
-"""How sure an answer is, and whether that is enough to stop at it: what early exit and cascades
-share. NumPy alone.
+"""How confident an answer is, and whether to stop at it: what early exit and cascades share.
+
+Needs NumPy alone.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,20 +13,24 @@ from numpy.typing import NDArray
 from harness.engines.base import Scores, answers_from_scores
 
 CRITERIA = ("probability", "entropy", "patience")
+
 NEVER = float("inf")
+"""A threshold that no confidence reaches."""
 
 Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Rule:
-    """When an example leaves.
+class ExitRule:
+    """When an example exits.
 
-    criterion: `probability` of the best answer, `entropy` (1 less its share of the largest), or
-    `patience`: how many stages in a row gave the same answer (PABEE: Zhou et al. 2020).
-    temperatures: of each stage; its logits are divided by it (temperature scaling: Guo et al.
-    2017). thresholds: of each stage but the last; an example whose confidence is at least that
-    leaves.
+    Attributes:
+        criterion: `probability` of the best answer, `entropy` (1 minus the entropy as a share of
+            the largest possible one), or `patience`: how many consecutive stages gave the same
+            answer (PABEE: Zhou et al. 2020).
+        temperatures: for each stage the number that its logits are divided by (temperature scaling:
+            Guo et al. 2017).
+        thresholds: for each stage but the last the confidence from which an example exits.
     """
 
     criterion: str
@@ -33,90 +38,107 @@ class Rule:
     thresholds: tuple[float, ...]
 
     @staticmethod
-    def read(described: dict[str, Any] | None, stages: int, threshold: float | str) -> "Rule":
-        """Out of an artifact's `rule`, without which every example goes through all stages.
+    def from_dict(rule: dict[str, Any] | None, stages: int, threshold: float | str) -> "ExitRule":
+        """Return the rule of an artifact.
 
-        threshold: of the manifest's `[serve]`: `chosen`, `never`, or a number for all stages.
+        Args:
+            rule: `rule` in `artifact.json`; without it every example goes through all stages.
+            stages: number of stages.
+            threshold: of the manifest's `[serve]`: `chosen` keeps those of the rule; `never`, or a
+                number for all stages.
         """
-        known = described or {"criterion": CRITERIA[0], "temperatures": [1.0] * stages}
-        chosen = known.get("thresholds") or [None] * (stages - 1)
+        rule = rule or {"criterion": CRITERIA[0], "temperatures": [1.0] * stages}
+        thresholds = rule.get("thresholds") or [None] * (stages - 1)
         if threshold != "chosen":
-            chosen = [None if threshold == "never" else threshold] * (stages - 1)
-        thresholds = tuple(NEVER if each is None else float(each) for each in chosen)
-        return Rule(known["criterion"], tuple(known["temperatures"]), thresholds)
+            thresholds = [None if threshold == "never" else threshold] * (stages - 1)
+        return ExitRule(
+            rule["criterion"],
+            tuple(rule["temperatures"]),
+            tuple(NEVER if value is None else float(value) for value in thresholds),
+        )
 
-    def described(self) -> dict[str, Any]:
-        """As `artifact.json` holds it; a threshold that nothing reaches is null."""
-        thresholds = [None if each == NEVER else each for each in self.thresholds]
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rule as `artifact.json` holds it; a threshold of `NEVER` is null."""
         return {
             "criterion": self.criterion,
             "temperatures": list(self.temperatures),
-            "thresholds": thresholds,
+            "thresholds": [None if value == NEVER else value for value in self.thresholds],
         }
 
 
-def pass_through(
-    rule: Rule, counts: Sequence[int], ask: Callable[[int, Rows], Scores]
+def run_stages(
+    rule: ExitRule, counts: Sequence[int], score: Callable[[int, Rows], Scores]
 ) -> tuple[Scores, list[int]]:
-    """Send examples from stage to stage until each has left.
+    """Send examples from stage to stage until each of them has exited.
 
-    counts: candidates of each example. ask: the logits [candidates, labels] that a stage gives for
-    the examples of these numbers, in their order; it is asked for no others.
+    Args:
+        rule: when an example exits.
+        counts: number of candidates of each example.
+        score: from a stage and the numbers of examples to the logits [candidates, labels] of these
+            examples, in this order; it is called with the remaining examples only.
 
-    Returns: float32 [candidates, labels], divided by the temperature of the stage that answered, so
-    that candidates which left at different stages compare; and how many examples left at each.
+    Returns:
+        float32 [candidates, labels], divided by the temperature of the stage that answered, so that
+        candidates which exited at different stages compare; and how many examples exited at each
+        stage.
     """
     rows, sizes = np.arange(len(counts)), np.asarray(counts)
     owner = np.repeat(rows, sizes)
-    said, agreed = np.full(len(sizes), -1), np.zeros(len(sizes), np.int64)
-    found: Scores = np.empty((0, 0), np.float32)
-    left = []
+    answers, agreed = np.full(len(sizes), -1), np.zeros(len(sizes), np.int64)
+    result: Scores = np.empty((0, 0), np.float32)
+    exit_counts = []
     for stage, temperature in enumerate(rule.temperatures):
-        scores = ask(stage, rows) / np.float32(temperature)
+        scores = score(stage, rows) / np.float32(temperature)
         if not stage:
-            found = np.empty((len(owner), scores.shape[1]), np.float32)
+            result = np.empty((len(owner), scores.shape[1]), np.float32)
         threshold = rule.thresholds[stage] if stage < len(rule.thresholds) else -NEVER
         if threshold in (NEVER, -NEVER):
-            leaves = np.full(len(rows), threshold < 0)
+            exits = np.full(len(rows), threshold < 0)
         elif rule.criterion == "patience":
-            now = np.array(answers_from_scores(scores, sizes[rows].tolist()))
-            agreed[rows] = np.where(now == said[rows], agreed[rows] + 1, 1)
-            said[rows] = now
-            leaves = agreed[rows] >= threshold
+            new = np.array(answers_from_scores(scores, sizes[rows].tolist()))
+            agreed[rows] = np.where(new == answers[rows], agreed[rows] + 1, 1)
+            answers[rows] = new
+            exits = agreed[rows] >= threshold
         else:
-            sure = sureness(scores, sizes[rows], rule.criterion == "entropy")
-            leaves = sure >= threshold
-        going = np.repeat(leaves, sizes[rows])
-        found[np.flatnonzero(np.isin(owner, rows[leaves]))] = scores[going]
-        left.append(int(leaves.sum()))
-        rows = rows[~leaves]
+            confidence = compute_confidence(scores, sizes[rows], rule.criterion == "entropy")
+            exits = confidence >= threshold
+        exiting_candidates = np.repeat(exits, sizes[rows])
+        result[np.flatnonzero(np.isin(owner, rows[exits]))] = scores[exiting_candidates]
+        exit_counts.append(int(exits.sum()))
+        rows = rows[~exits]
         if not len(rows):
             break
-    return found, left
+    return result, exit_counts
 
 
-def sureness(scores: Scores, counts: Sequence[int] | Rows, entropy: bool = False) -> Scores:
-    """How sure the answer to each example is: float32 [examples], 0..1.
+def compute_confidence(
+    scores: Scores, counts: Sequence[int] | Rows, entropy: bool = False
+) -> Scores:
+    """Return the confidence of the answer to each example, float32 [examples], 0..1.
 
-    scores: calibrated logits [candidates, labels]; counts: candidates of each example. Where an
-    example has several, the distribution is that over its candidates.
+    If an example has several candidates, the distribution is the one over its candidates.
+
+    Args:
+        scores: logits [candidates, labels], divided by their temperature.
+        counts: number of candidates of each example.
+        entropy: 1 minus the normalized entropy instead of the largest probability.
     """
     if len(scores) == len(counts):
-        return _sure(scores, entropy)
+        return _confidence(scores, entropy)
     margins, ends = scores[:, 1] - scores[:, 0], np.cumsum(counts)
-    found = [
+    logits = [
         scores[end - 1] if count == 1 else margins[end - count : end]
         for end, count in zip(ends, counts, strict=True)
     ]
-    return np.array([_sure(each[None], entropy)[0] for each in found], np.float32)
+    return np.array([_confidence(row[None], entropy)[0] for row in logits], np.float32)
 
 
-def _sure(logits: Scores, entropy: bool) -> Scores:
+def _confidence(logits: Scores, entropy: bool) -> Scores:
     shifted = np.exp(logits - logits.max(1, keepdims=True))
-    shares: Scores = shifted / shifted.sum(1, keepdims=True)
+    probabilities: Scores = shifted / shifted.sum(1, keepdims=True)
     if not entropy:
-        best: Scores = shares.max(1)
+        best: Scores = probabilities.max(1)
         return best
-    spread = -(shares * np.log(np.maximum(shares, 1e-12))).sum(1)
-    left: Scores = (1 - spread / np.log(logits.shape[1])).astype(np.float32)
-    return left
+    nats = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(1)
+    confidence: Scores = (1 - nats / np.log(logits.shape[1])).astype(np.float32)
+    return confidence

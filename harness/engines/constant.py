@@ -15,10 +15,11 @@ class ConstantEngine:
         self.row[0, answer] = 1
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
-        """float32 [candidates, labels], every row the same."""
+        """Return float32 [candidates, labels], every row the same."""
         return np.broadcast_to(self.row, (sum(map(len, examples)), self.row.shape[1]))
 
 
-def load(what: EngineConfig) -> Engine:
-    """Serve the majority class, or label 0 where there is no artifact."""
-    return ConstantEngine(int(what.about.get("answer", 0)), int(what.about.get("labels", 2)))
+def load(config: EngineConfig) -> Engine:
+    """Load an artifact of the step `majority`; without an artifact the answer is 0."""
+    metadata = config.metadata
+    return ConstantEngine(int(metadata.get("answer", 0)), int(metadata.get("labels", 2)))

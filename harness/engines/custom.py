@@ -1,15 +1,16 @@
-"""A Python module of the submission's own: `[serve] module = "model.py"`.
+"""Custom code as an engine: a Python file of the submission, `[serve] module = "model.py"`.
 
-The module holds one class with
+The file defines one class with
 
-    load(self, artifact, about, serve, threads)
+    load(self, artifact, metadata, serve, threads)
     predict(self, examples)
 
-artifact: the artifact's folder as text, or ''. about: dict with `labels` (how many), `max_length`,
-and what the artifact says of itself. serve: the manifest's `[serve]` as a dict. threads: how many
-the class may use. examples: each a list of candidates, each candidate a list of a text, or of a
-text and its pair. `predict` returns one whole number an example: the label, or, where an example
-has several candidates, the number of the best one.
+`artifact` is the path of the artifact's folder as a string, '' if there is none. `metadata` is a
+dict with `labels` (their number), `max_length`, and what the artifact records for engines. `serve`
+is the manifest's `[serve]` as a dict. `threads` is the number of threads that the class may use.
+`examples` is a list of examples; an example is a list of candidates, and a candidate is a list of a
+text, or of a text and its pair. `predict` returns one integer per example: the label, or, if the
+example has several candidates, the number of the best one.
 """
 
 import importlib.util
@@ -22,43 +23,51 @@ from harness.engines.base import Candidates, EngineConfig
 from harness.errors import HarnessError
 
 
-class OwnEngine:
-    """Calls the class; with several instances from as many threads at once."""
+class CustomEngine:
+    """Calls the class of a submission; with several instances from as many threads at once."""
 
-    def __init__(self, what: EngineConfig) -> None:
-        assert what.submission is not None
-        path = what.submission / what.serve.module
-        sys.path.insert(0, str(what.submission))  # it may import what lies beside it
+    def __init__(self, config: EngineConfig) -> None:
+        assert config.submission is not None
+        path = config.submission / config.serve.module
+        sys.path.insert(0, str(config.submission))  # it may import files beside it
         spec = importlib.util.spec_from_file_location("submission", path)
         if spec is None or spec.loader is None:
             raise HarnessError(f"{path.name} cannot be imported")
         module = importlib.util.module_from_spec(spec)
         sys.modules["submission"] = module
         spec.loader.exec_module(module)
-        kinds = [
-            each
-            for each in vars(module).values()
-            if isinstance(each, type)
-            and each.__module__ == "submission"
-            and hasattr(each, "load")
-            and hasattr(each, "predict")
+        classes = [
+            value
+            for value in vars(module).values()
+            if isinstance(value, type)
+            and value.__module__ == "submission"
+            and hasattr(value, "load")
+            and hasattr(value, "predict")
         ]
-        if len(kinds) != 1:
+        if len(classes) != 1:
             raise HarnessError(
-                f"{path.name} has {len(kinds)} classes with `load` and `predict`; it must have one"
+                f"{path.name} defines {len(classes)} classes with `load` and `predict`. Define "
+                "exactly one"
             )
-        self.model: Any = kinds[0]()
-        folder = "" if what.folder == Path() else str(what.folder)
-        self.model.load(folder, what.about, what.serve.to_dict(), what.threads)
+        self.model: Any = classes[0]()
+        folder = "" if config.folder == Path() else str(config.folder)
+        self.model.load(folder, config.metadata, config.serve.to_dict(), config.threads)
 
     def predict(self, examples: Sequence[Candidates]) -> list[int]:
-        """One answer an example. Raises: HarnessError if there are more or fewer."""
-        given = list(self.model.predict(examples))
-        if len(given) != len(examples):
-            raise HarnessError(f"predict gave {len(given)} answers to {len(examples)} examples")
-        return [each.item() if hasattr(each, "item") else each for each in given]
+        """Return one answer per example.
+
+        Raises:
+            HarnessError: the class returned another number of answers.
+        """
+        answers = list(self.model.predict(examples))
+        if len(answers) != len(examples):
+            raise HarnessError(
+                f"predict must return one answer per example: expected {len(examples)}, got "
+                f"{len(answers)}"
+            )
+        return [answer.item() if hasattr(answer, "item") else answer for answer in answers]
 
 
-def load(what: EngineConfig) -> OwnEngine:
-    """Import the submission's module."""
-    return OwnEngine(what)
+def load(config: EngineConfig) -> CustomEngine:
+    """Import the submission's file and load its class."""
+    return CustomEngine(config)

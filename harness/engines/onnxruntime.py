@@ -11,51 +11,61 @@ from harness.engines.batching import EncoderEngine
 from harness.engines.stages import Stage, StagesEngine
 from harness.errors import HarnessError
 
-UNFUSED = ("SkipLayerNormFusion", "EmbedLayerNormFusion")
-"""Fusions that the session may not make on its own: what the `export` step left apart is faster
-apart (a residual and its layer norm, 27 x 384, one thread: 57 us fused, 11 us apart).
-"""
+DISABLED_FUSIONS = ("SkipLayerNormFusion", "EmbedLayerNormFusion")
+"""Fusions that a session may not make: what the step `export` left unfused is faster unfused (a
+residual and its layer norm, 27 x 384, one thread: 57 us fused, 11 us unfused)."""
 
-KINDS = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
+INPUT_TYPES = {"tensor(int32)": np.int32, "tensor(int64)": np.int64, "tensor(float)": np.float32}
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-def load(what: EngineConfig) -> Engine:
-    """Serve an ONNX graph, or a chain of them, as it is; it was optimized when it was exported.
+def load(config: EngineConfig) -> Engine:
+    """Load an ONNX graph or a chain of graphs, which the step `export` has already optimized.
 
-    Raises: HarnessError if this onnxruntime cannot use the device.
+    Raises:
+        HarnessError: the installed onnxruntime does not support the device.
     """
-    if PROVIDERS[what.device] not in onnxruntime.get_available_providers():
+    if PROVIDERS[config.device] not in onnxruntime.get_available_providers():
         raise HarnessError(
-            f"this onnxruntime cannot use {what.device}. Install onnxruntime-gpu in an environment "
-            "of its own."
+            f"the installed onnxruntime does not support {config.device}. Install onnxruntime-gpu "
+            "in a separate environment."
         )
 
-    def graph(name: str) -> Stage:
-        return opened(what.folder / name, what.threads_each, what.serve.spin, what.device)
+    def load_named(name: str) -> Stage:
+        return load_graph(
+            config.folder / name, config.threads_per_instance, config.serve.spin, config.device
+        )
 
-    if exits := what.about.get("model", {}).get("exits"):
-        return StagesEngine(what, [graph(f"stage-{each}.onnx") for each in range(len(exits) + 1)])
-    run = graph("model.onnx")
-    return EncoderEngine(what, lambda batch: run(batch.feeds)[0])
+    if exits := config.metadata.get("model", {}).get("exits"):
+        names = [f"stage-{number}.onnx" for number in range(len(exits) + 1)]
+        return StagesEngine(config, [load_named(name) for name in names])
+    graph = load_named("model.onnx")
+    return EncoderEngine(config, lambda batch: graph(batch.feeds)[0])
 
 
-def opened(path: Path, threads: int, spin: bool = False, device: str = "cpu") -> Stage:
-    """A graph, ready to run."""
+def load_graph(path: Path, threads: int, spin: bool = False, device: str = "cpu") -> Stage:
+    """Return the graph as a function from named inputs to its outputs.
+
+    Args:
+        path: an ONNX file.
+        threads: threads within an operator.
+        spin: whether the threads spin between calls.
+        device: `cpu` or `cuda`.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", str(int(spin)))
     session = onnxruntime.InferenceSession(
-        path, options, providers=[PROVIDERS[device]], disabled_optimizers=list(UNFUSED)
+        path, options, providers=[PROVIDERS[device]], disabled_optimizers=list(DISABLED_FUSIONS)
     )
-    takes = {each.name: KINDS[each.type] for each in session.get_inputs()}
+    dtypes = {node.name: INPUT_TYPES[node.type] for node in session.get_inputs()}
 
     def run(feeds: dict[str, Any]) -> list[Scores]:
-        given = {name: feeds[name].astype(kind, copy=False) for name, kind in takes.items()}
-        found: list[Scores] = session.run(None, given)
-        return found
+        inputs = {name: feeds[name].astype(dtype, copy=False) for name, dtype in dtypes.items()}
+        outputs: list[Scores] = session.run(None, inputs)
+        return outputs
 
     return run

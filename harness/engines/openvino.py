@@ -1,4 +1,4 @@
-"""OpenVINO on CPU: an ONNX graph as `export` leaves it, or one that NNCF has quantized.
+"""OpenVINO on CPU: an ONNX graph of the step `export`, or one that NNCF has quantized.
 
 Needs the extra `wattbench[openvino]`.
 """
@@ -13,17 +13,20 @@ from harness.errors import HarnessError
 from harness.models import tokenization
 
 
-def load(what: EngineConfig) -> Engine:
-    """Serve `model.xml` or `model.onnx` in fp32 precision, each instance with a request of its own.
+def load(config: EngineConfig) -> Engine:
+    """Load `model.xml` or `model.onnx` in fp32 precision.
 
-    Raises: HarnessError if OpenVINO cannot read the graph.
+    Raises:
+        HarnessError: OpenVINO cannot read the graph.
     """
-    path = what.folder / ("model.xml" if (what.folder / "model.xml").exists() else "model.onnx")
+    path = config.folder / "model.xml"
+    if not path.exists():
+        path = config.folder / "model.onnx"
     core = openvino.Core()
     settings = {
-        "INFERENCE_NUM_THREADS": what.threads,
-        "NUM_STREAMS": what.serve.count(what.threads),
-        "INFERENCE_PRECISION_HINT": "f32",  # else bf16 where the processor has it
+        "INFERENCE_NUM_THREADS": config.threads,
+        "NUM_STREAMS": config.instances,
+        "INFERENCE_PRECISION_HINT": "f32",  # otherwise bf16 on processors that support it
         "ENABLE_CPU_PINNING": False,  # the worker is pinned as a whole
     }
     try:
@@ -31,15 +34,15 @@ def load(what: EngineConfig) -> Engine:
     except RuntimeError as error:
         reason = [line for line in str(error).splitlines() if line.strip()][-1]
         raise HarnessError(
-            f"OpenVINO cannot read {path} ({reason.strip()}). What onnxruntime has quantized it "
-            "cannot; quantize with by = 'nncf'."
+            f"OpenVINO cannot read {path} ({reason.strip()}). It cannot run a graph that "
+            "onnxruntime has quantized; quantize with by = 'nncf'."
         ) from None
-    own = threading.local()
+    thread_state = threading.local()  # an inference request per instance
 
     def forward(batch: tokenization.Batch) -> Scores:
-        if not hasattr(own, "request"):
-            own.request = model.create_infer_request()
-        out: Scores = own.request.infer(batch.feeds)[0].copy()
-        return out
+        if not hasattr(thread_state, "request"):
+            thread_state.request = model.create_infer_request()
+        logits: Scores = thread_state.request.infer(batch.feeds)[0].copy()
+        return logits
 
-    return EncoderEngine(what, forward)
+    return EncoderEngine(config, forward)

@@ -1,8 +1,8 @@
-"""Several instances of an engine that holds the interpreter's lock: a process each."""
+"""Several instances of an engine that holds the interpreter's lock: one process per instance."""
 
 import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -11,68 +11,75 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines import base
-from harness.engines.base import Candidates, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig, Scores
 
-SHARES = 8
-"""Into how many pieces an instance's share of the examples is cut, so that all end together; none
-is smaller than a batch."""
+CHUNKS_PER_INSTANCE = 8
+"""Number of chunks that an instance's share of the examples is split into, so that all instances
+finish together; a chunk is never smaller than a batch."""
 
 
 class Processes:
-    """As many engines as `what` asks for, each in a process with its share of the threads."""
+    """The instances of an engine, each in a process with its share of the threads.
 
-    def __init__(self, what: EngineConfig) -> None:
-        self.count, self.batch = what.serve.count(what.threads), what.serve.batch
-        threads = what.threads_each
-        one = replace(what, threads=threads, serve=replace(what.serve, instances=1))
+    Args:
+        config: what to load, with more than one instance.
+        load: loads the engine of one instance; a function at the top level of its module.
+    """
+
+    def __init__(self, config: EngineConfig, load: Callable[[EngineConfig], Engine]) -> None:
+        self.count, self.batch = config.instances, config.serve.batch
+        threads = config.threads_per_instance
+        single = replace(config, threads=threads, serve=replace(config.serve, instances=1))
         context = multiprocessing.get_context("spawn")
-        before = os.environ.get("RAYON_NUM_THREADS")
-        os.environ["RAYON_NUM_THREADS"] = str(threads)  # read when a child begins
-        self.free: SimpleQueue[Connection] = SimpleQueue()
-        ends = []
+        rayon_threads = os.environ.get("RAYON_NUM_THREADS")
+        os.environ["RAYON_NUM_THREADS"] = str(threads)  # read when a child process starts
+        self.idle: SimpleQueue[Connection] = SimpleQueue()
+        connections = []
         for _ in range(self.count):
-            end, other = context.Pipe()
-            context.Process(target=_answer, args=(one, other), daemon=True).start()
-            other.close()
-            ends.append(end)
-        if before is None:
+            connection, child = context.Pipe()
+            context.Process(target=_serve, args=(single, load, child), daemon=True).start()
+            child.close()
+            connections.append(connection)
+        if rayon_threads is None:
             del os.environ["RAYON_NUM_THREADS"]
         else:
-            os.environ["RAYON_NUM_THREADS"] = before
-        for end in ends:
-            _unpacked(end.recv())
-            self.free.put(end)
+            os.environ["RAYON_NUM_THREADS"] = rayon_threads
+        for connection in connections:
+            _receive(connection)
+            self.idle.put(connection)
         self.pool = ThreadPoolExecutor(self.count)
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:
-        """float32 [candidates, labels]."""
-        size = max(self.batch, -(-len(examples) // (self.count * SHARES)))
-        parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-        return np.concatenate(list(self.pool.map(self._ask, parts)))
+        """Return float32 [candidates, labels]."""
+        size = max(self.batch, -(-len(examples) // (self.count * CHUNKS_PER_INSTANCE)))
+        chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
+        return np.concatenate(list(self.pool.map(self._score_chunk, chunks)))
 
-    def _ask(self, part: Sequence[Candidates]) -> Scores:
-        end = self.free.get()
-        end.send(part)
-        found: Scores = _unpacked(end.recv())
-        self.free.put(end)
-        return found
+    def _score_chunk(self, chunk: Sequence[Candidates]) -> Scores:
+        connection = self.idle.get()
+        connection.send(chunk)
+        scores: Scores = _receive(connection)
+        self.idle.put(connection)
+        return scores
 
 
-def _unpacked(message: tuple[str, Any]) -> Any:
-    fault, value = message
-    if fault:
-        raise RuntimeError(fault)
+def _receive(connection: Connection) -> Any:
+    error, value = connection.recv()
+    if error:
+        raise RuntimeError(error)
     return value
 
 
-def _answer(what: EngineConfig, end: Connection) -> None:
+def _serve(
+    config: EngineConfig, load: Callable[[EngineConfig], Engine], connection: Connection
+) -> None:
+    """Answer in a child process, until the connection is closed; replies are (error, value)."""
     try:
-        loaded = base.load_engine(what)
-        end.send(("", None))
+        engine = load(config)
+        connection.send(("", None))
         while True:
-            end.send(("", loaded.scores(end.recv())))
+            connection.send(("", engine.scores(connection.recv())))
     except EOFError:
         return
     except Exception as error:
-        end.send((f"{type(error).__name__}: {error}", None))
+        connection.send((f"{type(error).__name__}: {error}", None))

@@ -1,6 +1,4 @@
-"""Plain PyTorch: fp32, bf16, and on CUDA also fp16; architectures other than BERT with Hugging Face
-`transformers`.
-"""
+"""PyTorch in fp32 or bf16, on CUDA also fp16; other architectures than BERT with `transformers`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,55 +11,65 @@ from harness.errors import HarnessError
 from harness.models import classifier, tokenization
 
 
-def load(what: EngineConfig) -> Engine:
-    """Serve safetensors weights in their own precision; fp16 on a CPU, which has no fast kernels
-    for it, is computed in fp32.
+def load(config: EngineConfig) -> Engine:
+    """Load safetensors weights in their own precision.
 
-    Raises: HarnessError if there is no such device.
+    Weights in fp16 are computed in fp32 on a CPU, which has no fast fp16 kernels.
+
+    Raises:
+        HarnessError: there is no CUDA device.
     """
-    if what.device == "cuda" and not torch.cuda.is_available():
-        raise HarnessError("PyTorch finds no CUDA device. Take a cpu configuration.")
-    torch.set_num_threads(what.threads_each)
-    if "architecture" in what.about["model"]:
-        return _other(what)
-    model = classifier.load(what.folder, classifier.EncoderShape.read(what.about["model"]))
-    if what.device == "cpu" and what.about.get("dtype") == "fp16":
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise HarnessError("PyTorch finds no CUDA device. Choose a CPU configuration.")
+    torch.set_num_threads(config.threads_per_instance)
+    if "architecture" in config.metadata["model"]:
+        return _load_transformers(config)
+    spec = classifier.EncoderSpec.from_dict(config.metadata["model"])
+    model = classifier.load(config.folder, spec)
+    if config.device == "cpu" and config.metadata.get("dtype") == "fp16":
         model.float()
-    model.to(what.device)
+    model.to(config.device)
 
     def forward(batch: tokenization.Batch) -> Scores:
         with torch.inference_mode():
             inputs = (batch.ids, batch.mask, batch.segments)
-            logits = model(*(torch.from_numpy(each).to(what.device) for each in inputs))
-            out: Scores = logits.float().cpu().numpy()
-        return out
+            tensors = [torch.from_numpy(array).to(config.device) for array in inputs]
+            logits: Scores = model(*tensors).float().cpu().numpy()
+        return logits
 
-    return EncoderEngine(what, forward)
+    return EncoderEngine(config, forward)
 
 
-def _other(what: EngineConfig) -> Engine:
-    """The class that `transformers` has for it, in fp32; no code of the model's own is run."""
+def _load_transformers(config: EngineConfig) -> Engine:
+    """Load the architecture's class of `transformers` in fp32; no code of the model is run."""
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(
-        what.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        config.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
     )
-    return EncoderEngine(what, forward_of(model, what.about["model"]["inputs"], what.device))
+    names = config.metadata["model"]["inputs"]
+    return EncoderEngine(config, build_forward(model, names, config.device))
 
 
-def forward_of(
+def build_forward(
     model: Any, names: Sequence[str], device: str = "cpu"
 ) -> Callable[[tokenization.Batch], Scores]:
-    """From a padded batch to the logits, float32 [inputs, labels], of a model of `transformers`.
+    """Return the forward pass of a model of `transformers`.
 
-    names: of the inputs that it gets.
+    Args:
+        model: a model for sequence classification.
+        names: the inputs that it takes.
+        device: `cpu` or `cuda`.
+
+    Returns:
+        A function from a padded batch to the logits, float32 [inputs, labels].
     """
     model.eval().to(device)
 
     def forward(batch: tokenization.Batch) -> Scores:
         with torch.inference_mode():
             feeds = {name: torch.from_numpy(batch.feeds[name]).to(device) for name in names}
-            out: Scores = model(**feeds).logits.float().cpu().numpy()
-        return out
+            logits: Scores = model(**feeds).logits.float().cpu().numpy()
+        return logits
 
     return forward

@@ -1,5 +1,6 @@
-"""A chain of graphs: after each but the last an example may leave (early exit), and what is skipped
-is not computed. The inputs that stay are put together before the next stage.
+"""Early exit with a chain of graphs: an input may exit after each but the last.
+
+The inputs that remain are gathered before the next graph runs, so what is skipped is not computed.
 """
 
 import threading
@@ -10,54 +11,57 @@ import numpy as np
 
 from harness.engines.base import EngineConfig, Scores
 from harness.engines.batching import EncoderEngine
-from harness.engines.confidence import Rows, Rule, pass_through
+from harness.engines.confidence import ExitRule, Rows, run_stages
 from harness.models import tokenization
 
 Stage = Callable[[dict[str, Any]], list[Scores]]
-"""From named inputs to logits, hidden states and mask (the last stage: logits alone)."""
+"""From named inputs to logits, hidden states and mask (of the last stage: logits alone)."""
 
 
-class Counted:
-    """How many examples left at each stage; instances may count at the same time."""
+class ExitCounter:
+    """Counts how many examples exit at each stage; instances may count at the same time."""
 
     def __init__(self, stages: int) -> None:
-        self.left, self.lock = [0] * stages, threading.Lock()
+        self.counts, self.lock = [0] * stages, threading.Lock()
 
-    def add(self, left: Sequence[int]) -> None:
-        """Some more."""
+    def add(self, counts: Sequence[int]) -> None:
+        """Add the examples that exited at each of the first stages."""
         with self.lock:
-            for stage, count in enumerate(left):
-                self.left[stage] += count
+            for stage, count in enumerate(counts):
+                self.counts[stage] += count
 
     def report(self) -> dict[str, list[int]]:
-        """Since the last report."""
+        """Return the counts since the last report, and start again at 0."""
         with self.lock:
-            left, self.left = self.left, [0] * len(self.left)
-        return {"left": left}
+            counts, self.counts = self.counts, [0] * len(self.counts)
+        return {"left": counts}
 
 
 class StagesEngine(EncoderEngine):
-    """Each input leaves by itself; `[serve] threshold` may say another place than was chosen."""
+    """Every input exits by itself; `[serve] threshold` overrides the thresholds of the artifact."""
 
-    def __init__(self, what: EngineConfig, stages: Sequence[Stage]) -> None:
-        super().__init__(what, self.through)
+    def __init__(self, config: EngineConfig, stages: Sequence[Stage]) -> None:
+        super().__init__(config, self._run_stages)
         self.stages = stages
-        self.rule = Rule.read(what.about.get("rule"), len(stages), what.serve.threshold)
-        self.counted = Counted(len(stages))
-        self.report = self.counted.report
+        self.rule = ExitRule.from_dict(
+            config.metadata.get("rule"), len(stages), config.serve.threshold
+        )
+        self.exits = ExitCounter(len(stages))
+        self.report = self.exits.report
 
-    def through(self, batch: tokenization.Batch) -> Scores:
-        """float32 [inputs, labels]."""
-        there, out = np.arange(len(batch.ids)), [np.empty(0, np.float32)]
+    def _run_stages(self, batch: tokenization.Batch) -> Scores:
+        remaining = np.arange(len(batch.ids))
+        outputs: list[Scores] = []
 
-        def ask(number: int, rows: Rows) -> Scores:
-            nonlocal there, out
+        def score(stage: int, rows: Rows) -> Scores:
+            nonlocal remaining, outputs
             feeds: dict[str, Any] = batch.feeds
-            if number:
-                feeds = {"hidden": out[1], "mask": out[2], "rows": np.searchsorted(there, rows)}
-            there, out = rows, self.stages[number](feeds)
-            return out[0]
+            if stage:
+                _, hidden, mask = outputs
+                feeds = {"hidden": hidden, "mask": mask, "rows": np.searchsorted(remaining, rows)}
+            remaining, outputs = rows, self.stages[stage](feeds)
+            return outputs[0]
 
-        scores, left = pass_through(self.rule, [1] * len(there), ask)
-        self.counted.add(left)
+        scores, exit_counts = run_stages(self.rule, [1] * len(remaining), score)
+        self.exits.add(exit_counts)
         return scores

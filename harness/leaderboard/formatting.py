@@ -1,22 +1,26 @@
-"""How figures are written in tables."""
+"""How figures and tables are written."""
 
 import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from tabulate import tabulate
 
 from harness.results.statistics import Interval
 
 
-def interval(found: Interval | None) -> str:
-    """`12.3x [12.1, 12.5]`."""
-    if found is None:
+def format_interval(interval: Interval | None) -> str:
+    """Return a ratio with its 95% confidence interval, `12.3x [12.1, 12.5]`; a dash for None."""
+    if interval is None:
         return "-"
-    if math.isnan(found.low) or found.low == found.high:
-        return f"{number(found.value)}x"
-    return f"{number(found.value)}x [{number(found.low)}, {number(found.high)}]"
+    value = f"{format_number(interval.value)}x"
+    if math.isnan(interval.low) or interval.low == interval.high:
+        return value
+    return f"{value} [{format_number(interval.low)}, {format_number(interval.high)}]"
 
 
-def number(value: Any) -> str:
-    """Three significant digits, thousands separated; a dash for None."""
+def format_number(value: Any) -> str:
+    """Return three significant digits with thousands separated; a dash for None."""
     if value is None:
         return "-"
     if value == 0:
@@ -25,13 +29,47 @@ def number(value: Any) -> str:
     return f"{value:,.{digits}f}" if digits <= 6 else f"{value:.2e}"
 
 
-def requests(count: float | None) -> str:
-    """How many until it has paid for itself, to two digits."""
-    if count == math.inf:
+def format_break_even(requests: float | None) -> str:
+    """Return the number of requests to break even, to two digits; `never` for infinity."""
+    if requests == math.inf:
         return "never"
-    return "-" if count is None else f"{float(f'{count:.2g}'):,.0f}"
+    return "-" if requests is None else f"{float(f'{requests:.2g}'):,.0f}"
 
 
-def cell(text: str) -> str:
-    """Safe in a Markdown table."""
+def format_scenario(scenario: str) -> str:
+    """Return a scenario's name as words: `single stream`."""
+    return scenario.replace("_", " ")
+
+
+def format_fingerprint(machine: dict[str, Any]) -> str:
+    """Return a machine's hardware, system and isolation in one line."""
+    quota = f", quota {machine['quota']:g} cores" if machine["quota"] else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores{quota}, {machine['memory_gb']:g} GiB, "
+        f"{machine['system']} {machine['kernel']}, isolation: {machine['isolation']}"
+    )
+
+
+def round_figure(value: float) -> float:
+    """Return a value rounded to the six significant digits of the CSV files and the page."""
+    return float(f"{value:.6g}")
+
+
+def format_table(
+    lines: Iterable[Mapping[str, Any]] | Iterable[Sequence[Any]],
+    style: str = "github",
+    headings: str | Sequence[str] = "keys",
+) -> str:
+    """Return a table whose cells are written as they are.
+
+    Args:
+        lines: dicts from heading to cell, or sequences of cells.
+        style: one of tabulate's formats.
+        headings: of sequences of cells; dicts have their own.
+    """
+    return tabulate(lines, headers=headings, tablefmt=style, disable_numparse=True)
+
+
+def escape_cell(text: str) -> str:
+    """Return a text that is safe in a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,90 +1,89 @@
-"""The leaderboard as one page that needs no network: `results/index.html`."""
+"""The leaderboard as one page that works without a network: `results/index.html`."""
 
 import json
 import math
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
-from harness.leaderboard.formatting import requests
+from harness.leaderboard.formatting import format_break_even, format_scenario, round_figure
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row, energy_measured
+from harness.leaderboard.row import Row, is_energy_measured
 from harness.tasks.registry import all_suites
 
 
-def page(found: Sequence[Section]) -> str:
-    """The whole page. Texts of submissions are data, in JSON without `<`, and the script writes
-    them as text only.
+def render_page(sections: Sequence[Section]) -> str:
+    """Return the HTML page.
+
+    Texts of submissions cannot become markup: they are in JSON without `<`, and the script only
+    writes them as text.
     """
-    room = files("harness.leaderboard")
-    text = room.joinpath("page.html").read_text(encoding="utf-8")
-    data = json.dumps([_section(each) for each in _quick_first(found)], separators=(",", ":"))
+    folder = files("harness.leaderboard")
+    html = folder.joinpath("page.html").read_text(encoding="utf-8")
+    data = json.dumps(
+        [_describe_section(section) for section in _order_sections(sections)],
+        separators=(",", ":"),
+    )
     parts = {
-        "/*STYLE*/": room.joinpath("page.css").read_text(encoding="utf-8"),
-        "/*SCRIPT*/": room.joinpath("page.js").read_text(encoding="utf-8"),
+        "/*STYLE*/": folder.joinpath("page.css").read_text(encoding="utf-8"),
+        "/*SCRIPT*/": folder.joinpath("page.js").read_text(encoding="utf-8"),
         "/*DATA*/": data.replace("<", "\\u003c"),
     }
-    for mark, part in parts.items():
-        before, _, after = text.partition(mark)
-        text = before + part + after
-    return text
+    for marker, part in parts.items():
+        before, _, after = html.partition(marker)
+        html = before + part + after
+    return html
 
 
-def _quick_first(found: Sequence[Section]) -> list[Section]:
-    """Tasks of the suite `quick` first, then by session, the latest first; `offline` first of each
-    session.
-    """
+def _order_sections(sections: Sequence[Section]) -> list[Section]:
+    """Tasks of the suite `quick` first, then the latest session, then `offline`."""
     order = {"offline": 0, "single_stream": 1, "server": 2}
     quick = all_suites()["quick"].tasks
-    by_scenario = sorted(found, key=lambda each: order[each.scenario])
-    latest = sorted(by_scenario, key=lambda each: each.started, reverse=True)
-    return sorted(latest, key=lambda each: each.task["name"] not in quick)
+    by_scenario = sorted(sections, key=lambda section: order[section.scenario])
+    latest_first = sorted(by_scenario, key=lambda section: section.started, reverse=True)
+    return sorted(latest_first, key=lambda section: section.task["name"] not in quick)
 
 
-def _section(section: Section) -> dict[str, Any]:
-    it, config = section.rows[0].record, section.configuration
-    measured = all(energy_measured(row.record) for row in section.rows)
+def _describe_section(section: Section) -> dict[str, Any]:
+    record, config = section.rows[0].record, section.configuration
+    measured = all(is_energy_measured(row.record) for row in section.rows)
     score = next((row.record.score for row in section.rows if row.record.score), None) or {}
-    scenario = section.scenario.replace("_", " ")
+    name = f"{section.task['name']}, {format_scenario(section.scenario)}"
+    floor = "" if section.floor is None else f"; quality floor {section.floor:.4f}"
     return {
-        "name": f"{section.task['name']}, {scenario}, {config['name']}, {section.machine}",
+        "name": f"{name}, {config['name']}, {section.machine}",
         "scenario": section.scenario,
-        "metric": f"{it.task['metric']} on {it.task['name']}",
+        "metric": f"{record.task['metric']} on {record.task['name']}",
         "floor": section.floor,
-        "majority": _brief(score.get("majority", 0.0)),
+        "majority": _to_json_value(score.get("majority", 0.0)),
         "energy": "measured" if measured else "modelled",
-        "about": f"Session {section.session}: {score.get('examples', 0):,} examples; "
-        f"{config['title']}; {config['usd_per_hour']:g} USD an hour; energy {section.source}; "
-        f"isolation: {it.machine['isolation']}"
-        + (f"; the floor is {section.floor:.4f}." if section.floor is not None else "."),
-        "rows": [_row(row) for row in section.rows if row.seed is None],
+        "description": f"Session {section.session}: {score.get('examples', 0):,} examples; "
+        f"{config['title']}; {config['usd_per_hour']:g} USD per hour; energy "
+        f"{section.energy_source}; isolation: {record.machine['isolation']}{floor}.",
+        "rows": [_describe_row(row) for row in section.rows if row.seed is None],
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
-    it, columns = row.record, row.columns()
-    failure = it.failure
-    steps = [each["use"] for each in (it.artifact or {}).get("recipe", [])]
-    served = {key: value for key, value in it.system["serve"].items() if value not in ("", 0)}
-    place = quote(f"records/{it.session}/{it.task['name']}/{it.scenario}/{row.name}.json")
-    shown = {key: _brief(columns.get(key)) for key in SHOWN}
-    return shown | {
+def _describe_row(row: Row) -> dict[str, Any]:
+    record, columns = row.record, row.columns()
+    failed = f"failed: {', '.join(row.failed_probes)}" if row.failed_probes else ""
+    settings = {key: value for key, value in record.system["serve"].items() if value not in ("", 0)}
+    return {key: _to_json_value(columns.get(key)) for key in PAGE_COLUMNS} | {
         "name": row.name,
         "point": row.point,
-        "title": it.system["title"],
-        "authors": it.system["authors"],
-        "licence": it.system["licence"],
-        "failure": failure and failure["reason"],
-        "audit": it.audit and (f"failed: {', '.join(row.caught)}" if row.caught else "passed"),
-        "recipe": steps,
-        "serve": ", ".join(f"{key} {value}" for key, value in served.items()),
-        "break_even": requests(row.break_even),
-        "record": place,
+        "title": record.system["title"],
+        "authors": record.system["authors"],
+        "licence": record.system["licence"],
+        "failure": record.failure and record.failure["reason"],
+        "audit": record.audit and (failed or "passed"),
+        "recipe": [step["use"] for step in (record.artifact or {}).get("recipe", [])],
+        "serve": ", ".join(f"{key} {value}" for key, value in settings.items()),
+        "break_even": format_break_even(row.break_even),
+        "record": row.record_link,
     }
 
 
-SHOWN = (
+PAGE_COLUMNS = (
     *("system", "division", "rank", "score", "score_se", "score_difference", "near_floor"),
     *("above_reference", "qualified"),
     *("throughput", "speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
@@ -93,10 +92,11 @@ SHOWN = (
     *("parameters", "build_cpu_seconds", "build_wh", "load_seconds", "load_wh", "left"),
     *("seeds", "seeds_score", "seeds_score_sd", "harness_share", "command"),
 )
+"""The CSV columns that the page shows."""
 
 
-def _brief(value: Any) -> Any:
-    """Six digits; what is not a number JSON has no word for."""
+def _to_json_value(value: Any) -> Any:
+    """Round a float; None for infinity and nan, which JSON does not have."""
     if not isinstance(value, float):
         return value
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return round_figure(value) if math.isfinite(value) else None

@@ -1,31 +1,33 @@
-"""Pictures for the README, as SVG."""
+"""Plots for a README, as SVG. The same records give the same bytes."""
 
 import io
 import math
 from typing import Any
 
-from harness.leaderboard.formatting import interval
+from harness.leaderboard.formatting import format_interval, format_scenario
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
-MARKS = {"closed": "o", "open": "D", "baseline": "s"}
+MARKERS = {"closed": "o", "open": "D", "baseline": "s"}
 
 
-def pareto(section: Section) -> str:
-    """Score against throughput, the frontier drawn; the same bytes for the same records.
+def draw_pareto(section: Section) -> str:
+    """Return an SVG of score against throughput, with the Pareto frontier and the quality floor.
 
-    Systems that are no better than the majority class are left out.
+    Systems that are not better than the majority class are left out.
     """
-    pyplot = _pyplot()
-    rows = [row for row in section.rows if row.measured and _learned(row) and row.seed is None]
+    pyplot = _load_pyplot()
+    rows = [
+        row for row in section.rows if row.measured and _is_above_majority(row) and row.seed is None
+    ]
     figure, axes = pyplot.subplots(figsize=(8, 4.2))
-    _draw(axes, [row for row in rows if not row.point])
-    _curves(axes, rows)
+    _draw_systems(axes, [row for row in rows if not row.point])
+    _draw_curves(axes, rows)
     if section.floor is not None:
         axes.axhline(section.floor, color="#adb5bd", linewidth=1, linestyle=":")
         axes.annotate(
-            "floor",
+            "quality floor",
             (0.995, section.floor),
             xycoords=("axes fraction", "data"),
             va="bottom",
@@ -35,141 +37,149 @@ def pareto(section: Section) -> str:
         )
     axes.set_xscale("log")
     axes.set_xlabel(
-        f"examples per second, {section.scenario.replace('_', ' ')}, "
-        f"{section.configuration['name']}"
+        f"examples per second, {format_scenario(section.scenario)}, {section.configuration['name']}"
     )
     axes.set_ylabel(f"{section.task['metric']} on {section.task['name']} (± standard error)")
     axes.margins(x=0.1, y=0.1)
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.12 * (high - low), high + 0.2 * (high - low))  # room for the names
+    axes.set_ylim(low - 0.12 * (high - low), high + 0.2 * (high - low))  # space for the names
     axes.grid(True, which="major", color="#f1f3f5")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="lower left", frameon=False, fontsize=8)
     figure.tight_layout()
-    _names(axes, rows)
-    return _text(figure)
+    _label_systems(axes, rows)
+    return _to_svg(figure)
 
 
-def staircase(section: Section, rungs: list[Row]) -> str:
-    """How much faster each rung of a ladder is than the first, padded and unpadded."""
-    pyplot = _pyplot()
+def draw_ladder(section: Section, rungs: list[Row]) -> str:
+    """Return an SVG of the speed-up of each system of a ladder over the first."""
+    pyplot = _load_pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 0.55 * len(rungs) + 1.2))
-    places = range(len(rungs))
+    positions = range(len(rungs))
     values = [row.speedup.value if row.speedup else 1.0 for row in rungs]
     colours = [COLOURS[row.record.system["division"]] for row in rungs]
-    axes.barh(places, values, color=colours, height=0.6)
-    for place, row in zip(places, rungs, strict=True):
-        score = (row.record.score or {})["value"]
-        words = f"{interval(row.speedup)}   unpadded {interval(row.unpadded)}   score {score:.4f}"
+    axes.barh(positions, values, color=colours, height=0.6)
+    for position, row in zip(positions, rungs, strict=True):
+        speedups = (
+            f"{format_interval(row.speedup)}   unpadded {format_interval(row.unpadded_speedup)}"
+        )
         axes.annotate(
-            words,
-            (values[place], place),
+            f"{speedups}   score {row.score:.4f}",
+            (values[position], position),
             textcoords="offset points",
             xytext=(6, 0),
             va="center",
             fontsize=8,
         )
-    axes.set_yticks(list(places), [row.name for row in rungs], fontsize=9)
+    axes.set_yticks(list(positions), [row.name for row in rungs], fontsize=9)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(0.8, max(values) * 400)  # room for the words
+    axes.set_xlim(0.8, max(values) * 400)  # space for the annotations
     ticks = [10**power for power in range(math.ceil(math.log10(max(values))) + 1)]
-    axes.set_xticks(ticks, [f"{each:,}x" for each in ticks])
+    axes.set_xticks(ticks, [f"{tick:,}x" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlabel(
         f"speed-up over {rungs[0].name}, {section.scenario}, {section.task['name']}, "
-        f"{section.configuration['name']}, with 95% intervals"
+        f"{section.configuration['name']}, with 95% confidence intervals"
     )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
-    return _text(figure)
+    return _to_svg(figure)
 
 
-def _pyplot() -> Any:
-    """matplotlib, set so that the same records give the same bytes."""
+def _load_pyplot() -> Any:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "wattbench"
+    matplotlib.rcParams["svg.hashsalt"] = "wattbench"  # else the ids in the SVG are random
     from matplotlib import pyplot
 
     return pyplot
 
 
-def _text(figure: Any) -> str:
+def _to_svg(figure: Any) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
-    _pyplot().close(figure)
+    _load_pyplot().close(figure)
     return out.getvalue()
 
 
-def _draw(axes: Any, rows: list[Row]) -> None:
-    points = sorted(
-        ((row.throughput, (row.record.score or {})["value"], row) for row in rows),
-        key=lambda point: point[:2],
-    )
-    named: set[str] = set()
-    for x, y, row in points:
+def _draw_systems(axes: Any, rows: list[Row]) -> None:
+    """Draw each system with its error bar, and the Pareto frontier."""
+    rows = sorted(rows, key=_position)
+    labelled: set[str] = set()
+    for row in rows:
         division = row.record.system["division"]
-        label = None if division in named else division
-        named.add(division)
         axes.errorbar(
-            x,
-            y,
+            *_position(row),
             yerr=(row.record.score or {})["se"],
-            fmt=MARKS[division],
+            fmt=MARKERS[division],
             color=COLOURS[division],
-            label=label,
+            label=None if division in labelled else division,
             markersize=6,
             capsize=2,
             elinewidth=0.8,
         )
-    places = [(x, y) for x, y, _ in points]
-    frontier = sorted(
-        place
-        for place in places
-        if not any(a >= place[0] and b >= place[1] and (a, b) != place for a, b in places)
-    )
+        labelled.add(division)
+    positions = [_position(row) for row in rows]
+    frontier = [
+        position
+        for position in positions
+        if not any(_dominates(other, position) for other in positions)
+    ]
     axes.plot(*zip(*frontier, strict=True), color="#ced4da", linewidth=1, zorder=0)
 
 
-SPOTS = (
+def _dominates(other: tuple[float, float], position: tuple[float, float]) -> bool:
+    return other != position and other[0] >= position[0] and other[1] >= position[1]
+
+
+def _position(row: Row) -> tuple[float, float]:
+    return row.throughput, row.score
+
+
+NAME_OFFSETS = (
     *((7, -2.5, "left"), (-7, -2.5, "right"), (0, 7, "center"), (0, -12, "center")),
     *((6, 6, "left"), (6, -11, "left"), (-6, 6, "right"), (-6, -11, "right")),
     *((8, 16, "left"), (8, -21, "left"), (-8, 16, "right"), (-8, -21, "right")),
     *((14, 27, "left"), (14, -32, "left"), (-14, 27, "right"), (-14, -32, "right")),
 )
-"""Where a name may stand beside its point, in typographic points, the best first."""
+"""Where a name may be placed: offsets from its point in typographic points, the best first."""
 
-LETTER, LINE = 4.7, 8.0
+LETTER_WIDTH, LINE_HEIGHT = 4.7, 8.0
 
 
-def _names(axes: Any, rows: list[Row]) -> None:
-    """The name of each system beside its point, where it covers no other point and no other name.
-    To be called when the limits of the axes are set.
+def _label_systems(axes: Any, rows: list[Row]) -> None:
+    """Write each system's name beside its point, where it covers no other point or name.
+
+    The limits of the axes must be final.
     """
     scale = 72 / axes.figure.dpi
-    places = [(row.throughput, (row.record.score or {})["value"]) for row in rows]
-    spots = [tuple(scale * each for each in axes.transData.transform(place)) for place in places]
-    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in spots]
+    positions = [_position(row) for row in rows]
+    points = [
+        tuple(scale * value for value in axes.transData.transform(position))
+        for position in positions
+    ]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
     frame = axes.get_window_extent()
     left, right = scale * frame.x0, scale * frame.x1
-    for row, place, (x, y) in zip(rows, places, spots, strict=True):
+    for row, position, (x, y) in zip(rows, positions, points, strict=True):
         if row.point:
             continue
-        width = LETTER * len(row.name)
-        for dx, dy, side in SPOTS:
+        width = LETTER_WIDTH * len(row.name)
+        for dx, dy, side in NAME_OFFSETS:
             start = x + dx - {"left": 0.0, "right": width, "center": width / 2}[side]
-            box = (start, y + dy, start + width, y + dy + LINE)
-            free = left <= box[0] and box[2] <= right and not any(_meet(box, one) for one in taken)
-            if free or (dx, dy, side) == SPOTS[-1]:
+            box = (start, y + dy, start + width, y + dy + LINE_HEIGHT)
+            inside = left <= box[0] and box[2] <= right
+            is_last = (dx, dy, side) == NAME_OFFSETS[-1]
+            if is_last or (inside and not any(_overlap(box, other) for other in taken)):
                 break
         taken.append(box)
         axes.annotate(
             row.name,
-            place,
+            position,
             textcoords="offset points",
             xytext=(dx, dy),
             ha=side,
@@ -181,24 +191,22 @@ def _names(axes: Any, rows: list[Row]) -> None:
 
 
 Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
 
 
-def _meet(one: Box, other: Box) -> bool:
-    """Whether two boxes (left, bottom, right, top) overlap."""
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
-def _curves(axes: Any, rows: list[Row]) -> None:
-    """A line through each system and its operating points."""
-    for name in sorted({row.curve for row in rows if row.point}):
-        points = sorted(
-            (row.throughput, (row.record.score or {})["value"]) for row in rows if row.curve == name
-        )
-        colour = COLOURS[next(row for row in rows if row.curve == name).record.system["division"]]
+def _draw_curves(axes: Any, rows: list[Row]) -> None:
+    """Draw a line through each system and its operating points."""
+    for name in sorted({row.base_name for row in rows if row.point}):
+        curve = [row for row in rows if row.base_name == name]
+        colour = COLOURS[curve[0].record.system["division"]]
+        points = sorted(map(_position, curve))
         axes.plot(*zip(*points, strict=True), ".-", color=colour, linewidth=0.8, markersize=4)
 
 
-def _learned(row: Row) -> bool:
-    """Whether a score is there and above the majority class; the others would only stretch it."""
+def _is_above_majority(row: Row) -> bool:
     score = row.record.score
     return score is not None and score["value"] > score["majority"]

@@ -1,27 +1,39 @@
-"""From records to rows: speed-ups within blocks, the floor, ranks."""
+"""From records to sections of comparable rows: speed-ups, quality floor, ranks."""
 
 import gc
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from harness.errors import RecordError
-from harness.leaderboard.row import Row, machine_name
+from harness.leaderboard.row import Row, format_machine
 from harness.results import record, statistics
 from harness.results.record import Record
 from harness.results.statistics import Interval
 from harness.tasks.metrics import METRICS, compare
 
-FLOOR = 0.95
+QUALITY_FLOOR = 0.95
 """Share of the reference's gain over the majority class that a ranked system must keep."""
 
 
 @dataclass
 class Section:
-    """The rows of one machine, configuration, task and scenario, all out of one session."""
+    """The rows of one machine, configuration, task and scenario, all from one session.
+
+    Attributes:
+        machine: the short name of the machine.
+        configuration: the configuration, as in the records.
+        task: the task, as in the records.
+        scenario: the scenario.
+        session: the name of the session.
+        started: the time at which the session started (ISO 8601).
+        rows: ranked rows first, then by throughput.
+        floor: the score at the quality floor; None if the reference is not significantly above the
+            majority class.
+    """
 
     machine: str
     configuration: dict[str, Any]
@@ -33,31 +45,49 @@ class Section:
     floor: float | None
 
     @property
-    def systems(self) -> list[Row]:
-        """A row a system, without its other operating points and seeds."""
-        return [row for row in self.rows if row.own]
+    def system_rows(self) -> list[Row]:
+        """The main row of each system, without additional operating points and seeds."""
+        return [row for row in self.rows if row.is_main]
+
+    @property
+    def measured_rows(self) -> dict[str, Row]:
+        """The rows with figures to compare, by name."""
+        return {row.name: row for row in self.rows if row.measured}
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """The names of the systems that are `reference`, `unpadded_reference` and `null`."""
+        return self.rows[0].record.roles
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """The machine."""
+        """The machine, as in the records."""
         return self.rows[0].record.machine
 
     @property
-    def source(self) -> str:
-        """Where the energy figures come from."""
+    def energy_source(self) -> str:
+        """The origin of the energy figures."""
         return "; ".join(sorted({row.record.energy["source"] for row in self.rows}))
 
 
 def load_rows(
     records: Path, session: str = "*", needs: Sequence[str] = ()
 ) -> tuple[list[Row], list[str]]:
-    """The rows that a board shows: of each machine, configuration, task and scenario those of the
-    latest session that holds the systems it `needs` (by default the reference), else of the latest.
+    """Read the rows that a leaderboard shows.
 
-    session: only this one. Returns: the rows, and the faults of records that cannot be read: a
-    broken one takes nothing else down. Of sessions that are not shown one record is read.
+    For each machine, configuration, task and scenario these are the rows of the latest session
+    that includes the needed systems, or of the latest session if none does. Only one record is
+    read of a session that is not shown.
+
+    Args:
+        records: the folder of all records.
+        session: a glob pattern for the names of the sessions.
+        needs: the names of the needed systems; by default the reference.
+
+    Returns:
+        The rows, and a message for each record that cannot be read.
     """
-    gc.disable()  # nothing that is read here is garbage, and looking for it takes a quarter longer
+    gc.disable()  # nothing that is read becomes garbage, and collecting costs a quarter more time
     try:
         return _load_rows(records, session, needs)
     finally:
@@ -65,75 +95,88 @@ def load_rows(
 
 
 def _load_rows(records: Path, session: str, needs: Sequence[str]) -> tuple[list[Row], list[str]]:
-    rows, faults = [], []
-    places: dict[tuple[str, ...], list[tuple[Record, Path]]] = {}
-    for folder in sorted(records.glob(f"{session}/*/*")):
-        broken = []
-        for path in sorted(folder.glob("*.json")):
-            try:
-                it = record.read_record(path)
-                places.setdefault(place(it), []).append((it, folder))
-                break
-            except (RecordError, KeyError, TypeError, AttributeError) as error:
-                broken.append(_fault(path, error))
-        else:
-            faults += broken
-    for where in sorted(places):
-        found: list[Row] = []
-        wrong: list[str] = []
+    folders, faults = _find_folders(records, session)
+    rows: list[Row] = []
+    for key in sorted(folders):
         latest_first = sorted(
-            places[where], key=lambda each: (each[0].started, each[0].session), reverse=True
+            folders[key], key=lambda pair: (pair[0].started, pair[0].session), reverse=True
         )
+        latest: tuple[list[Row], list[str]] = ([], [])
         for _, folder in latest_first:
-            own, own_faults = _read_folder(folder)
-            wanted = set(needs) or {row.record.roles["reference"] for row in own}
-            whole = bool(own) and wanted <= {row.name for row in own if row.scored}
-            if whole or not found:
-                found, wrong = own, own_faults
-            if whole:
+            folder_rows, folder_faults = _read_folder(folder)
+            needed = set(needs) or {row.record.roles["reference"] for row in folder_rows}
+            scored = {row.name for row in folder_rows if row.scored}
+            complete = bool(folder_rows) and needed <= scored
+            if complete or not latest[0]:
+                latest = folder_rows, folder_faults
+            if complete:
                 break
-        rows += found
-        faults += wrong
+        rows += latest[0]
+        faults += latest[1]
     return rows, faults
 
 
-def place(it: Record) -> tuple[str, ...]:
-    """What a section is of."""
-    configuration = f"{it.configuration['name']} {it.configuration['hash']}"
-    task = str(it.task["name"]), str(it.task["version"])
-    return machine_name(it), configuration, *task, it.scenario
+def _find_folders(
+    records: Path, session: str
+) -> tuple[dict[tuple[str, ...], list[tuple[Record, Path]]], list[str]]:
+    """Return the folders of each section with the first readable record of each."""
+    folders: dict[tuple[str, ...], list[tuple[Record, Path]]] = {}
+    faults = []
+    for folder in sorted(records.glob(f"{session}/*/*")):
+        folder_faults = []
+        for path in sorted(folder.glob("*.json")):
+            try:
+                first = record.read_record(path)
+                folders.setdefault(section_key(first), []).append((first, folder))
+                break
+            except (RecordError, KeyError, TypeError, AttributeError) as error:
+                folder_faults.append(_describe_fault(path, error))
+        else:
+            faults += folder_faults
+    return folders, faults
+
+
+def section_key(record: Record) -> tuple[str, ...]:
+    """Return what the rows of a section share: machine, configuration, task, scenario."""
+    configuration = f"{record.configuration['name']} {record.configuration['hash']}"
+    task = str(record.task["name"]), str(record.task["version"])
+    return format_machine(record), configuration, *task, record.scenario
 
 
 def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
     rows, faults = [], []
-    kept: dict[str, list[Any]] = {}  # what all systems of a folder share is held once
+    shared: dict[str, list[Any]] = {}  # labels and groups of all systems of a folder, held once
     for path in sorted(folder.glob("*.json")):
         try:
-            it = record.read_record(path)
-            side = record.read_side(path)
-            for name in ("labels", "groups"):
-                first = kept.setdefault(name, side[name])
-                side[name] = first if first == side[name] else side[name]
-            truths, answers = side["labels"], side["answers"]
-            if answers and len(answers) != len(truths):
-                raise ValueError("it has not one answer for each example")
-            seconds = {each.block: each.seconds / each.examples for each in it.rounds}
-            if it.scenario == "server":
-                seconds = {
-                    each.block: 1 / (each.rate or 1) for each in it.rounds if it.counts(each)
-                }
-            row = Row(it, seconds, answers, truths, side["groups"])
-            place(it)
-            row.check()
-            rows.append(row)
+            rows.append(_read_row(path, shared))
         except (
             *(RecordError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError),
         ) as error:
-            faults.append(_fault(path, error))
+            faults.append(_describe_fault(path, error))
     return rows, faults
 
 
-def _fault(path: Path, error: Exception) -> str:
+def _read_row(path: Path, shared: dict[str, list[Any]]) -> Row:
+    row_record = record.read_record(path)
+    side = record.read_side(path)
+    for name in ("labels", "groups"):
+        first = shared.setdefault(name, side[name])
+        side[name] = first if first == side[name] else side[name]
+    truths, answers = side["labels"], side["answers"]
+    if answers and len(answers) != len(truths):
+        raise ValueError(f"{len(answers)} answers to {len(truths)} examples")
+    rounds = row_record.rounds
+    seconds = {window.block: window.seconds / window.examples for window in rounds}
+    if row_record.scenario == "server":
+        sustained = [window for window in rounds if row_record.counts(window)]
+        seconds = {window.block: 1 / (window.rate or 1) for window in sustained}
+    row = Row(row_record, seconds, answers, truths, side["groups"])
+    section_key(row_record)  # fails here rather than for the whole board
+    row.validate()
+    return row
+
+
+def _describe_fault(path: Path, error: Exception) -> str:
     if isinstance(error, RecordError):
         return str(error)
     return f"{path}: {type(error).__name__}: {error}. Remove it, or measure again."
@@ -142,58 +185,57 @@ def _fault(path: Path, error: Exception) -> str:
 def load_sections(
     records: Path, session: str = "*", needs: Sequence[str] = ()
 ) -> tuple[list[Section], list[str]]:
-    """As `load_rows`, compared with their references."""
+    """Read rows like `load_rows` and return them as sections, with the same messages."""
     rows, faults = load_rows(records, session, needs)
-    return sections(rows), faults
+    return group_sections(rows), faults
 
 
-def sections(rows: Sequence[Row]) -> list[Section]:
-    """Rows by machine, configuration, task and scenario, compared with their references."""
-    grouped: dict[tuple[str, ...], list[Row]] = {}
+def group_sections(rows: Sequence[Row]) -> list[Section]:
+    """Group rows by machine, configuration, task and scenario, and compare them within each."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        grouped.setdefault(place(row.record), []).append(row)
-    found = []
-    for where in sorted(grouped):
-        members = grouped[where]
-        first = members[0].record
+        groups.setdefault(section_key(row.record), []).append(row)
+    sections = []
+    for key in sorted(groups):
+        first = groups[key][0].record
         section = Section(
-            where[0],
-            first.configuration,
-            first.task,
-            first.scenario,
-            first.session,
-            first.started,
-            members,
-            None,
+            machine=format_machine(first),
+            configuration=first.configuration,
+            task=first.task,
+            scenario=first.scenario,
+            session=first.session,
+            started=first.started,
+            rows=groups[key],
+            floor=None,
         )
-        _compare(section)
-        found.append(section)
-    return found
+        _compare_rows(section)
+        sections.append(section)
+    return sections
 
 
-def _compare(section: Section) -> None:
-    good = [row for row in section.rows if row.measured]
-    by_name = {row.name: row for row in good}
-    roles = section.rows[0].record.roles
+def _compare_rows(section: Section) -> None:
+    measured = [row for row in section.rows if row.measured]
+    scored = [row for row in section.rows if row.scored]
+    by_name, roles = section.measured_rows, section.roles
     reference, unpadded, null = (
         by_name.get(roles[role]) for role in ("reference", "unpadded_reference", "null")
     )
-    for row in good:
-        row.speedup = faster(reference, row)
-        row.unpadded = faster(unpadded, row)
+    for row in measured:
+        row.speedup = compute_speedup(reference, row)
+        row.unpadded_speedup = compute_speedup(unpadded, row)
         if null is not None:
-            row.share = _time(null) / _time(row)
-    scored = [row for row in section.rows if row.scored]
-    standard = next((row for row in scored if row.name == roles["reference"]), None)
-    if standard is not None:
-        section.floor = _apply_floor(scored, standard)
-    for row in good:
-        row.break_even = _break_even(row, unpadded)
-    for other in section.rows:
-        if other.seed is not None and other.curve in by_name:
-            own = by_name[other.curve]
-            own.seeds = [*(own.seeds or [own]), other]
-    _rank([row for row in good if row.qualified and row.own and not row.caught])
+            row.harness_share = _seconds_per_example(null) / _seconds_per_example(row)
+    # a reference that sustains no rate in `server` still has a score
+    scored_reference = next((row for row in scored if row.name == roles["reference"]), None)
+    if scored_reference is not None:
+        section.floor = _apply_floor(scored, scored_reference)
+    for row in measured:
+        row.break_even = _compute_break_even(row, unpadded)
+    for row in section.rows:
+        if row.seed is not None and row.base_name in by_name:
+            main = by_name[row.base_name]
+            main.seed_rows = [*(main.seed_rows or [main]), row]
+    _rank([row for row in measured if row.qualified and row.is_main and not row.failed_probes])
     section.rows.sort(
         key=lambda row: (
             row.rank is None,
@@ -205,61 +247,77 @@ def _compare(section: Section) -> None:
 
 
 def _rank(rows: Sequence[Row]) -> None:
-    """1, and how many of the same division are significantly faster."""
+    """Rank each row by the number of rows of its division that are significantly faster."""
     pace = {row.name: statistics.geometric_mean(list(row.seconds.values())) for row in rows}
     divisions: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: pace[row.name]):
         divisions.setdefault(row.record.system["division"], []).append(row)
     for peers in divisions.values():
-        for place, row in enumerate(peers):
-            quicker = [
-                each
-                for number, each in enumerate(peers)
-                if number < place or each.seconds.keys() != row.seconds.keys()
+        for index, row in enumerate(peers):
+            # in the same blocks, a row that is slower on average is never significantly faster
+            candidates = [
+                peer
+                for peer_index, peer in enumerate(peers)
+                if peer_index < index or peer.seconds.keys() != row.seconds.keys()
             ]
-            row.rank = 1 + sum(_significantly_faster(each, row) for each in quicker)
+            row.rank = 1 + sum(_is_significantly_faster(peer, row) for peer in candidates)
 
 
-def _break_even(row: Row, reference: Row | None) -> float | None:
-    """Building it, beyond what building the reference takes, over what each request saves; infinite
-    where it saves nothing.
+def _compute_break_even(row: Row, reference: Row | None) -> float | None:
+    """Return the extra cost of the build over what each request saves.
+
+    Infinite if a request saves nothing; None without a reference, and for the reference itself.
     """
     if reference is None or row is reference:
         return None
-    (building, using), (built, used) = row.saving(), reference.saving()
-    saved = (used - using) / 1000
-    return max(0.0, building - built) / saved if saved > 0 else math.inf
+    build, requests_1k = row.break_even_terms()
+    reference_build, reference_1k = reference.break_even_terms()
+    saved = (reference_1k - requests_1k) / 1000
+    return max(0.0, build - reference_build) / saved if saved > 0 else math.inf
 
 
-def _time(row: Row) -> float:
-    """Seconds an example; in `server` the median latency."""
+def _seconds_per_example(row: Row) -> float:
+    """In `server` this is the median latency."""
     if row.record.scenario == "server":
         return float((row.record.latency_ms or {})["p50"]) / 1000
     return mean(row.seconds.values())
 
 
-def faster(slow: Row | None, fast: Row) -> Interval | None:
-    """How many times faster, over the blocks that both have."""
-    shared = sorted(set(slow.seconds) & set(fast.seconds)) if slow else []
-    if not slow or not shared:
+def compute_speedup(slow: Row | None, fast: Row) -> Interval | None:
+    """Return how many times as fast one row is as another, within the blocks that both have.
+
+    None if they share no block, or the other row is None.
+    """
+    if slow is None:
         return None
-    if slow is fast:
+    if slow is fast and fast.seconds:
         return Interval(1.0, 1.0, 1.0)
-    return statistics.ratio(
-        [slow.seconds[block] for block in shared], [fast.seconds[block] for block in shared]
-    )
+    return ratio_within_blocks(slow.seconds, fast.seconds)
 
 
-def _significantly_faster(one: Row, other: Row) -> bool:
-    found = faster(other, one)
-    return one is not other and found is not None and found.low > 1
+def ratio_within_blocks(slow: Mapping[int, float], fast: Mapping[int, float]) -> Interval | None:
+    """Return the geometric mean of slow / fast over the blocks of both; None if there is none.
+
+    Args:
+        slow: a positive value (seconds, energy) by block.
+        fast: the same for the system that is expected to need less.
+    """
+    blocks = sorted(set(slow) & set(fast))
+    if not blocks:
+        return None
+    return statistics.ratio([slow[block] for block in blocks], [fast[block] for block in blocks])
+
+
+def _is_significantly_faster(row: Row, other: Row) -> bool:
+    speedup = compute_speedup(other, row)
+    return row is not other and speedup is not None and speedup.low > 1
 
 
 def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
-    """Mark who is above the floor.
+    """Compare each row with the quality floor.
 
-    Returns: the floor as a score; None where the reference is not significantly above the majority
-    class.
+    Returns:
+        The floor as a score; None if the reference is not significantly above the majority class.
     """
     score = reference.record.score
     if not score:
@@ -269,10 +327,10 @@ def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
         return None
     metric = METRICS[reference.record.task["metric"]]
     for row in rows:
-        row.compared = compare(
-            metric, row.answers, reference.answers, row.truths, row.groups, majority, FLOOR
+        row.comparison = compare(
+            metric, row.answers, reference.answers, row.truths, row.groups, majority, QUALITY_FLOOR
         )
-        kept = row.compared.kept
+        kept = row.comparison.kept
         row.qualified = kept.value >= 0
-        row.near = kept.low < 0 < kept.high
-    return float(majority + FLOOR * gain)
+        row.near_floor = kept.low < 0 < kept.high
+    return float(majority + QUALITY_FLOOR * gain)

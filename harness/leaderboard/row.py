@@ -1,32 +1,43 @@
-"""A row: what one record says, as figures."""
+"""A row of the leaderboard: the figures of one record."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from statistics import mean, median, stdev
 from typing import Any
+from urllib.parse import quote
 
-from harness.leaderboard.cost import usd_per_100m
+from harness.leaderboard.cost import compute_usd_per_100m
 from harness.results import statistics
 from harness.results.record import DIVISIONS, SCENARIOS, Record, Round
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
 
-UNKNOWN_SPREAD = 0.015
-"""Two standard deviations of a score over training seeds, where there is but one seed."""
+DEFAULT_SEED_MARGIN = 0.015
+"""Two standard deviations of a score over training seeds, assumed if only one seed was measured."""
 
 
 @dataclass
 class Row:
-    """One line of a table.
+    """One record, compared with the references of its section.
 
-    seconds: per example, by block; of `server` one over the rate that the block sustained.
-    speedup, unpadded: against the two references. compared: with the reference, on the same
-    examples. share: of the harness in the time, as the null system shows it.
-    qualified: above the floor; near: the paired interval crosses the floor. rank: within the
-    division; None if not ranked. break_even: requests after which building it has paid for itself
-    against the unpadded reference; infinite where a request saves nothing. seeds: the same system
-    with each training seed, itself first, where there are several.
+    Attributes:
+        record: the record.
+        seconds: seconds per example, by block; in `server` the inverse of the rate that the block
+            sustained.
+        answers: the answer to each example of the reported split.
+        truths: the label of each example, or what else the task's metric compares answers with.
+        groups: the group of each example; -1 for an example without a group.
+        comparison: the scores of this system and the reference on the same examples.
+        speedup: over the reference.
+        unpadded_speedup: over the unpadded reference.
+        harness_share: the harness' share of the time, estimated from the null system.
+        qualified: whether the score is above the quality floor.
+        near_floor: whether the paired confidence interval includes the quality floor.
+        rank: the rank within the division; None if the system is not ranked.
+        break_even: the number of requests after which the build has paid for itself against the
+            unpadded reference; infinite if a request saves nothing.
+        seed_rows: the rows of all training seeds, this one first; empty if there is only one seed.
     """
 
     record: Record
@@ -34,274 +45,284 @@ class Row:
     answers: list[int]
     truths: list[Any]
     groups: list[int]
-    compared: Comparison | None = None
+    comparison: Comparison | None = None
     speedup: Interval | None = None
-    unpadded: Interval | None = None
-    share: float | None = None
+    unpadded_speedup: Interval | None = None
+    harness_share: float | None = None
     qualified: bool = False
-    near: bool = False
+    near_floor: bool = False
     rank: int | None = None
     break_even: float | None = None
-    seeds: list["Row"] = field(default_factory=list)
+    seed_rows: list["Row"] = field(default_factory=list)
     _columns: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
-        """The system's name."""
+        """The name of the record: the system's, with its operating point or seed after an `@`."""
         return str(self.record.system["name"])
 
     @property
+    def base_name(self) -> str:
+        """The system's name without operating point and seed."""
+        return self.name.partition("@")[0]
+
+    @property
     def point(self) -> str:
-        """Which of its operating points this is, or ''; a system and its points are one curve."""
+        """The operating point, or '' for the system's own threshold."""
         return str(self.record.system.get("point", ""))
 
     @property
     def seed(self) -> int | None:
-        """The training seed, where it is not the one that the system's own row has."""
-        found: int | None = self.record.system.get("seed")
-        return found
+        """The training seed of an additional seed's row; None in the main row."""
+        seed: int | None = self.record.system.get("seed")
+        return seed
 
     @property
-    def curve(self) -> str:
-        """The system that it is, whatever the point and the seed."""
-        return self.name.partition("@")[0]
-
-    @property
-    def caught(self) -> list[str]:
-        """The probes of an audit that it did not pass."""
-        return list((self.record.audit or {}).get("failed", []))
-
-    @property
-    def above(self) -> bool:
-        """Whether the score is above the reference's by more than chance and training seeds
-        explain: p < 0.01, and two standard deviations over the seeds. Nothing is wrong with it, but
-        a split that was learned by heart looks so, too.
-        """
-        if self.compared is None or self.compared.p >= 0.01:
-            return False
-        spread = 2 * self.seed_scores[1] if self.seed_scores else UNKNOWN_SPREAD
-        return self.compared.difference.value > spread
-
-    @property
-    def own(self) -> bool:
-        """Whether it is the system's own row: no other operating point, no other seed."""
+    def is_main(self) -> bool:
+        """Whether this is the system's main row: no additional operating point or seed."""
         return not self.point and self.seed is None
 
     @property
-    def seed_scores(self) -> tuple[float, float] | None:
-        """Mean and standard deviation of the score over the training seeds, where there are
-        several.
-        """
-        found = [float((each.record.score or {})["value"]) for each in self.seeds if each.scored]
-        return (mean(found), stdev(found)) if len(found) > 1 else None
+    def record_link(self) -> str:
+        """The path of the record relative to the results folder, quoted for a link."""
+        record = self.record
+        task = record.task["name"]
+        return quote(f"records/{record.session}/{task}/{record.scenario}/{self.name}.json")
 
     @property
-    def left(self) -> list[float]:
-        """The share of the examples that left at each stage; empty where none leaves early."""
-        found = [each.left for each in self.rounds if each.left]
-        sums = [sum(stage) for stage in zip(*found, strict=True)]
-        return [each / (sum(sums) or math.nan) for each in sums]
+    def score(self) -> float:
+        """The value of the task's metric, in a row that is scored."""
+        return float((self.record.score or {})["value"])
+
+    @property
+    def failed_probes(self) -> list[str]:
+        """The probes of the audit that the system failed."""
+        return list((self.record.audit or {}).get("failed", []))
+
+    @property
+    def above_reference(self) -> bool:
+        """Whether the score exceeds the reference's by more than chance (p < 0.01) and training
+        seeds (two standard deviations) explain.
+
+        An honest model may do so; so does a model that has seen the reported split.
+        """
+        if self.comparison is None or self.comparison.p >= 0.01:
+            return False
+        margin = 2 * self.seed_scores[1] if self.seed_scores else DEFAULT_SEED_MARGIN
+        return self.comparison.difference.value > margin
+
+    @property
+    def seed_scores(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the score over several training seeds, else None."""
+        scores = [row.score for row in self.seed_rows if row.scored]
+        return (mean(scores), stdev(scores)) if len(scores) > 1 else None
+
+    @property
+    def exit_shares(self) -> list[float]:
+        """The share of the examples that exited at each stage; empty without early exits."""
+        counts = [window.left for window in self.rounds if window.left]
+        sums = [sum(stage) for stage in zip(*counts, strict=True)]
+        return [count / (sum(sums) or math.nan) for count in sums]
 
     @property
     def rounds(self) -> list[Round]:
-        """The windows that figures are taken from: of `server` those at the sustained rate."""
-        return [each for each in self.record.rounds if self.record.counts(each)]
+        """The windows that figures are computed from; in `server` those at the sustained rate."""
+        return [window for window in self.record.rounds if self.record.counts(window)]
 
     @property
     def throughput(self) -> float:
-        """Examples per second over all rounds; of `server` the geometric mean of the rates that the
+        """Examples per second over all rounds; in `server` the geometric mean of the rates that the
         blocks sustained.
         """
         if self.record.scenario == "server":
             return 1 / statistics.geometric_mean(list(self.seconds.values()))
-        return self.examples / sum(each.seconds for each in self.rounds)
+        return self.examples / sum(window.seconds for window in self.rounds)
 
     @property
     def measured(self) -> bool:
-        """Whether there are figures to compare: of `server`, where most blocks hold a rate and
-        their queries are enough for a p99.
+        """Whether there are figures to compare.
+
+        In `server` most blocks must have sustained a rate, with enough queries for a p99.
         """
         if self.record.failure or not self.seconds:
             return False
         if self.record.scenario != "server":
             return True
         blocks = (self.record.sustained or {})["rates"]
-        enough = (self.record.latency_ms or {}).get("p99") is not None
-        return enough and 2 * len(self.seconds) > len(blocks)
+        enough_queries = (self.record.latency_ms or {}).get("p99") is not None
+        return enough_queries and 2 * len(self.seconds) > len(blocks)
 
     @property
     def capped(self) -> bool:
-        """Whether the driver could not send faster than what it sustains."""
-        found = self.record.sustained
-        if not self.measured or not found or not found["capped"]:
+        """Whether the sustained rate is limited by the driver's own sending rate."""
+        sustained = self.record.sustained
+        if not self.measured or not sustained or not sustained["capped"]:
             return False
-        return self.throughput > 0.94 * float(found["offline"])
+        return self.throughput > 0.94 * float(sustained["offline"])
 
     @property
     def scored(self) -> bool:
-        """Whether it went well and has answers, also where it sustains no rate."""
+        """Whether the system answered without failure, even if it sustained no rate."""
         return self.record.failure is None and bool(self.record.rounds and self.answers)
 
     @property
     def examples(self) -> int:
-        """Answered in the timed windows."""
-        return sum(each.examples for each in self.rounds)
+        """The number of examples answered in the timed windows."""
+        return sum(window.examples for window in self.rounds)
 
     def per_1k(self, values: Iterable[float]) -> float:
-        """The sum of the rounds' values for 1,000 examples."""
+        """Return the sum of the rounds' values, per 1,000 examples."""
         return 1000 * sum(values) / self.examples
 
     def energy_per_1k(self) -> dict[str, float | None]:
-        """Watt-hours for 1,000 examples: in all, by component (None where one is not known), and
-        above the idle machine (None where that was not measured).
-        """
-        parts: dict[str, float | None] = {}
-        for part in ("cpu", "ram", "gpu"):
-            name = f"{part}_wh"
-            known = [each.energy[name] for each in self.rounds if name in each.energy]
-            whole = len(known) == len(self.rounds)
-            parts[f"{name}_per_1k"] = self.per_1k(known) if whole else None
-        found = [each for each in parts.values() if each is not None]
-        total = sum(found) if found else None
-        idle, above = self.record.energy["idle"], None
-        if idle and total is not None and energy_measured(self.record):
-            hours = [each.seconds / 3600 for each in self.rounds]
-            above = total - sum(idle.values()) * self.per_1k(hours)
-        return {"energy_wh_per_1k": total, "energy_above_idle_wh_per_1k": above, **parts}
+        """Return the energy of 1,000 examples in Wh, by CSV column.
 
-    def whole_set(self) -> tuple[float, float]:
-        """Seconds and watt-hours to answer the whole evaluation set, without loading."""
-        count = float((self.record.score or {})["examples"])
-        used = self.energy_per_1k()["energy_wh_per_1k"] or 0.0
-        return count / self.throughput, count * used / 1000
-
-    def saving(self) -> tuple[float, float]:
-        """What breaking even is reckoned in: of building, and of 1,000 requests. Watt-hours where
-        energy is measured, else CPU-seconds.
+        The columns are the total, the energy above the idle machine (None if not measured), and
+        each component (None if not known).
         """
-        built = _built((self.record.artifact or {}).get("recipe", []))
-        if energy_measured(self.record):
-            return built["build_wh"], self.energy_per_1k()["energy_wh_per_1k"] or 0.0
-        return built["build_cpu_seconds"], self.per_1k(each.cpu_seconds for each in self.rounds)
+        components: dict[str, float | None] = {}
+        for name in ("cpu_wh", "ram_wh", "gpu_wh"):
+            values = [window.energy[name] for window in self.rounds if name in window.energy]
+            complete = len(values) == len(self.rounds)
+            components[f"{name}_per_1k"] = self.per_1k(values) if complete else None
+        known = [value for value in components.values() if value is not None]
+        total = sum(known) if known else None
+        idle, above_idle = self.record.energy["idle"], None
+        if idle and total is not None and is_energy_measured(self.record):
+            hours = [window.seconds / 3600 for window in self.rounds]
+            above_idle = total - sum(idle.values()) * self.per_1k(hours)
+        return {
+            "energy_wh_per_1k": total,
+            "energy_above_idle_wh_per_1k": above_idle,
+            **components,
+        }
 
-    def check(self) -> None:
-        """Raises: ValueError, KeyError or TypeError where the record holds what no figure can be
-        made of; nothing that is drawn later may fail for one row.
+    def full_set_cost(self) -> tuple[float, float]:
+        """Return the seconds and the Wh that the whole reported split takes, without loading."""
+        examples = float((self.record.score or {})["examples"])
+        watt_hours = self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+        return examples / self.throughput, examples * watt_hours / 1000
+
+    def break_even_terms(self) -> tuple[float, float]:
+        """Return the cost of the build and the cost of 1,000 requests.
+
+        In Wh if energy is measured, else in CPU-seconds.
         """
-        it = self.record
-        for what, value, known in (
-            ("division", it.system["division"], DIVISIONS),
-            ("scenario", it.scenario, SCENARIOS),
-        ):
-            if value not in known:
-                raise ValueError(f"{what} {value!r} is none of {', '.join(known)}")
-        texts = it.system["authors"]
-        if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
-            raise ValueError("authors are no list of texts")
-        if not isinstance(it.system["serve"], dict):
-            raise ValueError("serve is no object")
-        for each in it.rounds:
-            numbers = [value for value in vars(each).values() if isinstance(value, int | float)]
-            if not all(map(math.isfinite, numbers)) or min(each.seconds, each.examples) <= 0:
-                raise ValueError(f"the window of block {each.block} has impossible figures")
-        if self.answers and it.rounds and not it.failure:
-            score = it.score or {}
-            figures = [score[name] for name in ("value", "se", "majority", "examples")]
-            if not all(map(math.isfinite, figures)) or score["examples"] != len(self.answers):
-                raise ValueError("its score is not of its answers")
-        if not all(math.isfinite(each) and each >= 0 for each in self.left):
-            raise ValueError("its examples left at no stage")
-        if it.artifact:
-            _built(it.artifact.get("recipe", []))
-            sum(it.artifact[name] for name in ("size_mb", "weights_mb", "parameters"))
-        sum(it.configuration[name] for name in ("usd_per_hour", "grams_co2_per_kwh"))
+        build = compute_build_cost((self.record.artifact or {}).get("recipe", []))
+        if is_energy_measured(self.record):
+            return build["build_wh"], self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+        cpu_seconds = self.per_1k(window.cpu_seconds for window in self.rounds)
+        return build["build_cpu_seconds"], cpu_seconds
+
+    def validate(self) -> None:
+        """Check everything that figures are computed from, so that no later computation fails.
+
+        Raises:
+            ValueError, KeyError, TypeError: a value is missing or impossible.
+        """
+        record = self.record
+        _check_choice("division", record.system["division"], DIVISIONS)
+        _check_choice("scenario", record.scenario, SCENARIOS)
+        authors = record.system["authors"]
+        if not isinstance(authors, list) or not all(isinstance(name, str) for name in authors):
+            raise ValueError("system.authors is not a list of strings")
+        if not isinstance(record.system["serve"], dict):
+            raise ValueError("system.serve is not an object")
+        for window in record.rounds:
+            values = [value for value in vars(window).values() if isinstance(value, int | float)]
+            if not all(map(math.isfinite, values)) or min(window.seconds, window.examples) <= 0:
+                raise ValueError(f"the round of block {window.block} has impossible figures")
+        if self.answers and record.rounds and not record.failure:
+            score = record.score or {}
+            values = [score[name] for name in ("value", "se", "majority", "examples")]
+            if not all(map(math.isfinite, values)) or score["examples"] != len(self.answers):
+                raise ValueError("the score does not belong to the answers")
+        if not all(math.isfinite(share) and share >= 0 for share in self.exit_shares):
+            raise ValueError("the numbers of examples that exited at each stage are impossible")
+        # the sums fail if a value is missing or not a number
+        if record.artifact:
+            compute_build_cost(record.artifact.get("recipe", []))
+            sum(record.artifact[name] for name in ("size_mb", "weights_mb", "parameters"))
+        sum(record.configuration[name] for name in ("usd_per_hour", "grams_co2_per_kwh"))
         if self.measured:
             self.energy_per_1k()
 
     def columns(self) -> dict[str, Any]:
-        """The row as `leaderboard.csv` has it; None where there is no figure. To be asked once the
-        row has been compared.
+        """Return the figures by CSV column, None for those that are not known.
+
+        They are computed once, so call this only after the row has been compared.
         """
         if self._columns is None:
-            self._columns = self._figures()
+            self._columns = self._describe() | (self._measurements() if self.measured else {})
         return self._columns
 
-    def _figures(self) -> dict[str, Any]:
-        it = self.record
-        base = {
-            "system": self.curve,
+    def _describe(self) -> dict[str, Any]:
+        record = self.record
+        columns = {
+            "system": self.base_name,
             "point": self.point or None,
-            "division": it.system["division"],
-            "machine": machine_name(it),
-            "configuration": it.configuration["name"],
-            "task": it.task["name"],
-            "scenario": it.scenario,
-            "score": it.score and it.score["value"],
-            "score_se": it.score and it.score["se"],
-            "command": again(self),
-            "energy_source": it.energy["source"],
+            "division": record.system["division"],
+            "machine": format_machine(record),
+            "configuration": record.configuration["name"],
+            "task": record.task["name"],
+            "scenario": record.scenario,
+            "score": record.score and record.score["value"],
+            "score_se": record.score and record.score["se"],
+            "command": rerun_command(self),
+            "energy_source": record.energy["source"],
             "rounds": len(self.rounds) if self.measured else None,
-            "session": it.session,
+            "session": record.session,
         }
-        if it.artifact:
-            base |= {key: it.artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
-            base |= _built(it.artifact.get("recipe", []))
-            base |= {"seed": it.artifact.get("seed")}
-        if spread := self.seed_scores:
-            base |= {
-                "seeds": len(self.seeds),
-                "seeds_score": spread[0],
-                "seeds_score_sd": spread[1],
-            }
-        if self.compared:
-            base |= {"score_difference": self.compared.difference.value}
-            base |= {"score_p": self.compared.p}
-        if not self.measured:
-            return base
-        latency = it.latency_ms or {}
+        if artifact := record.artifact:
+            columns |= {key: artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
+            columns |= compute_build_cost(artifact.get("recipe", []))
+            columns |= {"seed": artifact.get("seed")}
+        if self.seed_scores:
+            columns |= {"seeds": len(self.seed_rows)}
+            columns |= dict(zip(("seeds_score", "seeds_score_sd"), self.seed_scores, strict=True))
+        if self.comparison:
+            columns |= {"score_difference": self.comparison.difference.value}
+            columns |= {"score_p": self.comparison.p}
+        return columns
+
+    def _measurements(self) -> dict[str, Any]:
+        record = self.record
+        latency = record.latency_ms or {}
         energy = self.energy_per_1k()
-        whole = energy["energy_wh_per_1k"]
-        price = it.configuration["usd_per_hour"]
-        return base | {
+        watt_hours = energy["energy_wh_per_1k"]
+        price = record.configuration["usd_per_hour"]
+        return {
             "throughput": self.throughput,
             **{f"latency_{name}_ms": latency.get(name) for name in ("p50", "p90", "p99")},
             "speedup": self.speedup and self.speedup.value,
             "speedup_low": self.speedup and self.speedup.low,
             "speedup_high": self.speedup and self.speedup.high,
-            "speedup_unpadded": self.unpadded and self.unpadded.value,
-            "cpu_seconds_per_1k": self.per_1k(each.cpu_seconds for each in self.rounds),
+            "speedup_unpadded": self.unpadded_speedup and self.unpadded_speedup.value,
+            "cpu_seconds_per_1k": self.per_1k(window.cpu_seconds for window in self.rounds),
             **energy,
             "co2_g_per_1k": None
-            if whole is None
-            else whole / 1000 * it.configuration["grams_co2_per_kwh"],
-            "usd_per_100m": usd_per_100m(price, self.throughput)
-            if it.scenario != "single_stream"
+            if watt_hours is None
+            else watt_hours / 1000 * record.configuration["grams_co2_per_kwh"],
+            "usd_per_100m": compute_usd_per_100m(price, self.throughput)
+            if record.scenario != "single_stream"
             else None,
-            "left": "/".join(f"{each:.4f}" for each in self.left) or None,
-            "load_seconds": median(each.load_seconds for each in self.rounds),
-            "load_wh": median(each.load_wh for each in self.rounds),
-            "memory_mb": max(each.memory_mb for each in self.rounds),
+            "left": "/".join(f"{share:.4f}" for share in self.exit_shares) or None,
+            "load_seconds": median(window.load_seconds for window in self.rounds),
+            "load_wh": median(window.load_wh for window in self.rounds),
+            "memory_mb": max(window.memory_mb for window in self.rounds),
             "rank": self.rank,
             "qualified": self.qualified,
-            "near_floor": self.near,
-            "above_reference": self.above,
-            "harness_share": self.share,
+            "near_floor": self.near_floor,
+            "above_reference": self.above_reference,
+            "harness_share": self.harness_share,
             "break_even_requests": self.break_even if self.break_even != math.inf else None,
         }
 
 
 CSV_COLUMNS = (
     *("system", "point", "division", "machine", "configuration", "task", "scenario"),
-    *(
-        "score",
-        "score_se",
-        "score_difference",
-        "score_p",
-        "throughput",
-        "latency_p50_ms",
-        "latency_p90_ms",
-        "latency_p99_ms",
-    ),
+    *("score", "score_se", "score_difference", "score_p"),
+    *("throughput", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
     *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
     *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
     *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
@@ -314,48 +335,56 @@ CSV_COLUMNS = (
 )
 
 
-def again(row: Row) -> str:
-    """The command that builds and measures a row again, beside the references."""
-    it = row.record
+def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{key} = {value!r} is not one of {', '.join(choices)}")
+
+
+def rerun_command(row: Row) -> str:
+    """Return the command that builds and measures a row again, beside the references."""
+    record = row.record
     parts = ["wattbench bench"]
-    if it.system["folder"].startswith("models/"):
+    if record.system["folder"].startswith("models/"):
         parts.append("--model MODEL")
     else:
-        parts += [f"--suite {it.suite}", f"--system {row.curve}"]
-    parts += [f"--task {it.task['name']}", f"--configuration {it.configuration['name']}"]
-    if it.scenario == "server":
+        parts += [f"--suite {record.suite}", f"--system {row.base_name}"]
+    parts += [f"--task {record.task['name']}", f"--configuration {record.configuration['name']}"]
+    if record.scenario == "server":
         parts.append("--scenario server")
-    if row.seed is not None or row.seeds:
-        parts.append(f"--seeds {len(row.seeds) or (row.seed or 0) + 1}")
+    if row.seed is not None or row.seed_rows:
+        parts.append(f"--seeds {len(row.seed_rows) or (row.seed or 0) + 1}")
     return " ".join(parts)
 
 
-def _built(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """What all steps took, those of the teacher among them."""
-    costs = [each["cost"] for each in recipe if "cost" in each]
+def compute_build_cost(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Return the cost of all steps, including the teacher's, by CSV column."""
+    costs = [step["cost"] for step in recipe if "cost" in step]
     return {
-        "build_seconds": sum(each["seconds"] for each in costs),
-        "build_cpu_seconds": sum(each["cpu_seconds"] for each in costs),
-        "build_wh": sum(
-            value or 0.0
-            for each in costs
-            for name, value in each["energy"].items()
-            if name.endswith("_wh")
-        ),
+        "build_seconds": sum(cost["seconds"] for cost in costs),
+        "build_cpu_seconds": sum(cost["cpu_seconds"] for cost in costs),
+        "build_wh": sum(value for cost in costs for value in get_watt_hours(cost["energy"])),
     }
 
 
-TELLING_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+def get_watt_hours(energy: dict[str, Any]) -> list[float]:
+    """Return the Wh of each component of a window's or a step's energy."""
+    return [value or 0.0 for name, value in energy.items() if name.endswith("_wh")]
 
 
-def machine_name(it: Record) -> str:
-    """A short name that tells machines apart."""
-    flags = [flag for flag in it.machine["flags"] if flag in TELLING_FLAGS]
-    quota = f", quota {it.machine['quota']:g}" if it.machine.get("quota") else ""
-    cores = f"{it.machine['cores']} cores{quota}"
-    return f"{it.machine['cpu']}, {cores} ({flags[-1] if flags else 'no vector flags'})"
+NAMED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
 
 
-def energy_measured(it: Record) -> bool:
-    """Whether all of a record's energy is measured, none modelled."""
-    return str(it.energy["source"]).startswith("measured")
+def format_machine(record: Record) -> str:
+    """Return a short name of a record's machine: CPU, cores, quota, best vector instructions."""
+    machine = record.machine
+    flags = [flag for flag in machine["flags"] if flag in NAMED_FLAGS]
+    quota = f", quota {machine['quota']:g}" if machine.get("quota") else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores{quota} "
+        f"({flags[-1] if flags else 'no vector flags'})"
+    )
+
+
+def is_energy_measured(record: Record) -> bool:
+    """Return whether all of a record's energy is measured, none of it modelled."""
+    return str(record.energy["source"]).startswith("measured")

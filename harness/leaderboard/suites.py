@@ -1,39 +1,99 @@
-"""A suite as a whole: the mean of its tasks' scores, and the geometric mean of its speed-ups."""
+"""All tasks of a suite together: the mean of the scores, the geometric mean of the speed-ups."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from statistics import mean
 
-from tabulate import tabulate
-
-from harness.leaderboard.formatting import cell, interval, number
-from harness.leaderboard.ranking import Section, faster
+from harness.leaderboard.formatting import (
+    escape_cell,
+    format_interval,
+    format_number,
+    format_table,
+)
+from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.tasks.registry import all_suites
 
 
-def whole(found: Sequence[Section]) -> dict[str, list[Section]]:
-    """The offline sections of each session that played all tasks of a suite with several, by a
-    heading.
+def find_complete_suites(sections: Sequence[Section]) -> dict[str, list[Section]]:
+    """Find the sessions that include all tasks of a suite with several tasks.
+
+    Returns:
+        The offline sections of each such session in the order of the suite's tasks, by a heading.
     """
     sessions: dict[tuple[str, str], dict[str, Section]] = {}
-    for each in found:
-        if each.scenario == "offline":
-            place = (each.session, each.rows[0].record.suite)
-            sessions.setdefault(place, {})[str(each.task["name"])] = each
-    wanted = {name: each.tasks for name, each in all_suites().items() if len(each.tasks) > 1}
+    for section in sections:
+        if section.scenario == "offline":
+            key = (section.session, section.rows[0].record.suite)
+            sessions.setdefault(key, {})[str(section.task["name"])] = section
+    suites = {name: suite.tasks for name, suite in all_suites().items() if len(suite.tasks) > 1}
     return {
-        f"The suite {suite} as a whole, session {session}": [
-            by_task[name] for name in wanted[suite]
+        f"All tasks of the suite {suite}, session {session}": [
+            by_task[task] for task in suites[suite]
         ]
         for (session, suite), by_task in sessions.items()
-        if suite in wanted and set(wanted[suite]) <= set(by_task)
+        if suite in suites and set(suites[suite]) <= set(by_task)
     }
 
 
-def together(rows: Sequence[Row]) -> Row:
-    """One system's rows on several tasks as one: seconds are geometric means, block by block."""
+def format_suite_table(sections: Sequence[Section], style: str) -> str:
+    """Return a table of the systems that were measured on every task, the best mean score first.
+
+    A system is ranked by speed if it is above the floor of every task that has one: 1 plus the
+    number of such systems of its division that are significantly faster.
+
+    Args:
+        sections: one offline section for each task.
+        style: one of tabulate's formats.
+    """
+    by_task = [
+        {row.name: row for row in section.system_rows if row.measured} for section in sections
+    ]
+    names = set.intersection(*(set(rows) for rows in by_task))
+    with_floor = [
+        rows for rows, section in zip(by_task, sections, strict=True) if section.floor is not None
+    ]
+    combined = {name: combine_tasks([rows[name] for rows in by_task]) for name in names}
+    for name, row in combined.items():
+        row.qualified = bool(with_floor) and all(rows[name].qualified for rows in with_floor)
+    roles = sections[0].roles
+    reference = combined.get(roles["reference"])
+    unpadded = combined.get(roles["unpadded_reference"])
+    scores = {
+        name: [rows[name].score for rows in by_task]
+        for name in names
+        if all(rows[name].record.score for rows in by_task)
+    }
+    lines = []
+    for name in sorted(scores, key=lambda name: (-mean(scores[name]), name)):
+        row = combined[name]
+        rank = 1 + _count_faster(row, combined.values()) if row.qualified else "-"
+        lines.append(
+            {
+                "rank": rank,
+                "system": escape_cell(name),
+                "division": row.record.system["division"],
+                "mean score": f"{mean(scores[name]):.4f}",
+                **{
+                    str(section.task["name"]): f"{score:.4f}"
+                    for section, score in zip(sections, scores[name], strict=True)
+                },
+                "speed-up": format_interval(compute_speedup(reference, row)),
+                "unpadded": format_interval(compute_speedup(unpadded, row)),
+                "examples/s": format_number(
+                    1 / math.exp(mean(map(math.log, row.seconds.values())))
+                ),
+            }
+        )
+    return format_table(lines, style)
+
+
+def combine_tasks(rows: Sequence[Row]) -> Row:
+    """Combine one system's rows on several tasks into one.
+
+    Its seconds are the geometric means over the tasks, in the blocks that all rows have.
+    """
     blocks = set.intersection(*(set(row.seconds) for row in rows))
     seconds = {
         block: math.exp(mean(math.log(row.seconds[block]) for row in rows)) for block in blocks
@@ -41,49 +101,12 @@ def together(rows: Sequence[Row]) -> Row:
     return replace(rows[0], seconds=seconds)
 
 
-def suite_table(sections: Sequence[Section], style: str) -> str:
-    """A line for each system that was measured on every task, the best mean score first.
-
-    A system is ranked by speed where it is above the floor of every task that has one: 1 and the
-    number of such systems of its division that are significantly faster.
-    """
-    by_name = [{row.name: row for row in each.systems if row.measured} for each in sections]
-    names = set.intersection(*(set(each) for each in by_name))
-    floors = [each for each, one in zip(by_name, sections, strict=True) if one.floor is not None]
-    rows = {name: together([each[name] for each in by_name]) for name in names}
-    for name, row in rows.items():
-        row.qualified = bool(floors) and all(each[name].qualified for each in floors)
-    roles = sections[0].rows[0].record.roles
-    reference, unpadded = (rows.get(roles[role]) for role in ("reference", "unpadded_reference"))
-    lines = []
-    scores = {
-        name: [float((each[name].record.score or {})["value"]) for each in by_name]
-        for name in names
-        if all(each[name].record.score for each in by_name)
-    }
-    for name in sorted(scores, key=lambda name: (-mean(scores[name]), name)):
-        row = rows[name]
-        peers = [
-            found
-            for each in rows.values()
-            if each is not row
-            and each.qualified
-            and each.record.system["division"] == row.record.system["division"]
-            and (found := faster(row, each))
-        ]
-        lines.append(
-            {
-                "rank": 1 + sum(each.low > 1 for each in peers) if row.qualified else "-",
-                "system": cell(name),
-                "division": row.record.system["division"],
-                "mean score": f"{mean(scores[name]):.4f}",
-                **{
-                    str(each.task["name"]): f"{score:.4f}"
-                    for each, score in zip(sections, scores[name], strict=True)
-                },
-                "speed-up": interval(faster(reference, row)),
-                "unpadded": interval(faster(unpadded, row)),
-                "examples/s": number(1 / math.exp(mean(map(math.log, row.seconds.values())))),
-            }
-        )
-    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
+def _count_faster(row: Row, rows: Iterable[Row]) -> int:
+    """Count the qualified rows of the same division that are significantly faster."""
+    division = row.record.system["division"]
+    speedups = [
+        compute_speedup(row, peer)
+        for peer in rows
+        if peer is not row and peer.qualified and peer.record.system["division"] == division
+    ]
+    return sum(speedup.low > 1 for speedup in speedups if speedup is not None)

@@ -1,214 +1,235 @@
-"""The leaderboard as Markdown, CSV and JSON."""
+"""The leaderboard as Markdown and as a data frame, and its overview in the terminal."""
 
 from collections.abc import Sequence
 
 import pandas
-from tabulate import tabulate
 
-from harness.leaderboard.formatting import cell, interval, number
+from harness.leaderboard.formatting import (
+    escape_cell,
+    format_fingerprint,
+    format_interval,
+    format_number,
+    format_table,
+    round_figure,
+)
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import CSV_COLUMNS, Row
-from harness.leaderboard.section import energy_head, score_text, section_tables
-from harness.leaderboard.suites import suite_table, whole
-from harness.leaderboard.warnings import remarks
+from harness.leaderboard.section import energy_heading, format_score, render_section
+from harness.leaderboard.suites import find_complete_suites, format_suite_table
+from harness.leaderboard.warnings import find_warnings
 from harness.results.record import Record
 from harness.tasks.metrics import METRICS
 from harness.tasks.registry import all_suites
 
 
-def frame(found: Sequence[Section]) -> pandas.DataFrame:
-    """One line per (machine, configuration, task, scenario, system), plain numbers."""
+def build_frame(sections: Sequence[Section]) -> pandas.DataFrame:
+    """Return plain numbers: a line for each machine, configuration, task, scenario and system."""
     lines = []
-    for section in found:
+    for section in sections:
         for row in section.rows:
             failure = row.record.failure
             lines.append(row.columns() | {"failure": failure["reason"] if failure else None})
-    table = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
+    frame = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
     for name in ("rank", "rounds", "parameters"):
-        table[name] = table[name].astype("Int64")
-    for column in table.select_dtypes("float"):
-        table[column] = [float(f"{value:.6g}") for value in table[column]]
-    return table
+        frame[name] = frame[name].astype("Int64")
+    round_columns(frame)
+    return frame
 
 
-def summary(found: Sequence[Section]) -> str:
-    """The overview of the latest session, for the terminal."""
-    latest = max(each.started for each in found)
-    found = [each for each in found if each.started == latest]
+def round_columns(frame: pandas.DataFrame) -> None:
+    """Round the columns of floating-point numbers to the digits of the CSV files, in place."""
+    for name in frame.select_dtypes("float"):
+        frame[name] = [round_figure(value) for value in frame[name]]
+
+
+def format_summary(sections: Sequence[Section]) -> str:
+    """Return the overview of the latest session for the terminal, with its warnings."""
+    latest = max(section.started for section in sections)
+    sections = [section for section in sections if section.started == latest]
     parts = [
-        f"{each.task['name']}, {each.configuration['name']}\n{overview(found, each, 'simple')}"
-        for each in found
-        if each.scenario == "offline"
+        f"{section.task['name']}, {section.configuration['name']}\n"
+        f"{format_overview(sections, section, 'simple')}"
+        for section in sections
+        if section.scenario == "offline"
     ]
-    noticed = [f"{each.scenario}: {one}" for each in found for one in remarks(each)]
-    parts += [f"{head}\n{suite_table(each, 'simple')}" for head, each in whole(found).items()]
-    return "\n\n".join(parts) + "".join(f"\nwarning: {each}" for each in noticed)
+    parts += [
+        f"{heading}\n{format_suite_table(tasks, 'simple')}"
+        for heading, tasks in find_complete_suites(sections).items()
+    ]
+    warnings = [
+        f"\nwarning: {section.scenario}: {text}"
+        for section in sections
+        for text in find_warnings(section)
+    ]
+    return "\n\n".join(parts) + "".join(warnings)
 
 
-def overview(found: Sequence[Section], offline: Section, style: str) -> str:
-    """All divisions of one offline section in one table, with the latency of `single_stream`.
+def format_overview(sections: Sequence[Section], offline: Section, style: str) -> str:
+    """Return all divisions of one offline section in one table.
 
-    style: one of tabulate's formats.
+    Args:
+        sections: the sections of the board; `single_stream` of the same session and task adds the
+            latency.
+        offline: the section that is shown.
+        style: one of tabulate's formats.
     """
-    single = {
+    single_stream = {
         row.name: row.columns()
-        for each in found
-        if each.scenario == "single_stream" and each.session == offline.session
-        for row in each.rows
-        if each.task == offline.task
+        for section in sections
+        if section.scenario == "single_stream" and section.session == offline.session
+        for row in section.rows
+        if section.task == offline.task
     }
     lines = []
-    for row in sorted(offline.systems, key=_fastest_qualified_first):
+    for row in sorted(offline.system_rows, key=_fastest_qualified_first):
         failure, columns = row.record.failure, row.columns()
-        lines.append(
-            {
-                "system": row.name,
-                "division": row.record.system["division"],
-                "score": f"failed: {failure['reason']}"[:60] if failure else score_text(row.record),
-                "examples/s": number(row.throughput if row.measured else None),
-                "speed-up": interval(row.speedup),
-                "unpadded": interval(row.unpadded),
-                "p50 ms": number(single.get(row.name, {}).get("latency_p50_ms")),
-                energy_head(offline): number(columns.get("energy_wh_per_1k")),
-                "USD/100M": number(columns.get("usd_per_100m")),
-                "memory MB": number(columns.get("memory_mb")),
-            }
-        )
-    if style == "github":
-        lines = [{key: cell(value) for key, value in line.items()} for line in lines]
-    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
+        score = f"failed: {failure['reason']}"[:60] if failure else format_score(row.record)
+        latency = single_stream.get(row.name, {}).get("latency_p50_ms")
+        line = {
+            "system": row.name,
+            "division": row.record.system["division"],
+            "score": score,
+            "examples/s": format_number(row.throughput if row.measured else None),
+            "speed-up": format_interval(row.speedup),
+            "unpadded": format_interval(row.unpadded_speedup),
+            "p50 ms": format_number(latency),
+            energy_heading(offline): format_number(columns.get("energy_wh_per_1k")),
+            "USD/100M": format_number(columns.get("usd_per_100m")),
+            "memory MB": format_number(columns.get("memory_mb")),
+        }
+        if style == "github":
+            line = {heading: escape_cell(text) for heading, text in line.items()}
+        lines.append(line)
+    return format_table(lines, style)
 
 
 def _fastest_qualified_first(row: Row) -> tuple[bool, float]:
     return not row.qualified, -(row.speedup.value if row.speedup else 0.0)
 
 
-def markdown(found: Sequence[Section], faults: Sequence[str], ladder_section: str = "") -> str:
-    """The whole of `results/README.md`.
+def render_leaderboard(
+    sections: Sequence[Section], faults: Sequence[str], ladder_section: str = ""
+) -> str:
+    """Return `results/README.md`.
 
     Args:
-        found: the sections of the board, in order.
-        faults: why records were left out.
-        ladder_section: the section of the ladder, '' for none.
+        sections: the sections of the board, in order.
+        faults: the messages about records that were left out.
+        ladder_section: the Markdown of the ladder, '' for none.
     """
     parts = [
         "# Leaderboard",
         "",
-        "Drawn from the records in `records/` by `wattbench board`; measured by `tox -e bench`. "
-        "The same as [a page to sort and filter](index.html) (open it from disk), as "
-        "[CSV](leaderboard.csv) and [JSON](leaderboard.json); the "
-        "[energy report](energy-report.md).",
+        "Rendered from the records in `records/` by `wattbench board`, which were measured by "
+        "`tox -e bench`. The same figures are in [a page that can be sorted and filtered]"
+        "(index.html) (works offline), [CSV](leaderboard.csv) and [JSON](leaderboard.json); see "
+        "also the [energy report](energy-report.md).",
         "",
         HOW_TO_READ,
         "",
     ]
-    if any(each.scenario == "offline" and each.floor is not None for each in found):
+    if any(section.scenario == "offline" and section.floor is not None for section in sections):
         parts += ["![Score against throughput](pareto.svg)", ""]
-    for head, sections_of in whole(found).items():  # above its tasks, each of which is below
-        parts += [f"## {head}", "", SUITE, "", suite_table(sections_of, "github"), ""]
-    seen: set[str] = set()
-    described: set[str] = set()
-    for section in found:
-        head = f"## {section.task['name']} on {section.configuration['name']}, {section.machine}"
-        if head not in seen:
-            parts += [head, ""]
-        if head not in seen or section.session not in described:
-            served = any(
-                each.scenario == "server" and each.session == section.session for each in found
-            )
-            parts += [describe_session(section, served), ""]
+    for heading, tasks in find_complete_suites(sections).items():  # above the single tasks
+        parts += [f"## {heading}", "", SUITE, "", format_suite_table(tasks, "github"), ""]
+    headings: set[str] = set()
+    sessions: set[str] = set()
+    for section in sections:
+        configuration, machine = section.configuration["name"], section.machine
+        heading = f"## {section.task['name']} on {configuration}, {machine}"
+        if heading not in headings:
+            parts += [heading, ""]
+        if heading not in headings or section.session not in sessions:
+            parts += [_describe_session(section, _has_server(sections, section.session)), ""]
         if section.scenario == "offline":
-            parts += [overview(found, section, "github"), ""]
-        seen.add(head)
-        described.add(section.session)
-        parts += [section_tables(section), ""]
+            parts += [format_overview(sections, section, "github"), ""]
+        headings.add(heading)
+        sessions.add(section.session)
+        parts += [render_section(section), ""]
     if ladder_section:
         parts += [ladder_section, ""]
     if faults:
-        parts += [
-            "## Records that could not be read",
-            "",
-            *(f"- {cell(fault)}" for fault in faults),
-            "",
-        ]
+        parts += ["## Records that could not be read", ""]
+        parts += [*(f"- {escape_cell(fault)}" for fault in faults), ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
-HOW_TO_READ = (
-    "Speed-ups are geometric means of ratios within blocks of one session, with their 95% interval "
-    "(Student t), against the padded reference and against the "
-    "unpadded one. *Harness* is the harness' own share of the time. A system is ranked within its "
-    "division where it keeps at least 95% of the reference's gain "
-    "over the majority class; `~` marks a score whose paired interval crosses that floor, `^` one "
-    "above the reference's by more than chance and training seeds explain. A dash: "
-    "not enough queries for the percentile, or not ranked. "
-    "Energy is modelled where the column says so: it is then proportional to CPU time, and no "
-    "claim of an energy saving. *Difference* is the score less the reference's on the same "
-    "examples, with the p-value that there is none. In *server* the rate is the highest of random "
-    "arrivals whose p99 is within the task's latency bound, found anew in each block to 5%. "
-    "docs/measurement.md has every rule."
-)
+HOW_TO_READ = """How to read the tables (docs/measurement.md has all rules):
+
+- **score**: with its standard error. `~`: the paired confidence interval includes the quality
+  floor. `^`: above the reference by more than chance and training seeds explain.
+- **rank**: within the division, of the systems that keep at least 95% of the reference's gain over
+  the majority class (the quality floor).
+- **difference**: the score less the reference's on the same examples, with the p-value that there
+  is no difference.
+- **speed-up**, **unpadded**: the geometric mean of the ratios within the blocks of one session,
+  with its 95% confidence interval (Student t), over the padded and over the unpadded reference.
+- **queries/s** in *server*: the highest rate of random arrivals whose p99 is within the task's
+  latency bound, searched in each block to 5%.
+- **Wh/1k**: where it is modelled it is proportional to CPU time, and no energy saving is claimed.
+- **harness share**: the share of the time that the harness itself takes.
+- A dash: too few queries for the percentile, not ranked, or not known."""
 
 
 SUITE = (
     "The mean of the tasks' scores, where a task with two metrics counts with their mean, as in "
-    "SuperGLUE (Wang et al. 2019); and the geometric mean of the tasks' speed-ups, block by block. "
-    "Ranked are systems above the floor of every task that has one."
+    "SuperGLUE (Wang et al. 2019), and the geometric mean of the tasks' speed-ups, block by block. "
+    "Systems above the quality floor of every task that has one are ranked."
 )
 
 
-def describe_session(section: Section, served: bool) -> str:
-    """One paragraph: session, machine, configuration, software. served: whether the session also
-    played the `server` scenario.
-    """
-    it, fields = section.rows[0].record, section.fingerprint
-    config = section.configuration
-    quota = f", quota {fields['quota']:g} cores" if fields["quota"] else ""
+def _has_server(sections: Sequence[Section], session: str) -> bool:
+    return any(section.scenario == "server" and section.session == session for section in sections)
+
+
+def _describe_session(section: Section, has_server: bool) -> str:
+    """One paragraph: session, machine, configuration, software, and how to reproduce it."""
+    record, config = section.rows[0].record, section.configuration
     software = ", ".join(
         f"{name} {version}"
-        for name, version in it.software.items()
+        for name, version in record.software.items()
         if name in ("python", "torch", "onnxruntime", "wattbench")
     )
-    count = it.score["examples"] if it.score else 0
+    blocks = max((window.block for row in section.rows for window in row.record.rounds), default=0)
+    examples = record.score["examples"] if record.score else 0
     return (
-        f"Session `{section.session}`, {_blocks(section)} "
-        f"blocks, {count} examples "
-        f"({_metric(it)}). {fields['cpu']}, {fields['cores']} cores{quota}, "
-        f"{fields['memory_gb']:g} GiB, {fields['system']} {fields['kernel']}, "
-        f"isolation: {fields['isolation']}. Configuration `{config['name']}`: {config['title']}, "
-        f"{config['usd_per_hour']:g} USD an hour "
-        f"({config['price_source']}, {config['price_date']}). {software}. Measured again by "
-        f"{_command(section, served)}; a single row by the command in its line of leaderboard.csv."
+        f"Session `{section.session}`: {_count(blocks, 'block')}, {_count(examples, 'example')} "
+        f"({_describe_metric(record)}). Machine: {format_fingerprint(section.fingerprint)}. "
+        f"Configuration `{config['name']}`: {config['title']}, {config['usd_per_hour']:g} USD per "
+        f"hour ({config['price_source']}, {config['price_date']}). Software: {software}. "
+        f"To reproduce: {_session_command(section, has_server)}; `leaderboard.csv` has the command "
+        "of each row."
     )
 
 
-def _command(section: Section, served: bool) -> str:
-    """What measures the section again; of a session with `--model` the model stands for itself."""
-    it, known = section.rows[0].record, all_suites().get(section.rows[0].record.suite)
-    systems = {row.name: str(row.record.system["folder"]) for row in section.systems}
-    reference = it.roles["reference"]
-    own = systems.get(reference, "").startswith("models/")
-    parts = ["wattbench run", "--model MODEL" if own else f"--suite {it.suite}"]
-    if own or (known and len(known.tasks) > 1):
-        parts.append(f"--task {it.task['name']}")
-    parts.append(f"--configuration {it.configuration['name']}")
-    if not own and set(systems) - set(known.systems if known else ()):
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _session_command(section: Section, has_server: bool) -> str:
+    """The command that measures the section again; a model given with --model is `MODEL`."""
+    record = section.rows[0].record
+    suite = all_suites().get(record.suite)
+    folders = {row.name: str(row.record.system["folder"]) for row in section.system_rows}
+    reference = section.roles["reference"]
+    custom_model = folders.get(reference, "").startswith("models/")
+    parts = ["wattbench run", "--model MODEL" if custom_model else f"--suite {record.suite}"]
+    if custom_model or (suite and len(suite.tasks) > 1):
+        parts.append(f"--task {record.task['name']}")
+    parts.append(f"--configuration {record.configuration['name']}")
+    if not custom_model and set(folders) - set(suite.systems if suite else ()):
         parts.append("--all")
-    if served:
+    if has_server:
         parts.append("--scenario server")
-    where = f", `MODEL` being where {reference} lies" if own else ""
-    return f"`{' '.join(parts)}`{where}"
+    command = f"`{' '.join(parts)}`"
+    return f"{command}, where `MODEL` is the path of {reference}" if custom_model else command
 
 
-def _metric(it: Record) -> str:
-    """`accuracy`, or `mean of accuracy and macro-F1`, as the parts stand in the score."""
-    shown = list((it.score or {}).get("parts", {}))
-    counted = len(METRICS[it.task["metric"]].parts)
-    if not shown:
-        return str(it.task["metric"])
-    head = f"mean of {' and '.join(shown[:counted])}" if counted > 1 else shown[0]
-    return head + "".join(f"; beside it {each}" for each in shown[counted:])
-
-
-def _blocks(section: Section) -> int:
-    return max((each.block for row in section.rows for each in row.record.rounds), default=0)
+def _describe_metric(record: Record) -> str:
+    """`accuracy`, or `mean of accuracy and macro-F1`, in the order of the score's parts."""
+    parts = list((record.score or {}).get("parts", {}))
+    averaged = len(METRICS[record.task["metric"]].parts)
+    if not parts:
+        return str(record.task["metric"])
+    text = f"mean of {' and '.join(parts[:averaged])}" if averaged > 1 else parts[0]
+    return text + "".join(f"; also {name}" for name in parts[averaged:])

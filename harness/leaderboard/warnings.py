@@ -1,7 +1,4 @@
-"""What a reader should know of a section's figures, and what would make them better.
-
-The wording follows pyperf's habit: a warning says what was seen, and what to do about it.
-"""
+"""Warnings about a section's figures, each with its remedy, in the manner of pyperf."""
 
 import math
 from statistics import mean
@@ -12,170 +9,177 @@ from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 from harness.results import statistics
 
-WIDE = 0.1
-DRIFTED = 0.1
+WIDE_INTERVAL = 0.1
+DRIFT = 0.1
 SLOW_BLOCK = 0.15
-ODD_ROUND = 0.25
+SLOW_ROUND = 0.25
 BUSY_CORES = 0.1
 STOLEN_CORES = 0.02
 HARNESS_SHARE = 0.02
 
 SMOKE_RUN = (
-    "A smoke run: its windows are shorter than the standard ones. It shows that everything works; "
-    "measure without --smoke to compare."
+    "Smoke run: its windows are shorter than the standard ones, so its figures only show that "
+    "everything works. Measure without --smoke to compare systems."
 )
 
 
-def remarks(section: Section) -> list[str]:
-    """One sentence or two for each thing that was noticed."""
+def find_warnings(section: Section) -> list[str]:
+    """Return the warnings about a section: what is noteworthy, and what to do about it."""
     rows = [row for row in section.rows if row.measured]
-    found = [SMOKE_RUN] if any(row.record.smoke for row in section.rows) else []
-    found += [*_above(section), *_course(section, rows), *_disturbed(rows), *_wide(section, rows)]
-    return found + (_unheld(section) if section.scenario == "server" else _few(rows))
+    warnings = [SMOKE_RUN] if any(row.record.smoke for row in section.rows) else []
+    warnings += _warn_of_high_scores(section)
+    warnings += _warn_of_unsteady_times(section, rows)
+    warnings += _warn_of_disturbances(rows)
+    warnings += _warn_of_wide_intervals(section, rows)
+    if section.scenario == "server":
+        return warnings + _explain_server_rates(section)
+    return warnings + _warn_of_few_queries(rows) + _warn_of_harness_share(rows)
 
 
-def _above(section: Section) -> list[str]:
-    """A mark, no fault: an honest model may be better than the reference."""
-    names = [row.name for row in section.systems if row.above]
+def _warn_of_high_scores(section: Section) -> list[str]:
+    names = [row.name for row in section.system_rows if row.above_reference]
     if not names:
         return []
     return [
-        f"{', '.join(names)}: above the reference's score by more than chance and training seeds "
-        "explain (^). Look at how it was trained before you build on it: a model that has seen the "
-        "reported split looks the same."
+        f"{', '.join(names)}: the score is above the reference's by more than chance and training "
+        "seeds explain (^). That is possible for an honest model, and a model that has seen the "
+        "reported split looks the same: check how it was trained before you build on it."
     ]
 
 
-def _course(section: Section, rows: list[Row]) -> list[str]:
-    """Drift, slow blocks and odd rounds, from each row's time against its own usual one."""
+def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
+    """Drift, slow blocks and slow rounds, from each row's times relative to its own median."""
     blocks = sorted(set.intersection(*(set(row.seconds) for row in rows)) if rows else ())
     if len(blocks) < 4:
         return []
     logs = np.log([[row.seconds[block] for block in blocks] for row in rows])
     logs -= np.median(logs, axis=1, keepdims=True)
-    effects = np.median(logs, axis=0)
-    found = []
-    drift = statistics.drift(np.exp(effects).tolist())
-    if drift and abs(drift.change) > DRIFTED and drift.p < 0.05:
-        found.append(
-            f"The machine took {abs(drift.change):.0%} "
-            f"{'more' if drift.change > 0 else 'less'} time "
-            "in the last block than in the first. Speed-ups are ratios within blocks and do not "
-            "suffer; examples/s and latencies do. Let it cool down or come to rest, then measure "
-            "again."
+    block_effects = np.median(logs, axis=0)
+    warnings = []
+    drift = statistics.drift(np.exp(block_effects).tolist())
+    if drift and abs(drift.change) > DRIFT and drift.p < 0.05:
+        warnings.append(
+            f"The last block took {abs(drift.change):.0%} "
+            f"{'more' if drift.change > 0 else 'less'} time than the first: the machine drifted. "
+            "Speed-ups are ratios within blocks and are not affected; examples/s and latencies "
+            "are. Wait until the machine has cooled down or is idle, then measure again."
         )
     else:
-        for place in statistics.outliers(np.exp(effects).tolist(), SLOW_BLOCK):
-            found.append(
-                f"Block {blocks[place]} took all systems {math.exp(effects[place]):.2f} times as "
-                "long as the median block. Find what ran meanwhile (`wattbench doctor`); more "
-                "blocks make it matter less."
-            )
-    apart = np.exp(logs - effects)
-    odd = [
-        f"{row.name} in block {blocks[place]} ({times[place]:.2f} times its usual time)"
-        for row, times in zip(rows, apart, strict=True)
-        for place in statistics.outliers(times.tolist(), ODD_ROUND)
+        warnings += [
+            f"Block {blocks[index]} took all systems {math.exp(block_effects[index]):.2f} times as "
+            "long as the median block. Find out what else was running (`wattbench doctor`); more "
+            "blocks reduce its influence."
+            for index in statistics.outliers(np.exp(block_effects).tolist(), SLOW_BLOCK)
+        ]
+    relative = np.exp(logs - block_effects)
+    odd_rounds = [
+        f"{row.name} in block {blocks[index]} ({times[index]:.2f} times its median time)"
+        for row, times in zip(rows, relative, strict=True)
+        for index in statistics.outliers(times.tolist(), SLOW_ROUND)
     ]
-    if odd:
-        found.append(
-            f"Single rounds out of line: {', '.join(odd)}. They widen the interval of these rows; "
-            f"more blocks narrow it: `wattbench run --resume {section.session} --rounds "
-            f"{2 * len(blocks)}`."
+    if odd_rounds:
+        warnings.append(
+            f"Outlier rounds: {', '.join(odd_rounds)}. They widen the confidence intervals of "
+            "these rows. More blocks narrow them: `wattbench run --resume "
+            f"{section.session} --rounds {2 * len(blocks)}`."
         )
-    return found
+    return warnings
 
 
-def _disturbed(rows: list[Row]) -> list[str]:
-    windows = [each for row in rows for each in row.rounds]
-    others = mean(each.others for each in windows) if windows else 0.0
-    stolen = mean(each.steal for each in windows) if windows else 0.0
-    found = []
-    if others > BUSY_CORES:
-        found.append(
-            f"Other processes kept {others:.2f} cores busy while it was timed. Stop them and "
-            "measure again; `wattbench doctor` names them."
+def _warn_of_disturbances(rows: list[Row]) -> list[str]:
+    windows = [window for row in rows for window in row.rounds]
+    other_cores = mean(window.others for window in windows) if windows else 0.0
+    stolen_cores = mean(window.steal for window in windows) if windows else 0.0
+    warnings = []
+    if other_cores > BUSY_CORES:
+        warnings.append(
+            f"Noisy machine: other processes kept {other_cores:.2f} cores busy during the timed "
+            "windows. Stop them (`wattbench doctor` names them) and measure again."
         )
-    if stolen > STOLEN_CORES:
-        found.append(
-            f"The hypervisor took {stolen:.2f} cores while it was timed. Measure at another hour, "
-            "or on a host of one's own."
+    if stolen_cores > STOLEN_CORES:
+        warnings.append(
+            f"Noisy machine: the hypervisor took {stolen_cores:.2f} cores during the timed "
+            "windows. Measure at another time, or on a dedicated host."
         )
-    return found
+    return warnings
 
 
-def _wide(section: Section, rows: list[Row]) -> list[str]:
-    wide = {
+def _warn_of_wide_intervals(section: Section, rows: list[Row]) -> list[str]:
+    half_widths = {
         row.name: math.sqrt(row.speedup.high / row.speedup.low) - 1
         for row in rows
         if row.speedup and row.name != row.record.roles["null"]
     }
-    wide = {name: half for name, half in wide.items() if half > WIDE}
+    wide = {name: width for name, width in half_widths.items() if width > WIDE_INTERVAL}
     if not wide:
         return []
-    name = max(wide, key=wide.__getitem__)
+    widest = max(wide, key=wide.__getitem__)
     return [
-        f"The interval of {len(wide)} of {len(rows)} speed-ups is wider than ±{WIDE:.0%} (the "
-        f"widest: {name}, ±{wide[name]:.0%}). `wattbench run --resume {section.session} --until "
-        "5%` goes on until they are narrow."
+        f"The confidence intervals of {len(wide)} of {len(rows)} speed-ups are wider than "
+        f"±{WIDE_INTERVAL:.0%} (the widest: {widest}, ±{wide[widest]:.0%}). To continue until they "
+        f"are narrow: `wattbench run --resume {section.session} --until 5%`."
     ]
 
 
-def _few(rows: list[Row]) -> list[str]:
-    """Percentiles that are withheld, and rows that are mostly harness."""
-    found = []
+def _warn_of_few_queries(rows: list[Row]) -> list[str]:
     needed = statistics.queries_needed(0.99)
-    few = {
+    queries = {
         row.name: row.record.latency_ms["queries"]
         for row in rows
         if row.record.latency_ms and row.record.latency_ms["queries"] < needed
     }
-    if few:
-        name = min(few, key=few.__getitem__)
-        blocks = max(len(row.seconds) for row in rows)
-        found.append(
-            f"Too few queries for a p99 of {', '.join(few)}: {few[name]} of {needed}. Take "
-            f"--rounds {math.ceil(blocks * needed / few[name])}."
-        )
-    shares = [
+    if not queries:
+        return []
+    fewest = min(queries.values())
+    blocks = max(len(row.seconds) for row in rows)
+    return [
+        f"Too few queries for a p99 of {', '.join(queries)}: {fewest} of {needed}. Measure with "
+        f"--rounds {math.ceil(blocks * needed / fewest)}."
+    ]
+
+
+def _warn_of_harness_share(rows: list[Row]) -> list[str]:
+    names = [
         row.name
         for row in rows
-        if row.name != row.record.roles["null"] and (row.share or 0) > HARNESS_SHARE
+        if row.name != row.record.roles["null"] and (row.harness_share or 0) > HARNESS_SHARE
     ]
-    if shares:
-        found.append(
-            f"The harness itself is more than {HARNESS_SHARE:.0%} of the time of "
-            f"{', '.join(shares)}: they are a little faster than shown."
-        )
-    return found
+    if not names:
+        return []
+    return [
+        f"The harness itself takes more than {HARNESS_SHARE:.0%} of the time of "
+        f"{', '.join(names)}: the true speed is slightly higher than the figures."
+    ]
 
 
-def _unheld(section: Section) -> list[str]:
-    """Why a row of `server` has a dash, or may be better than shown."""
-    found = []
+def _explain_server_rates(section: Section) -> list[str]:
+    """Say why a row of `server` has no rate, or may sustain a higher one."""
+    notes = []
     needed = statistics.queries_needed(0.99)
     for row in section.rows:
-        it, sustained = row.record, row.record.sustained
-        if it.failure or not sustained or row.measured:
+        record, sustained = row.record, row.record.sustained
+        if record.failure or not sustained or row.measured:
             continue
+        bound = f"a p99 of {sustained['bound_ms']:g} ms"
         rates = sustained["rates"]
-        held = sum(each.examples for each in row.rounds)
+        queries = sum(window.examples for window in row.rounds)
         if 2 * len(row.seconds) > len(rates):
-            found.append(
-                f"{row.name} may hold {sustained['bound_ms']:g} ms, but {held} queries are too few "
-                f"for a p99 ({needed}). More blocks settle it: `wattbench run --resume "
-                f"{section.session} --rounds {math.ceil(len(rates) * needed / held)}`."
+            rounds = math.ceil(len(rates) * needed / queries)
+            notes.append(
+                f"{row.name} may sustain {bound}, but {queries} of the {needed} queries that a p99 "
+                f"needs were measured. More blocks decide it: `wattbench run --resume "
+                f"{section.session} --rounds {rounds}`."
             )
         else:
-            lowest = min(each.rate or 0 for each in it.rounds)
-            found.append(
-                f"{row.name} cannot hold {sustained['bound_ms']:g} ms: in {len(row.seconds)} of "
-                f"{len(rates)} blocks it held any rate, down to {lowest:.2g} queries/s."
+            lowest = min(window.rate or 0 for window in record.rounds)
+            notes.append(
+                f"{row.name} cannot sustain {bound}: only {len(row.seconds)} of {len(rates)} "
+                f"blocks sustained any rate, down to {lowest:.2g} queries/s."
             )
     capped = [row.name for row in section.rows if row.capped]
     if capped:
-        found.append(
-            f"{', '.join(capped)}: probed only up to the rate that the driver can send on "
-            "schedule, and may sustain more."
+        notes.append(
+            f"{', '.join(capped)}: measured only up to the rate that the driver can send on "
+            "schedule; the system may sustain more."
         )
-    return found
+    return notes

@@ -1,1 +1,1 @@
-"""Models and their text processing: what training and serving share."""
+"""Models, tokenization and features, shared by training and serving."""

@@ -1,9 +1,8 @@
-"""The layers of BERT (Devlin et al. 2019), each with heads and neurons of its own number, and with
-tokens that leave on the way.
+"""BERT (Devlin et al. 2019) with a number of heads and neurons per layer, and with token pruning.
 
-Module names are those of transformers' BertModel, so weights pass both ways; the forward pass is
-checked against its. It is written out here because transformers' BERT cannot hold pruned heads, and
-because a worker that needs nothing but torch is ready a second sooner.
+Module names are those of transformers' BertModel, so weights are interchangeable; tests compare the
+forward passes. It is implemented here because transformers' BERT cannot represent pruned heads, and
+because a worker that needs torch alone is ready a second sooner.
 """
 
 import dataclasses
@@ -24,15 +23,24 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class EncoderShape:
-    """What an artifact says of its model.
+class EncoderSpec:
+    """The architecture of an encoder classifier; `model` in `artifact.json`.
 
-    heads, ffn: attention heads and feed-forward neurons of each layer; head_size: columns of one
-    head; width: of the hidden states.
-    vocabulary, positions, segments: rows of the three embeddings.
-    activation: of the feed-forward network, `gelu` or `relu`.
-    exits: layers, counted from 0, after which a classifier of its own stands.
-    keep: of each layer the share of its tokens that go on to the next; empty: all do.
+    Attributes:
+        width: of the hidden states.
+        heads: number of attention heads of each layer.
+        head_size: number of columns of one head.
+        ffn: number of feed-forward neurons of each layer.
+        vocabulary: number of token embeddings.
+        positions: number of position embeddings, the longest input in tokens.
+        segments: number of segment embeddings.
+        labels: number of labels.
+        dropout: share of the hidden states that training drops.
+        norm_eps: epsilon of the layer norms.
+        activation: of the feed-forward network, `gelu` or `relu`.
+        exits: layers, counted from 0, that have a classifier of their own (early exit).
+        keep: for each layer the share of its tokens that the next layer gets (token pruning); empty
+            if no token is pruned.
     """
 
     width: int
@@ -55,27 +63,32 @@ class EncoderShape:
         return len(self.heads)
 
     @staticmethod
-    def read(described: dict[str, Any]) -> "EncoderShape":
-        """From an artifact's `model`; other keys are left aside."""
-        names = {each.name for each in dataclasses.fields(EncoderShape)}
-        known: dict[str, Any] = {
+    def from_dict(model: dict[str, Any]) -> "EncoderSpec":
+        """Return the specification of an artifact's `model`; unknown keys are ignored."""
+        names = {field.name for field in dataclasses.fields(EncoderSpec)}
+        values: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
-            for key, value in described.items()
+            for key, value in model.items()
             if key in names
         }
-        return EncoderShape(**known)
+        return EncoderSpec(**values)
 
     @staticmethod
-    def of_config(config: dict[str, Any], labels: int) -> "EncoderShape":
-        """From the `config.json` of a pretrained BERT.
+    def from_config(config: dict[str, Any], labels: int) -> "EncoderSpec":
+        """Return the specification of a pretrained BERT.
 
-        Raises: BuildError if it is of another architecture.
+        Args:
+            config: the content of its `config.json`.
+            labels: number of labels of the classifier.
+
+        Raises:
+            BuildError: it is another architecture.
         """
         if config.get("model_type") != "bert" or config.get("hidden_act") not in ACTIVATIONS:
             kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
-            raise BuildError(f"the encoder is {kind}; only bert with gelu or relu is known.")
+            raise BuildError(f"the encoder is {kind}, but must be bert with gelu or relu.")
         layers = config["num_hidden_layers"]
-        return EncoderShape(
+        return EncoderSpec(
             width=config["hidden_size"],
             heads=(config["num_attention_heads"],) * layers,
             head_size=config["hidden_size"] // config["num_attention_heads"],
@@ -91,19 +104,20 @@ class EncoderShape:
 
 
 class Embeddings(nn.Module):
-    """Token, position and segment embeddings: int64 ids and segments [inputs, length] to [inputs,
-    length, width].
+    """The sum of token, position and segment embeddings, normalized.
+
+    From ids and segments, int64 [inputs, length], to hidden states [inputs, length, width].
     """
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(shape.vocabulary, shape.width, padding_idx=0)
-        self.position_embeddings = nn.Embedding(shape.positions, shape.width)
-        self.token_type_embeddings = nn.Embedding(shape.segments, shape.width)
-        self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.word_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=0)
+        self.position_embeddings = nn.Embedding(spec.positions, spec.width)
+        self.token_type_embeddings = nn.Embedding(spec.segments, spec.width)
+        self.LayerNorm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.dropout = nn.Dropout(spec.dropout)
         self.position_ids: Tensor
-        self.register_buffer("position_ids", torch.empty(0), persistent=False)  # fill counts
+        self.register_buffer("position_ids", torch.empty(0), persistent=False)
 
     def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
         positions = self.position_ids[:, : ids.shape[1]]
@@ -113,58 +127,60 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention over [inputs, length, width], without the output projection.
+    """Multi-head attention, without the output projection.
 
-    mask: [inputs, 1, 1, length], True for a token, or, not fused, added to the scores.
-    asking: the hidden states that ask, all of them or only the first token's.
+    From hidden states [inputs, length, width] and the hidden states of the queries (all of them, or
+    the first token's only) to [inputs, queries, heads x head size]. The mask is the one that
+    `boolean_mask` returns if `fused`, else the one of `additive_mask`.
     """
 
-    def __init__(self, shape: EncoderShape, heads: int) -> None:
+    def __init__(self, spec: EncoderSpec, heads: int) -> None:
         super().__init__()
-        self.heads, self.head_size = heads, shape.head_size
-        self.query = nn.Linear(shape.width, heads * shape.head_size)
-        self.key = nn.Linear(shape.width, heads * shape.head_size)
-        self.value = nn.Linear(shape.width, heads * shape.head_size)
+        self.heads, self.head_size = heads, spec.head_size
+        self.query = nn.Linear(spec.width, heads * spec.head_size)
+        self.key = nn.Linear(spec.width, heads * spec.head_size)
+        self.value = nn.Linear(spec.width, heads * spec.head_size)
 
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+    def forward(self, hidden: Tensor, queries: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
         query, key, value = (
             part.view(*part.shape[:2], self.heads, self.head_size).transpose(1, 2)
-            for part in (self.query(asking), self.key(hidden), self.value(hidden))
+            for part in (self.query(queries), self.key(hidden), self.value(hidden))
         )
         if fused:
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        else:  # the form that onnxruntime's optimizer knows
+        else:  # the form that onnxruntime's optimizer recognizes
             scores = torch.matmul(query, key.transpose(-1, -2)) / self.head_size**0.5
             mixed = torch.matmul((scores + mask).softmax(-1), value)
-        by_token = (asking.shape[0], asking.shape[1], self.heads * self.head_size)
+        by_token = (queries.shape[0], queries.shape[1], self.heads * self.head_size)
         return mixed.transpose(1, 2).reshape(by_token)
 
 
 class AddNorm(nn.Module):
     """Projection to the width, dropout, residual, layer norm."""
 
-    def __init__(self, shape: EncoderShape, inner: int) -> None:
+    def __init__(self, spec: EncoderSpec, inner: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(inner, shape.width)
-        self.LayerNorm = nn.LayerNorm(shape.width, shape.norm_eps)
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dense = nn.Linear(inner, spec.width)
+        self.LayerNorm = nn.LayerNorm(spec.width, spec.norm_eps)
+        self.dropout = nn.Dropout(spec.dropout)
 
-    def forward(self, new: Tensor, old: Tensor) -> Tensor:
-        added: Tensor = self.LayerNorm(self.dropout(self.dense(new)) + old)
-        return added
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        normalized: Tensor = self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+        return normalized
 
 
 class Attention(nn.Module):
     """Self-attention with its output projection and residual."""
 
-    def __init__(self, shape: EncoderShape, heads: int) -> None:
+    def __init__(self, spec: EncoderSpec, heads: int) -> None:
         super().__init__()
-        self.add_module("self", SelfAttention(shape, heads))
-        self.output = AddNorm(shape, heads * shape.head_size)
+        self.add_module("self", SelfAttention(spec, heads))
+        self.output = AddNorm(spec, heads * spec.head_size)
 
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        added: Tensor = self.output(self.get_submodule("self")(hidden, asking, mask, fused), asking)
-        return added
+    def forward(self, hidden: Tensor, queries: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        mixed = self.get_submodule("self")(hidden, queries, mask, fused)
+        normalized: Tensor = self.output(mixed, queries)
+        return normalized
 
 
 class Dense(nn.Module):
@@ -182,24 +198,31 @@ class Dense(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward network."""
 
-    def __init__(self, shape: EncoderShape, index: int) -> None:
+    def __init__(self, spec: EncoderSpec, index: int) -> None:
         super().__init__()
-        self.attention = Attention(shape, shape.heads[index])
-        self.intermediate = Dense(shape.width, shape.ffn[index], ACTIVATIONS[shape.activation])
-        self.output = AddNorm(shape, shape.ffn[index])
+        self.attention = Attention(spec, spec.heads[index])
+        self.intermediate = Dense(spec.width, spec.ffn[index], ACTIVATIONS[spec.activation])
+        self.output = AddNorm(spec, spec.ffn[index])
 
-    def forward(self, hidden: Tensor, asking: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
-        hidden = self.attention(hidden, asking, mask, fused)
+    def forward(self, hidden: Tensor, queries: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
+        hidden = self.attention(hidden, queries, mask, fused)
         out: Tensor = self.output(self.intermediate(hidden), hidden)
         return out
 
     @torch.no_grad()
-    def mass(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """The attention that each token gets, the mean over heads and asking tokens: [inputs,
-        length], 0 for padding (PoWER-BERT's significance: Goyal et al. 2020, section 3.2).
+    def attention_mass(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """Return the attention that each token receives, averaged over heads and queries.
 
-        Computed apart from attention itself, of other shapes and with weights scaled beforehand, so
-        that no optimizer takes parts of the two for one, and attention stays one fused node.
+        This is PoWER-BERT's significance score (Goyal et al. 2020, section 3.2). It is computed
+        separately from attention, with other tensor shapes and with weights scaled beforehand, so
+        that no graph optimizer merges parts of the two and attention stays one fused node.
+
+        Args:
+            hidden: [inputs, length, width], the layer's input.
+            mask: [inputs, length], 1 for a token.
+
+        Returns:
+            [inputs, length], 0 for padding.
         """
         attention = self.attention.get_submodule("self")
         assert isinstance(attention, SelfAttention)
@@ -211,19 +234,19 @@ class Layer(nn.Module):
             for part in (attention.query, attention.key)
         )
         scores = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1))
-        scores = scores + added(mask, scores.dtype)
-        asking = mask[:, :, None].to(scores.dtype)
-        mass: Tensor = (scores.softmax(-1).mean(1) * asking).sum(1) / asking.sum(1)
+        scores = scores + additive_mask(mask, scores.dtype)
+        queries = mask[:, :, None].to(scores.dtype)
+        mass: Tensor = (scores.softmax(-1).mean(1) * queries).sum(1) / queries.sum(1)
         return mass
 
 
 class Encoder(nn.Module):
-    """The layers, one after the other."""
+    """The layers in order."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.layer = nn.ModuleList(Layer(shape, index) for index in range(shape.layers))
-        self.keep = shape.keep or (1.0,) * shape.layers
+        self.layer = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
+        self.keep = spec.keep or (1.0,) * spec.layers
 
     def forward(
         self,
@@ -234,55 +257,80 @@ class Encoder(nn.Module):
         start: int = 0,
         stop: int | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The layers start..stop - 1: hidden states and mask (1 for a token) to the same."""
+        """Apply the layers start..stop - 1, by default up to the last.
+
+        Args:
+            hidden: [inputs, length, width].
+            mask: [inputs, length], 1 for a token.
+            fused: whether to use PyTorch's fused attention kernel.
+            first_only: whether the last layer computes the first token alone.
+            start: the first layer.
+            stop: the layer after the last; None for all.
+
+        Returns:
+            Hidden states and mask of the tokens that are not pruned.
+        """
         last = len(self.layer) - 1
-        given = usable(mask) if fused else added(mask, hidden.dtype)
+        attention_mask = boolean_mask(mask) if fused else additive_mask(mask, hidden.dtype)
         for index in range(start, last + 1 if stop is None else stop):
             layer = self.layer[index]
-            asking = hidden[:, :1] if first_only and index == last else hidden
-            before, hidden = hidden, layer(hidden, asking, given, fused)
+            queries = hidden[:, :1] if first_only and index == last else hidden
+            before, hidden = hidden, layer(hidden, queries, attention_mask, fused)
             if self.keep[index] < 1 and index < last:
                 assert isinstance(layer, Layer)
-                hidden, mask = strongest(hidden, mask, layer.mass(before, mask), self.keep[index])
-                given = usable(mask) if fused else added(mask, hidden.dtype)
+                mass = layer.attention_mass(before, mask)
+                hidden, mask = keep_strongest(hidden, mask, mass, self.keep[index])
+                attention_mask = boolean_mask(mask) if fused else additive_mask(mask, hidden.dtype)
         return hidden, mask
 
 
-def usable(mask: Tensor) -> Tensor | None:
-    """For PyTorch's fused attention: bool [inputs, 1, 1, length]; None where nothing is padded."""
+def boolean_mask(mask: Tensor) -> Tensor | None:
+    """Return the mask of fused attention: bool [inputs, 1, 1, length]; None without padding."""
     return None if bool(mask.all()) else mask[:, None, None, :].bool()
 
 
-def added(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to attention scores: [inputs, 1, 1, length], 0 for a token, else the lowest
-    number.
+def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the mask to add to attention scores: [inputs, 1, 1, length].
+
+    It is 0 for a token, and the lowest number of `dtype` for padding.
     """
     keep = mask[:, None, None, :].to(dtype)
     return (1.0 - keep) * torch.finfo(dtype).min
 
 
-def strongest(hidden: Tensor, mask: Tensor, mass: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The tokens with the most attention mass: of each input ceil(share x its tokens), the first
-    token always, and first (PoWER-BERT: Goyal et al. 2020).
+def keep_strongest(
+    hidden: Tensor, mask: Tensor, mass: Tensor, share: float
+) -> tuple[Tensor, Tensor]:
+    """Keep the tokens with the largest attention mass (PoWER-BERT: Goyal et al. 2020).
 
-    hidden: [inputs, length, width]; mask: [inputs, length]; mass: the same. Padding leaves before
-    any token, so what stays of an input does not depend on what it is padded to.
+    ceil(share x tokens) of each input are kept, ordered by mass; the first token always is, and
+    stays first. Padding ranks below every token, so the result does not depend on the padded
+    length.
+
+    Args:
+        hidden: [inputs, length, width].
+        mask: [inputs, length], 1 for a token.
+        mass: [inputs, length].
+        share: of the tokens to keep, above 0.
+
+    Returns:
+        Hidden states and mask of the kept tokens.
     """
     inputs, length, width = hidden.shape
-    kept = (mask.sum(1) * share).ceil().long()
+    counts = (mask.sum(1) * share).ceil().long()
     ranked = torch.cat([torch.ones_like(mass[:, :1]) * 3, mass[:, 1:] + mask[:, 1:]], 1)
-    places = ranked.topk(kept.max(), dim=1).indices  # type: ignore[arg-type]
-    rows = places + torch.arange(inputs)[:, None] * length
-    stays = torch.arange(places.shape[1])[None, :] < kept[:, None]
+    tokens = ranked.topk(counts.max(), dim=1).indices  # type: ignore[arg-type]
+    rows = tokens + torch.arange(inputs)[:, None] * length
+    kept = torch.arange(tokens.shape[1])[None, :] < counts[:, None]
     flat = hidden.reshape(-1, width).index_select(0, rows.reshape(-1))
-    return flat.view(inputs, -1, width), stays.to(mask.dtype)
+    return flat.view(inputs, -1, width), kept.to(mask.dtype)
 
 
 class Bert(nn.Module):
     """Embeddings, layers, and the pooler over the first token."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.embeddings = Embeddings(shape)
-        self.encoder = Encoder(shape)
-        self.pooler = Dense(shape.width, shape.width, torch.tanh)
+        self.embeddings = Embeddings(spec)
+        self.encoder = Encoder(spec)
+        self.pooler = Dense(spec.width, spec.width, torch.tanh)

@@ -1,5 +1,4 @@
-"""The encoder classifier: BERT with a classification layer, and with others after inner layers,
-where easy inputs leave (early exit). What artifacts hold, loaded and saved.
+"""The encoder classifier: BERT with a classification layer, and optionally early exits.
 
 Module names are those of transformers' BertForSequenceClassification.
 """
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from harness.errors import BuildError
 from harness.models.bert import ACTIVATIONS, Bert, Dense
-from harness.models.bert import EncoderShape as EncoderShape
+from harness.models.bert import EncoderSpec as EncoderSpec
 
 WEIGHTS = "model.safetensors"
 
@@ -24,11 +23,11 @@ WEIGHTS = "model.safetensors"
 class Exit(nn.Module):
     """Pooler and classification layer after an inner layer (DeeBERT: Xin et al. 2020)."""
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.pooler = Dense(shape.width, shape.width, torch.tanh)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.classifier = nn.Linear(shape.width, shape.labels)
+        self.pooler = Dense(spec.width, spec.width, torch.tanh)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(spec.width, spec.labels)
 
     def forward(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.classifier(self.dropout(self.pooler(hidden[:, 0])))
@@ -36,72 +35,79 @@ class Exit(nn.Module):
 
 
 class Classifier(nn.Module):
-    """The whole model: token ids to logits.
+    """The whole model, from token ids to logits.
 
-    fused_attention: PyTorch's own attention kernel; off for export, whose optimizer knows the
-    plain form.
-    first_only: the last layer computes the first token alone, since the pooler reads no other; the
-    logits are the same. Off unless set, so that plain PyTorch is what everybody has.
+    Attributes:
+        spec: the architecture.
+        fused_attention: whether to use PyTorch's attention kernel; off for export, because graph
+            optimizers recognize only the plain form.
+        first_only: whether the last layer computes the first token alone, the only one that the
+            pooler reads; the logits are the same. Off by default, so that the PyTorch baseline is
+            what users normally run.
     """
 
-    def __init__(self, shape: EncoderShape) -> None:
+    def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.shape = shape
+        self.spec = spec
         self.fused_attention, self.first_only = True, False
-        self.bert = Bert(shape)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.classifier = nn.Linear(shape.width, shape.labels)
-        self.exits = nn.ModuleList(Exit(shape) for _ in shape.exits)
+        self.bert = Bert(spec)
+        self.dropout = nn.Dropout(spec.dropout)
+        self.classifier = nn.Linear(spec.width, spec.labels)
+        self.exits = nn.ModuleList(Exit(spec) for _ in spec.exits)
 
-    def activate(self, activation: str) -> None:
-        """Take another activation in the feed-forward networks."""
-        self.shape = dataclasses.replace(self.shape, activation=activation)
+    def set_activation(self, activation: str) -> None:
+        """Replace the activation of the feed-forward networks: `gelu` or `relu`."""
+        self.spec = dataclasses.replace(self.spec, activation=activation)
         for layer in self.bert.encoder.layer:
-            inner = layer.get_submodule("intermediate")
-            assert isinstance(inner, Dense)
-            inner.activation = ACTIVATIONS[activation]
+            intermediate = layer.get_submodule("intermediate")
+            assert isinstance(intermediate, Dense)
+            intermediate.activation = ACTIVATIONS[activation]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> Tensor:
-        """Int64 [inputs, length] each to logits [inputs, labels].
+        """Return logits [inputs, labels].
 
-        attention_mask: 1 for a token, 0 for padding.
+        Args:
+            input_ids: int64 [inputs, length].
+            attention_mask: int64 [inputs, length], 1 for a token, 0 for padding.
+            token_type_ids: int64 [inputs, length].
         """
         hidden = self.bert.embeddings(input_ids, token_type_ids)
         return self.stage(hidden, attention_mask, 0, None)[0]
 
     def exit_logits(self, ids: Tensor, mask: Tensor, segments: Tensor) -> list[Tensor]:
-        """The logits of every exit in order, then those of the last layer."""
+        """Return the logits of every exit in order, then those of the last layer."""
         hidden = self.bert.embeddings(ids, segments)
-        found = []
+        all_logits = []
         for start, stop in self.stages:
             logits, hidden, mask = self.stage(hidden, mask, start, stop)
-            found.append(logits)
-        return found
+            all_logits.append(logits)
+        return all_logits
 
     @property
     def stages(self) -> list[tuple[int, int | None]]:
-        """The layers between two exits, as (first, first of the next stage or None)."""
-        ends = [layer + 1 for layer in self.shape.exits]
+        """The layers between two exits: the first, and the first of the next stage or None."""
+        ends = [layer + 1 for layer in self.spec.exits]
         return list(zip([0, *ends], [*ends, None], strict=True))
 
     def stage(
         self, hidden: Tensor, mask: Tensor, start: int, stop: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The layers start..stop - 1 and the classifier behind: logits, hidden states, mask."""
+        """Apply the layers start..stop - 1 and their classifier: logits, hidden states, mask."""
         hidden, mask = self.bert.encoder(
             hidden, mask, self.fused_attention, self.first_only, start, stop
         )
         if stop is None:
             return self.classifier(self.dropout(self.bert.pooler(hidden[:, 0]))), hidden, mask
-        return self.exits[self.shape.exits.index(stop - 1)](hidden), hidden, mask
+        return self.exits[self.spec.exits.index(stop - 1)](hidden), hidden, mask
 
 
 class Stage(nn.Module):
-    """What is exported as one graph of a chain: the layers up to an exit, and its classifier.
+    """The layers up to an exit and its classifier: one graph of a chain that is exported.
 
-    The first takes token ids, mask and segments; a later one hidden states and mask of the stage
-    before, and `rows` int64 [n], the inputs that did not leave. All but the last give logits,
-    hidden states and mask.
+    The first stage takes token ids, mask and segments. A later one takes the hidden states and the
+    mask of the previous stage, and `rows`, int64 [remaining], the inputs that did not exit. All
+    stages but the last return logits [remaining, labels], hidden states and mask; the last returns
+    the logits alone.
     """
 
     def __init__(self, model: Classifier, number: int) -> None:
@@ -109,7 +115,6 @@ class Stage(nn.Module):
         self.model, self.number = model, number
 
     def forward(self, *feeds: Tensor) -> tuple[Tensor, ...]:
-        """What it takes and gives, as said above; logits [inputs that stay, labels]."""
         start, stop = self.model.stages[self.number]
         if self.number == 0:
             ids, mask, segments = feeds
@@ -117,21 +122,22 @@ class Stage(nn.Module):
         else:
             hidden, mask, rows = feeds
             hidden, mask = hidden.index_select(0, rows), mask.index_select(0, rows)
-        found = self.model.stage(hidden, mask, start, stop)
-        return found[:1] if stop is None else found
+        logits, hidden, mask = self.model.stage(hidden, mask, start, stop)
+        return (logits,) if stop is None else (logits, hidden, mask)
 
 
 def from_pretrained(folder: Path, labels: int) -> Classifier:
-    """A classifier on top of a pretrained encoder; the classification layer is new.
+    """Return a classifier on top of a pretrained encoder, with a new classification layer.
 
-    Raises: BuildError if the folder holds no encoder of a known architecture.
+    Raises:
+        BuildError: the folder holds no encoder, or one of an unsupported architecture.
     """
     try:
-        shape = EncoderShape.of_config(json.loads((folder / "config.json").read_text()), labels)
+        spec = EncoderSpec.from_config(json.loads((folder / "config.json").read_text()), labels)
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
-    model = Classifier(shape)
+    model = Classifier(spec)
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
     weights = {
@@ -140,18 +146,23 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     }
     weights.pop("bert.embeddings.position_ids", None)
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}
-    fill(model, {**weights, **new}, folder)
+    assign_weights(model, {**weights, **new}, folder)
     return model
 
 
 def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
-    """A fine-tuned classifier, its labels in this order.
+    """Load a fine-tuned classifier.
 
-    Raises: BuildError if the folder holds none of a known architecture.
+    Args:
+        folder: `config.json` and `model.safetensors`, as transformers saves them.
+        order: for each label of the task the model's number of it.
+
+    Raises:
+        BuildError: the folder holds no classifier, or one of an unsupported architecture.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
-        model = Classifier(EncoderShape.of_config(config, len(order)))
+        model = Classifier(EncoderSpec.from_config(config, len(order)))
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a fine-tuned classifier ({error}).") from None
@@ -159,66 +170,77 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     for name in ("classifier.weight", "classifier.bias"):
         if name in weights and len(weights[name]) == len(order):
             weights[name] = weights[name][order].clone()
-    fill(model, {name: value.float() for name, value in weights.items()}, folder)
+    assign_weights(model, {name: value.float() for name, value in weights.items()}, folder)
     return model.eval()
 
 
-def load(folder: Path, shape: EncoderShape) -> Classifier:
-    """The classifier of an artifact, in evaluation mode.
+def load(folder: Path, spec: EncoderSpec) -> Classifier:
+    """Load the classifier of an artifact, in evaluation mode.
 
-    Raises: BuildError if the weights do not fit the shape.
+    Raises:
+        BuildError: the weights do not fit the specification.
     """
     with torch.device("meta"):
-        model = Classifier(shape)
+        model = Classifier(spec)
     try:
         weights = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise BuildError(
             f"{folder / WEIGHTS}: {error}. Remove the folder and build again."
         ) from None
-    fill(model, weights, folder)
+    assign_weights(model, weights, folder)
     return model.eval()
 
 
 def save(model: Classifier, folder: Path) -> None:
-    """Write the weights. Raises: BuildError if one of them is not finite."""
+    """Write the weights.
+
+    Raises:
+        BuildError: one of them is not finite.
+    """
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    if name := not_finite(weights):
+    if name := find_nonfinite(weights):
         raise BuildError(
             f"weight {name} is not finite: training diverged. Lower the learning rate."
         )
     save_file(weights, folder / WEIGHTS)
 
 
-def not_finite(weights: dict[str, Tensor]) -> str:
-    """The name of a weight that is infinite or not a number; '' where all are finite."""
-    found = (name for name, value in weights.items() if not bool(torch.isfinite(value).all()))
-    return next(found, "")
+def find_nonfinite(weights: dict[str, Tensor]) -> str:
+    """Return the name of a weight that is infinite or not a number; '' if all are finite."""
+    names = (name for name, value in weights.items() if not bool(torch.isfinite(value).all()))
+    return next(names, "")
 
 
 def describe(model: Classifier) -> dict[str, Any]:
-    """The shape and the number of parameters, as `artifact.json` holds them."""
+    """Return the specification and the number of parameters, as `artifact.json` holds them."""
     return {
-        **dataclasses.asdict(model.shape),
-        "layers": model.shape.layers,
-        "parameters": sum(each.numel() for each in model.parameters()),
+        **dataclasses.asdict(model.spec),
+        "layers": model.spec.layers,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
     }
 
 
-def fill(model: Classifier, weights: dict[str, Tensor], folder: Path = Path()) -> None:
-    """Give a model its weights.
+def assign_weights(model: Classifier, weights: dict[str, Tensor], folder: Path = Path()) -> None:
+    """Assign weights to a model, without a copy.
 
-    Raises: BuildError, with the file in `folder`, if one misfits or is not finite.
+    Args:
+        model: a classifier, possibly without memory (on the device `meta`).
+        weights: all of its weights by name.
+        folder: where they come from, for error messages.
+
+    Raises:
+        BuildError: a weight is missing, has another shape, or is not finite.
     """
-    if name := not_finite(weights):  # before hours are spent on it
+    if name := find_nonfinite(weights):  # before hours are spent on it
         raise BuildError(
-            f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint, or train "
+            f"{folder / WEIGHTS}: weight {name} is not finite. Use another checkpoint, or train "
             "again with a lower learning rate."
         )
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise BuildError(f"{folder / WEIGHTS}: {' '.join(str(error).split())[:400]}") from None
-    model.bert.embeddings.position_ids = torch.arange(model.shape.positions).unsqueeze(0)
+    model.bert.embeddings.position_ids = torch.arange(model.spec.positions).unsqueeze(0)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

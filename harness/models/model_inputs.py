@@ -1,7 +1,7 @@
-"""What a model of any architecture takes: names of its inputs, padding, and the longest input.
+"""The inputs of a model of any architecture: their names, the padding, and the longest input.
 
-Read from the checkpoint's files where they say it, and tried on the model itself where only that is
-certain: how far its positions reach, and on which side it can be padded.
+What the checkpoint's files state is read from them. The longest input and the side of the padding
+are tried on the model itself, because the files are not reliable about them.
 """
 
 import json
@@ -15,50 +15,58 @@ from tokenizers import Tokenizer
 from harness.errors import BuildError
 from harness.models import tokenization
 
-Run = Callable[[tokenization.Batch], Any]
-"""A padded batch to logits, float32 [inputs, labels]."""
+Forward = Callable[[tokenization.Batch], Any]
+"""From a padded batch to logits, float32 [inputs, labels]."""
 
-KNOWN = ("input_ids", "attention_mask", "token_type_ids")
+INPUT_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
-ALIKE = 1e-3
-"""Largest difference of a logit with and without padding, where padding is harmless."""
+PADDING_TOLERANCE = 1e-3
+"""Largest difference between a logit with and without padding for padding to count as harmless."""
 
-SAMPLE = 8
-"""Texts that are tried with and without padding."""
+SAMPLE_SIZE = 8
+"""Number of texts that are tried with and without padding."""
 
-SHORTEST = 8
-"""Tokens that every model must take."""
+MIN_TOKENS = 8
+"""Number of tokens that every model must accept."""
 
 
-def tokenizer_config(folder: Path) -> dict[str, Any]:
-    """The content of tokenizer_config.json; empty where there is none.
+def load_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """Return the content of tokenizer_config.json; an empty dict if there is no such file.
 
-    Raises: BuildError if it is no JSON object.
+    Raises:
+        BuildError: the file is not a JSON object.
     """
     path = folder / "tokenizer_config.json"
     try:
-        described = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     except ValueError as error:
-        raise BuildError(f"{path}: not JSON ({error}).") from None
-    if not isinstance(described, dict):
-        raise BuildError(f"{path}: not an object.")
-    return described
+        raise BuildError(f"{path}: not valid JSON ({error}).") from None
+    if not isinstance(content, dict):
+        raise BuildError(f"{path}: not a JSON object.")
+    return content
 
 
-def tokenizer_inputs(described: dict[str, Any], config: dict[str, Any]) -> tuple[str, ...]:
-    """The inputs that the checkpoint's tokenizer gives, by name.
+def find_tokenizer_inputs(
+    tokenizer_config: dict[str, Any], config: dict[str, Any]
+) -> tuple[str, ...]:
+    """Return the names of the inputs that the checkpoint's tokenizer produces.
 
-    `model_input_names` in tokenizer_config.json, else those of the tokenizer class that it names,
-    else of the class that transformers has for the architecture; where all are unknown, `KNOWN`.
+    They are `model_input_names` in tokenizer_config.json, otherwise those of the tokenizer class
+    that it names, otherwise those of the class that transformers has for the architecture, and
+    `INPUT_NAMES` if none of these is known.
+
+    Args:
+        tokenizer_config: the content of tokenizer_config.json.
+        config: the content of config.json.
     """
-    names = described.get("model_input_names")
+    names = tokenizer_config.get("model_input_names")
     names = names if isinstance(names, list) else None
     if names is None and "model_type" in config:
         import transformers
 
-        kind = getattr(transformers, str(described.get("tokenizer_class")), None)
-        names = getattr(kind or _tokenizer_class(config), "model_input_names", None)
-    return tuple(name for name in KNOWN if name in (names or KNOWN))
+        tokenizer_class = getattr(transformers, str(tokenizer_config.get("tokenizer_class")), None)
+        names = getattr(tokenizer_class or _tokenizer_class(config), "model_input_names", None)
+    return tuple(name for name in INPUT_NAMES if name in (names or INPUT_NAMES))
 
 
 def _tokenizer_class(config: dict[str, Any]) -> Any:
@@ -71,88 +79,95 @@ def _tokenizer_class(config: dict[str, Any]) -> Any:
         return None
 
 
-def longest_input(
-    run: Run,
+def find_longest_input(
+    forward: Forward,
     tokenizer: Tokenizer,
-    texts: Sequence[tokenization.Texts],
+    rows: Sequence[tokenization.Row],
     token: int | None,
     limit: int,
 ) -> int:
-    """The most tokens, at most `limit`, that the model takes.
+    """Return the largest number of tokens that the model accepts, at most `limit`.
 
-    Positions may begin behind the padding token's id (RoBERTa and its kin), so the model is run on
-    ever longer inputs rather than its configuration believed.
+    Positions may start after the padding token's id (as in RoBERTa), so the model is run on inputs
+    of several lengths instead of trusting its configuration.
 
     Args:
-        run: the model.
-        tokenizer: its own; it is left cutting at some length.
-        texts: some of the task's training texts.
-        token: id of the padding token, which takes no position; None where there is none.
-        limit: tokens; the most that are tried.
+        forward: the model.
+        tokenizer: the model's; its truncation is changed.
+        rows: some of the task's training texts.
+        token: id of the padding token, which takes no position; None if there is none.
+        limit: largest number of tokens to try.
 
     Raises:
-        BuildError: the model does not even take a short input.
+        BuildError: the model does not even accept a short input.
     """
-    words = " ".join(side for each in texts for side in each) or "a"
-    side = tokenization.side_of(tokenizer)
+    words = " ".join(side for row in rows for side in row) or "a"
+    side = tokenization.get_truncation_side(tokenizer)
     tokenizer.no_truncation()
     while 0 < len(tokenizer.encode(words).ids) < limit:
         words = f"{words} {words}"
-    other = 0 if token else 1
+    other = 0 if token else 1  # a token that is not padding
 
-    def fault(length: int) -> str:
-        tokenization.cut_at(tokenizer, length, side)
+    def try_length(length: int) -> str:
+        """Return the model's error, '' if there is none."""
+        tokenization.set_truncation(tokenizer, length, side)
         try:
             batch = tokenization.pad([tokenizer.encode(words)])
-            usual = [each for each in batch.ids[0] if each != token] or [other]
-            batch.ids[batch.ids == token] = usual[0]
-            run(batch)
-        except Exception as error:  # every runtime has its own
+            real = [number for number in batch.ids[0] if number != token] or [other]
+            batch.ids[batch.ids == token] = real[0]
+            forward(batch)
+        except Exception as error:  # every runtime has its own exceptions
             return " ".join(f"{type(error).__name__}: {error}".split())[:200]
         return ""
 
-    if not fault(limit):
+    if not try_length(limit):
         return limit
-    low, high = min(SHORTEST, limit - 1), limit
-    if reason := fault(low):
+    low, high = min(MIN_TOKENS, limit - 1), limit
+    if reason := try_length(low):
         raise BuildError(
             f"the model fails on {low} tokens of its own tokenizer ({reason}). Do tokenizer.json "
             "and the weights belong together?"
         )
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if fault(middle) else (middle, high)
+        low, high = (low, middle) if try_length(middle) else (middle, high)
     return low
 
 
-def fitting_padding(
-    run: Run, tokenizer: Tokenizer, texts: Sequence[tokenization.Texts], token: int, length: int
+def find_padding(
+    forward: Forward,
+    tokenizer: Tokenizer,
+    rows: Sequence[tokenization.Row],
+    token: int,
+    length: int,
 ) -> tuple[tokenization.Padding, float]:
-    """The side on which padding changes the logits least; right where both are the same.
+    """Find the side on which padding changes the logits least; right if both are harmless.
 
     Args:
-        run: the model.
-        tokenizer: cuts at the model's longest input.
-        texts: some of the task's training texts.
+        forward: the model.
+        tokenizer: truncates to the model's longest input.
+        rows: some of the task's training texts.
         token: id of the padding token.
-        length: tokens to pad to.
+        length: number of tokens to pad to.
 
     Returns:
-        The padding, and the largest difference of a logit that it makes; above `ALIKE` for an
-        architecture that mixes padding into its answers.
+        The padding, and the largest difference that it makes to a logit. The difference is above
+        `PADDING_TOLERANCE` for an architecture whose logits depend on padding.
     """
-    rows = tokenization.tokenize(tokenizer, list(texts))
+    encodings = tokenization.tokenize(tokenizer, list(rows))
 
-    def logits(padding: tokenization.Padding) -> Any:
-        return np.concatenate([run(tokenization.pad([row], length, padding)) for row in rows])
+    def compute_logits(length: int | None, padding: tokenization.Padding) -> Any:
+        batches = [tokenization.pad([encoding], length, padding) for encoding in encodings]
+        return np.concatenate([forward(batch) for batch in batches])
 
-    moved = {}
+    differences = {}
     for side in tokenization.SIDES:
         padding = tokenization.Padding(token, side)
-        padded = logits(padding)  # first: a short input changes some models for good (BigBird)
-        alone = np.concatenate([run(tokenization.pad([row])) for row in rows])
-        moved[padding] = float(np.abs(padded - alone).max(initial=0))
-        if moved[padding] <= ALIKE:
+        # padded first: a short input changes the state of some models permanently (BigBird)
+        padded = compute_logits(length, padding)
+        unpadded = compute_logits(None, padding)
+        differences[padding] = float(np.abs(padded - unpadded).max(initial=0))
+        if differences[padding] <= PADDING_TOLERANCE:
             break
-    best = min(moved, key=lambda each: moved[each])
-    return best, moved[best]
+    best = min(differences, key=lambda padding: differences[padding])
+    return best, differences[best]

@@ -1,6 +1,4 @@
-"""Pretrained encoders, the pinned ones by name and anyone's own by folder; and fine-tuned
-checkpoints, which have a classification layer of their own.
-"""
+"""Pretrained encoders (pinned ones by name, others by folder) and fine-tuned checkpoints."""
 
 import json
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ from harness.store.downloads import Package, Source, hub_snapshot
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 TOKENIZER_CONFIG = "tokenizer_config.json"
 GRAPH = ("model.onnx", "model.onnx_data", "model.onnx.data")
-"""An ONNX graph, and where its weights may lie apart from it."""
+"""An ONNX graph, and the files that may hold its weights."""
 
 ENCODERS = {
     "all-MiniLM-L6-v2": Source(
@@ -36,32 +34,46 @@ ENCODERS = {
         ),
     ),
 }
+"""The pinned encoders."""
 
-
-SHAPES = {
+SPECS = {
     "all-MiniLM-L6-v2": {"layers": 6, "width": 384, "heads": 12, "ffn": 1536, "max_length": 512}
 }
 
-HERE = Path()
-"""What a relative folder is relative to, where no manifest says."""
+"""Architectures of the pinned encoders, known without a download."""
+
+CURRENT_FOLDER = Path()
+"""What a relative folder is relative to, if there is no manifest."""
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """A pretrained encoder at hand. key: a digest of its files."""
+    """A pretrained encoder that is available locally.
+
+    Attributes:
+        folder: its files.
+        key: a digest of the files.
+    """
 
     folder: Path
     key: str
 
 
-def encoder_spec(name: str, base: Path) -> dict[str, Any]:
-    """What is known of an encoder without a download: `name`, `layers`, `width`, `heads`,
-    `ffn`, `max_length`.
+def get_encoder_spec(name: str, base: Path) -> dict[str, Any]:
+    """Return the specification of an encoder, without a download.
 
-    Raises: SourceError if the encoder does not exist.
+    Args:
+        name: of a pinned encoder, or its folder.
+        base: what a relative folder is relative to.
+
+    Returns:
+        `name`, `layers`, `width`, `heads`, `ffn`, `max_length`.
+
+    Raises:
+        SourceError: the encoder does not exist.
     """
     if source := _pinned(name):
-        return {"name": source.name, **SHAPES[source.name]}
+        return {"name": source.name, **SPECS[source.name]}
     folder = _folder(name, base)
     for file in FILES:
         if not (folder / file).is_file():
@@ -80,25 +92,37 @@ def encoder_spec(name: str, base: Path) -> dict[str, Any]:
             "max_length": config["max_position_embeddings"],
         }
     except KeyError as error:
-        raise SourceError(f"{folder / 'config.json'}: not an encoder's ({error}).") from None
+        raise SourceError(
+            f"{folder / 'config.json'}: not the configuration of an encoder ({error} is missing)."
+        ) from None
 
 
-def key(name: str, base: Path) -> str:
-    """A digest of the encoder's files, known without a download where they are pinned."""
+def compute_key(name: str, base: Path) -> str:
+    """Return a digest of the encoder's files; without a download if they are pinned.
+
+    Args:
+        name: as for `fetch`.
+        base: what a relative folder is relative to.
+    """
     if source := _pinned(name):
         return source.key
     if name.startswith(bundled_weights.MARK):
         return bundled_weights.key(name)
     folder = _folder(name, base)
     names = (*FILES, TOKENIZER_CONFIG, *GRAPH)
-    found = {file: folder / file for file in names if (folder / file).is_file()}
-    return digest({file: file_sha256(path) for file, path in found.items()})
+    paths = {file: folder / file for file in names if (folder / file).is_file()}
+    return digest({file: file_sha256(path) for file, path in paths.items()})
 
 
 def fetch(name: str, base: Path) -> Encoder:
-    """The encoder of this name, hub id, or folder (relative to `base`); or a checkpoint's folder.
+    """Return an encoder or a checkpoint, downloading it if necessary.
 
-    Raises: SourceError if it cannot be had.
+    Args:
+        name: of a pinned encoder, its hub id, the name of bundled weights, or a folder.
+        base: what a relative folder is relative to.
+
+    Raises:
+        SourceError: it does not exist or cannot be downloaded.
     """
     if source := _pinned(name):
         folder = source.fetch()
@@ -106,63 +130,75 @@ def fetch(name: str, base: Path) -> Encoder:
         folder = bundled_weights.fetch(name, base)
     else:
         folder = _folder(name, base)
-    return Encoder(folder, key(name, base))
+    return Encoder(folder, compute_key(name, base))
 
 
-def checkpoint_spec(name: str, base: Path) -> dict[str, Any]:
-    """What is known of a fine-tuned checkpoint: `name`, the format it is adopted as (`becomes`),
-    for a BERT what `shape` says, for another one whether it `pads`, that is has a padding token.
+def get_checkpoint_spec(name: str, base: Path) -> dict[str, Any]:
+    """Return the specification of a fine-tuned checkpoint.
 
-    Raises: SourceError if the folder holds none.
+    Args:
+        name: its folder.
+        base: what a relative folder is relative to.
+
+    Returns:
+        `name` and `becomes` (the artifact format that it is adopted as); for a BERT the
+        specification of its encoder; for another architecture `pads` (whether it has a padding
+        token) and, for a quantized graph, `dtype`.
+
+    Raises:
+        SourceError: the folder holds no checkpoint.
     """
     folder = _folder(name, base)
     config = _config(folder)
     if not (folder / "tokenizer.json").is_file():
         raise SourceError(
-            f"{folder}: tokenizer.json is missing. Save the tokenizer anew with transformers' "
+            f"{folder}: tokenizer.json is missing. Save the tokenizer again with transformers' "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
         )
     if (folder / "model.safetensors").is_file():
         if is_plain_bert(config):
-            return {**encoder_spec(name, base), "becomes": "safetensors"}
+            return {**get_encoder_spec(name, base), "becomes": "safetensors"}
         return {"name": folder.name, "becomes": "transformers", "pads": _pads(config)}
     if not (folder / GRAPH[0]).is_file():
         raise SourceError(
-            f"{folder}: neither model.safetensors nor model.onnx is there. Save the model anew "
+            f"{folder}: contains neither model.safetensors nor model.onnx. Save the model again "
             "with transformers' save_pretrained(...), or export it to ONNX."
         )
     quantized = b"QuantizeLinear" in (folder / GRAPH[0]).read_bytes()
-    known = {"name": folder.name, "becomes": "onnx", "pads": _pads(config)}
-    return known | ({"dtype": "int8"} if quantized else {})
+    spec = {"name": folder.name, "becomes": "onnx", "pads": _pads(config)}
+    return spec | ({"dtype": "int8"} if quantized else {})
 
 
-def checkpoint_folder(given: str) -> Path:
-    """The folder of a checkpoint: a local one, or a snapshot of `organisation/name[@revision]` from
-    the hub.
+def find_checkpoint_folder(model: str) -> Path:
+    """Return the folder of a checkpoint, downloading it from the hub if necessary.
 
-    Raises: SourceError if there is none.
+    Args:
+        model: a local folder, or `organisation/name[@revision]` on the hub.
+
+    Raises:
+        SourceError: it is neither.
     """
-    if Path(given).expanduser().is_dir():
-        return Path(given).expanduser().resolve()
-    repository, _, revision = given.partition("@")
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser().resolve()
+    repository, _, revision = model.partition("@")
     names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
-    if found := hub_snapshot(repository, revision, names):
-        return found
+    if snapshot := hub_snapshot(repository, revision, names):
+        return snapshot
     raise SourceError(
-        f"model {given!r} is no folder here, and the hub does not give it. Give the folder that "
-        "holds config.json, or `organisation/name[@revision]` of a public model."
+        f"model {model!r} is not a local folder and cannot be downloaded from the hub. Name the "
+        "folder that contains config.json, or `organisation/name[@revision]` of a public model."
     )
 
 
-def padding_id(config: dict[str, Any], tokens: int) -> int | None:
-    """The id of the padding token; None where the model has none.
+def get_padding_id(config: dict[str, Any], tokens: int) -> int | None:
+    """Return the id of the padding token; None if the model has none.
 
-    As config.json says it, else as transformers' configuration of the architecture does. Where the
-    architecture is not said, it is 0, which an attention mask hides.
+    It is the one in config.json, otherwise the default of the architecture in transformers. If the
+    architecture is unknown it is 0, since the attention mask hides padding.
 
     Args:
         config: the content of config.json.
-        tokens: size of the vocabulary; 0 where it is not known.
+        tokens: size of the vocabulary; 0 if it is unknown.
     """
     number: Any = config.get("pad_token_id")
     if "pad_token_id" not in config:
@@ -170,24 +206,24 @@ def padding_id(config: dict[str, Any], tokens: int) -> int | None:
         if "model_type" in config:
             from transformers import CONFIG_MAPPING
 
-            if config["model_type"] in CONFIG_MAPPING:  # lazy: it has no `get`
+            if config["model_type"] in CONFIG_MAPPING:  # a lazy mapping without `get`
                 number = getattr(CONFIG_MAPPING[config["model_type"]](), "pad_token_id", None)
-    usable = isinstance(number, int) and 0 <= number < (tokens or number + 1)
-    return number if usable else None
+    valid = isinstance(number, int) and 0 <= number < (tokens or number + 1)
+    return number if valid else None
 
 
 def is_pinned(name: str) -> bool:
-    """Whether the encoder is one of `ENCODERS`."""
+    """Return whether the encoder is one of `ENCODERS`."""
     return _pinned(name) is not None
 
 
 def _pads(config: dict[str, Any]) -> bool:
     tokens = config.get("vocab_size")
-    return padding_id(config, tokens if isinstance(tokens, int) else 0) is not None
+    return get_padding_id(config, tokens if isinstance(tokens, int) else 0) is not None
 
 
 def is_plain_bert(config: dict[str, Any]) -> bool:
-    """Whether `harness.bert` computes what transformers does; another one is served by it."""
+    """Return whether `harness.models.bert` implements it; others are served with transformers."""
     return (
         config.get("model_type") == "bert"
         and config.get("hidden_act", "gelu") in ("gelu", "relu")
@@ -197,14 +233,15 @@ def is_plain_bert(config: dict[str, Any]) -> bool:
 
 
 def _pinned(name: str) -> Source | None:
-    return next((each for each in ENCODERS.values() if name in (each.name, each.hub)), None)
+    sources = (source for source in ENCODERS.values() if name in (source.name, source.hub))
+    return next(sources, None)
 
 
 def _folder(name: str, base: Path) -> Path:
     folder = (base / Path(name).expanduser()).resolve()
     if not folder.is_dir():
         raise SourceError(
-            f"encoder {name!r} is neither pinned nor a folder. {nearest(name, ENCODERS)}"
+            f"encoder {name!r} is neither a pinned encoder nor a folder. {nearest(name, ENCODERS)}"
         )
     return folder
 
@@ -213,7 +250,9 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text())
     except (OSError, ValueError) as error:
-        raise SourceError(f"{folder / 'config.json'}: not a model's ({error}).") from None
+        raise SourceError(
+            f"{folder / 'config.json'}: not the configuration of a model ({error})."
+        ) from None
     if not isinstance(config, dict):
-        raise SourceError(f"{folder / 'config.json'}: not an object.")
+        raise SourceError(f"{folder / 'config.json'}: not a JSON object.")
     return config

@@ -1,7 +1,4 @@
-"""Text into token ids: what training and serving must do alike.
-
-Needs only `tokenizers` and NumPy.
-"""
+"""Tokenization and padding, shared by training and serving. Needs `tokenizers` and NumPy alone."""
 
 import json
 from collections.abc import Sequence
@@ -17,15 +14,21 @@ from harness.errors import BuildError
 
 Ids = NDArray[np.int64]
 
-Texts: TypeAlias = Sequence[str]
+Row: TypeAlias = Sequence[str]
 """A text, or a text and its pair."""
 
 SIDES = ("right", "left")
+"""Where a tokenizer truncates, and where padding goes."""
 
 
 @dataclass(frozen=True)
 class Padding:
-    """How inputs are brought to one length. id: of the padding token; side: where it goes."""
+    """How inputs are padded to one length.
+
+    Attributes:
+        id: of the padding token.
+        side: `right` or `left`.
+    """
 
     id: int = 0
     side: str = "right"
@@ -33,8 +36,12 @@ class Padding:
 
 @dataclass(frozen=True)
 class Batch:
-    """Token ids, attention mask (1 for a token, 0 for padding) and segment ids, each int64 [inputs,
-    length].
+    """A padded batch; each array is int64 [inputs, length].
+
+    Attributes:
+        ids: token ids.
+        mask: attention mask, 1 for a token, 0 for padding.
+        segments: segment ids (token type ids).
     """
 
     ids: Ids
@@ -43,7 +50,7 @@ class Batch:
 
     @property
     def feeds(self) -> dict[str, Ids]:
-        """The three by the names that exported graphs give them."""
+        """The arrays by the names of the inputs of exported graphs."""
         return {
             "input_ids": self.ids,
             "attention_mask": self.mask,
@@ -52,7 +59,7 @@ class Batch:
 
 
 class TokenSequence(Protocol):
-    """Token ids and segment ids of one input: an `Encoding`, or what the cache holds."""
+    """Token ids and segment ids of one input: an `Encoding`, or a row of the cache."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -62,50 +69,53 @@ class TokenSequence(Protocol):
 
 
 def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
-    """A tokenizer that pads nothing and cuts at `max_length` tokens, whatever its file says; on the
-    side that the file says.
+    """Load a tokenizer that does not pad and that truncates to `max_length` tokens.
 
-    Raises: BuildError if the file is not a tokenizer.
+    The padding and the length in the file are ignored, its truncation side is respected.
+
+    Raises:
+        BuildError: the file is not a tokenizer.
     """
     try:
         tokenizer: Tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises a bare Exception
         raise BuildError(f"{path}: not a tokenizer.json ({error}).") from None
     tokenizer.no_padding()
-    cut_at(tokenizer, max_length)
+    set_truncation(tokenizer, max_length)
     return tokenizer
 
 
-def side_of(tokenizer: Tokenizer) -> str:
-    """On which side it cuts: `right` or `left`."""
+def get_truncation_side(tokenizer: Tokenizer) -> str:
+    """Return the side that the tokenizer truncates on: `right` or `left`."""
     return str((tokenizer.truncation or {}).get("direction", "right")).lower()
 
 
-def cut_at(tokenizer: Tokenizer, max_length: int, side: str = "") -> None:
-    """Let a tokenizer cut at this many tokens, on a side ('': the one that it has)."""
-    tokenizer.enable_truncation(max_length, direction=side or side_of(tokenizer))
+def set_truncation(tokenizer: Tokenizer, max_length: int, side: str = "") -> None:
+    """Set the number of tokens to truncate to, and the side ('' keeps the tokenizer's)."""
+    tokenizer.enable_truncation(max_length, direction=side or get_truncation_side(tokenizer))
 
 
 def save_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Save a copy without padding and, unless it cuts on the left, without truncation; the engine
-    sets both.
+    """Save a copy without padding and, unless it truncates on the left, without truncation.
+
+    The engine sets both.
     """
     clean = Tokenizer.from_str(tokenizer.to_str())
     clean.no_padding()
-    if side_of(clean) == "right":
+    if get_truncation_side(clean) == "right":
         clean.no_truncation()
     clean.save(str(path))
 
 
-def without_token_types(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy whose token type ids are all 0, for a model that was trained without them."""
+def remove_token_types(tokenizer: Tokenizer) -> Tokenizer:
+    """Return a copy whose token type ids are all 0, for a model that was trained without them."""
     content = json.loads(tokenizer.to_str())
-    content["post_processor"] = _untyped(content["post_processor"])
+    content["post_processor"] = _zero_types(content["post_processor"])
     return Tokenizer.from_str(json.dumps(content))
 
 
-def _untyped(processor: dict[str, Any] | None) -> dict[str, Any]:
-    """The same post-processor with token type 0 everywhere."""
+def _zero_types(processor: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the same post-processor with token type 0 everywhere."""
     kind = processor["type"] if processor else ""
     if processor and kind == "TemplateProcessing":
         pieces = [*processor["single"], *processor["pair"]]
@@ -115,8 +125,8 @@ def _untyped(processor: dict[str, Any] | None) -> dict[str, Any]:
         return processor
     if processor and kind == "Sequence":
         *first, last = processor["processors"]
-        return {"type": "Sequence", "processors": [*first, _untyped(last)]}
-    if processor and kind == "RobertaProcessing":  # has none
+        return {"type": "Sequence", "processors": [*first, _zero_types(last)]}
+    if processor and kind == "RobertaProcessing":  # has no token types
         return processor
     special: dict[str, Any] = {}
     if processor and kind == "BertProcessing":
@@ -144,28 +154,28 @@ def _sequence(name: str) -> dict[str, Any]:
     return {"Sequence": {"id": name, "type_id": 0}}
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[Texts]) -> list[Encoding]:
-    """Encode candidates (a text, or a text and its pair) in order."""
-    if len(texts) == 1:
-        return [tokenizer.encode(texts[0][0], texts[0][1] if len(texts[0]) > 1 else None)]
-    return list(
-        tokenizer.encode_batch_fast([text[0] if len(text) == 1 else tuple(text) for text in texts])
-    )
+def tokenize(tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoding]:
+    """Encode texts, or texts and their pairs, in order."""
+    if len(rows) == 1:
+        (row,) = rows
+        return [tokenizer.encode(row[0], row[1] if len(row) > 1 else None)]
+    inputs = [row[0] if len(row) == 1 else tuple(row) for row in rows]
+    return list(tokenizer.encode_batch_fast(inputs))
 
 
 def pad(
     encodings: Sequence[TokenSequence], length: int | None = None, padding: Padding = Padding()
 ) -> Batch:
     """Stack encodings into one batch, padded to `length` or to the longest of them."""
-    longest = length or max(len(each.ids) for each in encodings)
+    longest = length or max(len(encoding.ids) for encoding in encodings)
     shape = (len(encodings), longest)
     ids, mask, segments = (np.zeros(shape, np.int64) for _ in range(3))
     if padding.id:
         ids += padding.id
-    for row, each in enumerate(encodings):
-        used = len(each.ids)
-        place = slice(longest - used, None) if padding.side == "left" else slice(used)
-        ids[row, place] = each.ids
-        mask[row, place] = 1
-        segments[row, place] = each.type_ids
+    for row, encoding in enumerate(encodings):
+        used = len(encoding.ids)
+        columns = slice(longest - used, None) if padding.side == "left" else slice(used)
+        ids[row, columns] = encoding.ids
+        mask[row, columns] = 1
+        segments[row, columns] = encoding.type_ids
     return Batch(ids, mask, segments)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.models.label_order import label_order
-from harness.models.pretrained import GRAPH, is_plain_bert, padding_id
+from harness.models.label_order import find_label_order
+from harness.models.pretrained import GRAPH, get_padding_id, is_plain_bert
 from harness.optimize.base import Inputs, Step, StepContext
 from harness.store import untrusted
 from harness.tasks.task import Task
@@ -20,7 +20,7 @@ from harness.tasks.task import Task
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-    from harness.models.model_inputs import Run
+    from harness.models.model_inputs import Forward
 
 WEIGHTS = "model.safetensors"
 
@@ -48,24 +48,24 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
     Raises: BuildError if the labels are not the task's, or the graph takes something unknown.
     """
     from harness.models import classifier, tokenization
-    from harness.models.model_inputs import tokenizer_config, tokenizer_inputs
-    from harness.optimize.training import loop
+    from harness.models.model_inputs import find_tokenizer_inputs, load_tokenizer_config
+    from harness.optimize.training import encoders
 
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused before"
     folder = inputs.encoder.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    order = label_order(config, task, folder)
-    described = tokenizer_config(folder)
-    names = tokenizer_inputs(described, config)
+    order = find_label_order(config, task, folder)
+    described = load_tokenizer_config(folder)
+    names = find_tokenizer_inputs(described, config)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", task.max_length)
     if described.get("truncation_side") in tokenization.SIDES:
-        tokenization.cut_at(tokenizer, task.max_length, described["truncation_side"])
+        tokenization.set_truncation(tokenizer, task.max_length, described["truncation_side"])
     if "token_type_ids" not in names:
-        tokenizer = tokenization.without_token_types(tokenizer)
+        tokenizer = tokenization.remove_token_types(tokenizer)
     if (folder / WEIGHTS).is_file() and is_plain_bert(config):
         model = classifier.from_checkpoint(folder, order)
-        length = min(task.max_length, model.shape.positions)
-        return {"max_length": length} | loop.written(model, tokenizer, context.out)
+        length = min(task.max_length, model.spec.positions)
+        return {"max_length": length} | encoders.save_model(model, tokenizer, context.out)
     tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
     if (folder / WEIGHTS).is_file():
         for name in ("config.json", WEIGHTS):
@@ -85,7 +85,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
     length = min(task.max_length, limit) if limit > 0 else task.max_length
     kind = str(config.get("model_type", "unknown"))
     model_about = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
-    token = padding_id(config, tokenizer.get_vocab_size())
+    token = get_padding_id(config, tokenizer.get_vocab_size())
     try:
         length, padding = _tried(run, tokenizer, task, token, length, len(order), context.log)
     except BuildError as error:
@@ -97,7 +97,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
 
 
 def _tried(
-    run: "Run",
+    run: "Forward",
     tokenizer: "Tokenizer",
     task: Task,
     token: int | None,
@@ -110,17 +110,22 @@ def _tried(
     Raises: BuildError if the model does not take them, or gives other logits than one a label.
     """
     from harness.models import tokenization
-    from harness.models.model_inputs import ALIKE, SAMPLE, fitting_padding, longest_input
+    from harness.models.model_inputs import (
+        PADDING_TOLERANCE,
+        SAMPLE_SIZE,
+        find_longest_input,
+        find_padding,
+    )
 
     texts = list(islice(task.texts(transfer=False), TEXTS))
-    length = longest_input(run, tokenizer, texts, token, limit)
-    tokenization.cut_at(tokenizer, length)
+    length = find_longest_input(run, tokenizer, texts, token, limit)
+    tokenization.set_truncation(tokenizer, length)
     by_length = sorted(texts, key=lambda each: sum(map(len, each)))
-    some = by_length[:: max(1, len(texts) // SAMPLE)][:SAMPLE]
+    some = by_length[:: max(1, len(texts) // SAMPLE_SIZE)][:SAMPLE_SIZE]
     padding = None
     if token is not None:
-        padding, moved = fitting_padding(run, tokenizer, some, token, length)
-        if moved > ALIKE:
+        padding, moved = find_padding(run, tokenizer, some, token, length)
+        if moved > PADDING_TOLERANCE:
             log(f"padding changes this architecture's logits by up to {moved:.2g}")
     logits = run(tokenization.pad(tokenization.tokenize(tokenizer, some[:1])))
     if logits.shape != (1, labels):
@@ -133,11 +138,11 @@ def _tried(
     return length, asdict(padding) if padding else None
 
 
-def _onnxruntime(path: Path, threads: int) -> "Run":
+def _onnxruntime(path: Path, threads: int) -> "Forward":
     from harness.engines import onnxruntime
 
     try:
-        graph = onnxruntime.opened(path, threads)
+        graph = onnxruntime.load_graph(path, threads)
     except Exception as error:  # of onnxruntime; a KeyError for inputs of an unknown type
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BuildError(f"{path.name}: onnxruntime cannot use the graph ({reason}).") from None
@@ -146,7 +151,7 @@ def _onnxruntime(path: Path, threads: int) -> "Run":
 
 def _transformers(
     folder: Path, names: Sequence[str], threads: int
-) -> "tuple[Run, tuple[str, ...], int]":
+) -> "tuple[Forward, tuple[str, ...], int]":
     """The class that transformers has for it: its forward pass, those of the tokenizer's inputs
     that it takes, and how many positions it says it has (0: it does not).
 
@@ -155,8 +160,8 @@ def _transformers(
     import torch
     from transformers import AutoModelForSequenceClassification, logging
 
-    from harness.engines.pytorch import forward_of
-    from harness.models.classifier import not_finite
+    from harness.engines.pytorch import build_forward
+    from harness.models.classifier import find_nonfinite
 
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
@@ -177,14 +182,14 @@ def _transformers(
             f"{folder / WEIGHTS}: {', '.join(missing[:3])} must be in it, but "
             "is not: this is no fine-tuned classifier. Fine-tune it first."
         )
-    if name := not_finite(model.state_dict()):
+    if name := find_nonfinite(model.state_dict()):
         raise BuildError(
             f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint."
         )
     takes = inspect.signature(model.forward).parameters
     limit = getattr(model.config, "max_position_embeddings", None) or 0
     fed = tuple(name for name in names if name in takes)
-    return forward_of(model, fed), fed, int(limit)
+    return build_forward(model, fed), fed, int(limit)
 
 
 def _parameters(path: Path) -> int:

@@ -46,7 +46,7 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
 
     Raises: BuildError without a selection slice.
     """
-    from harness.engines import base
+    from harness.engines import base, registry
     from harness.engines.stages import StagesEngine
     from harness.optimize.thresholds import Slice
 
@@ -56,7 +56,7 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
         if path.name != "artifact.json":
             os.link(path, context.out / path.name)
     serve = base.ServeConfig("onnxruntime", threshold="never")
-    loaded = base.load_engine(
+    loaded = registry.load_engine(
         base.EngineConfig(before.folder, before.about, serve, context.threads)
     )
     assert isinstance(loaded, StagesEngine)

@@ -46,7 +46,7 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> di
     What a member costs is the time it takes for the selection slice here, one by one.
     Raises: BuildError without a selection slice.
     """
-    from harness.engines import base
+    from harness.engines import base, registry
     from harness.optimize.thresholds import Slice
 
     examples = [each.candidates for each in task.examples("selection")]
@@ -57,7 +57,7 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> di
         shutil.copytree(each.artifact.folder, folder, copy_function=os.link)
         about = each.artifact.engine_metadata
         serve = base.ServeConfig(each.engine)
-        loaded = base.load_engine(base.EngineConfig(folder, about, serve, context.threads))
+        loaded = registry.load_engine(base.EngineConfig(folder, about, serve, context.threads))
         logits.append(loaded.scores(examples))
         costs.append(_seconds(loaded, examples))
         context.log(f"{each.name}: {costs[-1] * 1e6:.0f} us an example")

@@ -70,7 +70,7 @@ def chosen(params: Distill, layers: int) -> tuple[int, ...]:
 
 def validate(params: Distill, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
-    faults = schedule.faults(params, shape)
+    faults = schedule.find_faults(params, shape)
     teacher = shape.get("teacher")
     if shape.get("format") and not teacher:
         return [*faults, "it needs [model] teacher, the system to learn from"]
@@ -103,7 +103,9 @@ def validate(params: Distill, shape: dict[str, Any]) -> list[str]:
         checks[f"{key} = {value}: choose 0 or above"] = value >= 0
     if params.student:
         try:
-            pretrained.encoder_spec(params.student, shape.get("base") or pretrained.HERE)
+            pretrained.get_encoder_spec(
+                params.student, shape.get("base") or pretrained.CURRENT_FOLDER
+            )
         except HarnessError as error:
             faults.append(f"student: {error}")
     return faults + [fault for fault, fine in checks.items() if not fine]
@@ -127,7 +129,9 @@ def output_spec(params: Distill, shape: dict[str, Any]) -> dict[str, Any]:
     teacher = shape.get("teacher") or {}
     if params.student:
         try:
-            known = pretrained.encoder_spec(params.student, shape.get("base") or pretrained.HERE)
+            known = pretrained.get_encoder_spec(
+                params.student, shape.get("base") or pretrained.CURRENT_FOLDER
+            )
         except HarnessError:
             return changed
         return {**known, **changed}
@@ -143,36 +147,40 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     Raises: BuildError if training diverges, or if a teacher with another tokenizer is asked for
     more than its logits.
     """
-    from harness.optimize.training import distill_data, loop, tokens
+    from harness.optimize.training import distill_data, encoders, loop, tokens
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused before"
-    loop.prepare(context.seed, context.threads)
-    teacher, teacher_tokenizer = loop.opened(inputs.teacher, task, params.max_length)
+    loop.fix_seed_and_threads(context.seed, context.threads)
+    teacher, teacher_tokenizer = encoders.load_model(inputs.teacher, task, params.max_length)
     student, tokenizer, origin = _student(inputs, task, params, teacher)
     if params.activation:
-        student.activate(params.activation)
-    match = params.match or origin or spread(student.shape.layers, teacher.shape.layers)
+        student.set_activation(params.activation)
+    match = params.match or origin or spread(student.spec.layers, teacher.spec.layers)
     inside = params.hidden > 0 or params.embedding > 0 or params.attention > 0
     if inside and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
         raise BuildError(
             "the teacher's tokenizer is another than the student's, so it can teach by its logits "
             "only. Set hidden, embedding and attention to 0."
         )
-    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
-    rows = tokens.tokenized(tokenizer, texts)
+    texts = distill_data.build_row_source(
+        task, params.transfer, params.augment, tokenizer, context.seed
+    )
+    rows = tokens.tokenize(tokenizer, texts)
     same = tokenizer.to_str() == teacher_tokenizer.to_str()
-    asked = rows if same else tokens.tokenized(teacher_tokenizer, texts)
-    answers = distill_data.logits(teacher, asked, inputs.teacher.key, context)
+    asked = rows if same else tokens.tokenize(teacher_tokenizer, texts)
+    answers = distill_data.compute_teacher_logits(teacher, asked, inputs.teacher.key, context)
     loss, helpers = _loss(params, student, teacher, rows, answers, match, inside)
-    selection = loop.tokenized(tokenizer, task.examples("selection"))
-    history = loop.train(student, rows.lengths, loss, selection, params, context, helpers)
+    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
+    history = encoders.train(student, rows.lengths, loss, selection, params, context, helpers)
     student.first_only = False
     return {
-        **loop.written(student, tokenizer, context.out),
+        **encoders.save_model(student, tokenizer, context.out),
         "training": history,
         "teacher": {
-            "selection": loop.selection_accuracy(
-                teacher, loop.tokenized(teacher_tokenizer, task.examples("selection")), 32
+            "selection": encoders.compute_accuracy(
+                teacher,
+                encoders.tokenize_examples(teacher_tokenizer, task.examples("selection")),
+                32,
             )
         },
         "texts": len(rows),
@@ -184,21 +192,21 @@ def _student(
 ) -> "tuple[Classifier, Tokenizer, tuple[int, ...]]":
     """The model to train, its tokenizer, and the teacher layers it begins as, if it does."""
     from harness.models import classifier, tokenization
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
     if params.student:
         assert inputs.encoder is not None
         folder = inputs.encoder.folder
         student = classifier.from_pretrained(folder, len(task.labels))
-        length = min(params.max_length or task.max_length, student.shape.positions)
+        length = min(params.max_length or task.max_length, student.spec.positions)
         return student, tokenization.load_tokenizer(folder / "tokenizer.json", length), ()
     assert inputs.artifact is not None
     if params.layers:
         assert inputs.teacher is not None
-        _, tokenizer = loop.opened(inputs.teacher, task, params.max_length)
-        layers = chosen(params, teacher.shape.layers)
+        _, tokenizer = encoders.load_model(inputs.teacher, task, params.max_length)
+        layers = chosen(params, teacher.spec.layers)
         return keep_layers(teacher, layers), tokenizer, layers
-    model, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
+    model, tokenizer = encoders.load_model(inputs.artifact, task, params.max_length)
     return model, tokenizer, ()
 
 
@@ -207,9 +215,9 @@ def keep_layers(model: "Classifier", layers: Sequence[int]) -> "Classifier":
 
     Raises: BuildError if the model has no such layer.
     """
-    from harness.models.classifier import Classifier, fill
+    from harness.models.classifier import Classifier, assign_weights
 
-    shape = model.shape
+    shape = model.spec
     if not layers or not all(0 <= layer < shape.layers for layer in layers):
         raise BuildError(f"layers = {list(layers)}: choose from 0..{shape.layers - 1}.")
     smaller = replace(
@@ -232,7 +240,7 @@ def keep_layers(model: "Classifier", layers: Sequence[int]) -> "Classifier":
             if layer == int(number):
                 weights[f"{prefix}{place}.{rest}"] = value.clone()
     student = Classifier(smaller)
-    fill(student, weights)
+    assign_weights(student, weights)
     return student
 
 
@@ -250,12 +258,12 @@ def _loss(
     from torch import nn
     from torch.nn import functional
 
-    from harness.optimize.training import loop, losses
+    from harness.optimize.training import encoders, losses
 
     labels = torch.from_numpy(rows.labels)
-    widths = student.shape.width, teacher.shape.width
+    widths = student.spec.width, teacher.spec.width
     project: nn.Module = nn.Identity() if widths[0] == widths[1] else nn.Linear(*widths)
-    heads = gcd(student.shape.heads[-1], teacher.shape.heads[match[-1]])
+    heads = gcd(student.spec.heads[-1], teacher.spec.heads[match[-1]])
     student.first_only = not inside
 
     def from_logits(batch: list[int], found: "Tensor") -> "Tensor":
@@ -270,13 +278,16 @@ def _loss(
 
     def loss(batch: list[int]) -> "Tensor":
         if not inside:
-            return from_logits(batch, loop.logits(student, rows, batch))
+            return from_logits(batch, encoders.compute_logits(student, rows, batch))
         lengths = torch.from_numpy(rows.lengths[batch])
         mask = torch.arange(int(lengths.max())) < lengths[:, None]
-        with losses.tapped(student) as ours, losses.tapped(teacher) as theirs:
-            total = from_logits(batch, loop.logits(student, rows, batch))
+        with (
+            losses.record_activations(student) as ours,
+            losses.record_activations(teacher) as theirs,
+        ):
+            total = from_logits(batch, encoders.compute_logits(student, rows, batch))
             with torch.no_grad():
-                loop.logits(teacher, rows, batch)
+                encoders.compute_logits(teacher, rows, batch)
         if params.embedding:
             seen = project(ours.embedding.float())
             total = total + params.embedding * losses.hidden_mse(seen, theirs.embedding, mask)
@@ -289,7 +300,7 @@ def _loss(
         if params.attention:
             mine, its = ours.attention[len(match) - 1], theirs.attention[match[-1]]
             parts = ([each[name] for name in ("query", "key", "value")] for each in (mine, its))
-            total = total + params.attention * losses.relation(
+            total = total + params.attention * losses.relation_loss(
                 next(parts), next(parts), mask, heads
             )
         return total

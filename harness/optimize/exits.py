@@ -42,7 +42,7 @@ class Exits(Schedule):
 
 def validate(params: Exits, shape: dict[str, Any]) -> list[str]:
     """Faults of the parameters, as sentences."""
-    faults = schedule.faults(params, shape) + inner_faults(params.after, shape)
+    faults = schedule.find_faults(params, shape) + inner_faults(params.after, shape)
     if not params.temperature > 0:
         faults.append(f"temperature = {params.temperature}: choose a number above 0")
     if not 0 <= params.augment <= 20:
@@ -52,16 +52,18 @@ def validate(params: Exits, shape: dict[str, Any]) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict[str, Any]:
     """Write the model with its exits. Raises: BuildError if training diverges."""
-    from harness.optimize.training import distill_data, loop, losses, tokens
+    from harness.optimize.training import distill_data, encoders, loop, losses, tokens
 
     assert inputs.artifact is not None
-    loop.prepare(context.seed, context.threads)
-    teacher, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
+    loop.fix_seed_and_threads(context.seed, context.threads)
+    teacher, tokenizer = encoders.load_model(inputs.artifact, task, params.max_length)
     model = with_exits(teacher, params.after)
-    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
-    rows = tokens.tokenized(tokenizer, texts)
-    answers = distill_data.logits(teacher, rows, inputs.artifact.key, context)
-    selection = loop.tokenized(tokenizer, task.examples("selection"))
+    texts = distill_data.build_row_source(
+        task, params.transfer, params.augment, tokenizer, context.seed
+    )
+    rows = tokens.tokenize(tokenizer, texts)
+    answers = distill_data.compute_teacher_logits(teacher, rows, inputs.artifact.key, context)
+    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     trained = model if params.joint else model.exits
     model.first_only = True
 
@@ -77,17 +79,17 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
         ]
         return torch.stack(parts).mean()
 
-    def judged() -> float:
+    def score() -> float:
         return sum(accuracies(model, selection, params.batch)) / len(model.stages)
 
     for each in model.parameters():
         each.requires_grad_(params.joint)
     for each in trained.parameters():
         each.requires_grad_(True)
-    history = loop.train(model, rows.lengths, loss, selection, params, context, judged=judged)
+    history = encoders.train(model, rows.lengths, loss, selection, params, context, score=score)
     model.first_only = False
     return {
-        **loop.written(model, tokenizer, context.out),
+        **encoders.save_model(model, tokenizer, context.out),
         "training": history,
         "texts": len(rows),
         "exits": [round(each, 4) for each in accuracies(model, selection, params.batch)],
@@ -96,9 +98,9 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
 
 def with_exits(model: "Classifier", after: Sequence[int]) -> "Classifier":
     """A copy with an exit after each of these layers; each begins as the model's own classifier."""
-    from harness.models.classifier import Classifier, fill
+    from harness.models.classifier import Classifier, assign_weights
 
-    found = Classifier(replace(model.shape, exits=tuple(after)))
+    found = Classifier(replace(model.spec, exits=tuple(after)))
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     for number in range(len(after)):
         for name in ("weight", "bias"):
@@ -106,7 +108,7 @@ def with_exits(model: "Classifier", after: Sequence[int]) -> "Classifier":
             weights[f"exits.{number}.pooler.dense.{name}"] = weights[pooler].clone()
             classifier = weights[f"classifier.{name}"]
             weights[f"exits.{number}.classifier.{name}"] = classifier.clone()
-    fill(found, weights)
+    assign_weights(found, weights)
     return found
 
 
@@ -127,7 +129,7 @@ def accuracies(model: "Classifier", data: "Tokens", batch: int) -> list[float]:
 
     model.eval()
     order = np.argsort(data.lengths, kind="stable").tolist()
-    found = np.empty((len(model.stages), len(order), model.shape.labels), np.float32)
+    found = np.empty((len(model.stages), len(order), model.spec.labels), np.float32)
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]

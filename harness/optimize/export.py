@@ -184,10 +184,10 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
     import torch
     from torch import nn
 
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
     if artifact.format == "safetensors":
-        model, _ = loop.opened(artifact, task)
+        model, _ = encoders.load_model(artifact, task)
         model.fused_attention, model.first_only = False, params.first_only
         return model, ("input_ids", "attention_mask", "token_type_ids")
     from transformers import AutoModelForSequenceClassification
@@ -256,12 +256,12 @@ def _optimize(
 def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
-    from harness.engines.onnxruntime import KINDS, UNFUSED
+    from harness.engines.onnxruntime import DISABLED_FUSIONS, INPUT_TYPES
 
     session = onnxruntime.InferenceSession(
-        path, providers=["CPUExecutionProvider"], disabled_optimizers=list(UNFUSED)
+        path, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_FUSIONS)
     )
-    kinds = {each.name: KINDS[each.type] for each in session.get_inputs()}
+    kinds = {each.name: INPUT_TYPES[each.type] for each in session.get_inputs()}
     return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
 
 

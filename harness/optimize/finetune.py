@@ -20,26 +20,26 @@ class Finetune(Schedule):
 def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> dict[str, Any]:
     """Write weights, configuration and tokenizer. Raises: BuildError if training diverges."""
     from harness.models import classifier, tokenization
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders, loop
 
-    loop.prepare(context.seed, context.threads)
+    loop.fix_seed_and_threads(context.seed, context.threads)
     if inputs.artifact:
-        model, tokenizer = loop.opened(inputs.artifact, task, params.max_length)
+        model, tokenizer = encoders.load_model(inputs.artifact, task, params.max_length)
     else:
         assert inputs.encoder is not None, "a recipe without a model is refused before"
         folder = inputs.encoder.folder
         model = classifier.from_pretrained(folder, len(task.labels))
-        length = min(params.max_length or task.max_length, model.shape.positions)
+        length = min(params.max_length or task.max_length, model.spec.positions)
         tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
     if params.activation:
-        model.activate(params.activation)
-    rows = loop.tokenized(tokenizer, task.examples("train"))
-    selection = loop.tokenized(tokenizer, task.examples("selection"))
-    loss = loop.cross_entropy(model, rows)
-    history = loop.train(model, rows.lengths, loss, selection, params, context)
+        model.set_activation(params.activation)
+    rows = encoders.tokenize_examples(tokenizer, task.examples("train"))
+    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
+    loss = encoders.build_cross_entropy(model, rows)
+    history = encoders.train(model, rows.lengths, loss, selection, params, context)
     return {
-        **loop.written(model, tokenizer, context.out),
-        "max_length": min(task.max_length, model.shape.positions),
+        **encoders.save_model(model, tokenizer, context.out),
+        "max_length": min(task.max_length, model.spec.positions),
         "training": history,
     }
 
@@ -50,7 +50,7 @@ STEP = Step(
     Finetune,
     ("encoder", "safetensors"),
     run,
-    lambda params, shape: schedule.faults(params, shape),
+    lambda params, shape: schedule.find_faults(params, shape),
     output_spec=lambda params, shape: {"format": "safetensors", "finetuned": True},
     trains=True,
 )

@@ -42,7 +42,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
     try:
         from model2vec.distill import distill_from_model
 
-        from harness.engines.model2vec import embedded
+        from harness.models.model2vec import embed_rows
     except ModuleNotFoundError as error:
         raise BuildError(
             f"it needs {error.name}, which is not installed. Run: pip install "
@@ -64,7 +64,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
     def features(split: str) -> tuple[Any, list[int]]:
         examples = task.examples(split)
         rows = [row for each in examples for row in each.candidates]
-        return embedded(model, rows), [label for each in examples for label in each.row_labels]
+        return embed_rows(model, rows), [label for each in examples for label in each.row_labels]
 
     weights, bias, tried = best_logistic(
         task, features("train"), features("selection"), context.seed

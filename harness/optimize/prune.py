@@ -58,18 +58,18 @@ def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict[str, Any]:
     """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders, loop
 
     assert inputs.artifact is not None
-    loop.prepare(context.seed, context.threads)
-    model, tokenizer = loop.opened(inputs.artifact, task)
+    loop.fix_seed_and_threads(context.seed, context.threads)
+    model, tokenizer = encoders.load_model(inputs.artifact, task)
     rows = task.examples("train")[: params.examples]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to compute importance on.")
-    heads, ffn = importance(model, loop.tokenized(tokenizer, rows))
+    heads, ffn = importance(model, encoders.tokenize_examples(tokenizer, rows))
     share = best if params.scope == "layer" else best_of_all
     pruned = remove(model, share(heads, params.heads), share(ffn, params.ffn))
-    return loop.written(pruned, tokenizer, context.out)
+    return encoders.save_model(pruned, tokenizer, context.out)
 
 
 def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
@@ -80,11 +80,11 @@ def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list
     """
     import torch
 
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
     layers = [layer.get_submodule("attention.self") for layer in model.bert.encoder.layer]
     inner = [layer.get_submodule("intermediate") for layer in model.bert.encoder.layer]
-    shape = model.shape
+    shape = model.spec
     head_masks = [torch.ones(count, requires_grad=True) for count in shape.heads]
     ffn_masks = [torch.ones(count, requires_grad=True) for count in shape.ffn]
     wide = [mask.repeat_interleave(shape.head_size) for mask in head_masks]
@@ -96,7 +96,7 @@ def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list
         for start in range(0, len(data), BATCH):
             rows = list(range(start, min(start + BATCH, len(data))))
             labels = torch.from_numpy(data.labels[rows])
-            found = loop.logits(model, data, rows, half=False)
+            found = encoders.compute_logits(model, data, rows, bf16=False)
             loss = torch.nn.functional.cross_entropy(found, labels)
             # gradients of this batch alone; heads share one graph, which the next batch needs again
             for total, gradient in zip(
@@ -153,10 +153,10 @@ def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) ->
     heads, ffn: for each layer the positions to keep. Agrees with the whole model in which the
     other heads and neurons are masked.
     """
-    from harness.models.classifier import Classifier, fill
+    from harness.models.classifier import Classifier, assign_weights
 
     shape = replace(
-        model.shape,
+        model.spec,
         heads=tuple(len(each) for each in heads),
         ffn=tuple(len(each) for each in ffn),
     )
@@ -178,7 +178,7 @@ def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) ->
             name = f"{layer}.intermediate.dense.{kind}"
             weights[name] = weights[name][neurons]
     pruned = Classifier(shape)
-    fill(pruned, {name: value.clone() for name, value in weights.items()})
+    assign_weights(pruned, {name: value.clone() for name, value in weights.items()})
     return pruned.eval()
 
 

@@ -44,21 +44,21 @@ def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -
     artifact.
     """
     from harness.models import classifier
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders, loop
 
     assert inputs.artifact is not None
-    loop.prepare(context.seed, context.threads)
-    model, tokenizer = loop.opened(inputs.artifact, task)
+    loop.fix_seed_and_threads(context.seed, context.threads)
+    model, tokenizer = encoders.load_model(inputs.artifact, task)
     share = dict(zip(params.after, params.keep, strict=True))
-    keep = tuple(share.get(layer, 1.0) for layer in range(model.shape.layers))
-    pruned = classifier.Classifier(replace(model.shape, keep=keep))
-    classifier.fill(pruned, model.state_dict())
-    selection = loop.tokenized(tokenizer, task.examples("selection"))
+    keep = tuple(share.get(layer, 1.0) for layer in range(model.spec.layers))
+    pruned = classifier.Classifier(replace(model.spec, keep=keep))
+    classifier.assign_weights(pruned, model.state_dict())
+    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     scores = {
-        name: loop.selection_accuracy(each, selection, 32)
+        name: encoders.compute_accuracy(each, selection, 32)
         for name, each in (("before", model), ("after", pruned))
     }
-    return {**loop.written(pruned.eval(), tokenizer, context.out), "selection": scores}
+    return {**encoders.save_model(pruned.eval(), tokenizer, context.out), "selection": scores}
 
 
 STEP = Step(

@@ -194,7 +194,7 @@ def _half_weights(before: Artifact, dtype: str, out: Path) -> None:
 
     from harness.models import classifier
 
-    model = classifier.load(before.folder, classifier.EncoderShape.read(before.about["model"]))
+    model = classifier.load(before.folder, classifier.EncoderSpec.from_dict(before.about["model"]))
     classifier.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
 
 
@@ -229,10 +229,10 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
 
 
 def _selection_accuracy(artifact: Artifact, context: StepContext, task: Task) -> float | None:
-    from harness.engines import base
+    from harness.engines import base, registry
 
     serve = base.ServeConfig(SERVED_BY[artifact.format])
-    loaded = base.load_engine(
+    loaded = registry.load_engine(
         base.EngineConfig(artifact.folder, artifact.about, serve, context.threads)
     )
     examples = task.examples("selection")

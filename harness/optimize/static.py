@@ -76,34 +76,35 @@ def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dic
 
     Raises: BuildError if training diverges, or there is nothing to train on.
     """
-    from harness.optimize.training import distill_data, loop, static_student, tokens
+    from harness.models import static as static_model
+    from harness.models.static import FeatureSpec, StaticSpec
+    from harness.optimize.training import distill_data, encoders, loop, static_student, tokens
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused before"
-    loop.prepare(context.seed, context.threads)
-    teacher, tokenizer = loop.opened(inputs.teacher, task)
-    texts = distill_data.texts(task, params.transfer, params.augment, tokenizer, context.seed)
-    asked = tokens.tokenized(tokenizer, texts)
-    answers = distill_data.logits(teacher, asked, inputs.teacher.key, context)
+    loop.fix_seed_and_threads(context.seed, context.threads)
+    teacher, tokenizer = encoders.load_model(inputs.teacher, task)
+    texts = distill_data.build_row_source(
+        task, params.transfer, params.augment, tokenizer, context.seed
+    )
+    asked = tokens.tokenize(tokenizer, texts)
+    answers = distill_data.compute_teacher_logits(teacher, asked, inputs.teacher.key, context)
     rows = [row for row, _, _ in texts()]
     if not rows:
         raise BuildError(f"{task.name} has no training text.")
-    about: dict[str, Any] = {
-        "sides": max(len(row) for row in rows),
-        "features": {
-            "buckets": params.buckets,
-            "words": params.words,
-            "letters": list(params.letters),
-        },
-    }
-    model = static_student.Bag(
-        params.buckets, params.width, params.hidden, about["sides"], len(task.labels)
+    spec = StaticSpec(
+        sides=max(len(row) for row in rows),
+        features=FeatureSpec(params.buckets, params.words, params.letters),
     )
+    model = static_student.StaticStudent(spec, params.width, params.hidden, len(task.labels))
     if params.vectors:
-        static_student.begin_words(model, rows, teacher, tokenizer, params.buckets)
-    history = static_student.train(
-        model, static_student.Hashed(rows, about), answers, task, about, params, context
+        static_student.initialize_words(model, rows, teacher, tokenizer, params.buckets)
+    settings = static_student.TrainingSettings(
+        params.epochs, params.batch, params.learning_rate, params.dropout, params.temperature
     )
-    static_student.save(model, about, context.out)
+    data = static_student.HashedRows(rows, spec)
+    selection = task.examples("selection")
+    history = static_student.train(model, spec, data, answers, selection, settings, context)
+    static_model.save(spec, model.quantize(), context.out)
     return {
         "format": "static",
         "dtype": "int8",

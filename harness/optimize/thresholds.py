@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.engines.base import Scores, answers_from_scores
-from harness.engines.confidence import NEVER, Rows, Rule, pass_through, sureness
+from harness.engines.confidence import NEVER, ExitRule, Rows, compute_confidence, run_stages
 from harness.errors import BuildError
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Example, Task
@@ -31,7 +31,7 @@ class Played:
     at each stage.
     """
 
-    rule: Rule
+    rule: ExitRule
     score: float
     cost: float
     left: list[int]
@@ -60,13 +60,13 @@ class Slice:
         labels = np.array([label for each in examples for label in each.row_labels])
         self.temperatures = tuple(temperature(each, labels) for each in logits)
 
-    def play(self, rule: Rule) -> Played:
+    def play(self, rule: ExitRule) -> Played:
         """As the engine would, from the logits that are known."""
 
         def ask(stage: int, rows: Rows) -> Scores:
             return self.logits[stage][np.isin(self.owner, rows)]
 
-        scores, left = pass_through(rule, self.counts, ask)
+        scores, left = run_stages(rule, self.counts, ask)
         counted = self.metric.counts(answers_from_scores(scores, self.candidates), self.truths)
         cost = float(np.dot(left, self.costs[: len(left)])) / len(self.counts)
         left += [0] * (len(self.logits) - len(left))
@@ -76,7 +76,7 @@ class Slice:
         """Confidences [stages but the last, examples]."""
         return np.array(
             [
-                sureness(each / np.float32(scale), self.counts, criterion == "entropy")
+                compute_confidence(each / np.float32(scale), self.counts, criterion == "entropy")
                 for each, scale in zip(self.logits[:-1], self.temperatures, strict=False)
             ],
             float,
@@ -90,7 +90,7 @@ class Slice:
         Returns: what `artifact.json` says of it.
         """
         stages = len(self.logits) - 1
-        never = Rule(criterion, self.temperatures, (NEVER,) * stages)
+        never = ExitRule(criterion, self.temperatures, (NEVER,) * stages)
         full = self.play(never)
         if criterion == "patience":
             grid = [list(map(float, range(2, stages + 1)))]
@@ -115,13 +115,13 @@ class Slice:
             best = min(fitting, key=lambda each: (each.cost, -each.score), default=full)
         curve = played[:: max(1, len(played) // CURVE)] if not joint or stages == 1 else []
         return {
-            "rule": best.rule.described(),
+            "rule": best.rule.to_dict(),
             "selection": {
                 **_said(best),
                 "left": best.left,
                 "full": _said(full),
                 "curve": [
-                    {"threshold": each.rule.described()["thresholds"][0], **_said(each)}
+                    {"threshold": each.rule.to_dict()["thresholds"][0], **_said(each)}
                     for each in curve
                 ],
             },

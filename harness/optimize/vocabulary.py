@@ -46,10 +46,10 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) ->
     Raises: BuildError if the tokenizer is no WordPiece.
     """
     from harness.models import tokenization
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
     assert inputs.artifact is not None
-    model, tokenizer = loop.opened(inputs.artifact, task)
+    model, tokenizer = encoders.load_model(inputs.artifact, task)
     tokenizer.no_truncation()
     rows, counts = task.texts(params.transfer), Counter[int]()
     while part := list(islice(rows, 1000)):
@@ -59,8 +59,8 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) ->
     smaller, kept = restricted(
         tokenizer, {token for token in counts if counts[token] >= params.floor}
     )
-    about = loop.written(trimmed(model, kept), smaller, context.out)
-    return {**about, "tokens": {"before": model.shape.vocabulary, "after": len(kept)}}
+    about = encoders.save_model(trimmed(model, kept), smaller, context.out)
+    return {**about, "tokens": {"before": model.spec.vocabulary, "after": len(kept)}}
 
 
 def restricted(tokenizer: "Tokenizer", wanted: set[int]) -> "tuple[Tokenizer, list[int]]":
@@ -99,13 +99,13 @@ def restricted(tokenizer: "Tokenizer", wanted: set[int]) -> "tuple[Tokenizer, li
 
 def trimmed(model: "Classifier", kept: list[int]) -> "Classifier":
     """A copy that has only these rows of the word embeddings, in this order."""
-    from harness.models.classifier import Classifier, fill
+    from harness.models.classifier import Classifier, assign_weights
 
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     name = "bert.embeddings.word_embeddings.weight"
     weights[name] = weights[name][kept].clone()
-    smaller = Classifier(replace(model.shape, vocabulary=len(kept)))
-    fill(smaller, weights)
+    smaller = Classifier(replace(model.spec, vocabulary=len(kept)))
+    assign_weights(smaller, weights)
     return smaller.eval()
 
 

@@ -1,42 +1,50 @@
-"""What each choice of a submission is worth: the whole against itself with one left out."""
+"""Ablation: a submission against itself with one choice left out at a time."""
 
 from pathlib import Path
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import Section, faster, load_sections
+from harness.leaderboard.formatting import (
+    format_interval,
+    format_number,
+    format_scenario,
+    format_table,
+)
+from harness.leaderboard.ranking import Section, compute_speedup, load_sections
 from harness.leaderboard.row import Row
 from harness.leaderboard.warnings import SMOKE_RUN
-from harness.reports.comparison import paired
+from harness.reports.comparison import compare_scores
 
-EXPLAINED = (
-    "*Worth*: how many times as long the variant takes for an example, block by block. *Changes "
-    "score*: the variant's score less the whole's, on the same examples. The padding stands first: "
-    "whoever pads nothing has it for free, and it is no optimization of the model. Choices overlap "
-    "(more instances gain less where a graph is not fused), so that their product is not the "
-    "headline."
+INTRODUCTION = (
+    "*Speed-up*: how many times as long the variant takes per example, block by block, which is "
+    "what the choice contributes. *Score change*: the variant's score less the submission's, on "
+    "the same examples. Padding is listed first, because not padding is not an optimization of the "
+    "model. The contributions overlap (more instances gain less if a graph is not fused), so their "
+    "product is not the total speed-up."
 )
 
 
-def waterfall(session: Path, system: str) -> str:
-    """Markdown out of the records of one session, in which `system` and its variants were measured.
+def render_ablation(session: Path, system: str) -> str:
+    """Return the ablation of a system as Markdown.
 
-    Raises: HarnessError if the system itself was not.
+    Args:
+        session: the folder of the records of the session that measured the system and its variants.
+        system: the name of the system.
+
+    Raises:
+        HarnessError: the session has no figures of the system itself.
     """
-    found, _ = load_sections(session.parent, session.name)
-    parts = [f"# {system}: what each choice is worth", EXPLAINED]
-    for section in found:
-        whole = next((row for row in section.rows if row.name == system and row.measured), None)
+    sections, _ = load_sections(session.parent, session.name)
+    parts = [f"# {system}: ablation", INTRODUCTION]
+    for section in sections:
+        whole = section.measured_rows.get(system)
         if whole is None:
-            raise HarnessError(f"{session}: {system} was not measured; {_reason(section, system)}")
-        scenario = section.scenario.replace("_", " ")
-        place = f"{section.configuration['name']}, {section.machine}"
+            reason = _find_failure(section, system)
+            raise HarnessError(f"{session}: {system} was not measured: {reason}")
         parts += [
-            f"## {section.task['name']}, {scenario}, {place}, session `{section.session}`",
-            _headline(section, whole),
-            _table(section, whole),
+            f"## {section.task['name']}, {format_scenario(section.scenario)}, "
+            f"{section.configuration['name']}, {section.machine}, session `{section.session}`",
+            _describe_total(section, whole),
+            _format_variants(section, whole),
             *([SMOKE_RUN] if whole.record.smoke else []),
         ]
         parts += [
@@ -47,25 +55,30 @@ def waterfall(session: Path, system: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _reason(section: Section, system: str) -> str:
+def _find_failure(section: Section, system: str) -> str:
     failure = next((row.record.failure for row in section.rows if row.name == system), None)
-    return failure["reason"] if failure else "see its records"
+    return failure["reason"] if failure else "see its records."
 
 
-def _headline(section: Section, whole: Row) -> str:
-    by_name = {row.name: row for row in section.rows if row.measured}
-    roles = whole.record.roles
-    padded, unpadded = (by_name.get(roles[each]) for each in ("reference", "unpadded_reference"))
+def _describe_total(section: Section, whole: Row) -> str:
+    rate = f"{format_number(whole.throughput)} examples/s"
+    padded, unpadded = (
+        section.measured_rows.get(section.roles[role])
+        for role in ("reference", "unpadded_reference")
+    )
     if padded is None or unpadded is None:
-        return f"{number(whole.throughput)} examples/s."
+        return f"{rate}."
+    total, padding, rest = map(
+        format_interval,
+        (whole.speedup, compute_speedup(padded, unpadded), whole.unpadded_speedup),
+    )
     return (
-        f"{number(whole.throughput)} examples/s: {interval(whole.speedup)} of {padded.name}. Of "
-        f"that the reference's padding is {interval(faster(padded, unpadded))}; "
-        f"{interval(whole.unpadded)} are left against {unpadded.name}."
+        f"{rate}, a speed-up of {total} over {padded.name}: {padding} by not padding, and {rest} "
+        f"over {unpadded.name}."
     )
 
 
-def _table(section: Section, whole: Row) -> str:
+def _format_variants(section: Section, whole: Row) -> str:
     variants = [
         row
         for row in section.rows
@@ -74,16 +87,18 @@ def _table(section: Section, whole: Row) -> str:
     variants.sort(key=lambda row: (not row.name.endswith("-padding"), row.throughput, row.name))
     lines = []
     for row in variants:
-        apart = paired(row, whole)
-        moved = f"{apart.difference.value:+.4f} (p {apart.p:.2g})" if apart else "-"
+        comparison = compare_scores(row, whole)
+        change = "-"
+        if comparison:
+            change = f"{comparison.difference.value:+.4f} (p {comparison.p:.2g})"
         lines.append(
             {
                 "left out": row.name.partition("-without-")[2],
-                "instead": row.record.system["title"],
-                "worth": interval(faster(row, whole)),
-                "examples/s": number(row.throughput),
-                "changes score": moved,
-                "memory MB": number(row.columns().get("memory_mb")),
+                "variant": row.record.system["title"],
+                "speed-up": format_interval(compute_speedup(row, whole)),
+                "examples/s": format_number(row.throughput),
+                "score change": change,
+                "memory MB": format_number(row.columns().get("memory_mb")),
             }
         )
-    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+    return format_table(lines)

@@ -1,141 +1,155 @@
-"""Two systems on the same examples: how they differ, and which is better for whom."""
+"""Comparison of two systems on the same examples in the same blocks."""
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import Section, faster
+from harness.leaderboard.formatting import (
+    format_interval,
+    format_number,
+    format_scenario,
+    format_table,
+)
+from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
+from harness.leaderboard.section import rate_heading
+from harness.results.statistics import Interval
 from harness.tasks.metrics import METRICS, Comparison
 from harness.tasks.metrics import compare as compare_answers
 
-SURE = 0.05
+SIGNIFICANCE = 0.05
 
 
-def compare_systems(shown: Sequence[Section], one: str, other: str, task: str = "") -> str:
-    """A table and a verdict for each machine, configuration, task and scenario that has both.
+def compare_systems(sections: Sequence[Section], one: str, other: str, task: str = "") -> str:
+    """Return a table and a conclusion for each section that has both systems.
 
-    shown: of the latest sessions that have both. task: only this one. Raises: HarnessError if none
-    has, or they did not answer the same examples.
+    Args:
+        sections: the sections of the latest sessions that have both.
+        one: the name of the first system.
+        other: the name of the second system.
+        task: show only this task.
+
+    Raises:
+        HarnessError: no section has both, or they did not answer the same examples.
     """
     if one == other:
         raise HarnessError(f"{one!r} is named twice. Name two systems.")
+    sections = [section for section in sections if task in ("", section.task["name"])]
     parts = []
-    for section in shown:
-        found = {row.name: row for row in section.rows if row.measured and row.scored}
-        if one in found and other in found and task in ("", section.task["name"]):
-            head = f"{section.task['name']}, {section.scenario.replace('_', ' ')}"
-            place = f"{section.configuration['name']}, {section.machine}"
+    for section in sections:
+        rows = {row.name: row for row in section.rows if row.measured and row.scored}
+        if one in rows and other in rows:
             parts += [
-                f"{head}, {place}, session {section.session}",
-                _table(section, found[one], found[other]),
-                verdict(found[one], found[other]),
+                f"{section.task['name']}, {format_scenario(section.scenario)}, "
+                f"{section.configuration['name']}, {section.machine}, session {section.session}",
+                *_compare_rows(section, rows[one], rows[other]),
             ]
     if not parts:
-        fitting = [each for each in shown if task in ("", each.task["name"])]
-        names = sorted({row.name for each in fitting for row in each.rows})
-        on = f" on {task}" if task else ""
+        names = sorted({row.name for section in sections for row in section.rows})
+        on_task = f" on {task}" if task else ""
         raise HarnessError(
-            f"no session has both {one!r} and {other!r}{on}, as systems with figures. There are: "
+            f"no session has figures of both {one!r} and {other!r}{on_task}. Available systems: "
             f"{', '.join(names) or 'none'}. To measure both: wattbench bench --system {one} "
             f"--system {other}"
         )
     return "\n\n".join(parts)
 
 
-def _table(section: Section, one: Row, other: Row) -> str:
-    left, right = one.columns(), other.columns()
-    apart = paired(other, one)
-    if apart is None or faster(one, other) is None:
+def _compare_rows(section: Section, one: Row, other: Row) -> list[str]:
+    comparison, speedup = compare_scores(other, one), compute_speedup(one, other)
+    if comparison is None or speedup is None:
         raise HarnessError(
             f"session {section.session}: {one.name} and {other.name} did not answer the same "
             "examples in the same blocks. Measure both again in one session."
         )
-    low, high = apart.difference.low, apart.difference.high
-    test = f"{apart.difference.value:+.4f} [{low:+.4f}, {high:+.4f}], p {apart.p:.2g}"
-    speed = "queries/s" if section.scenario == "server" else "examples/s"
+    return [_format_figures(one, other, comparison, speedup), _conclude(one, other)]
+
+
+def _format_figures(one: Row, other: Row, comparison: Comparison, speedup: Interval) -> str:
+    columns, other_columns = one.columns(), other.columns()
+    value, low, high = (getattr(comparison.difference, name) for name in ("value", "low", "high"))
+    difference = f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {comparison.p:.2g}"
+    rates = [format_number(row.throughput) for row in (one, other)]
     lines = [
-        ("score", f"{left['score']:.4f}", f"{right['score']:.4f}", test),
-        (
-            speed,
-            number(left["throughput"]),
-            number(right["throughput"]),
-            interval(faster(one, other)),
-        ),
+        ("score", f"{one.score:.4f}", f"{other.score:.4f}", difference),
+        (rate_heading(one.record.scenario), *rates, format_interval(speedup)),
     ]
-    heads = {
+    figures = {
         "p50 ms": "latency_p50_ms",
         "p99 ms": "latency_p99_ms",
         "CPU s/1k": "cpu_seconds_per_1k",
-        f"Wh/1k ({str(left['energy_source']).partition(':')[0]})": "energy_wh_per_1k",
+        f"Wh/1k ({str(columns['energy_source']).partition(':')[0]})": "energy_wh_per_1k",
         "USD/100M": "usd_per_100m",
         "memory MB": "memory_mb",
         "build CPU s": "build_cpu_seconds",
     }
-    for head, name in heads.items():
-        pair = left.get(name), right.get(name)
-        if None not in pair:
-            times = f"{number(pair[1] / pair[0])}x" if pair[0] else "-"
-            lines.append((head, number(pair[0]), number(pair[1]), times))
-    return tabulate(
-        lines, headers=["", one.name, other.name, f"{other.name} against {one.name}"],
-        tablefmt="simple", disable_numparse=True,
-    )  # fmt: skip
+    for label, name in figures.items():
+        before, after = columns.get(name), other_columns.get(name)
+        if before is None or after is None:
+            continue
+        ratio = f"{format_number(after / before)}x" if before else "-"
+        lines.append((label, format_number(before), format_number(after), ratio))
+    headings = ["", one.name, other.name, f"{other.name} / {one.name}"]
+    return format_table(lines, "simple", headings)
 
 
-def paired(own: Row, other: Row) -> Comparison | None:
-    """The scores of two rows on the same examples; None where they did not answer the same ones."""
-    task = own.record.task
-    if (task["name"], task["version"]) != (other.record.task["name"], other.record.task["version"]):
+def compare_scores(row: Row, other: Row) -> Comparison | None:
+    """Return the comparison of two rows' scores; None if they did not answer the same examples."""
+    task, other_task = row.record.task, other.record.task
+    if (task["name"], task["version"]) != (other_task["name"], other_task["version"]):
         return None
-    if not own.scored or not other.scored or own.truths != other.truths:
+    if not row.scored or not other.scored or row.truths != other.truths:
         return None
-    majority = (own.record.score or {})["majority"]
-    sides = own.answers, other.answers, own.truths, own.groups
-    return compare_answers(METRICS[task["metric"]], *sides, majority, 1.0)
-
-
-def verdict(one: Row, other: Row) -> str:
-    """One sentence: which is better, and for whom."""
-    times, apart = faster(one, other), paired(other, one)
-    assert times is not None
-    assert apart is not None
-    if times.value < 1:
-        return verdict(other, one)
-    quick, slow = other, one
-    sure = times.low > 1
-    gain = apart.difference.value
-    better = apart.p < SURE
-    speed = f"{number(times.value)} times as fast"
-    if not sure and not better:
-        return (
-            f"{quick.name} and {slow.name} cannot be told apart, by speed ({interval(times)}) or "
-            f"by score (p {apart.p:.2g}); more blocks may tell."
-        )
-    if not sure:
-        winner, loser = (quick, slow) if gain > 0 else (slow, quick)
-        return (
-            f"{winner.name} is the better choice: its score is {abs(gain):.4f} higher (p "
-            f"{apart.p:.2g}), and {loser.name} is not certainly faster ({interval(times)})."
-        )
-    if not better:
-        return (
-            f"{quick.name} is the better choice for whoever pays for time or energy: {speed}, and "
-            f"the scores cannot be told apart ({gain:+.4f}, p {apart.p:.2g})."
-        )
-    if gain > 0:
-        return f"{quick.name} is better for everyone: {speed}, and its score is {gain:.4f} higher."
-    return (
-        f"{quick.name} is for whoever pays for time or energy: {speed}{_cheaper(slow, quick)}; "
-        f"{slow.name} for whoever needs the {-gain:.4f} of score that it has more "
-        f"(p {apart.p:.2g})."
+    return compare_answers(
+        METRICS[task["metric"]],
+        row.answers,
+        other.answers,
+        row.truths,
+        row.groups,
+        majority=(row.record.score or {})["majority"],
+        share=1.0,
     )
 
 
-def _cheaper(slow: Row, quick: Row) -> str:
-    dear, cheap = (each.columns().get("usd_per_100m") for each in (slow, quick))
-    if dear is None or cheap is None:
+def _conclude(one: Row, other: Row) -> str:
+    """One sentence: which system is better, and for whom."""
+    speedup, comparison = compute_speedup(one, other), compare_scores(other, one)
+    assert speedup is not None
+    assert comparison is not None
+    if speedup.value < 1:
+        return _conclude(other, one)
+    slow, fast = one, other
+    faster, scores_differ = speedup.low > 1, comparison.p < SIGNIFICANCE
+    gain, p = comparison.difference.value, f"p {comparison.p:.2g}"
+    speed = f"{format_number(speedup.value)} times as fast"
+    interval = format_interval(speedup)
+    if not faster and not scores_differ:
+        return (
+            f"{fast.name} and {slow.name} do not differ significantly in speed ({interval}) or "
+            f"score ({p}); more blocks may show a difference."
+        )
+    if not faster:
+        winner, loser = (fast, slow) if gain > 0 else (slow, fast)
+        return (
+            f"{winner.name} is the better choice: its score is {abs(gain):.4f} higher ({p}), and "
+            f"{loser.name} is not significantly faster ({interval})."
+        )
+    if not scores_differ:
+        return (
+            f"{fast.name} is the better choice if time or energy matters: it is {speed}, and the "
+            f"scores do not differ significantly ({gain:+.4f}, {p})."
+        )
+    if gain > 0:
+        return f"{fast.name} is better in both: it is {speed}, and its score is {gain:.4f} higher."
+    savings = _describe_savings(slow, fast)
+    return (
+        f"Choose {fast.name} if time or energy matters: it is {speed}{savings}. Choose "
+        f"{slow.name} if the score matters: it is {-gain:.4f} higher ({p})."
+    )
+
+
+def _describe_savings(slow: Row, fast: Row) -> str:
+    slow_price, fast_price = (row.columns().get("usd_per_100m") for row in (slow, fast))
+    if slow_price is None or fast_price is None:
         return ""
-    return f", {number(dear - cheap)} USD less for 100 million requests"
+    saved = format_number(slow_price - fast_price)
+    return f" and costs {saved} USD less per 100 million requests"

@@ -1,41 +1,61 @@
-"""The energy report: what it takes each system to answer a whole evaluation set, as the SustaiNLP
-2020 shared task asked (Wang & Wolf 2020), with where each figure comes from.
+"""Energy report: the energy of answering a whole evaluation set, and its provenance.
+
+As in the SustaiNLP 2020 shared task (Wang & Wolf 2020).
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, median
 from typing import Any
 
 import pandas
-from tabulate import tabulate
 
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import cell, interval, number
-from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row, again, energy_measured
-from harness.leaderboard.suites import whole
-from harness.results import statistics
+from harness.leaderboard.formatting import (
+    escape_cell,
+    format_fingerprint,
+    format_interval,
+    format_number,
+    format_table,
+)
+from harness.leaderboard.ranking import Section, ratio_within_blocks
+from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured, rerun_command
+from harness.leaderboard.suites import find_complete_suites
+from harness.leaderboard.tables import round_columns
 from harness.results.statistics import Interval
 
 INTRODUCTION = """# Energy report
 
-How much energy it takes to answer a whole evaluation set, everything at once (`offline`), after the
-SustaiNLP 2020 shared task. Loading the model is listed apart: it is paid once. Drawn from the
-records by `wattbench report energy`; `--format csv` and `--format latex` give the same for a
-spreadsheet and a paper.
+The energy that each system needs to answer a whole evaluation set at once (`offline`), as in the
+SustaiNLP 2020 shared task. Loading the model is listed separately, because it is needed only once.
+Rendered from the records by `wattbench report energy`; `--format csv` and `--format latex` give the
+same figures for a spreadsheet and for a paper.
 
-Watt-hours are *measured* only where RAPL or NVML counters were read. Else they are *modelled*, the
-configuration's watts for each busy core times CPU-seconds; a reduction is then one of CPU time, and
-no energy saving is claimed. RAM and GPU have a share where they are known. CO2 is energy times the
-carbon intensity of the configuration's country."""
+Energy is *measured* only where RAPL or NVML counters were read. Otherwise it is *modelled* as the
+configuration's watts per busy core times CPU-seconds; a reduction is then a reduction of CPU time,
+and no energy saving is claimed. RAM and GPU are included where their energy is known. CO2 is energy
+times the carbon intensity of the configuration's country."""
+
+TOTALS = (
+    "Sums over the tasks of the suite, with one loading per task, and the mean of the scores. The "
+    "reduction is the reference's sum divided by the system's."
+)
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One system on one task: examples, loading and answering in kWh, seconds, mean watts, grams of
-    CO2, shares of the energy by component, and the reduction against the reference.
+class EnergyEntry:
+    """The energy of one system on one task.
+
+    Attributes:
+        row: the row of the leaderboard.
+        examples: the number of examples of the evaluation set.
+        load_kwh: the energy of loading the model once.
+        kwh: the energy of answering the whole set.
+        seconds: the time of answering the whole set.
+        co2_g: the CO2 of answering the whole set, in grams.
+        shares: the share of each component (`cpu`, `ram`, `gpu`) in the energy; None if unknown.
+        reduction: the reference's energy (CPU time where energy is modelled) divided by the
+            system's.
     """
 
     row: Row
@@ -49,221 +69,229 @@ class Entry:
 
     @property
     def watts(self) -> float:
-        """On average while it answers."""
+        """The mean power while answering."""
         return self.kwh * 3.6e6 / self.seconds
 
+    @property
+    def total_kwh(self) -> float:
+        """The energy of loading and answering."""
+        return self.load_kwh + self.kwh
+
     def columns(self) -> dict[str, Any]:
-        """Plain numbers, as the CSV has them."""
-        it, least = self.row.record, self.reduction
+        """Return the figures by CSV column."""
+        record, reduction = self.row.record, self.reduction
         return {
             "system": self.row.name,
-            "division": it.system["division"],
-            "task": it.task["name"],
-            "configuration": it.configuration["name"],
+            "division": record.system["division"],
+            "task": record.task["name"],
+            "configuration": record.configuration["name"],
             "examples": self.examples,
-            "score": (it.score or {})["value"],
+            "score": self.row.score,
             "load_kwh": self.load_kwh,
             "answer_kwh": self.kwh,
-            "total_kwh": self.load_kwh + self.kwh,
+            "total_kwh": self.total_kwh,
             "mean_watts": self.watts,
             "seconds": self.seconds,
             "co2_g": self.co2_g,
             **{f"{name}_share": value for name, value in self.shares.items()},
-            "energy_source": it.energy["source"],
-            "reduction_of": "energy" if energy_measured(it) else "CPU time",
-            "reduction": least and least.value,
-            "reduction_low": least and least.low,
-            "reduction_high": least and least.high,
-            "session": it.session,
-            "command": again(self.row),
+            "energy_source": record.energy["source"],
+            "reduction_of": _name_quantity(is_energy_measured(record)),
+            "reduction": reduction and reduction.value,
+            "reduction_low": reduction and reduction.low,
+            "reduction_high": reduction and reduction.high,
+            "session": record.session,
+            "command": rerun_command(self.row),
         }
 
 
-def energy_report(found: Sequence[Section], style: str, task: str = "") -> str:
-    """The whole report. style: `md`, `csv` or `latex`. task: only this one.
+def render_energy_report(sections: Sequence[Section], style: str, task: str = "") -> str:
+    """Return the energy report.
 
-    Raises: HarnessError if there is nothing to report.
+    Args:
+        sections: the sections of the board.
+        style: `md`, `csv` or `latex`.
+        task: show only this task.
+
+    Raises:
+        HarnessError: there is nothing to report.
     """
-    found = [
-        each for each in found if each.scenario == "offline" and task in ("", each.task["name"])
+    sections = [
+        section
+        for section in sections
+        if section.scenario == "offline" and task in ("", section.task["name"])
     ]
-    entries = [(section, entries_of(section)) for section in found]
-    if not any(each for _, each in entries):
+    entries = [energy_entries(section) for section in sections]
+    if not any(entries):
         raise HarnessError(
-            f"no record of offline answers{' on ' + task if task else ''} to report. Run: "
+            f"no record has the energy of offline answers{' on ' + task if task else ''}. Run: "
             "wattbench bench"
         )
     if style == "csv":
-        lines = [entry.columns() for _, each in entries for entry in each]
-        text = io.StringIO()
-        table = pandas.DataFrame(lines)
-        for column in table.select_dtypes("float"):
-            table[column] = [float(f"{value:.6g}") for value in table[column]]
-        table.to_csv(text, index=False, lineterminator="\n")
-        return text.getvalue()
+        return _render_csv([entry for section_entries in entries for entry in section_entries])
+    non_empty = [pair for pair in zip(sections, entries, strict=True) if pair[1]]
     if style == "latex":
-        return "\n\n".join(_latex(section, each) for section, each in entries if each) + "\n"
+        return "\n\n".join(_render_latex(*pair) for pair in non_empty) + "\n"
     parts = [INTRODUCTION]
-    for head, members in whole(found).items():
-        parts += [f"## {head}", TOTALS, _totals(members, "github")]
-    for section, each in entries:
-        if each:
-            parts += [*_head(section, each), _table(each, "github")]
+    for heading, suite_sections in find_complete_suites(sections).items():
+        parts += [f"## {heading}", TOTALS, _format_totals(suite_sections)]
+    for section, section_entries in non_empty:
+        parts += [*_describe_section(section, section_entries), _format_table(section_entries)]
     return "\n\n".join(parts) + "\n"
 
 
-def entries_of(section: Section) -> list[Entry]:
-    """Each system of an offline section, the most frugal first."""
+def energy_entries(section: Section) -> list[EnergyEntry]:
+    """Return the entries of an offline section's systems with known energy, the lowest first."""
     rows = [
         row
-        for row in section.systems
+        for row in section.system_rows
         if row.measured and row.scored and row.columns()["energy_wh_per_1k"] is not None
     ]
-    by_name = {row.name: row for row in rows}
-    reference = by_name.get(section.rows[0].record.roles["reference"])
-    found = [_entry(row, reference) for row in rows]
-    return sorted(found, key=lambda each: (each.kwh, each.row.name))
+    reference = next((row for row in rows if row.name == section.roles["reference"]), None)
+    entries = [_compute_entry(row, reference) for row in rows]
+    return sorted(entries, key=lambda entry: (entry.kwh, entry.row.name))
 
 
-def _entry(row: Row, reference: Row | None) -> Entry:
-    it = row.record
-    seconds, watt_hours = row.whole_set()
-    parts = row.energy_per_1k()
-    total = parts["energy_wh_per_1k"] or 1.0
+def _compute_entry(row: Row, reference: Row | None) -> EnergyEntry:
+    record = row.record
+    seconds, watt_hours = row.full_set_cost()
+    energy = row.energy_per_1k()
+    total = energy["energy_wh_per_1k"] or 1.0
     shares = {}
     for name in ("cpu", "ram", "gpu"):
-        part = parts[f"{name}_wh_per_1k"]
-        shares[name] = None if part is None else part / total
-    return Entry(
-        row,
-        int((it.score or {})["examples"]),
-        median(each.load_wh for each in it.rounds) / 1000,
-        watt_hours / 1000,
-        seconds,
-        watt_hours / 1000 * it.configuration["grams_co2_per_kwh"],
-        shares,
-        _reduction(reference, row),
+        component = energy[f"{name}_wh_per_1k"]
+        shares[name] = None if component is None else component / total
+    return EnergyEntry(
+        row=row,
+        examples=int((record.score or {})["examples"]),
+        load_kwh=median(window.load_wh for window in record.rounds) / 1000,
+        kwh=watt_hours / 1000,
+        seconds=seconds,
+        co2_g=watt_hours / 1000 * record.configuration["grams_co2_per_kwh"],
+        shares=shares,
+        reduction=_compute_reduction(reference, row),
     )
 
 
-def _reduction(reference: Row | None, row: Row) -> Interval | None:
-    """How many times less than the reference, block by block: energy where it is measured, else
-    CPU time.
-    """
+def _compute_reduction(reference: Row | None, row: Row) -> Interval | None:
+    """The reference's energy over the row's within blocks; CPU time where energy is modelled."""
     if reference is None or reference is row:
         return None
-    sides = [_used(reference), _used(row)]
-    shared = sorted(set(sides[0]) & set(sides[1]))
-    if not shared or not all(side[block] > 0 for side in sides for block in shared):
+    before, after = _use_per_example(reference), _use_per_example(row)
+    blocks = set(before) & set(after)
+    if not all(before[block] > 0 and after[block] > 0 for block in blocks):
         return None
-    return statistics.ratio(*([side[block] for block in shared] for side in sides))
+    return ratio_within_blocks(before, after)
 
 
-def _used(row: Row) -> dict[int, float]:
-    """By block, for one example."""
-    if not energy_measured(row.record):
-        return {each.block: each.cpu_seconds / each.examples for each in row.rounds}
+def _use_per_example(row: Row) -> dict[int, float]:
+    """Wh per example by block; CPU-seconds where energy is modelled."""
+    if not is_energy_measured(row.record):
+        return {window.block: window.cpu_seconds / window.examples for window in row.rounds}
     return {
-        each.block: sum(v for name, v in each.energy.items() if name.endswith("_wh"))
-        / each.examples
-        for each in row.rounds
+        window.block: sum(get_watt_hours(window.energy)) / window.examples for window in row.rounds
     }
 
 
-def _head(section: Section, entries: Sequence[Entry]) -> list[str]:
-    it, machine, config = entries[0].row.record, section.fingerprint, section.configuration
-    software = ", ".join(f"{name} {version}" for name, version in it.software.items())
-    flags = ", ".join(machine["flags"])
-    quota = f", quota {machine['quota']:g} cores" if machine["quota"] else ""
+def _name_quantity(measured: bool) -> str:
+    return "energy" if measured else "CPU time"
+
+
+def _render_csv(entries: Sequence[EnergyEntry]) -> str:
+    frame = pandas.DataFrame([entry.columns() for entry in entries])
+    round_columns(frame)
+    text: str = frame.to_csv(index=False, lineterminator="\n")
+    return text
+
+
+def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> list[str]:
+    first, machine, config = entries[0].row, section.fingerprint, section.configuration
+    software = ", ".join(f"{name} {version}" for name, version in first.record.software.items())
+    command = rerun_command(first).replace(f"--system {first.name}", "--all")
     return [
         f"## {section.task['name']} on {config['name']}, {section.machine}",
         f"{entries[0].examples} examples, session `{section.session}` of {section.started}. "
-        f"Energy is {section.source}. Carbon intensity {config['grams_co2_per_kwh']:g} g/kWh "
-        f"({config['country']}).",
+        f"Energy is {section.energy_source}. Carbon intensity: {config['grams_co2_per_kwh']:g} "
+        f"g/kWh ({config['country']}).",
         f"- Configuration `{config['name']}` ({config['hash']}): {config['title']}",
-        f"- Machine: {machine['cpu']}, {machine['cores']} cores{quota}, {machine['memory_gb']:g} "
-        f"GiB, {machine['system']} {machine['kernel']}, isolation: {machine['isolation']}; {flags}",
+        f"- Machine: {format_fingerprint(machine)}; {', '.join(machine['flags'])}",
         f"- Software: {software}",
-        f"- Command: `{again(entries[0].row).replace(f'--system {entries[0].row.name}', '--all')}`",
+        f"- Command: `{command}`",
     ]
 
 
-def _table(entries: Sequence[Entry], style: str) -> str:
-    what = "energy" if all(energy_measured(each.row.record) for each in entries) else "CPU time"
+def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
+    measured = all(is_energy_measured(entry.row.record) for entry in entries)
     lines = [
         {
-            "system": cell(each.row.name) if style == "github" else each.row.name,
-            "score": f"{(each.row.record.score or {})['value']:.4f}",
-            "kWh, answering": number(each.kwh),
-            "kWh, loading": number(each.load_kwh),
-            "mean W": number(each.watts),
-            "seconds": number(each.seconds),
-            "g CO2": number(each.co2_g),
+            "system": escape_cell(entry.row.name) if style == "github" else entry.row.name,
+            "score": f"{entry.row.score:.4f}",
+            "answering kWh": format_number(entry.kwh),
+            "loading kWh": format_number(entry.load_kwh),
+            "mean W": format_number(entry.watts),
+            "seconds": format_number(entry.seconds),
+            "g CO2": format_number(entry.co2_g),
             "CPU / RAM / GPU": " / ".join(
-                "-" if value is None else f"{value:.0%}" for value in each.shares.values()
+                "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
             ),
-            f"{what}, times less": interval(each.reduction),
+            f"{_name_quantity(measured)} reduction": format_interval(entry.reduction),
         }
-        for each in entries
+        for entry in entries
     ]
-    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
+    return format_table(lines, style)
 
 
-TOTALS = (
-    "Sums over the suite's tasks, loading once for each, with the mean of the scores; how many "
-    "times less the sum is than the reference's."
-)
-
-
-def _totals(members: Sequence[Section], style: str) -> str:
-    by_name: dict[str, list[Entry]] = {}
-    for section in members:
-        for each in entries_of(section):
-            by_name.setdefault(each.row.name, []).append(each)
-    complete = {name: each for name, each in by_name.items() if len(each) == len(members)}
-    roles = members[0].rows[0].record.roles
-    measured = all(energy_measured(row.record) for section in members for row in section.rows)
+def _format_totals(sections: Sequence[Section]) -> str:
+    """The sums over a suite's tasks, of the systems that have an entry for each."""
+    by_name: dict[str, list[EnergyEntry]] = {}
+    for section in sections:
+        for entry in energy_entries(section):
+            by_name.setdefault(entry.row.name, []).append(entry)
+    complete = {name: rows for name, rows in by_name.items() if len(rows) == len(sections)}
+    measured = all(is_energy_measured(row.record) for section in sections for row in section.rows)
     sums = {
-        name: sum(each.load_kwh + each.kwh for each in own) if measured else _cpu_seconds(own)
-        for name, own in complete.items()
+        name: sum(entry.total_kwh for entry in entries) if measured else _sum_cpu_seconds(entries)
+        for name, entries in complete.items()
     }
-    standard = sums.get(roles["reference"], 0.0)
-    head = f"{'energy' if measured else 'CPU time'}, times less"
+    reference = sums.get(sections[0].roles["reference"], 0.0)
     lines = []
     for name in sorted(complete, key=lambda name: (sums[name], name)):
-        own = complete[name]
+        entries = complete[name]
+        reduction = "-"
+        if reference and sums[name]:
+            reduction = f"{format_number(reference / sums[name])}x"
         lines.append(
             {
-                "system": cell(name),
-                "mean score": f"{mean((e.row.record.score or {})['value'] for e in own):.4f}",
-                "examples": str(sum(each.examples for each in own)),
-                "kWh": number(sum(each.load_kwh + each.kwh for each in own)),
-                "seconds": number(sum(each.seconds for each in own)),
-                "g CO2": number(sum(each.co2_g for each in own)),
-                head: f"{number(standard / sums[name])}x" if standard and sums[name] else "-",
+                "system": escape_cell(name),
+                "mean score": f"{mean(entry.row.score for entry in entries):.4f}",
+                "examples": str(sum(entry.examples for entry in entries)),
+                "kWh": format_number(sum(entry.total_kwh for entry in entries)),
+                "seconds": format_number(sum(entry.seconds for entry in entries)),
+                "g CO2": format_number(sum(entry.co2_g for entry in entries)),
+                f"{_name_quantity(measured)} reduction": reduction,
             }
         )
-    return tabulate(lines, headers="keys", tablefmt=style, disable_numparse=True)
+    return format_table(lines)
 
 
-def _cpu_seconds(own: Sequence[Entry]) -> float:
-    """To answer all the sets."""
-    return sum(
-        each.examples / 1000 * each.row.per_1k(one.cpu_seconds for one in each.row.rounds)
-        for each in own
-    )
+def _sum_cpu_seconds(entries: Sequence[EnergyEntry]) -> float:
+    """The CPU-seconds of answering all sets."""
+    total = 0.0
+    for entry in entries:
+        cpu_seconds = [window.cpu_seconds for window in entry.row.rounds]
+        total += entry.examples / 1000 * entry.row.per_1k(cpu_seconds)
+    return total
 
 
-def _latex(section: Section, entries: Sequence[Entry]) -> str:
-    """A table for a paper (package `booktabs`), with where the figures come from in its caption."""
-    body = _table(entries, "latex_booktabs")
-    config = section.configuration
+def _render_latex(section: Section, entries: Sequence[EnergyEntry]) -> str:
+    """A table for a paper (package `booktabs`); the caption says where the figures come from."""
     caption = (
-        f"{section.task['name']}, {entries[0].examples} examples on {config['name']} "
-        f"({section.machine}). Energy is {section.source}. Session {section.session}."
+        f"{section.task['name']}, {entries[0].examples} examples on "
+        f"{section.configuration['name']} ({section.machine}). Energy is {section.energy_source}. "
+        f"Session {section.session}."
     )
     for special in "_%&#$":
         caption = caption.replace(special, f"\\{special}")
+    table = _format_table(entries, "latex_booktabs")
     return "\n".join(
-        ["\\begin{table}", "\\centering", body, f"\\caption{{{caption}}}", "\\end{table}"]
+        ["\\begin{table}", "\\centering", table, f"\\caption{{{caption}}}", "\\end{table}"]
     )

@@ -1,85 +1,90 @@
-"""What each optimization adds: the table of the FastFormers paper (Kim & Hassan 2020, Table 3)."""
+"""The ladder of a suite: what each optimization adds (Kim & Hassan 2020, Table 3)."""
 
 from collections.abc import Sequence
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import Section, faster
+from harness.leaderboard.formatting import format_interval, format_number, format_table
+from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
+from harness.leaderboard.section import below_floor_note
 from harness.tasks.registry import all_suites
 from harness.tasks.suites import Suite
 
 
-def ladder(found: Sequence[Section], suite: Suite, style: str) -> str:
-    """One table a task: the time for the whole set, speed-ups over the first rung and over the one
-    before (`offline`, and over the first also `single_stream`), score and price.
+def render_ladder(sections: Sequence[Section], suite: Suite, style: str) -> str:
+    """Return a table for each task: time for the whole set, speed-ups, score and price.
 
-    style: one of tabulate's formats.
+    Speed-ups are over the first system of the ladder (`offline` and `single_stream`) and over the
+    system before (`offline`).
 
-    Raises: HarnessError if no session holds every rung.
+    Args:
+        sections: the sections of the board.
+        suite: the suite whose ladder is shown.
+        style: one of tabulate's formats.
+
+    Raises:
+        HarnessError: no session has every system of the ladder.
     """
-    tables = _tables(found, suite, style)
+    tables = _render_tables(sections, suite, style)
     if not tables:
         raise HarnessError(
-            f"no session holds all of {', '.join(suite.ladder) or suite.name}. Run: "
-            f"wattbench bench --suite {suite.name} --ladder"
+            f"no session has all systems of the ladder ({', '.join(suite.ladder) or suite.name}). "
+            f"Run: wattbench bench --suite {suite.name} --ladder"
         )
     return "\n\n".join(tables)
 
 
-def ladders(found: Sequence[Section], style: str) -> str:
-    """The tables of all suites that these rows hold whole; '' if there is none."""
-    names = {row.record.suite for each in found for row in each.rows}
-    known = [each for name, each in all_suites().items() if name in names and each.ladder]
-    tables = (table for each in known for table in _tables(found, each, style))
+def render_ladders(sections: Sequence[Section], style: str) -> str:
+    """Return the ladders of all suites that the sections have completely; '' if there is none."""
+    names = {row.record.suite for section in sections for row in section.rows}
+    suites = [suite for name, suite in all_suites().items() if name in names and suite.ladder]
+    tables = [table for suite in suites for table in _render_tables(sections, suite, style)]
     return "\n\n".join(dict.fromkeys(tables))  # suites may share a ladder
 
 
-def _tables(found: Sequence[Section], suite: Suite, style: str) -> list[str]:
-    found = [each for each in found if rungs(each, suite.ladder)]
-    return [_table(each, found, suite, style) for each in found if each.scenario == "offline"]
+def find_rungs(section: Section, names: Sequence[str]) -> list[Row]:
+    """Return the rows of a ladder in its order; none if one is missing or failed."""
+    by_name = {row.name: row for row in section.rows if row.seconds}
+    if not all(name in by_name for name in names):
+        return []
+    return [by_name[name] for name in names]
 
 
-def rungs(section: Section, names: Sequence[str]) -> list[Row]:
-    """The rows of the ladder in its order; empty where one is missing or failed."""
-    good = {row.name: row for row in section.rows if row.seconds}
-    found = [good[name] for name in names if name in good]
-    return found if len(found) == len(names) else []
+def _render_tables(sections: Sequence[Section], suite: Suite, style: str) -> list[str]:
+    complete = [section for section in sections if find_rungs(section, suite.ladder)]
+    return [
+        _render_table(section, complete, suite, style)
+        for section in complete
+        if section.scenario == "offline"
+    ]
 
 
-def _table(offline: Section, found: Sequence[Section], suite: Suite, style: str) -> str:
-    shown = rungs(offline, suite.ladder)
-    single = next(
-        (
-            {row.name: row for row in rungs(each, suite.ladder)}
-            for each in found
-            if each.scenario == "single_stream"
-            and (each.session, each.task) == (offline.session, offline.task)
-        ),
-        {},
-    )
-    first, lines = shown[0], []
-    for before, row in zip([None, *shown], shown, strict=False):
-        score, columns = row.record.score, row.columns()
-        count = score["examples"] if score else 0
+def _render_table(offline: Section, sections: Sequence[Section], suite: Suite, style: str) -> str:
+    rungs = find_rungs(offline, suite.ladder)
+    single_stream: dict[str, Row] = {}
+    for section in sections:
+        same_session = (section.session, section.task) == (offline.session, offline.task)
+        if section.scenario == "single_stream" and same_session and not single_stream:
+            single_stream = {row.name: row for row in find_rungs(section, suite.ladder)}
+    lines = []
+    first = rungs[0]
+    for previous, row in zip([None, *rungs], rungs, strict=False):
+        examples = row.record.score["examples"] if row.record.score else 0
+        seconds = examples / row.throughput if row.throughput else None
+        single_speedup = None
+        if row.name in single_stream:
+            single_speedup = compute_speedup(single_stream[first.name], single_stream[row.name])
+        score = f"{row.score:.4f}" if row.record.score else "-"
         lines.append(
             {
                 "system": row.name,
-                f"s for {count:,}": number(count / row.throughput if row.throughput else None),
-                "speed-up": interval(faster(first, row)),
-                "of the step": interval(faster(before, row)),
-                "single stream": interval(faster(single.get(first.name), single[row.name]))
-                if row.name in single
-                else "-",
-                "score": (f"{score['value']:.4f}" if score else "-")
-                + ("" if row.qualified or offline.floor is None else " below the floor"),
-                "USD/100M": number(columns.get("usd_per_100m")),
+                f"s for {examples:,}": format_number(seconds),
+                "speed-up": format_interval(compute_speedup(first, row)),
+                "step speed-up": format_interval(compute_speedup(previous, row)),
+                "single stream": format_interval(single_speedup),
+                "score": score + below_floor_note(offline, row),
+                "USD/100M": format_number(row.columns().get("usd_per_100m")),
             }
         )
-    head = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}, session "
-    return (
-        f"{head}{offline.session}\n\n"
-        f"{tabulate(lines, headers='keys', tablefmt=style, disable_numparse=True)}"
-    )
+    place = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}"
+    return f"{place}, session {offline.session}\n\n{format_table(lines, style)}"

@@ -1,16 +1,15 @@
-"""A published table beside our own rows, with what the two do not share said in words."""
+"""Reproduction of a published table: its rows side by side with those of the leaderboard."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import Section, faster
+from harness.leaderboard.formatting import format_interval, format_number, format_table
+from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
+from harness.leaderboard.section import below_floor_note
 from harness.schema import Faults, nearest, read_toml
 
 KEYS = ("title", "source", "task", "examples", "setup", "row")
@@ -19,10 +18,16 @@ ROW = ("name", "system", "speedup", "accuracy", "seconds", "usd_per_100m")
 
 
 @dataclass(frozen=True)
-class Published:
-    """A file of `baselines/published`. setup: what the two tables do not share. rows: each with its
-    `name`, `speedup` over the first, `accuracy` in percent, `seconds`, `usd_per_100m`, and the
-    `system` of ours that does the same, where there is one.
+class PublishedTable:
+    """A file of `baselines/published`.
+
+    Attributes:
+        title: the title of the table.
+        source: the publication.
+        task: the task of the published figures.
+        setup: how the publication measured, by the keys of `SETUP`.
+        rows: each with `name`, `speedup` over the first row, `accuracy` in percent, `seconds`,
+            `usd_per_100m`, and the name of the corresponding `system`, if there is one.
     """
 
     title: str
@@ -33,12 +38,20 @@ class Published:
 
     @property
     def systems(self) -> list[str]:
-        """Ours, in the order of the rungs."""
+        """The corresponding systems, in the order of the rows."""
         return [row["system"] for row in self.rows if "system" in row]
 
     @staticmethod
-    def read(root: Path, name: str) -> "Published":
-        """Raises: HarnessError if there is no such table, or the file is not one."""
+    def read(root: Path, name: str) -> "PublishedTable":
+        """Read a published table of the project.
+
+        Args:
+            root: the folder of the project.
+            name: the name of the table, e.g. `fastformers-table3`.
+
+        Raises:
+            HarnessError: there is no such table, or the file is invalid.
+        """
         folder = root / "baselines" / "published"
         known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
         if name not in known:
@@ -50,142 +63,144 @@ class Published:
         faults.keys("", data, KEYS)
         setup, rows = faults.table(data, "setup"), data.get("row", [])
         faults.keys("[setup] ", setup, SETUP)
-        texts = {key: faults.text(data, key) for key in ("title", "source", "task")}
-        for number_, row in enumerate(rows, start=1):
-            faults.keys(f"row {number_}: ", row, ROW)
+        strings = {key: faults.text(data, key) for key in ("title", "source", "task")}
+        for number, row in enumerate(rows, start=1):
+            faults.keys(f"row {number}: ", row, ROW)
             if missing := set(ROW) - {"system"} - set(row):
-                faults.add(f"row {number_}: {', '.join(sorted(missing))} must be given.")
+                faults.add(f"row {number}: missing {', '.join(sorted(missing))}.")
         faults.raise_any()
-        return Published(**texts, setup=setup, rows=tuple(rows))
+        return PublishedTable(**strings, setup=setup, rows=tuple(rows))
 
 
-def reproduction(found: Sequence[Section], published: Published, task: str) -> str:
-    """Markdown for each machine and configuration that has all of our rows on this task; '' if
-    there is none.
+def render_reproduction(sections: Sequence[Section], published: PublishedTable, task: str) -> str:
+    """Return Markdown for each machine and configuration that has all systems of the table.
+
+    Args:
+        sections: the sections of the board.
+        published: the published table.
+        task: the task to compare, not necessarily that of the publication.
+
+    Returns:
+        The Markdown; '' if no section has all systems.
     """
-    wanted = set(published.systems)
-    whole = [
-        each
-        for each in found
-        if each.scenario == "offline"
-        and each.task["name"] == task
-        and wanted <= {row.name for row in each.rows if row.measured}
+    systems = set(published.systems)
+    complete = [
+        section
+        for section in sections
+        if section.scenario == "offline"
+        and section.task["name"] == task
+        and systems <= section.measured_rows.keys()
     ]
-    if not whole:
+    if not complete:
         return ""
-    head = f"# {published.title}, and ours on {task}\n\nSource: {published.source}"
-    return "\n\n".join([head, *(_section(each, published) for each in whole)]) + "\n"
+    heading = f"# {published.title}, reproduced on {task}\n\nSource: {published.source}"
+    parts = [heading, *(_render_section(section, published) for section in complete)]
+    return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section, published: Published) -> str:
-    ours = {row.name: row for row in section.rows}
-    first = published.rows[0]
-    role = section.rows[0].record.roles["unpadded_reference"]
-    unpadded = next((row for row in published.rows if row.get("system") == role), first)
+def _render_section(section: Section, published: PublishedTable) -> str:
+    rows = {row.name: row for row in section.rows}
+    unpadded = _find_unpadded(section, published)
     lines = []
-    for theirs in published.rows:
-        row = ours.get(theirs.get("system", ""))
-        lines.append(
-            {
-                "published": theirs["name"],
-                "s": number(theirs["seconds"]),
-                "speed-up": f"{theirs['speedup']:.2f}x",
-                "unpadded": f"{theirs['speedup'] / unpadded['speedup']:.2f}x",
-                "accuracy": f"{theirs['accuracy'] / 100:.4f}",
-                "USD/100M": number(theirs["usd_per_100m"]),
-                "ours": "-",
-            }
-            | (_ours(section, row, ours[first["system"]]) if row else {})
-        )
-    heads = dict.fromkeys(key for line in lines for key in line)
-    table = [{key: line.get(key, "-") for key in heads} for line in lines]
-    rendered = tabulate(table, headers="keys", tablefmt="github", disable_numparse=True)
-    differences = tabulate(
-        [
-            {"": key, "published": published.setup[key], "ours": value}
-            for key, value in _setup(section, ours, published).items()
-        ],
-        headers="keys",
-        tablefmt="github",
-        disable_numparse=True,
-    )
-    place = f"{section.configuration['name']}, {section.machine}"
+    for published_row in published.rows:
+        line = {
+            "published": published_row["name"],
+            "s": format_number(published_row["seconds"]),
+            "speed-up": f"{published_row['speedup']:.2f}x",
+            "unpadded": f"{published_row['speedup'] / unpadded['speedup']:.2f}x",
+            "accuracy": f"{published_row['accuracy'] / 100:.4f}",
+            "USD/100M": format_number(published_row["usd_per_100m"]),
+            "wattbench": "-",
+        }
+        if row := rows.get(published_row.get("system", "")):
+            line |= _format_own_figures(section, row, rows[published.rows[0]["system"]])
+        lines.append(line)
+    headings = dict.fromkeys(heading for line in lines for heading in line)
+    lines = [{heading: line.get(heading, "-") for heading in headings} for line in lines]
+    setup = [
+        {"": key, "published": published.setup[key], "wattbench": value}
+        for key, value in _describe_setup(section, rows, published).items()
+    ]
     return "\n\n".join(
         [
-            f"## {place}, session `{section.session}`",
-            rendered,
-            "*Unpadded* is against the second row, the same model without padding: what is left of "
-            "a speed-up when nobody pads.",
-            "What the two do not share:",
-            differences,
-            _words(section, ours, published, unpadded),
+            f"## {section.configuration['name']}, {section.machine}, session `{section.session}`",
+            format_table(lines),
+            "*Unpadded* is the speed-up over the same model without padding (the second row): what "
+            "remains of a speed-up if nothing is padded.",
+            "Differences between the two set-ups:",
+            format_table(setup),
+            _conclude(section, rows, published, unpadded),
         ]
     )
 
 
-def _ours(section: Section, row: Row, first: Row) -> dict[str, str]:
-    columns, score = row.columns(), row.record.score or {}
-    seconds, _ = row.whole_set()
-    below = "" if row.qualified or section.floor is None else " below the floor"
+def _find_unpadded(section: Section, published: PublishedTable) -> dict[str, Any]:
+    """The published row of the unpadded reference."""
+    name = section.roles["unpadded_reference"]
+    return next((row for row in published.rows if row.get("system") == name), published.rows[0])
+
+
+def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str]:
+    seconds, _ = row.full_set_cost()
     return {
-        "ours": row.name,
-        "our s": number(seconds),
-        "our speed-up": interval(faster(first, row)),
-        "our unpadded": interval(row.unpadded),
-        "our score": f"{score['value']:.4f}{below}",
-        "our USD/100M": number(columns.get("usd_per_100m")),
+        "wattbench": row.name,
+        "wattbench s": format_number(seconds),
+        "wattbench speed-up": format_interval(compute_speedup(first, row)),
+        "wattbench unpadded": format_interval(row.unpadded_speedup),
+        "wattbench score": f"{row.score:.4f}{below_floor_note(section, row)}",
+        "wattbench USD/100M": format_number(row.columns().get("usd_per_100m")),
     }
 
 
-def _setup(section: Section, ours: dict[str, Row], published: Published) -> dict[str, str]:
-    it, machine = section.rows[0].record, section.fingerprint
-    last = ours[published.systems[-1]]
-    versions = ", ".join(f"{name} {it.software[name]}" for name in ("torch", "onnxruntime"))
-    blocks = len(last.seconds)
+def _describe_setup(
+    section: Section, rows: dict[str, Row], published: PublishedTable
+) -> dict[str, str]:
+    software = section.rows[0].record.software
+    last = rows[published.systems[-1]]
     return {
-        "machine": f"{machine['cpu']}, {section.configuration['title']}",
+        "machine": f"{section.fingerprint['cpu']}, {section.configuration['title']}",
         "cores": str(section.configuration["cores"]),
-        "reference": _model(ours[published.systems[0]]),
-        "student": _model(last),
-        "runtime": versions,
-        "timer": "raw text in, answers out, tokenizing included; "
-        f"{blocks} blocks in fresh processes, each a sample of the set after the first, with "
-        "intervals",
+        "reference": _describe_model(rows[published.systems[0]]),
+        "student": _describe_model(last),
+        "runtime": ", ".join(f"{name} {software[name]}" for name in ("torch", "onnxruntime")),
+        "timer": "from raw text to answers, with tokenization; "
+        f"{len(last.seconds)} blocks in fresh processes, each a sample of the set after the first; "
+        "with confidence intervals",
     }
 
 
-def _model(row: Row) -> str:
-    """Its shape, as the artifact states it."""
+def _describe_model(row: Row) -> str:
+    """The layers, width, heads and neurons that the artifact's metadata states."""
     model = (row.record.artifact or {}).get("model", {})
     if "layers" not in model:
         return row.name
-    sizes = {key: _range(model[key]) for key in ("heads", "ffn") if key in model}
-    shape = ", ".join(f"{value} {key}" for key, value in sizes.items())
-    return f"{row.name}: {_range(model['layers'])} layers, width {model.get('width')}, {shape}"
+    sizes = {key: _format_range(model[key]) for key in ("heads", "ffn") if key in model}
+    per_layer = ", ".join(f"{value} {key}" for key, value in sizes.items())
+    layers = _format_range(model["layers"])
+    return f"{row.name}: {layers} layers, width {model.get('width')}, {per_layer}"
 
 
-def _range(value: Any) -> str:
-    """`8`, or of several numbers `6 to 8`."""
+def _format_range(value: Any) -> str:
+    """`8`, or `6 to 8` for several numbers."""
     if not isinstance(value, list):
         return str(value)
     return str(value[0]) if len(set(value)) == 1 else f"{min(value)} to {max(value)}"
 
 
-def _words(
-    section: Section, ours: dict[str, Row], published: Published, unpadded: dict[str, Any]
+def _conclude(
+    section: Section, rows: dict[str, Row], published: PublishedTable, unpadded: dict[str, Any]
 ) -> str:
-    """What came out, in two sentences."""
-    theirs, last = published.rows[-1], ours[published.systems[-1]]
-    padding = faster(ours[published.systems[0]], ours[unpadded["system"]])
-    share = theirs["speedup"] / unpadded["speedup"]
-    cores = section.configuration["cores"]
+    published_speedup = published.rows[-1]["speedup"]
+    remaining = published_speedup / unpadded["speedup"]
+    last = rows[published.systems[-1]]
+    padding = compute_speedup(rows[published.systems[0]], rows[unpadded["system"]])
     return (
-        f"The published ladder ends at {theirs['speedup']:.1f}x, of which "
-        f"{unpadded['speedup']:.2f}x is the padding's and {share:.1f}x is not; ours at "
-        f"{interval(last.speedup)}, of which {interval(padding)} is the padding's and "
-        f"{interval(last.unpadded)} is not. "
-        f"Multi-instance inference can give as much as there are cores: "
-        f"{published.setup['cores']} there, {cores} here. "
-        "Ratios may be compared, with these differences in mind; seconds may not, and USD only as "
-        "far as the list prices of both machines go."
+        f"The published speed-up is {published_speedup:.1f}x in total: "
+        f"{unpadded['speedup']:.2f}x by not padding, times {remaining:.1f}x. Here it is "
+        f"{format_interval(last.speedup)} in total: {format_interval(padding)} by not padding, "
+        f"times {format_interval(last.unpadded_speedup)}. Multi-instance inference gains at most a "
+        f"factor of the number of cores, {published.setup['cores']} there and "
+        f"{section.configuration['cores']} here. Ratios can be compared with these differences in "
+        "mind, seconds cannot, and USD only as far as the list prices of the machines are "
+        "comparable."
     )

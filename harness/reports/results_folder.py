@@ -1,4 +1,4 @@
-"""Everything in `results/` that is drawn from records: what `wattbench board` writes."""
+"""All files in `results/` that `wattbench board` renders from records."""
 
 import json
 from collections.abc import Sequence
@@ -6,89 +6,105 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.leaderboard.page import page
-from harness.leaderboard.plots import pareto, staircase
+from harness.leaderboard.page import render_page
+from harness.leaderboard.plots import draw_ladder, draw_pareto
 from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.row import Row
-from harness.leaderboard.tables import frame, markdown
-from harness.reports.energy import energy_report, entries_of
-from harness.reports.ladder import ladders, rungs
+from harness.leaderboard.tables import build_frame, render_leaderboard
+from harness.reports.energy import energy_entries, render_energy_report
+from harness.reports.ladder import find_rungs, render_ladders
 from harness.store.cache import write_atomically
 from harness.tasks.registry import all_suites
 
+OPTIONAL_FILES = ("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg")
+"""Files that are only written if the records have their figures."""
+
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a board was drawn from, the faults of records that were left out, and the files."""
+class Board:
+    """A rendered leaderboard.
+
+    Attributes:
+        sections: the sections that it shows.
+        faults: a message for each record that was left out.
+        files: the names of the written files.
+    """
 
     sections: list[Section]
     faults: list[str]
     files: list[str]
 
 
-def write_board(results: Path) -> Drawn:
-    """Render everything below `results` from its records.
+def write_board(results: Path) -> Board:
+    """Render everything in a results folder from its records.
 
-    Raises: HarnessError if there is no record that can be read.
+    Args:
+        results: the folder that has the folder `records`.
+
+    Raises:
+        HarnessError: no record can be read.
     """
-    found, faults = load_sections(results / "records")
-    if not found:
-        raise HarnessError(
-            "\n".join(
-                [*faults, f"{results / 'records'}: there is no record to draw. Run: wattbench run"]
-            )
-        )
-    table = frame(found)
-    lines = json.loads(table.to_json(orient="records"))
+    sections, faults = load_sections(results / "records")
+    if not sections:
+        message = f"{results / 'records'}: there are no records. Run: wattbench run"
+        raise HarnessError("\n".join([*faults, message]))
+    frame = build_frame(sections)
+    lines = json.loads(frame.to_json(orient="records"))
     files = {
-        "README.md": markdown(found, faults, _ladder_section(found)),
-        "leaderboard.csv": table.to_csv(index=False, lineterminator="\n"),
+        "README.md": render_leaderboard(sections, faults, _render_ladder_section(sections)),
+        "leaderboard.csv": frame.to_csv(index=False, lineterminator="\n"),
         "leaderboard.json": json.dumps(lines, indent=1) + "\n",
-        "index.html": page(found),
+        "index.html": render_page(sections),
     }
-    if any(each.scenario == "offline" and entries_of(each) for each in found):
+    if any(section.scenario == "offline" and energy_entries(section) for section in sections):
         files |= {
-            "energy-report.md": energy_report(found, "md"),
-            "energy-report.csv": energy_report(found, "csv"),
+            "energy-report.md": render_energy_report(sections, "md"),
+            "energy-report.csv": render_energy_report(sections, "csv"),
         }
-    if shown := _pictured(found):
-        files["pareto.svg"] = pareto(shown)
-    if shown := _pictured([each for each in found if _ladder_of(each)]):
-        files["ladder.svg"] = staircase(shown, _ladder_of(shown))
+    if section := _choose_for_plot(sections):
+        files["pareto.svg"] = draw_pareto(section)
+    if section := _choose_for_ladder(sections):
+        files["ladder.svg"] = draw_ladder(section, _find_quick_rungs(section))
     for name, text in files.items():
         write_atomically(results / name, text.encode())
-    for name in set(DRAWN) - set(files):  # of records that are no longer there
+    for name in set(OPTIONAL_FILES) - set(files):  # left from records that no longer exist
         (results / name).unlink(missing_ok=True)
-    return Drawn(found, faults, list(files))
+    return Board(sections, faults, list(files))
 
 
-DRAWN = ("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg")
-"""What is drawn where the records have it."""
+def _choose_for_plot(sections: Sequence[Section]) -> Section | None:
+    """The latest offline section of a task of the suite `quick`, else of any task."""
+    candidates = [
+        section
+        for section in sections
+        if section.scenario == "offline" and section.floor is not None
+    ]
+    quick = all_suites()["quick"].tasks
+    return max(
+        candidates,
+        key=lambda section: (section.task["name"] in quick, section.started),
+        default=None,
+    )
 
 
-def _pictured(found: Sequence[Section]) -> Section | None:
-    """The latest offline section of the suite `quick`, else the latest of all."""
-    offline = [each for each in found if each.scenario == "offline" and each.floor is not None]
-    first = all_suites()["quick"].tasks
-    return max(offline, key=lambda each: (each.task["name"] in first, each.started), default=None)
+def _choose_for_ladder(sections: Sequence[Section]) -> Section | None:
+    return _choose_for_plot([section for section in sections if _find_quick_rungs(section)])
 
 
-def _ladder_section(found: Sequence[Section]) -> str:
-    table = ladders(found, "github")
-    if not table:
+def _find_quick_rungs(section: Section) -> list[Row]:
+    return find_rungs(section, all_suites()["quick"].ladder)
+
+
+def _render_ladder_section(sections: Sequence[Section]) -> str:
+    tables = render_ladders(sections, "github")
+    if not tables:
         return ""
-    pictured = _pictured([each for each in found if _ladder_of(each)])
-    picture = ["![The ladder](ladder.svg)"] if pictured else []
-    heading = "## The ladder: what each optimization adds"
-    return "\n\n".join([heading, LADDER, *picture, table])
+    plot = ["![The ladder](ladder.svg)"] if _choose_for_ladder(sections) else []
+    return "\n\n".join(["## The ladder: what each optimization adds", LADDER, *plot, tables])
 
 
 LADDER = (
-    "Printed by `wattbench ladder`, as in Table 3 of Kim & Hassan (2020): the time for the whole "
-    "set, `offline`, batch size 1; the speed-up over the first rung, and of each step over the one "
-    "before. A rung whose score is below the floor says so."
+    "As in Table 3 of Kim & Hassan (2020): the time for the whole set (`offline`, batch size 1), "
+    "the speed-up over the first system, and the speed-up of each step over the system before. A "
+    "score below the quality floor is marked. `wattbench ladder` prints this table."
 )
-
-
-def _ladder_of(section: Section) -> list[Row]:
-    return rungs(section, all_suites()["quick"].ladder)

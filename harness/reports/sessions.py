@@ -1,133 +1,186 @@
-"""Two sessions of one machine, before and after a change: what became worse beyond noise."""
+"""Comparison of two sessions of one machine, before and after a change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import Section, place
+from harness.leaderboard.formatting import (
+    format_interval,
+    format_number,
+    format_scenario,
+    format_table,
+)
+from harness.leaderboard.ranking import Section, section_key
 from harness.leaderboard.row import Row
-from harness.reports.comparison import SURE, paired
+from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 
-REFERENCE_MOVED = 0.1
+REFERENCE_CHANGE = 0.1
+"""A change of the reference's own time by this share is reported."""
 
 
 @dataclass(frozen=True)
-class Test:
-    """One figure of one row in both sessions. p: that it did not change. loss: by how much it is
-    worse, a share, or points of score.
+class FigureChange:
+    """The change of one figure of one system between the sessions.
+
+    Attributes:
+        row: the row in the later session.
+        figure: `score`, `speed-up` or `memory`.
+        values: the figure before, after, and its change, as text.
+        p: the p-value that the figure did not change.
+        loss: how much worse it became: a share, or points of score; negative if it became better.
     """
 
     row: Row
     figure: str
-    change: str
+    values: str
     p: float
     loss: float
+
+    def judge(self, adjusted_p: float, tolerance: float) -> str:
+        """Return `better`, `worse` or `same`."""
+        allowed = 0.0 if self.figure == "score" else tolerance
+        if adjusted_p >= SIGNIFICANCE or abs(self.loss) <= allowed:
+            return "same"
+        return "worse" if self.loss > 0 else "better"
+
+
+@dataclass(frozen=True)
+class ReferencedRow:
+    """A row, with the measured reference of its section."""
+
+    row: Row
+    reference: Row | None
 
 
 def compare_sessions(
     before: Sequence[Section], after: Sequence[Section], tolerance: float, task: str = ""
 ) -> tuple[str, bool]:
-    """System by system: the speed-up over the reference, the score on the same examples, the peak
-    of memory. tolerance: a share of time or memory that does not count. task: only this one.
+    """Compare speed-ups over the reference, scores on the same examples, and peak memory.
 
-    Returns: the text, and whether something became worse beyond noise: p-values are adjusted for
-    all comparisons together (Holm 1979); what is there no longer, or fails now, is worse. Raises:
-    HarnessError if they have nothing in common.
+    The p-values are adjusted for all comparisons together (Holm 1979). A record that is missing or
+    failed in the later session counts as worse.
+
+    Args:
+        before: the sections of the earlier session.
+        after: the sections of the later session.
+        tolerance: the share of time or memory by which a figure may change.
+        task: compare only this task.
+
+    Returns:
+        The text, and whether something became significantly worse.
+
+    Raises:
+        HarnessError: the sessions have no system in common.
     """
-    old, new = _by_place(before, task), _by_place(after, task)
+    old, new = _index_rows(before, task), _index_rows(after, task)
     shared = [(old[key], new[key]) for key in sorted(set(old) & set(new))]
     if not shared:
         raise HarnessError(
-            "the two sessions have no system in common on one machine, configuration, task and "
-            "scenario. For two machines there is: wattbench verify"
+            "the two sessions have no system in common on the same machine, configuration, task "
+            "and scenario. To compare two machines, run: wattbench verify"
         )
-    tests = [test for pair in shared for test in _tests(*pair)]
-    lines, worse, same = [], 0, 0
-    for test, p in zip(tests, statistics.holm([each.p for each in tests]), strict=True):
-        sure = p < SURE and abs(test.loss) > (0.0 if test.figure == "score" else tolerance)
-        verdict = ("worse" if test.loss > 0 else "better") if sure else "same"
-        worse += verdict == "worse"
-        same += verdict == "same"
-        if verdict == "same" and test.p >= SURE:
-            continue
-        it = test.row.record
-        where = f"{it.task['name']}, {it.scenario.replace('_', ' ')}"
-        lines.append((test.row.name, where, test.figure, test.change, f"{p:.2g}", verdict))
-    heads = ("system", "where", "figure", "before, after, change", "p", "verdict")
-    parts = [tabulate(lines, headers=heads, tablefmt="simple", disable_numparse=True)]
-    parts = parts if lines else []
-    parts.append(f"{len(tests)} comparisons, {same} of them the same within noise.")
-    for (_, then), (_, now) in shared:
-        if now.record.failure and not then.record.failure:
+    changes = [change for pair in shared for change in _find_changes(*pair)]
+    adjusted = statistics.holm([change.p for change in changes])
+    verdicts = [change.judge(p, tolerance) for change, p in zip(changes, adjusted, strict=True)]
+    parts = [
+        *_format_changes(changes, adjusted, verdicts),
+        f"{len(changes)} comparisons, {verdicts.count('same')} without a significant change.",
+    ]
+    worse = verdicts.count("worse")
+    for old_side, new_side in shared:
+        row = new_side.row
+        if row.record.failure and not old_side.row.record.failure:
             worse += 1
-            parts.append(f"{now.name} failed: {now.record.failure['reason']}")
-        elif now.name == now.record.roles["reference"]:
-            parts += _course(then, now)
+            parts.append(f"{row.name} failed: {row.record.failure['reason']}")
+        elif row.name == row.record.roles["reference"]:
+            parts += _describe_reference_change(old_side.row, row)
     for key in sorted(set(old) - set(new)):
-        _, then = old[key]
+        row = old[key].row
         worse += 1
-        place_of = f"{then.record.task['name']}, {then.record.scenario.replace('_', ' ')}"
-        parts.append(f"{then.name} has no record any more ({place_of}).")
-    parts.append(f"{worse or 'Nothing'} became worse beyond noise.")
+        parts.append(f"{row.name} has no record in the later session ({_describe_place(row)}).")
+    parts.append(f"{worse or 'Nothing'} became significantly worse.")
     return "\n\n".join(parts), bool(worse)
 
 
-Pair = tuple[Row | None, Row]
-"""A row, and the reference of its section before it."""
-
-
-def _by_place(shown: Sequence[Section], task: str) -> dict[tuple[str, ...], Pair]:
-    """The rows of one session by their place and name."""
-    found: dict[tuple[str, ...], Pair] = {}
-    for section in shown:
+def _index_rows(sections: Sequence[Section], task: str) -> dict[tuple[str, ...], ReferencedRow]:
+    """The rows of one session by section and name."""
+    index: dict[tuple[str, ...], ReferencedRow] = {}
+    for section in sections:
         if task not in ("", section.task["name"]):
             continue
-        by_name = {row.name: row for row in section.rows if row.measured}
-        reference = by_name.get(section.rows[0].record.roles["reference"])
-        found |= {(*place(row.record), row.name): (reference, row) for row in section.rows}
-    return found
+        reference = section.measured_rows.get(section.roles["reference"])
+        for row in section.rows:
+            index[(*section_key(row.record), row.name)] = ReferencedRow(row, reference)
+    return index
 
 
-def _tests(before: Pair, after: Pair) -> list[Test]:
-    (old_reference, then), (new_reference, now) = before, after
-    found = []
-    if now.record.scenario == "offline" and (apart := paired(now, then)):
-        scores = [(row.record.score or {})["value"] for row in (then, now)]
-        text = f"{scores[0]:.4f}, {scores[1]:.4f}, {apart.difference.value:+.4f}"
-        found.append(Test(now, "score", text, apart.p, -apart.difference.value))
-    if not then.measured or not now.measured:
-        return found
-    ratios = _ratios(old_reference, then), _ratios(new_reference, now)
-    if now is not new_reference and (moved := statistics.change(*ratios)):
-        shown = [f"{number(statistics.geometric_mean(each))}x" for each in ratios]
-        text = f"{', '.join(shown)}, {interval(moved.ratio)}"
-        found.append(Test(now, "speed-up", text, moved.p, 1 / moved.ratio.value - 1))
-    peaks = [[each.memory_mb for each in row.rounds] for row in (then, now)]
-    if moved := statistics.change(*peaks):
-        shown = [f"{number(max(each))} MB" for each in peaks]
-        text = f"{', '.join(shown)}, {interval(moved.ratio)}"
-        found.append(Test(now, "memory", text, moved.p, moved.ratio.value - 1))
-    return found
+def _find_changes(before: ReferencedRow, after: ReferencedRow) -> list[FigureChange]:
+    old, new = before.row, after.row
+    changes = []
+    if new.record.scenario == "offline" and (comparison := compare_scores(new, old)):
+        difference = comparison.difference.value
+        values = f"{old.score:.4f}, {new.score:.4f}, {difference:+.4f}"
+        changes.append(FigureChange(new, "score", values, comparison.p, -difference))
+    if not old.measured or not new.measured:
+        return changes
+    speedups = _speedups_by_block(before), _speedups_by_block(after)
+    if new is not after.reference and (change := statistics.change(*speedups)):
+        means = [f"{format_number(statistics.geometric_mean(values))}x" for values in speedups]
+        text = f"{', '.join(means)}, {format_interval(change.ratio)}"
+        loss = 1 / change.ratio.value - 1
+        changes.append(FigureChange(new, "speed-up", text, change.p, loss))
+    peaks = [[window.memory_mb for window in row.rounds] for row in (old, new)]
+    if change := statistics.change(*peaks):
+        maxima = [f"{format_number(max(values))} MB" for values in peaks]
+        text = f"{', '.join(maxima)}, {format_interval(change.ratio)}"
+        loss = change.ratio.value - 1
+        changes.append(FigureChange(new, "memory", text, change.p, loss))
+    return changes
 
 
-def _ratios(reference: Row | None, row: Row) -> Sequence[float]:
-    """How many times faster than the reference, block by block."""
-    shared = sorted(set(row.seconds) & set(reference.seconds)) if reference else []
-    return [reference.seconds[block] / row.seconds[block] for block in shared if reference]
+def _speedups_by_block(side: ReferencedRow) -> list[float]:
+    if side.reference is None:
+        return []
+    reference, seconds = side.reference.seconds, side.row.seconds
+    blocks = sorted(set(seconds) & set(reference))
+    return [reference[block] / seconds[block] for block in blocks]
 
 
-def _course(then: Row, now: Row) -> list[str]:
-    """The reference's own time, which no speed-up shows."""
-    moved = statistics.change(list(then.seconds.values()), list(now.seconds.values()))
-    if not moved or abs(moved.ratio.value - 1) < REFERENCE_MOVED or moved.p >= SURE:
+def _format_changes(
+    changes: Sequence[FigureChange], adjusted: Sequence[float], verdicts: Sequence[str]
+) -> list[str]:
+    """A table of the changes that are significant before or after the adjustment, if any."""
+    lines = [
+        (
+            change.row.name,
+            _describe_place(change.row),
+            change.figure,
+            change.values,
+            f"{p:.2g}",
+            verdict,
+        )
+        for change, p, verdict in zip(changes, adjusted, verdicts, strict=True)
+        if verdict != "same" or change.p < SIGNIFICANCE
+    ]
+    headings = ("system", "task, scenario", "figure", "before, after, change", "p", "verdict")
+    return [format_table(lines, "simple", headings)] if lines else []
+
+
+def _describe_place(row: Row) -> str:
+    return f"{row.record.task['name']}, {format_scenario(row.record.scenario)}"
+
+
+def _describe_reference_change(before: Row, after: Row) -> list[str]:
+    """The change of the reference's own time, which no speed-up shows."""
+    change = statistics.change(list(before.seconds.values()), list(after.seconds.values()))
+    if not change or change.p >= SIGNIFICANCE:
+        return []
+    if abs(change.ratio.value - 1) < REFERENCE_CHANGE:
         return []
     return [
-        f"{now.name} itself took {interval(moved.ratio)} the time it took before "
-        f"({now.record.scenario.replace('_', ' ')}): the machine was in another state, or "
-        "something changed that all systems share. Speed-ups do not show which; measure both "
-        "again in turns."
+        f"The reference {after.name} itself took {format_interval(change.ratio)} the time it took "
+        f"before ({format_scenario(after.record.scenario)}): the state of the machine changed, or "
+        "something that all systems share. Speed-ups cannot tell which; measure both versions "
+        "again, alternately."
     ]

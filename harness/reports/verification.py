@@ -1,31 +1,39 @@
-"""Published records against those of another machine: which claims hold."""
+"""Verification of published records on another machine: which claims hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from tabulate import tabulate
-
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import interval
-from harness.leaderboard.ranking import Section, faster
+from harness.leaderboard.formatting import format_interval, format_scenario, format_table
+from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
-from harness.reports.comparison import SURE, paired
+from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 from harness.results.statistics import Interval
 
-NEAR = 4 / 3
-"""A speed-up holds where both values are within a third, however narrow the intervals: they know
-nothing of how much sessions differ. Of eighty speed-ups of the same code on the same machine
-two were a third apart in another session (docs/results.md).
+SPEEDUP_TOLERANCE = 4 / 3
+"""A speed-up holds if both values are within a third of each other, however narrow the intervals.
+
+The intervals do not include the variation between sessions: of eighty speed-ups of the same code on
+the same machine, two were a third apart in another session (docs/results.md).
 """
+
+HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
+VERDICTS = (HOLDS, FAILS, OPEN)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the published records say, what was found here, and whether it holds: `holds`, `does not
-    hold`, or `open` where this session cannot tell. p: of a score, that the two are the same; the
-    verdict then comes when all are known.
+    """A statement of the published records about a system.
+
+    Attributes:
+        text: the statement.
+        published: its published value.
+        here: the value of the new session.
+        verdict: one of `VERDICTS`; `open` if the new session cannot decide it.
+        p: of a score, the p-value that both are equal. The verdict then follows from the p-values
+            of all scores.
     """
 
     text: str
@@ -35,185 +43,235 @@ class Claim:
     p: float | None = None
 
 
-def published_systems(
-    found: Sequence[Section], task: str, wanted: Sequence[str] | None, known: Sequence[str] | None
+def find_published_systems(
+    sections: Sequence[Section],
+    task: str,
+    selected: Sequence[str] | None,
+    known: Sequence[str] | None,
 ) -> tuple[str, list[str]]:
-    """The suite and the systems of the latest published session of a task, as far as this checkout
-    has them.
+    """Find what to measure in order to verify the latest published session of a task.
 
-    wanted: only these. known: the systems of this checkout; None where none is needed. Raises:
-    HarnessError if there is none, or one that is wanted is not among them.
+    Args:
+        sections: the published sections.
+        task: the name of the task.
+        selected: only these systems; all if empty.
+        known: the systems of this checkout; None to accept every name.
+
+    Returns:
+        The suite and the names of the systems.
+
+    Raises:
+        HarnessError: there is no such session, or a selected system cannot be verified.
     """
-    latest = _offline(found, task)
+    latest = _find_latest(sections, task)
     names = [
-        row.name for row in latest.systems if row.measured and (known is None or row.name in known)
+        row.name
+        for row in latest.system_rows
+        if row.measured and (known is None or row.name in known)
     ]
-    absent = [name for name in wanted or () if name not in names]
-    names = [name for name in names if not wanted or name in wanted]
+    absent = [name for name in selected or () if name not in names]
+    names = [name for name in names if not selected or name in selected]
     if absent or not names:
         raise HarnessError(
-            f"{task}: {' and '.join(absent) or 'every system'} cannot be verified: not published, "
-            f"or not in this checkout. Published are "
-            f"{', '.join(row.name for row in latest.systems)}. Name those of them with --system "
-            "that this checkout has."
+            f"{task}: cannot verify {' and '.join(absent) or 'any system'}: not published, or not "
+            f"in this checkout. Published: {', '.join(row.name for row in latest.system_rows)}. "
+            "Select with --system those that this checkout has."
         )
     return latest.rows[0].record.suite, names
 
 
-def _offline(found: Sequence[Section], task: str) -> Section:
-    fitting = [
-        each
-        for each in found
-        if each.scenario == "offline" and each.task["name"] == task and each.floor is not None
+def _find_latest(sections: Sequence[Section], task: str) -> Section:
+    """The latest offline section of a task with a quality floor."""
+    candidates = [
+        section
+        for section in sections
+        if section.scenario == "offline"
+        and section.task["name"] == task
+        and section.floor is not None
     ]
-    if not fitting:
-        names = sorted({str(each.task["name"]) for each in found})
+    if not candidates:
+        names = sorted({str(section.task["name"]) for section in sections})
         raise HarnessError(
-            f"no published session of {task} has a reference. There are: {', '.join(names) or '-'}"
+            f"no published session of {task} has a reference. Published tasks: "
+            f"{', '.join(names) or 'none'}."
         )
-    return max(fitting, key=lambda each: each.started)
+    return max(candidates, key=lambda section: section.started)
 
 
-def verification(
+def render_verification(
     published: Sequence[Section],
     measured: Sequence[Section],
     task: str,
-    wanted: Sequence[str] | None,
+    selected: Sequence[str] | None,
 ) -> tuple[str, bool]:
-    """Markdown, claim by claim; and whether one does not hold. Of the scores one in twenty sets may
-    fail by chance (Holm 1979), not one in twenty scores.
+    """Compare new records with published ones, claim by claim.
+
+    The scores share one level of significance (Holm 1979): one set of scores in twenty may fail by
+    chance, not one score in twenty.
+
+    Args:
+        published: the published sections.
+        measured: the sections of this machine.
+        task: the name of the task.
+        selected: only these systems; all if empty.
+
+    Returns:
+        Markdown, and whether a claim does not hold.
+
+    Raises:
+        HarnessError: there is no published or no other session of the task.
     """
-    theirs = _offline(published, task)
-    fitting = [
-        each
-        for each in measured
-        if each.task["name"] == task
-        and each.configuration["hash"] == theirs.configuration["hash"]
-        and each.session != theirs.session
+    reference = _find_latest(published, task)
+    candidates = [
+        section
+        for section in measured
+        if section.task["name"] == task
+        and section.configuration["hash"] == reference.configuration["hash"]
+        and section.session != reference.session
     ]
-    if not fitting:
+    if not candidates:
         raise HarnessError(
-            f"nothing but {theirs.session} was measured on {task} with configuration "
-            f"{theirs.configuration['name']}, so there is nothing to hold against it."
+            f"only {reference.session} was measured on {task} with configuration "
+            f"{reference.configuration['name']}, so there is no session to compare it with. "
+            "Run `wattbench verify` without --against to measure one."
         )
-    latest = max(fitting, key=lambda each: each.started)
-    ours = {each.scenario: each for each in fitting if each.session == latest.session}
+    latest = max(candidates, key=lambda section: section.started)
+    here = {
+        section.scenario: section for section in candidates if section.session == latest.session
+    }
     claims: list[Claim] = []
-    for before in published:
-        if (before.session, before.task) == (theirs.session, theirs.task) and (
-            here := ours.get(before.scenario)
-        ):
-            claims += _claims(before, here, wanted)
-    parts = ["# Verification", _heading("Published", theirs), _heading("Here", latest)]
-    claims = _judged(claims)
-    counts = {verdict: sum(each.verdict == verdict for each in claims) for verdict in VERDICTS}
-    parts.append(", ".join(f"{count} {verdict}" for verdict, count in counts.items()) + ".")
-    lines = [(each.text, each.published, each.here, each.verdict) for each in claims]
-    heads = ("claim", "published", "here", "verdict")
-    parts.append(tabulate(lines, headers=heads, tablefmt="github", disable_numparse=True))
-    named = {row.name for row in latest.rows}
-    if absent := [
-        row.name
-        for row in theirs.systems
-        if row.name not in named and (not wanted or row.name in wanted)
-    ]:
-        parts.append(f"Not measured here: {', '.join(absent)}.")
-    return "\n\n".join(parts) + "\n", bool(counts["does not hold"])
-
-
-def _judged(claims: Sequence[Claim]) -> list[Claim]:
-    """With the verdicts on the scores."""
-    tested = [each for each in claims if each.p is not None]
-    adjusted = statistics.holm([each.p or 0.0 for each in tested])
-    sure = {each.text: p < SURE for each, p in zip(tested, adjusted, strict=True)}
-    return [
-        replace(each, verdict="does not hold" if sure[each.text] else "holds")
-        if each.p is not None
-        else each
-        for each in claims
+    for section in published:
+        same_session = (section.session, section.task) == (reference.session, reference.task)
+        if same_session and section.scenario in here:
+            claims += _compare_sections(section, here[section.scenario], selected)
+    claims = _judge_scores(claims)
+    verdicts = [claim.verdict for claim in claims]
+    lines = [(claim.text, claim.published, claim.here, claim.verdict) for claim in claims]
+    parts = [
+        "# Verification",
+        _describe_session("Published", reference),
+        _describe_session("Here", latest),
+        ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS) + ".",
+        format_table(lines, headings=("claim", "published", "here", "verdict")),
     ]
+    measured_names = {row.name for row in latest.rows}
+    absent = [
+        row.name
+        for row in reference.system_rows
+        if row.name not in measured_names and (not selected or row.name in selected)
+    ]
+    if absent:
+        parts.append(f"Not measured here: {', '.join(absent)}.")
+    return "\n\n".join(parts) + "\n", FAILS in verdicts
 
 
-VERDICTS = ("holds", "does not hold", "open")
-
-
-def _heading(who: str, section: Section) -> str:
-    versions = section.rows[0].record.software
+def _describe_session(origin: str, section: Section) -> str:
+    software = section.rows[0].record.software
     return (
-        f"{who}: session `{section.session}`, {section.machine}, {section.configuration['name']}, "
-        f"torch {versions.get('torch')}, onnxruntime {versions.get('onnxruntime')}."
+        f"{origin}: session `{section.session}`, {section.machine}, "
+        f"{section.configuration['name']}, torch {software.get('torch')}, onnxruntime "
+        f"{software.get('onnxruntime')}."
     )
 
 
-def _claims(before: Section, after: Section, wanted: Sequence[str] | None) -> list[Claim]:
-    ours = {row.name: row for row in after.rows}
-    scenario = before.scenario.replace("_", " ")
-    null = before.rows[0].record.roles["null"]
+def _compare_sections(
+    published: Section, here: Section, selected: Sequence[str] | None
+) -> list[Claim]:
+    own_rows = {row.name: row for row in here.rows}
+    null = published.roles["null"]
     pairs = [
-        (row, ours.get(row.name))
-        for row in before.systems
-        if row.measured and row.name != null and (not wanted or row.name in wanted)
+        (row, own_rows[row.name])
+        for row in published.system_rows
+        if row.measured
+        and row.name in own_rows
+        and row.name != null
+        and (not selected or row.name in selected)
     ]
     claims = []
-    for then, now in pairs:
-        if now is None:
+    for row, own in pairs:
+        if own.record.failure or not own.measured:
+            reason = (own.record.failure or {"reason": "no figures"})["reason"]
+            claims.append(Claim(f"{row.name} runs", "yes", reason, FAILS))
             continue
-        if now.record.failure or not now.measured:
-            reason = (now.record.failure or {"reason": "no figures"})["reason"]
-            claims.append(Claim(f"{then.name} runs", "yes", reason, "does not hold"))
-            continue
-        if before.scenario == "offline":
-            claims += _scores(then, now)
-        for what, one, other in (
-            ("of the reference", then.speedup, now.speedup),
-            ("unpadded", then.unpadded, now.unpadded),
-        ):
-            if one and other and one.low != one.high:
-                name = f"{then.name}, {scenario}: speed-up {what}"
-                claims.append(Claim(name, interval(one), interval(other), _same(one, other)))
-    return claims + _order(before, ours, pairs)
+        if published.scenario == "offline":
+            claims += _compare_quality(row, own)
+        claims += _compare_speedups(row, own)
+    return claims + _compare_order(pairs)
 
 
-def _scores(then: Row, now: Row) -> list[Claim]:
-    """Of the score itself, and of the floor."""
-    one, other = (row.record.score or {} for row in (then, now))
-    before, here = (f"{each['value']:.4f} ± {each['se']:.4f}" for each in (one, other))
-    apart = paired(now, then)
-    here += f", p {apart.p:.2g}" if apart else ", of other examples"
-    claims = [Claim(f"{then.name}: score", before, here, "open", apart.p if apart else None)]
-    if then.compared and now.compared and then.name != then.record.roles["reference"]:
-        same = then.qualified == now.qualified
-        state = "holds" if same else "open" if now.near or then.near else "does not hold"
-        name = f"{then.name}: the floor"
-        claims.append(Claim(name, _side(then), _side(now), state))
+def _compare_quality(row: Row, own: Row) -> list[Claim]:
+    """The claims about the score and about the quality floor."""
+    comparison = compare_scores(own, row)
+    before, here = (
+        f"{score['value']:.4f} ± {score['se']:.4f}"
+        for score in (row.record.score or {}, own.record.score or {})
+    )
+    here += f", p {comparison.p:.2g}" if comparison else ", different examples"
+    p = comparison.p if comparison else None
+    claims = [Claim(f"{row.name}: score", before, here, OPEN, p)]
+    if row.comparison and own.comparison and row.name != row.record.roles["reference"]:
+        undecided = row.near_floor or own.near_floor
+        verdict = OPEN if undecided else FAILS
+        if row.qualified == own.qualified:
+            verdict = HOLDS
+        text = f"{row.name}: side of the quality floor"
+        claims.append(Claim(text, _side_of_floor(row), _side_of_floor(own), verdict))
     return claims
 
 
-def _side(row: Row) -> str:
-    return ("above" if row.qualified else "below") + ("~" if row.near else "")
+def _side_of_floor(row: Row) -> str:
+    return ("above" if row.qualified else "below") + ("~" if row.near_floor else "")
 
 
-def _same(one: Interval, here: Interval) -> str:
-    """Whether two speed-ups are near; `open` where this session knows its own to no factor of two
-    to each side, or where the values are apart and the intervals still overlap.
-    """
-    near = max(one.value / here.value, here.value / one.value) <= NEAR
-    if near and here.high / here.low <= 4:
-        return "holds"
-    apart = one.low > here.high or here.low > one.high
-    return "does not hold" if apart and not near else "open"
-
-
-def _order(
-    before: Section, ours: dict[str, Row], pairs: Sequence[tuple[Row, Row | None]]
-) -> list[Claim]:
-    """Of neighbours in the published order of speed, those that were significantly apart."""
-    ranked = sorted((then for then, now in pairs if now), key=lambda row: -row.throughput)
+def _compare_speedups(row: Row, own: Row) -> list[Claim]:
+    """The claims about both speed-ups, without those of a reference over itself."""
     claims = []
-    for quick, slow in pairwise(row for row in ranked if ours[row.name].measured):
-        then, now = faster(slow, quick), faster(ours[slow.name], ours[quick.name])
-        if then and now and then.low > 1:
-            state = "holds" if now.low > 1 else "does not hold" if now.high < 1 else "open"
-            name = f"{before.scenario.replace('_', ' ')}: {quick.name} is faster than {slow.name}"
-            claims.append(Claim(name, interval(then), interval(now), state))
+    for baseline, before, here in (
+        ("the reference", row.speedup, own.speedup),
+        ("the unpadded reference", row.unpadded_speedup, own.unpadded_speedup),
+    ):
+        if before and here and before.low != before.high:
+            scenario = format_scenario(row.record.scenario)
+            text = f"{row.name}, {scenario}: speed-up over {baseline}"
+            values = format_interval(before), format_interval(here)
+            claims.append(Claim(text, *values, _judge_speedup(before, here)))
     return claims
+
+
+def _judge_speedup(published: Interval, here: Interval) -> str:
+    """Judge whether two speed-ups are close.
+
+    `open` if the interval here is wider than a factor of two to each side, or if the values are
+    not close but the intervals overlap.
+    """
+    ratio = max(published.value / here.value, here.value / published.value)
+    if ratio <= SPEEDUP_TOLERANCE:
+        return HOLDS if here.high / here.low <= 4 else OPEN
+    disjoint = published.low > here.high or here.low > published.high
+    return FAILS if disjoint else OPEN
+
+
+def _compare_order(pairs: Sequence[tuple[Row, Row]]) -> list[Claim]:
+    """The claims that one system is faster than the next one in the published order of speed."""
+    by_speed = sorted(pairs, key=lambda pair: -pair[0].throughput)
+    measured = [(row, own) for row, own in by_speed if own.measured]
+    claims = []
+    for (fast, own_fast), (slow, own_slow) in pairwise(measured):
+        before, here = compute_speedup(slow, fast), compute_speedup(own_slow, own_fast)
+        if before is None or here is None or before.low <= 1:
+            continue
+        verdict = HOLDS if here.low > 1 else FAILS if here.high < 1 else OPEN
+        text = f"{format_scenario(fast.record.scenario)}: {fast.name} is faster than {slow.name}"
+        claims.append(Claim(text, format_interval(before), format_interval(here), verdict))
+    return claims
+
+
+def _judge_scores(claims: Sequence[Claim]) -> list[Claim]:
+    """Replace the verdicts on the scores by those of the adjusted p-values."""
+    adjusted = iter(statistics.holm([claim.p for claim in claims if claim.p is not None]))
+    judged = []
+    for claim in claims:
+        if claim.p is not None:
+            claim = replace(claim, verdict=FAILS if next(adjusted) < SIGNIFICANCE else HOLDS)
+        judged.append(claim)
+    return judged

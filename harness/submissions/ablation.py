@@ -14,7 +14,8 @@ from typing import Any
 
 import tomli_w
 
-from harness.engines.base import ENGINES, ServeConfig
+from harness.engines.base import ServeConfig
+from harness.engines.registry import ENGINES
 from harness.errors import HarnessError, ManifestError
 from harness.optimize.base import get_step
 from harness.results.record import SCENARIOS

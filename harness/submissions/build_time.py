@@ -81,7 +81,7 @@ def _start(system: System, root: Path, known: dict[str, Path]) -> dict[str, Any]
         shape = dict(read_system(known[system.teacher], root).shape)
     else:
         try:
-            shape = pretrained.encoder_spec(system.pretrained, system.folder)
+            shape = pretrained.get_encoder_spec(system.pretrained, system.folder)
         except HarnessError:
             return {}
     size = shape.get("width", 384) / shape.get("heads", 12)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.engines.base import ENGINES
+from harness.engines.registry import ENGINES
 from harness.errors import HarnessError
 from harness.schema import read_toml
 from harness.store import untrusted

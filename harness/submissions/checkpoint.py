@@ -42,9 +42,9 @@ def declare(
     Raises:
         HarnessError: there is no such model, or the name is taken.
     """
-    checkpoint = pretrained.checkpoint_folder(given)
-    shape = pretrained.checkpoint_spec(str(checkpoint), Path())
-    model = pretrained.key(str(checkpoint), Path())[:DIGITS]
+    checkpoint = pretrained.find_checkpoint_folder(given)
+    shape = pretrained.get_checkpoint_spec(str(checkpoint), Path())
+    model = pretrained.compute_key(str(checkpoint), Path())[:DIGITS]
     if name and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
         raise HarnessError(f"--name {name!r}: take letters, digits, '.', '_' and '-'.")
     own = checkpoint.name if Path(given).expanduser().is_dir() else given.partition("@")[0]

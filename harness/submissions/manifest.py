@@ -217,8 +217,8 @@ def _start(
     if len(model) > 1:
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
     for key, form, shape_of in (
-        ("pretrained", "encoder", pretrained.encoder_spec),
-        ("checkpoint", "checkpoint", pretrained.checkpoint_spec),
+        ("pretrained", "encoder", pretrained.get_encoder_spec),
+        ("checkpoint", "checkpoint", pretrained.get_checkpoint_spec),
     ):
         if key in model:
             try:
@@ -265,7 +265,7 @@ def _weights(faults: Faults, declared: Any) -> dict[str, Any]:
     if folder is None:
         return {**shape, "name": "weights", "becomes": None}
     try:
-        return {**pretrained.checkpoint_spec(str(folder), base), **shape}
+        return {**pretrained.get_checkpoint_spec(str(folder), base), **shape}
     except HarnessError as error:  # files that only code of one's own knows
         return {**shape, "name": "weights", "unfit": str(error)}
 

@@ -53,7 +53,7 @@ def plan_build(system: System, asked: Task, seed: int, root: Path) -> list[Plann
         transfer = asked.transfer if getattr(step_config.params, "transfer", False) else None
         inputs: dict[str, Any] = {
             "artifact": parent,
-            "encoder": pretrained.key(encoder, system.folder) if encoder else "",
+            "encoder": pretrained.compute_key(encoder, system.folder) if encoder else "",
             "teacher": learns_from,
             "transfer": transfer.key if transfer else "",
         }

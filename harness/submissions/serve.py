@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import CHOICES, CUSTOM_CODE, ENGINES, KEYS, ServeConfig
+from harness.engines.base import SERVE_CHOICES, SERVE_KEYS, ServeConfig
+from harness.engines.registry import CUSTOM_CODE, ENGINES
 from harness.results.record import SCENARIOS
 from harness.schema import Faults, nearest, params
 
@@ -23,14 +24,14 @@ def read_serve(
         overrides = faults.table(table, scenario, "serve.")
         place = f"[serve.{scenario}] " if overrides else "[serve] "
         if (
-            not faults.keys(place, {**common, **overrides}, (*KEYS, *SCENARIOS, "points"))
+            not faults.keys(place, {**common, **overrides}, (*SERVE_KEYS, *SCENARIOS, "points"))
             or "engine" not in common
         ):
             continue
         serve = params(faults, place, ServeConfig, {**common, **overrides})
         if serve is None:
             continue
-        for key, choices in CHOICES.items():
+        for key, choices in SERVE_CHOICES.items():
             if getattr(serve, key) not in choices:
                 faults.add(
                     f"{place}{key} = {getattr(serve, key)!r}: choose "
@@ -64,8 +65,8 @@ def read_serve(
             faults.add(
                 f"{place}engine {serve.engine!r} does not exist. {nearest(serve.engine, ENGINES)}"
             )
-        elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].takes:
-            fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.takes]
+        elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].formats:
+            fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.formats]
             faults.add(
                 f"{place}engine {serve.engine!r} cannot serve "
                 f"{UNBUILT.get(artifact_format, artifact_format) or 'an empty recipe'}. "

@@ -21,8 +21,8 @@ from harness.engines.base import (
     ReportingEngine,
     ServeConfig,
     answers_from_scores,
-    load_engine,
 )
+from harness.engines.registry import load_engine
 
 READ_BYTES = 1 << 16
 """Below what malloc maps and unmaps anew for each read, which costs as much as a small query."""
@@ -117,7 +117,7 @@ def serve(wire: Wire) -> None:
 def _play(wire: Wire, engine: Engine, what: EngineConfig) -> str:
     """All instances answer until the input ends, or there is an order. Returns: which, or ''."""
     work = (wire, engine, what.serve.batch)
-    instances = what.serve.count(what.threads)
+    instances = what.instances
     helpers = [threading.Thread(target=_answer, args=work) for _ in range(instances - 1)]
     for each in helpers:
         each.start()

@@ -47,14 +47,14 @@ def write(path: Path) -> None:
 SCRIPT = """
 import random, sys
 from pathlib import Path
-from harness import text
-from harness.optimize import tokens
-from harness.tasks.registry import task
+from harness.models import tokenization
+from harness.optimize.training import tokens
+from harness.tasks.registry import get_task
 
-examples = task("record").examples("train")
+examples = get_task("record").examples("train")
 choices = sum(len(each.candidates) for each in examples)
-tokenizer = text.load_tokenizer(Path(sys.argv[1]), 512)
-rows = tokens.tokenized(tokenizer, lambda: tokens.of_examples(examples[:4_000]))
+tokenizer = tokenization.load_tokenizer(Path(sys.argv[1]), 512)
+rows = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(examples[:4_000]))
 draw = random.Random(0)
 for _ in range(100):
     rows.batch(draw.sample(range(len(rows)), 32))

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.engines import base
+from harness.engines import base, registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine
 from harness.models import tokenization
@@ -84,7 +84,7 @@ def compare(
 
 
 def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
-    return base.load_engine(
+    return registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), CORES)
     )
 
@@ -143,8 +143,8 @@ def test_threads_over_one_session_measure_as_well_as_processes(
 ) -> None:
     artifact = make(Export(), Quantize())
     threads = loaded(artifact, instances="per-core")
-    kind = base.ENGINES["onnxruntime"]
-    monkeypatch.setitem(base.ENGINES, "onnxruntime", replace(kind, shares=False))
+    kind = registry.ENGINES["onnxruntime"]
+    monkeypatch.setitem(registry.ENGINES, "onnxruntime", replace(kind, shares_model=False))
     processes = loaded(artifact, instances="per-core")
     assert compare(benchmark, processes, threads, texts).value > 0.9
 

@@ -26,7 +26,8 @@ from harness.models.pretrained import ENCODERS
 from harness.optimize import export
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.finetune import Finetune
-from harness.optimize.training import loop
+from harness.optimize.training import encoders
+from harness.optimize.training.loop import fix_seed_and_threads
 from harness.optimize.training.tokens import Tokens
 from harness.store.cache import cache_dir
 from harness.tasks.registry import get_task
@@ -84,7 +85,7 @@ def untrained(out: Path) -> Artifact:
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     torch.manual_seed(0)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
-    about = loop.written(classifier.from_pretrained(folder, 2), tokenizer, out)
+    about = encoders.save_model(classifier.from_pretrained(folder, 2), tokenizer, out)
     plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
     return Artifact(out, plain)
 
@@ -160,11 +161,11 @@ def test_finetuning_is_one_and_a_half_times_the_naive_loop(
 ) -> None:
     """In turns, each in a process of its own, as build.py starts it and as a user would."""
 
-    def seconds(loop: str) -> float:
+    def seconds(implementation: str) -> float:
         environment = dict(os.environ)
-        if loop == "ours":
+        if implementation == "ours":
             environment["GLIBC_TUNABLES"] = MALLOC_TUNABLES
-        command = [sys.executable, "-m", "tests.benchmarks.test_harness", loop]
+        command = [sys.executable, "-m", "tests.benchmarks.test_harness", implementation]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         return float(done.stdout.split()[-1])
 
@@ -176,14 +177,14 @@ def test_finetuning_is_one_and_a_half_times_the_naive_loop(
     assert ratios[1] > 1.5
 
 
-def _time_training(loop: str) -> float:
-    """Seconds for 640 examples with the loop `naive` or `ours`."""
+def _time_training(implementation: str) -> float:
+    """Seconds for 640 examples with the implementation `naive` or `ours`."""
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     examples = list(get_task("sentiment").examples("train")[:640])
     random.Random(0).shuffle(examples)
-    loop.prepare(0, CORES)
-    loop.LEAST_UPDATES = 1
-    if loop == "naive":
+    fix_seed_and_threads(0, CORES)
+    encoders.MIN_UPDATES = 1
+    if implementation == "naive":
         from transformers import BertForSequenceClassification
 
         model = BertForSequenceClassification.from_pretrained(folder)
@@ -191,11 +192,11 @@ def _time_training(loop: str) -> float:
         return naive_steps(model, folder, examples)
     ours = classifier.from_pretrained(folder, 2)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
-    few = loop.tokenized(tokenizer, examples[:64])
+    few = encoders.tokenize_examples(tokenizer, examples[:64])
     one = Finetune(epochs=1)
     _train(ours, few, few, one)
-    everything = loop.tokenized(tokenizer, examples)
-    nothing = loop.tokenized(tokenizer, examples[:1])
+    everything = encoders.tokenize_examples(tokenizer, examples)
+    nothing = encoders.tokenize_examples(tokenizer, examples[:1])
     started = time.perf_counter()
     _train(ours, everything, nothing, one)
     return time.perf_counter() - started
@@ -207,8 +208,8 @@ def _train(
     selection: Tokens,
     params: Finetune,
 ) -> None:
-    loss = loop.cross_entropy(model, rows)
-    loop.train(model, rows.lengths, loss, selection, params, StepContext(cache_dir(), 0, CORES))
+    loss = encoders.build_cross_entropy(model, rows)
+    encoders.train(model, rows.lengths, loss, selection, params, StepContext(cache_dir(), 0, CORES))
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     assert audit
     assert (audit["passed"], audit["failed"]) == (False, ["text"])
     board = (results / "README.md").read_text()
-    assert "**cheat did not pass its audit** and has no rank: text: length-only" in board
-    assert "audited, and passed: honest" in board
-    assert "A smoke run: its windows are shorter than the standard ones." in board
+    assert "**cheat failed its audit** and is not ranked: text: length-only" in board
+    assert "Passed the audit: honest" in board
+    assert "Smoke run: its windows are shorter than the standard ones" in board
     assert record.read_record(path.with_name("minilm-l6.json")).audit is None, "a baseline"
     rows = json.loads((results / "leaderboard.json").read_text())
     ranks = {row["system"]: row["rank"] for row in rows if row["scenario"] == "offline"}
@@ -95,7 +95,7 @@ def test_waterfall_measures_all_variants_apart_from_the_board(
     assert "failed" not in out
     results = here / "results" / "smoke"
     text = (results / "waterfall" / "onnx-int8-reviews.md").read_text()
-    assert "A smoke run: its windows are shorter" in text
+    assert "Smoke run: its windows are shorter" in text
     assert not (results / "records").exists()
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.engines.base import ENGINES
+from harness.engines.registry import ENGINES
 from harness.results import record
 from harness.runner.predict import predict
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
-from tests.support.records import make
+from tests.support.records import make_record
 from tests.support.systems import build_all, declare_leaving, quiet, systems
 from tests.support.words import TEXTS
 
@@ -101,7 +101,7 @@ def test_model_card_has_what_was_measured(
     assert "1. `tfidf-logreg` ngrams = 2" in text
 
     for name, seconds in (("ref", [10.0, 10.2, 9.9]), ("tfidf-logreg", [1.0, 1.05, 0.97])):
-        made = make(name, seconds, 0.9, task="reviews")
+        made = make_record(name, seconds, 0.9, task="reviews")
         record.write_record(*made, built_project / "results" / "records")
     assert main([*command, str(tmp_path / "other")]) == 0
     text = (tmp_path / "other" / "README.md").read_text()

@@ -12,7 +12,7 @@ import pytest
 
 from harness.reports.results_folder import write_board
 from harness.results import record
-from tests.support.records import golden_records, make
+from tests.support.records import golden_records, make_record
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -94,16 +94,16 @@ def test_page_asks_for_nothing_and_says_nothing(browser, page: Path) -> None:
 
 
 def test_head_sorts_both_ways_and_says_so(browser) -> None:
-    press(browser, "a second")
-    rates = [float(each.replace(",", "")) for each in column(browser, "a second") if each != "-"]
+    press(browser, "examples/s")
+    rates = [float(each.replace(",", "")) for each in column(browser, "examples/s") if each != "-"]
     assert rates == sorted(rates, reverse=True)
     head = one(browser, "#table th[aria-sort='descending']")
-    assert head.text.startswith("a second")
-    press(browser, "a second")
-    rates = [float(each.replace(",", "")) for each in column(browser, "a second") if each != "-"]
+    assert head.text.startswith("examples/s")
+    press(browser, "examples/s")
+    rates = [float(each.replace(",", "")) for each in column(browser, "examples/s") if each != "-"]
     assert rates == sorted(rates)
-    assert one(browser, "#table th[aria-sort='ascending']").text.startswith("a second")
-    assert column(browser, "a second")[-1] == "-", "what has no figure stands last, either way"
+    assert one(browser, "#table th[aria-sort='ascending']").text.startswith("examples/s")
+    assert column(browser, "examples/s")[-1] == "-", "what has no figure stands last, either way"
 
 
 def test_filter_keeps_what_holds_all_words(browser) -> None:
@@ -131,11 +131,11 @@ def test_axis_switches_and_the_frontier_is_told(browser) -> None:
     first = one(browser, "#plot-text").get_attribute("textContent")
     assert first.startswith("The frontier, from left to right: minilm-l6-unpadded 0.9000")
     assert "fastformers" in first
-    Select(one(browser, "#across")).select_by_value("energy_wh_per_1k")
+    Select(one(browser, "#x-axis")).select_by_value("energy_wh_per_1k")
     second = one(browser, "#plot-text").get_attribute("textContent")
     assert second.index("fastformers") < second.index("minilm-l6-unpadded"), "less energy is left"
     assert "energy" in one(browser, "#plot-title").get_attribute("textContent")
-    offered = [each.text for each in Select(one(browser, "#across")).options]
+    offered = [each.text for each in Select(one(browser, "#x-axis")).options]
     assert not any("latency" in each for each in offered), "offline has no latencies"
 
 
@@ -145,7 +145,7 @@ def test_single_stream_offers_latency(browser) -> None:
     Select(one(browser, "#section")).select_by_visible_text(
         "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
     )
-    assert any("latency" in each.text for each in Select(one(browser, "#across")).options)
+    assert any("latency" in each.text for each in Select(one(browser, "#x-axis")).options)
     assert "p50 ms" in [each.text for each in browser.find_elements("css selector", "#table th")]
 
 
@@ -219,14 +219,14 @@ def test_everything_to_press_has_a_name(browser) -> None:
 
 def test_page_of_nothing_but_failures_says_so(chromium, tmp_path: Path) -> None:
     for name in ("ref", "other"):
-        it, side = make(name, [], 0.5)
+        it, side = make_record(name, [], 0.5)
         it.score, it.artifact = None, None
         it.failure = {"reason": "it closed its output", "stderr": ""}
         record.write_record(it, side | {"answers": []}, tmp_path / "records")
     write_board(tmp_path)
     chromium.get((tmp_path / "index.html").as_uri())
     assert sorted(names(chromium)) == ["other", "ref"]
-    assert "no row with this figure" in one(chromium, "#plot").text
+    assert "no system with this figure" in one(chromium, "#plot").text
     assert chromium.get_log("browser") == []
     one(chromium, "#table tbody button").click()
     assert "it closed its output" in one(chromium, "tr.details").text

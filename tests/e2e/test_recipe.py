@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.engines import base
+from harness.engines import base, registry
 from harness.engines.base import EngineConfig
 from harness.models import classifier
-from harness.models.classifier import EncoderShape
+from harness.models.classifier import EncoderSpec
 from harness.store.cache import artifact_dir, checkpoint_dir
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan_build
@@ -107,16 +107,16 @@ def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
 def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> None:
     """The quantized graph of the pruned student answers as its weights do."""
     about = json.loads((folder / "artifact.json").read_text())
-    shape = EncoderShape.read(about["model"])
+    shape = EncoderSpec.from_dict(about["model"])
     assert (shape.heads, shape.ffn) == ((2,), (32,))
     weights = artifact_dir(trained)
     before = json.loads((weights / "artifact.json").read_text())
-    assert classifier.load(weights, EncoderShape.read(before["model"])).shape == shape
+    assert classifier.load(weights, EncoderSpec.from_dict(before["model"])).shape == shape
     asked = [each.candidates for each in reviews.examples("train")]
     serve = base.ServeConfig("pytorch")
-    expected = base.load_engine(EngineConfig(weights, before, serve, 1)).scores(asked).argmax(1)
+    expected = registry.load_engine(EngineConfig(weights, before, serve, 1)).scores(asked).argmax(1)
     found = (
-        base.load_engine(EngineConfig(folder, about, system.serve["offline"], 2))
+        registry.load_engine(EngineConfig(folder, about, system.serve["offline"], 2))
         .scores(asked)
         .argmax(1)
     )

@@ -1,4 +1,4 @@
-"""The figures of a drawn file: what must not change when only words do."""
+"""The figures of a rendered file, which must not change when only its wording does."""
 
 import csv
 import io
@@ -7,15 +7,15 @@ import re
 
 
 def figures(name: str, text: str) -> list[list[str]]:
-    """The cells of a drawn file that hold figures, row by row.
+    """Return the cells of a rendered file that have figures, row by row.
 
     Args:
-        name: the file's name; its ending says how it is read.
+        name: the name of the file; its suffix determines the format.
         text: the content of a Markdown, CSV, JSON or HTML file.
 
     Returns:
-        CSV: every cell, the header's too. JSON and the data of the HTML page: every number, with
-        its path. Markdown: the cells with a digit of all table rows but the headers.
+        CSV: every cell, also of the header. JSON: every number with its path. The data of the HTML
+        page: every number. Markdown: the cells with a digit, without the tables' headings.
     """
     if name.endswith(".csv"):
         return list(csv.reader(io.StringIO(text)))
@@ -26,19 +26,19 @@ def figures(name: str, text: str) -> list[list[str]]:
             r'<script id="data" type="application/json">(.*?)</script>', text, re.S
         )
         return [[number] for _, number in _numbers(json.loads(data))]
-    return [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line) if re.search(r"\d", cell)]
-        for line in _table_bodies(text)
-    ]
+    return [[cell for cell in row if re.search(r"\d", cell)] for row in table_rows(text)]
 
 
-def _table_bodies(text: str) -> list[str]:
-    bodies, inside = [], False
+def table_rows(text: str) -> list[list[str]]:
+    """The cells of each row of all Markdown tables in a text, without the headings."""
+    rows, inside = [], False
     for line in text.splitlines():
-        inside = line.startswith("|") and (inside or line.startswith(("|:", "|-")))
-        if inside and not line.startswith(("|:", "|-")):
-            bodies.append(line)
-    return bodies
+        is_rule = line.startswith(("|:", "|-"))
+        inside = line.startswith("|") and (inside or is_rule)
+        if inside and not is_rule:
+            cells = re.split(r"(?<!\\)\|", line)[1:-1]
+            rows.append([cell.strip() for cell in cells])
+    return rows
 
 
 def _numbers(value: object, path: str = "") -> list[list[str]]:

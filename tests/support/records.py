@@ -1,42 +1,56 @@
-"""Records as tests need them."""
+"""Records for tests of the leaderboard and the reports."""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.ranking import load_rows, sections
-from harness.results import record
-from harness.results.record import Record, Round
+from harness.leaderboard.ranking import group_sections, load_rows
+from harness.results.record import Record, Round, write_record
 
 ROLES = {"reference": "ref", "unpadded_reference": "unpadded", "null": "null"}
 
 
-def make(
-    name: str, seconds: list[float], right: float, **kwargs: Any
+def make_record(
+    name: str, seconds: list[float], accuracy: float, **kwargs: Any
 ) -> tuple[Record, dict[str, Any]]:
-    """A record whose blocks took `seconds` for 1,000 examples; `right`: share of right answers."""
-    labels = [number % 2 for number in range(1000)]
-    answers = [label if n < right * 1000 else 1 - label for n, label in enumerate(labels)]
+    """Return a record of 1,000 examples and its side file.
+
+    Args:
+        name: the system's name.
+        seconds: how long each block took.
+        accuracy: the share of correct answers.
+        kwargs: values that differ from those below.
+    """
+    labels = [index % 2 for index in range(1000)]
+    answers = [
+        label if index < accuracy * 1000 else 1 - label for index, label in enumerate(labels)
+    ]
     rounds = [
         Round(
             block=block,
             load_seconds=0.5,
             load_wh=0.001,
-            seconds=each,
+            seconds=block_seconds,
             examples=1000,
             repeats=1.0,
-            cpu_seconds=each,
+            cpu_seconds=block_seconds,
             driver_cpu_seconds=0.01,
             others=0.0,
             steal=0.0,
-            energy={"cpu_wh": each * 4.27 / 3600},
+            energy={"cpu_wh": block_seconds * 4.27 / 3600},
             memory_mb=100.0,
             agreement=None,
         )
-        for block, each in enumerate(seconds, start=1)
+        for block, block_seconds in enumerate(seconds, start=1)
     ]
-    score = {"metric": "accuracy", "value": right, "se": 0.01, "majority": 0.5, "examples": 1000}
-    made = Record(
+    score = {
+        "metric": "accuracy",
+        "value": accuracy,
+        "se": 0.01,
+        "majority": 0.5,
+        "examples": 1000,
+    }
+    record = Record(
         session=kwargs.get("session", "s1"),
         started=kwargs.get("started", "2026-01-01T00:00:00Z"),
         suite=kwargs.get("suite", "quick"),
@@ -103,43 +117,46 @@ def make(
         if kwargs.get("scenario") == "single_stream"
         else None,
     )
-    return made, {"labels": labels, "answers": answers, "groups": [-1] * 1000}
+    return record, {"labels": labels, "answers": answers, "groups": [-1] * 1000}
 
 
-def board(tmp_path: Path, *made: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
-    for it, side in made:
-        record.write_record(it, side, tmp_path / "records")
-    rows, faults = load_rows(tmp_path / "records")
+def rows_by_name(folder: Path, *records: tuple[Record, dict[str, Any]]) -> dict[str, Any]:
+    """Write records below a folder, and return the compared rows."""
+    for record, side in records:
+        write_record(record, side, folder / "records")
+    rows, faults = load_rows(folder / "records")
     assert not faults
-    return {row.name: row for section in sections(rows) for row in section.rows}
+    return {row.name: row for section in group_sections(rows) for row in section.rows}
 
 
-def drifting(base: float) -> list[float]:
+def drifting_times(base: float) -> list[float]:
+    """The seconds of five blocks on a machine that becomes slower, with noise."""
     return [
-        base * drift * wobble
-        for drift, wobble in zip((1, 2, 3, 4, 5), (1, 1.01, 0.99, 1, 1.02), strict=True)
+        base * drift * noise
+        for drift, noise in zip((1, 2, 3, 4, 5), (1, 1.01, 0.99, 1, 1.02), strict=True)
     ]
 
 
-def serve(it: Record, rates: list[float | None]) -> None:
-    """Make a record of `server` out of one, of which each block sustained such a rate."""
-    held = [each for each in rates if each]
-    it.sustained = {
+def set_server_rates(record: Record, rates: list[float | None]) -> None:
+    """Turn a record into one of `server` whose blocks sustained these rates (None: no rate)."""
+    sustained = [rate for rate in rates if rate]
+    record.sustained = {
         "rates": {str(block): rate for block, rate in enumerate(rates, start=1)},
         "bound_ms": 50.0,
-        "offline": 5000.0 if 4750.0 in rates else 2 * max(held, default=1.0),
+        "offline": 5000.0 if 4750.0 in rates else 2 * max(sustained, default=1.0),
         "capped": 4750.0 in rates,
     }
-    for each, rate in zip(it.rounds, rates, strict=True):
-        each.rate, each.late = rate or 1.0, 0 if rate else 70
-    it.latency_ms = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700} if held else None
+    for window, rate in zip(record.rounds, rates, strict=True):
+        window.rate, window.late = rate or 1.0, 0 if rate else 70
+    latency = {"p50": 5.0, "p90": 20.0, "p99": 45.0, "queries": 700}
+    record.latency_ms = latency if sustained else None
 
 
 GOLDEN = Path(__file__).parent.parent / "data" / "board"
 
 
 def golden_records(folder: Path) -> None:
-    """The committed ones: a session of `quick` with everything that a board can show, and one of
-    `embedded` on another machine whose energy is measured.
+    """Copy the committed records: a session of `quick` with everything that a board can show, and a
+    session of `embedded` on another machine whose energy is measured.
     """
     shutil.copytree(GOLDEN / "records", folder, dirs_exist_ok=True)

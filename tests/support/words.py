@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.optimize import distill
 from harness.optimize.base import Artifact, Inputs, StepContext
@@ -71,7 +71,7 @@ def run_step(
 def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:
     """An artifact's scores of a split [examples, labels]."""
     name = "pytorch" if artifact.format == "safetensors" else "onnxruntime"
-    loaded = base.load_engine(
+    loaded = registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), 1)
     )
     return loaded.scores([example.candidates for example in TASK.examples(split)])

@@ -1,28 +1,42 @@
-"""What is written agrees with what is there."""
+"""The documents agree with the repository: links, anchors, and the table of the README."""
 
 import re
+from pathlib import Path
 
 import pytest
 
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.tables import overview
+from harness.leaderboard.tables import format_overview
 from tests.support.systems import REPOSITORY
 
-DOCUMENTS = ["README.md", "RULES.md", "CHANGELOG.md", "results/README.md"]
-DOCUMENTS += [str(each.relative_to(REPOSITORY)) for each in (REPOSITORY / "docs").glob("*.md")]
+PATTERNS = ("*.md", "docs/*.md", "results/README.md", "submissions/*/*.md", "baselines/*/*.md")
+DOCUMENTS = sorted(
+    str(path.relative_to(REPOSITORY)) for pattern in PATTERNS for path in REPOSITORY.glob(pattern)
+)
+
+
+def anchors_of(document: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a document."""
+    headings = re.findall(r"(?m)^#+ (.+)$", document.read_text())
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_to_files(document: str) -> None:
+def test_links_lead_to_files_and_headings(document: str) -> None:
     path = REPOSITORY / document
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text())
-    assert not [each for each in targets if "://" not in each and not (path.parent / each).exists()]
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]+))?[^)]*\)", path.read_text())
+    for target, anchor in links:
+        if "://" in target:
+            continue
+        linked = path.parent / target if target else path
+        assert linked.exists(), target
+        assert not anchor or anchor in anchors_of(linked), f"{target}#{anchor}"
 
 
-def test_readme_has_one_table_and_it_is_of_the_session_that_the_rules_cite() -> None:
-    parts = (REPOSITORY / "README.md").read_text().split("\n\n")
-    tables = [each for each in parts if re.match(r"\| (rank|system) ", each)]
+def test_readme_has_one_table_of_results_and_it_is_of_the_session_that_the_rules_cite() -> None:
+    paragraphs = (REPOSITORY / "README.md").read_text().split("\n\n")
+    tables = [paragraph for paragraph in paragraphs if re.match(r"\| (rank|system) ", paragraph)]
     (session,) = re.findall(r"session (\S+),", (REPOSITORY / "RULES.md").read_text())
-    found, _ = load_sections(REPOSITORY / "results" / "records", session)
-    (offline,) = (each for each in found if each.scenario == "offline")
-    assert tables == [overview(found, offline, "github").rstrip()]
+    sections, _ = load_sections(REPOSITORY / "results" / "records", session)
+    (offline,) = (section for section in sections if section.scenario == "offline")
+    assert tables == [format_overview(sections, offline, "github").rstrip()]

@@ -1,1 +1,1 @@
-"""What the steps that train share: the loop, the data, the losses, checkpoints."""
+"""What the training steps share: the loop, the data, the losses, checkpoints."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a training loop: all that it takes to go on as if nothing had happened."""
+"""Checkpoints of a training: all that is needed to continue as if it were never interrupted."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,13 +13,18 @@ FILE = "checkpoint.safetensors"
 
 
 @dataclass
-class Position:
-    """Where the loop stands.
+class Progress:
+    """How far a training is.
 
-    epoch: the one that runs, from 1; update: of all epochs; batch: next one of the epoch.
-    losses, seen: sum of the losses and number of examples of this epoch so far.
-    seconds: spent on this epoch; best_score: of the best epoch on the selection slice.
-    history: of each finished epoch.
+    Attributes:
+        epoch: the current epoch, counted from 1.
+        update: number of updates so far, over all epochs.
+        batch: number of batches of this epoch that are done.
+        losses: sum of the losses of this epoch so far.
+        seen: number of training rows of this epoch so far.
+        seconds: duration of this epoch so far.
+        best_score: selection score of the best epoch; -1 before the first.
+        history: for each finished epoch its loss, selection score, seconds and examples per second.
     """
 
     epoch: int = 1
@@ -32,50 +37,54 @@ class Position:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save(
-    folder: Path,
-    position: Position,
-    trained: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-) -> None:
-    """Write one file; a reader sees the old one or the new one, never half."""
-    tensors = {f"model.{name}": value for name, value in trained.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in best.items()}
-    for number, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
-    tensors["random"] = torch.get_rng_state()
-    folder.mkdir(parents=True, exist_ok=True)
-    half = folder / f"{FILE}.half"
-    plain = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-    save_file(plain, half, metadata={"position": json.dumps(asdict(position))})
-    half.replace(folder / FILE)
+class Checkpoint:
+    """The checkpoint of a training in a folder.
 
-
-def restore(
-    folder: Path, trained: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[Position, dict[str, Tensor]] | None:
-    """Put model, optimizer and random state back.
-
-    Returns: the position and the best weights so far; None where there is no checkpoint that can be
-    read, or one of something else.
+    Args:
+        folder: outlives an interruption; created with the first checkpoint.
+        trained: all modules that are trained.
+        optimizer: their optimizer.
     """
-    parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
-    try:
-        with safe_open(folder / FILE, "pt") as file:
-            position = Position(**json.loads(file.metadata()["position"]))
-            random = file.get_tensor("random")
-            for name in file.keys():  # noqa: SIM118 (no dictionary)
-                part, _, rest = name.partition(".")
-                if rest:
-                    parts[part][rest] = file.get_tensor(name)
-        trained.load_state_dict(parts["model"])
-    except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
-        return None
-    states: dict[int, dict[str, Tensor]] = {}
-    for name, value in parts["optimizer"].items():
-        number, _, key = name.partition(".")
-        states.setdefault(int(number), {})[key] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
-    torch.set_rng_state(random)
-    return position, parts["best"]
+
+    def __init__(self, folder: Path, trained: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self.folder, self.trained, self.optimizer = folder, trained, optimizer
+
+    def save(self, progress: Progress, best: dict[str, Tensor]) -> None:
+        """Replace the checkpoint atomically. `best` holds the weights of the best epoch."""
+        tensors = {f"model.{name}": value for name, value in self.trained.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in best.items()}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
+        tensors["random"] = torch.get_rng_state()
+        contiguous = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{FILE}.half"
+        save_file(contiguous, partial, metadata={"position": json.dumps(asdict(progress))})
+        partial.replace(self.folder / FILE)
+
+    def restore(self) -> tuple[Progress, dict[str, Tensor]] | None:
+        """Restore the modules, the optimizer and PyTorch's random state.
+
+        Returns:
+            The progress and the weights of the best epoch; None if there is no readable checkpoint,
+            or if it belongs to another model.
+        """
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimizer": {}}
+        try:
+            with safe_open(self.folder / FILE, "pt") as file:
+                progress = Progress(**json.loads(file.metadata()["position"]))
+                random_state = file.get_tensor("random")
+                for name in file.keys():  # noqa: SIM118 (not a dictionary)
+                    part, _, rest = name.partition(".")
+                    if rest:
+                        parts[part][rest] = file.get_tensor(name)
+            self.trained.load_state_dict(parts["model"])
+        except (OSError, SafetensorError, RuntimeError, KeyError, TypeError, ValueError):
+            return None
+        states: dict[int, dict[str, Tensor]] = {}
+        for name, value in parts["optimizer"].items():
+            number, _, key = name.partition(".")
+            states.setdefault(int(number), {})[key] = value
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
+        torch.set_rng_state(random_state)
+        return progress, parts["best"]

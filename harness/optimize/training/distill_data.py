@@ -1,6 +1,4 @@
-"""What a student is shown: training text, transfer text, augmented copies; and what the teacher
-answers to it.
-"""
+"""Texts for distillation (training split, transfer text, augmented copies), and teacher logits."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -12,60 +10,84 @@ from torch import Tensor
 
 from harness.models.classifier import Classifier
 from harness.optimize.base import StepContext
-from harness.optimize.training import loop, tokens
-from harness.optimize.training.tokens import Labelled, Tokens
+from harness.optimize.training import encoders, tokens
+from harness.optimize.training.tokens import LabelledRow, Tokens
 from harness.store.cache import cache_dir, digest, new_folder
 from harness.tasks.task import Task
 
-MASKED = 0.1
+MASK_SHARE = 0.1
 """Share of the words of an augmented text that the mask token replaces."""
 
-CUT = 0.5
-"""Share of the augmented texts of which only a run of words is kept."""
+CUT_SHARE = 0.5
+"""Share of the augmented texts that are cut to a run of their words."""
 
 
-def texts(
+def build_row_source(
     task: Task, transfer: bool, augment: int, tokenizer: Tokenizer, seed: int
-) -> Callable[[], Iterator[Labelled]]:
-    """All text, the same each time it is asked for; -1 labels what has none.
+) -> Callable[[], Iterator[LabelledRow]]:
+    """Return a function that returns all rows, the same in each call.
 
-    augment: copies; tokenizer: whose mask token they have.
+    Args:
+        task: the training split comes from it, and its transfer text.
+        transfer: whether to include the transfer text, which has no labels.
+        augment: number of augmented copies of these rows, without labels.
+        tokenizer: its mask token is used in augmented copies.
+        seed: of the augmentation.
     """
     mask = "[MASK]" if tokenizer.token_to_id("[MASK]") is not None else "<mask>"
 
-    def real() -> Iterator[Labelled]:
-        yield from tokens.of_examples(task.examples("train"))
+    def original_rows() -> Iterator[LabelledRow]:
+        yield from tokens.rows_from_examples(task.examples("train"))
         if transfer and task.transfer:
             yield from ((row, -1, 1) for row in task.transfer.load())
 
-    def rows() -> Iterator[Labelled]:
-        yield from real()
-        draw = random.Random(seed)
+    def rows() -> Iterator[LabelledRow]:
+        yield from original_rows()
+        generator = random.Random(seed)
         for _ in range(augment):
-            yield from ((augmented(row, mask, draw), -1, 1) for row, _, _ in real())
+            for row, _, _ in original_rows():
+                yield augment_text(row, mask, generator), -1, 1
 
     return rows
 
 
-def augmented(text: Sequence[str], mask: str, draw: random.Random) -> tuple[str, ...]:
-    """A candidate with some words masked, and often only a run of the words of its longest text."""
+def augment_text(text: Sequence[str], mask: str, generator: random.Random) -> tuple[str, ...]:
+    """Mask some words (Tang et al. 2019), and often cut the longest side to a run of its words.
+
+    Args:
+        text: a text, or a text and its pair.
+        mask: the mask token.
+        generator: source of randomness.
+    """
     sides = [side.split() for side in text]
     longest = max(sides, key=len)
-    if len(longest) > 4 and draw.random() < CUT:
-        size = draw.randint(3, len(longest))
-        start = draw.randint(0, len(longest) - size)
+    if len(longest) > 4 and generator.random() < CUT_SHARE:
+        size = generator.randint(3, len(longest))
+        start = generator.randint(0, len(longest) - size)
         longest[:] = longest[start : start + size]
-    masked = ([mask if draw.random() < MASKED else word for word in words] for words in sides)
-    return tuple(" ".join(words) for words in masked)
+    augmented = []
+    for words in sides:
+        masked = [mask if generator.random() < MASK_SHARE else word for word in words]
+        augmented.append(" ".join(masked))
+    return tuple(augmented)
 
 
-def logits(teacher: Classifier, asked: Tokens, teacher_key: str, context: StepContext) -> Tensor:
-    """float32 [rows, labels], computed once and kept in the store."""
-    folder = cache_dir() / "outputs" / digest([teacher_key, asked.key])
+def compute_teacher_logits(
+    teacher: Classifier, rows: Tokens, teacher_key: str, context: StepContext
+) -> Tensor:
+    """Return the teacher's logits, float32 [rows, labels], computed once and then cached.
+
+    Args:
+        teacher: the classifier.
+        rows: tokenized with the teacher's tokenizer.
+        teacher_key: artifact key of the teacher.
+        context: receives a line of progress.
+    """
+    folder = cache_dir() / "outputs" / digest([teacher_key, rows.key])
     if not folder.is_dir():
-        context.log(f"the teacher answers {len(asked)} texts")
+        context.log(f"computing the teacher's logits of {len(rows)} texts")
         teacher.first_only = True
         with new_folder(folder) as out:
-            np.save(out / "logits.npy", loop.all_logits(teacher, asked, 64))
+            np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64))
         teacher.first_only = False
     return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))

@@ -1,4 +1,4 @@
-"""What a student is taught by: distillation losses, each a scalar, averaged over the batch."""
+"""Distillation losses, each a scalar averaged over the batch."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,42 +12,56 @@ from harness.models.classifier import Classifier
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the softened distributions, times T^2 (Hinton et al. 2015, section 2).
+    """Return the cross-entropy of the softened distributions, times the squared temperature.
 
-    student, teacher: logits [inputs, labels].
+    Hinton et al. (2015), section 2.
+
+    Args:
+        student: logits [inputs, labels].
+        teacher: logits [inputs, labels].
+        temperature: divides both, above 0.
     """
     soft = (teacher / temperature).softmax(-1)
     return -(soft * (student / temperature).log_softmax(-1)).sum(-1).mean() * temperature**2
 
 
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-    """Mean squared difference of hidden states over real tokens (Jiao et al. 2020, eq. 8).
+    """Return the mean squared difference of hidden states (Jiao et al. 2020, eq. 8).
 
-    student, teacher: [inputs, length, width]; mask: bool [inputs, length], True for a token.
+    Args:
+        student: [inputs, length, width].
+        teacher: [inputs, length, width].
+        mask: bool [inputs, length], True for a token; padding does not count.
     """
     return functional.mse_loss(student[mask], teacher[mask])
 
 
-def relation(
+def relation_loss(
     student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tensor, heads: int
 ) -> Tensor:
-    """KL divergence of the query-query, key-key and value-value relations, the mean over the three,
-    relation heads and real tokens (MiniLMv2: Wang et al. 2021).
+    """Return the KL divergence of query-query, key-key and value-value relations.
 
-    student, teacher: queries, keys, values, each [inputs, length, columns], the columns of both
-    divisible by `heads`; mask: bool [inputs, length], True for a token.
+    It is the mean over the three kinds, the relation heads and the tokens (MiniLMv2: Wang et al.
+    2021).
+
+    Args:
+        student: queries, keys, values, each [inputs, length, columns].
+        teacher: the same, possibly with another number of columns.
+        mask: bool [inputs, length], True for a token; padding does not count.
+        heads: number of relation heads; divides the columns of both.
     """
     total = torch.zeros(())
-    for ours, theirs in zip(student, teacher, strict=True):
-        log_ours, log_theirs = (_relation(each, mask, heads) for each in (ours, theirs))
-        apart = log_theirs.exp() * (log_theirs - log_ours)
-        apart = apart.masked_fill(~mask[:, None, None, :], 0.0).sum(-1).mean(1)
-        total = total + apart[mask].mean()
+    for student_states, teacher_states in zip(student, teacher, strict=True):
+        student_log = _log_relation(student_states, mask, heads)
+        teacher_log = _log_relation(teacher_states, mask, heads)
+        divergence = teacher_log.exp() * (teacher_log - student_log)
+        divergence = divergence.masked_fill(~mask[:, None, None, :], 0.0).sum(-1).mean(1)
+        total = total + divergence[mask].mean()
     return total / len(student)
 
 
-def _relation(states: Tensor, mask: Tensor, heads: int) -> Tensor:
-    """Log-softmax of the scaled self-products: [inputs, heads, length, length]."""
+def _log_relation(states: Tensor, mask: Tensor, heads: int) -> Tensor:
+    """Return the log-softmax of the scaled self-products: [inputs, heads, length, length]."""
     split = states.float().view(*states.shape[:2], heads, -1).transpose(1, 2)
     products = split @ split.transpose(-1, -2) / split.shape[-1] ** 0.5
     lowest = torch.finfo(products.dtype).min
@@ -56,11 +70,14 @@ def _relation(states: Tensor, mask: Tensor, heads: int) -> Tensor:
 
 
 @dataclass
-class Taps:
-    """What was seen inside a model during its last forward pass.
+class Activations:
+    """The activations of a model in its latest forward pass.
 
-    embedding: [inputs, length, width]; hidden: the same after each layer;
-    attention: queries, keys, values of each layer, each [inputs, length, heads x head size].
+    Attributes:
+        embedding: [inputs, length, width].
+        hidden: for each layer its output [inputs, length, width].
+        attention: for each layer `query`, `key` and `value`, each [inputs, length, heads x head
+            size].
     """
 
     embedding: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -69,38 +86,38 @@ class Taps:
 
 
 @contextmanager
-def tapped(model: Classifier) -> Iterator[Taps]:
-    """Taps that are filled by each forward pass inside the block."""
-    taps, hooks = Taps(), []
+def record_activations(model: Classifier) -> Iterator[Activations]:
+    """Record the activations of each forward pass inside the block."""
+    activations, hooks = Activations(), []
 
-    def keep_embedding(module: nn.Module, given: object, output: Tensor) -> None:
-        taps.embedding = output
+    def keep_embedding(module: nn.Module, inputs: object, output: Tensor) -> None:
+        activations.embedding = output
 
     hooks.append(model.bert.embeddings.register_forward_hook(keep_embedding))
     for index, layer in enumerate(model.bert.encoder.layer):
 
         def keep_hidden(
-            module: nn.Module, given: object, output: Tensor, index: int = index
+            module: nn.Module, inputs: object, output: Tensor, index: int = index
         ) -> None:
-            taps.hidden[index] = output
+            activations.hidden[index] = output
 
         hooks.append(layer.register_forward_hook(keep_hidden))
         for part in ("query", "key", "value"):
 
             def keep_part(
                 module: nn.Module,
-                given: object,
+                inputs: object,
                 output: Tensor,
                 index: int = index,
                 part: str = part,
             ) -> None:
-                taps.attention.setdefault(index, {})[part] = output
+                activations.attention.setdefault(index, {})[part] = output
 
             hooks.append(
                 layer.get_submodule(f"attention.self.{part}").register_forward_hook(keep_part)
             )
     try:
-        yield taps
+        yield activations
     finally:
         for hook in hooks:
             hook.remove()

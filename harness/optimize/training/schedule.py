@@ -1,4 +1,4 @@
-"""What every training step lets one choose, in one dataclass."""
+"""The parameters that all training steps share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,17 +10,19 @@ ACTIVATIONS = ("gelu", "relu")
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how hard to train.
+    """Duration and optimizer of a training.
 
-    epochs: passes over the text, 1..100; more over a small one, until there are 200 updates.
-    batch: examples per update, 1..1024.
-    accumulate: forward passes that share an update, 1..batch; more need less memory.
-    learning_rate: peak of the linear schedule, above 0.
-    warmup: share of the updates in which the rate rises, 0..1.
-    weight_decay: of AdamW, on matrices only, 0 or above.
-    max_length: tokens an example is cut at while training; 0: the task's own.
-    activation: of the feed-forward network, `gelu` or `relu` (faster; Kim & Hassan 2020); empty:
-        as the model has it.
+    Attributes:
+        epochs: passes over the training rows, 1..100; a small training set gets more, until there
+            are 200 updates.
+        batch: rows per update, 1..1024.
+        accumulate: forward passes per update, 1..batch; more of them need less memory.
+        learning_rate: peak of the linear schedule, above 0.
+        warmup: share of the updates during which the rate rises, 0..1.
+        weight_decay: of AdamW, on matrices only, 0 or above.
+        max_length: number of tokens to truncate to while training; 0 for the task's maximum.
+        activation: of the feed-forward network, `gelu` or `relu` (faster: Kim & Hassan 2020); empty
+            keeps the model's.
     """
 
     epochs: int = 3
@@ -33,9 +35,14 @@ class Schedule:
     activation: str = ""
 
 
-def faults(params: Schedule, shape: dict[str, Any]) -> list[str]:
-    """Faults of the schedule, as sentences. shape: of the model that is trained."""
-    longest = int(shape.get("max_length") or 512)
+def find_faults(params: Schedule, spec: dict[str, Any]) -> list[str]:
+    """Return the faults of a schedule, as sentences.
+
+    Args:
+        params: the schedule.
+        spec: of the model to train, as far as it is known.
+    """
+    longest = int(spec.get("max_length") or 512)
     checks = {
         f"epochs = {params.epochs}: choose 1..100": 1 <= params.epochs <= 100,
         f"batch = {params.batch}: choose 1..1024": 1 <= params.batch <= 1024,
@@ -52,6 +59,6 @@ def faults(params: Schedule, shape: dict[str, Any]) -> list[str]:
             params.activation in ("", *ACTIVATIONS)
         ),
     }
-    if shape.get("exits"):
+    if spec.get("exits"):
         checks["the model has exits; 'exits' must be the last step that trains"] = False
-    return [fault for fault, fine in checks.items() if not fine] + fp32_fault(shape)
+    return [fault for fault, valid in checks.items() if not valid] + fp32_fault(spec)

@@ -1,211 +1,234 @@
-"""The static student while it learns; its forward pass when served is in engines/static.py."""
+"""Training of the static student; its forward pass in NumPy is in models/static.py."""
 
-import json
 import re
 from collections.abc import Sequence
-from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from harness.engines import base
-from harness.engines.static import StaticEngine, sides_of
 from harness.errors import BuildError
 from harness.models import hashed_features
 from harness.models.classifier import Classifier
+from harness.models.static import StaticModel, StaticSpec, StaticWeights
 from harness.optimize.base import StepContext, accuracy
 from harness.optimize.training import losses
-from harness.tasks.task import Candidate, Task
+from harness.optimize.training.loop import Training, run_epochs
+from harness.tasks.task import Candidate, Example
 
-if TYPE_CHECKING:
-    from harness.optimize.static import Static
-
-PART = 4096
-"""Rows that are hashed at once."""
+CHUNK = 4096
+"""Number of rows that are hashed at once."""
 
 WORD_SCALE = 0.1
-"""Root mean square of a word's row as it begins."""
+"""Initial root mean square of a word's row of the table."""
 
 
-class Hashed:
-    """Features of many rows: of each side the ids of all rows in one array, and where each row's
-    end; of pairs also the shares of common words.
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a static student is trained.
+
+    Attributes:
+        epochs: passes over the rows.
+        batch: rows per update.
+        learning_rate: of the table, at the start; it falls to 0. The MLP has a fifth of it.
+        dropout: share of a text's features that are left out.
+        temperature: softens the distributions of student and teacher.
     """
 
-    def __init__(self, rows: Sequence[Candidate], about: dict[str, Any]) -> None:
-        parts, left = [], iter(rows)
-        while part := list(islice(left, PART)):
-            sides = sides_of(part, about)
-            shares = (
-                hashed_features.overlaps(*sides) if len(sides) == 2 else np.zeros((len(part), 0))
+    epochs: int
+    batch: int
+    learning_rate: float
+    dropout: float
+    temperature: float
+
+
+class HashedRows:
+    """The hashed features of many rows, and for pairs the shares of words in common."""
+
+    def __init__(self, rows: Sequence[Candidate], spec: StaticSpec) -> None:
+        ids: list[list[np.ndarray]] = [[] for _ in range(spec.sides)]
+        counts: list[list[np.ndarray]] = [[] for _ in range(spec.sides)]
+        overlaps = []
+        for start in range(0, len(rows), CHUNK):
+            chunk = rows[start : start + CHUNK]
+            sides = spec.hash_sides(chunk)
+            for number, side in enumerate(sides):
+                ids[number].append(side.ids.astype(np.int32))
+                counts[number].append(side.counts)
+            overlaps.append(
+                hashed_features.compute_overlaps(*sides)
+                if len(sides) == 2
+                else np.zeros((len(chunk), 0), np.float32)
             )
-            parts.append(([(each.ids.astype(np.int32), each.counts) for each in sides], shares))
-        self.overlaps = np.concatenate([shares for _, shares in parts]).astype(np.float32)
-        self.ids = [
-            np.concatenate([sides[side][0] for sides, _ in parts]) for side in _sides(about)
-        ]
-        self.ends = [
-            np.cumsum(np.concatenate([sides[side][1] for sides, _ in parts]))
-            for side in _sides(about)
-        ]
+        self.ids = [np.concatenate(parts) for parts in ids]  # of each side, all rows in order
+        self.ends = [np.cumsum(np.concatenate(parts)) for parts in counts]
+        self.overlaps = np.concatenate(overlaps)
 
     def __len__(self) -> int:
         return len(self.overlaps)
 
     def batch(
-        self, rows: Sequence[int], dropout: float, draw: np.random.Generator
+        self, rows: Sequence[int], dropout: float, generator: np.random.Generator
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Of each side ids and offsets, a share of the features left out; and the overlaps."""
+        """Return some rows as the student takes them.
+
+        Args:
+            rows: numbers of the rows.
+            dropout: share of the features to leave out at random.
+            generator: source of the dropout.
+
+        Returns:
+            For each side the ids, int32 [features], and where each row starts, int64 [rows]; and
+            the overlaps, float32 [rows, 0 or 2].
+        """
         sides = []
         for ids, ends in zip(self.ids, self.ends, strict=True):
-            chosen = [ids[ends[row - 1] if row else 0 : ends[row]] for row in rows]
+            parts = [ids[ends[row - 1] if row else 0 : ends[row]] for row in rows]
             if dropout:
-                chosen = [each[draw.random(len(each)) >= dropout] for each in chosen]
-            offsets = np.cumsum([0, *(len(each) for each in chosen[:-1])])
-            sides.append((torch.from_numpy(np.concatenate(chosen)), torch.from_numpy(offsets)))
+                parts = [part[generator.random(len(part)) >= dropout] for part in parts]
+            offsets = np.cumsum([0, *(len(part) for part in parts[:-1])])
+            sides.append((torch.from_numpy(np.concatenate(parts)), torch.from_numpy(offsets)))
         return sides, torch.from_numpy(self.overlaps[list(rows)])
 
 
-def _sides(about: dict[str, Any]) -> range:
-    return range(about["sides"])
+class StaticStudent(nn.Module):
+    """The student in PyTorch: sums of rows of a table, and an MLP."""
 
-
-class Bag(nn.Module):
-    """Sums of a table's rows, and an MLP over them."""
-
-    def __init__(self, buckets: int, width: int, hidden: int, sides: int, labels: int) -> None:
+    def __init__(self, spec: StaticSpec, width: int, hidden: int, labels: int) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag(buckets, width, mode="sum", sparse=True)
+        self.table = nn.EmbeddingBag(spec.features.buckets, width, mode="sum", sparse=True)
         nn.init.zeros_(self.table.weight)
-        wide = width if sides == 1 else 4 * width + 2
-        self.mlp = nn.Sequential(nn.Linear(wide, hidden), nn.ReLU(), nn.Linear(hidden, labels))
+        inputs = width if spec.sides == 1 else 4 * width + 2
+        self.mlp = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, labels))
 
     def forward(self, sides: Sequence[tuple[Tensor, Tensor]], overlaps: Tensor) -> Tensor:
-        """Logits [rows, labels]."""
+        """Return logits [rows, labels] of a batch of `HashedRows`."""
         sums = []
         for ids, offsets in sides:
             counts = torch.diff(offsets, append=torch.tensor([len(ids)])).clamp(min=1)
             sums.append(self.table(ids, offsets) / counts.sqrt()[:, None])
         hidden = sums[0]
         if len(sums) == 2:
-            one, other = sums
-            hidden = torch.cat([one, other, (one - other).abs(), one * other, overlaps], 1)
+            first, second = sums
+            difference = (first - second).abs()
+            hidden = torch.cat([first, second, difference, first * second, overlaps], 1)
         logits: Tensor = self.mlp(hidden)
         return logits
 
+    def quantize(self) -> StaticWeights:
+        """Return the weights as they are served: with the table in int8."""
+        layers = [
+            (layer.weight.detach().numpy().T, layer.bias.detach().numpy())
+            for layer in self.mlp
+            if isinstance(layer, nn.Linear)
+        ]
+        return StaticWeights.quantize(self.table.weight.detach().numpy(), layers)
 
-def begin_words(
-    model: Bag,
+
+def initialize_words(
+    model: StaticStudent,
     rows: Sequence[Candidate],
     teacher: Classifier,
     tokenizer: Tokenizer,
     buckets: int,
 ) -> None:
-    """Let the row of each word be the mean of the teacher's vectors of its tokens, projected to the
-    table's width on their principal components (at most as many as they have).
+    """Initialize the row of each word with the teacher's token vectors.
+
+    It becomes the mean of the word's token vectors, projected to the table's width on the principal
+    components of all words (at most as many as there are; as in model2vec).
+
+    Args:
+        model: the student; changed in place.
+        rows: the texts whose words are initialized; the rows of other words stay zero.
+        teacher: has the token vectors.
+        tokenizer: the teacher's.
+        buckets: number of rows of the table.
     """
-    words = sorted({word for row in rows for side in row for word in _words(side)})
+    words = sorted({word for row in rows for side in row for word in _split_words(side)})
     vectors = teacher.bert.embeddings.word_embeddings.weight.detach().numpy()
+    encodings = tokenizer.encode_batch_fast(words, add_special_tokens=False)
+    unknown = np.zeros(vectors.shape[1], np.float32)
     means = np.stack(
-        [
-            vectors[each.ids].mean(0) if each.ids else np.zeros(vectors.shape[1], np.float32)
-            for each in tokenizer.encode_batch_fast(words, add_special_tokens=False)
-        ]
+        [vectors[encoding.ids].mean(0) if encoding.ids else unknown for encoding in encodings]
     )
     means -= means.mean(0)
     _, _, directions = np.linalg.svd(means[:: max(1, len(means) // 20_000)], full_matrices=False)
     width = model.table.weight.shape[1]
     projected = means @ directions[:width].T
     projected *= WORD_SCALE / np.sqrt(np.mean(projected**2))
-    found = hashed_features.features(words, buckets, 1, ())
-    single = np.flatnonzero(found.counts == 1)  # words as the features know them
-    ids = torch.from_numpy(found.ids[found.ends[single] - 1])
-    begun = torch.from_numpy(projected[single].astype(np.float32))
-    model.table.weight.data[:, : begun.shape[1]].index_add_(0, ids, begun)
+    features = hashed_features.hash_features(words, buckets, 1, ())
+    single = np.flatnonzero(features.counts == 1)  # one word for the hashing, too
+    ids = torch.from_numpy(features.ids[features.ends[single] - 1])
+    initial = torch.from_numpy(projected[single].astype(np.float32))
+    model.table.weight.data[:, : initial.shape[1]].index_add_(0, ids, initial)
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return re.findall(r"[\w']+", text.lower())
 
 
 def train(
-    model: Bag,
-    data: Hashed,
-    answers: Tensor,
-    task: Task,
-    about: dict[str, Any],
-    params: "Static",
+    model: StaticStudent,
+    spec: StaticSpec,
+    data: HashedRows,
+    teacher_logits: Tensor,
+    selection: Sequence[Example],
+    settings: TrainingSettings,
     context: StepContext,
 ) -> list[dict[str, float]]:
-    """Train in place on the teacher's logits, [rows, labels]; the weights end as those of the epoch
-    with the best selection accuracy, as it is served: with the table in int8.
+    """Train in place on the teacher's logits; the weights end as those of the best epoch.
 
-    Returns: per epoch mean loss and selection accuracy. Raises: BuildError if the loss is not
-    finite, or there is no selection slice.
+    The best epoch is the one with the highest accuracy on the selection slice as it is served, with
+    the table in int8.
+
+    Args:
+        model: the student.
+        spec: its specification.
+        data: the training rows.
+        teacher_logits: float32 [rows, labels].
+        selection: the selection slice.
+        settings: how to train.
+        context: seed and log.
+
+    Returns:
+        For each epoch `loss` (mean over the rows) and `selection` (accuracy).
+
+    Raises:
+        BuildError: the loss is not finite, or the selection slice is empty.
     """
-    examples = task.examples("selection")
-    if not len(examples):
+    if not len(selection):
         raise BuildError("the selection slice is empty. Check the task.")
-    tables = torch.optim.SparseAdam([model.table.weight], lr=params.learning_rate)
-    others = torch.optim.AdamW(model.mlp.parameters(), lr=params.learning_rate / 5)
-    draw = np.random.default_rng(context.seed)
-    updates, done = params.epochs * -(-len(data) // params.batch), 0
-    history: list[dict[str, float]] = []
-    best: tuple[float, dict[str, Tensor]] = (-1.0, {})
-    for epoch in range(1, params.epochs + 1):
-        order, total = draw.permutation(len(data)), 0.0
-        for start in range(0, len(order), params.batch):
-            rows = order[start : start + params.batch]
-            found = model(*data.batch(rows.tolist(), params.dropout, draw))
-            loss = losses.soft_cross_entropy(found, answers[rows], params.temperature)
-            for each, rate in ((tables, params.learning_rate), (others, params.learning_rate / 5)):
-                each.param_groups[0]["lr"] = rate * (1 - done / updates)
-                each.zero_grad()
-            torch.autograd.backward(loss)
-            tables.step()  # type: ignore[no-untyped-call]
-            others.step()
-            total, done = total + loss.item() * len(rows), done + 1
-        if not np.isfinite(total):
-            raise BuildError(f"the loss is not finite in epoch {epoch}. Lower learning_rate.")
-        score = selection_accuracy(model, about, examples, context.out)
-        history.append({"loss": total / len(data), "selection": score})
-        context.log(
-            f"epoch {epoch}/{params.epochs}: loss {total / len(data):.3f}, selection {score:.4f}"
-        )
-        if score > best[0]:
-            best = score, {name: each.clone() for name, each in model.state_dict().items()}
-    model.load_state_dict(best[1])
-    return history
+    rates = (settings.learning_rate, settings.learning_rate / 5)
+    table_optimizer = torch.optim.SparseAdam([model.table.weight], lr=rates[0])
+    mlp_optimizer = torch.optim.AdamW(model.mlp.parameters(), lr=rates[1])
+    generator = np.random.default_rng(context.seed)
+    updates = settings.epochs * -(-len(data) // settings.batch)
+    candidates = [candidate for example in selection for candidate in example.candidates]
 
+    def draw_batches() -> list[list[int]]:
+        order = generator.permutation(len(data)).tolist()
+        return [
+            order[start : start + settings.batch] for start in range(0, len(order), settings.batch)
+        ]
 
-def selection_accuracy(
-    model: Bag, about: dict[str, Any], examples: Sequence[Any], out: Path
-) -> float:
-    """Share of the selection slice that is answered right, by the engine that will serve it."""
-    save(model, about, out)
-    served = StaticEngine(base.EngineConfig(out, {}, base.ServeConfig("static"), 1))
-    return accuracy(served.scores([each.candidates for each in examples]), examples)
+    def update(rows: list[int], number: int) -> float:
+        logits = model(*data.batch(rows, settings.dropout, generator))
+        loss = losses.soft_cross_entropy(logits, teacher_logits[rows], settings.temperature)
+        for optimizer, rate in zip((table_optimizer, mlp_optimizer), rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate * (1 - number / updates)
+            optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        table_optimizer.step()  # type: ignore[no-untyped-call]
+        mlp_optimizer.step()
+        return loss.item() * len(rows)
 
+    def score() -> float:
+        return accuracy(StaticModel(spec, model.quantize()).logits(candidates), selection)
 
-def save(model: Bag, about: dict[str, Any], out: Path) -> None:
-    """Write `static.json` and `weights.npz`: `table` int8 [buckets, width], `scale` float32
-    [width], `weight0` [in, out], `bias0`, `weight1`, `bias1`.
-    """
-    table: NDArray[np.float32] = model.table.weight.detach().numpy()
-    scale = np.maximum(np.abs(table).max(0), 1e-8) / 127
-    layers: dict[str, Any] = {}
-    for number, layer in enumerate(each for each in model.mlp if isinstance(each, nn.Linear)):
-        layers[f"weight{number}"] = layer.weight.detach().numpy().T
-        layers[f"bias{number}"] = layer.bias.detach().numpy()
-    (out / "static.json").write_text(json.dumps(about))
-    np.savez(
-        out / "weights.npz",
-        table=np.round(table / scale).astype(np.int8),
-        scale=scale.astype(np.float32),
-        **layers,
+    training = Training(
+        model, settings.epochs, updates, settings.learning_rate, draw_batches, update, score
     )
+    history = run_epochs(training, context.log)
+    return [{key: epoch[key] for key in ("loss", "selection")} for epoch in history]

@@ -1,7 +1,7 @@
-"""Token ids of a text, kept as Arrow: what training reads, however long the text is.
+"""Tokenized rows in the cache, from which trainings of any size read.
 
-They are written to the cache once for a text and a tokenizer, as an Arrow file of Hugging Face
-`datasets`, and mapped into memory from there.
+They are written once for each text and tokenizer, as an Arrow file of Hugging Face `datasets`, and
+mapped into memory.
 """
 
 import hashlib
@@ -20,26 +20,30 @@ from harness.models import tokenization
 from harness.store.cache import cache_dir, locked, new_folder
 from harness.tasks.task import Candidate, Example
 
-TOGETHER = 1000
-"""Rows that are encoded at once."""
+CHUNK = 1000
+"""Number of rows that are encoded at once."""
 
-Labelled = tuple[Candidate, int, int]
-"""A candidate, its label (-1: none), and how many candidates its example has, said with the first
-of them (0 with the others)."""
+LabelledRow = tuple[Candidate, int, int]
+"""A candidate, its label (-1 for none), and a count: for the first candidate of an example the
+number of its candidates, for the others 0."""
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One row: token ids and segment ids."""
+    """The token ids and the segment ids of a row."""
 
     ids: Sequence[int]
     type_ids: Sequence[int]
 
 
 class Tokens:
-    """Rows of token ids with their labels.
+    """Tokenized rows with their labels.
 
-    key: a digest of text and tokenizer. lengths, labels, counts: of each row, as in `Labelled`.
+    Attributes:
+        key: a digest of text and tokenizer.
+        lengths: int64 [rows], number of tokens.
+        labels: int64 [rows], as in `LabelledRow`.
+        counts: int64 [rows], as in `LabelledRow`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -64,7 +68,7 @@ class Tokens:
         return Encoded(ids, (np.arange(len(ids)) >= self.first[row]).astype(np.int64))
 
     def batch(self, rows: Iterable[int], length: int | None = None) -> tokenization.Batch:
-        """Some rows, padded to the longest of them or to `length`."""
+        """Return some rows, padded to the longest of them or to `length`."""
         return tokenization.pad([self[row] for row in rows], length)
 
     def right(self, logits: NDArray[np.float32]) -> float:
@@ -80,8 +84,8 @@ class Tokens:
         return right / len(starts)
 
 
-def of_examples(examples: Iterable[Example]) -> Iterator[Labelled]:
-    """The candidates of examples, each a row; of a choice, label 1 for the right ones."""
+def rows_from_examples(examples: Iterable[Example]) -> Iterator[LabelledRow]:
+    """Return a row for each candidate; in a choice the right candidates have label 1."""
     for example in examples:
         count = len(example.candidates)
         for candidate, label in zip(example.candidates, example.row_labels, strict=True):
@@ -89,12 +93,17 @@ def of_examples(examples: Iterable[Example]) -> Iterator[Labelled]:
             count = 0
 
 
-def tokenized(tokenizer: Tokenizer, rows: Callable[[], Iterable[Labelled]]) -> Tokens:
-    """Encode rows, or take them from the cache. rows: gives the same rows each time."""
-    hashed = hashlib.sha256(tokenizer.to_str().encode())
+def tokenize(tokenizer: Tokenizer, rows: Callable[[], Iterable[LabelledRow]]) -> Tokens:
+    """Encode rows, or load them from the cache.
+
+    Args:
+        tokenizer: truncates the rows, but does not pad them.
+        rows: returns the same rows each time.
+    """
+    hasher = hashlib.sha256(tokenizer.to_str().encode())
     for row in rows():
-        hashed.update(json.dumps(row).encode())
-    key = hashed.hexdigest()
+        hasher.update(json.dumps(row).encode())
+    key = hasher.hexdigest()
     folder = cache_dir() / "tokens" / key
     with locked(key):
         if not folder.is_dir():
@@ -103,21 +112,25 @@ def tokenized(tokenizer: Tokenizer, rows: Callable[[], Iterable[Labelled]]) -> T
     return Tokens(folder)
 
 
-def _write(tokenizer: Tokenizer, rows: Iterator[Labelled], out: Path) -> None:
+def _write(tokenizer: Tokenizer, rows: Iterator[LabelledRow], out: Path) -> None:
     from datasets import Features, List, Value
     from datasets.arrow_writer import ArrowWriter
 
     names = ("length", "first", "label", "count")
     features = Features({"ids": List(Value("int32"))} | {name: Value("int32") for name in names})
     with ArrowWriter(features=features, path=str(out / "tokens.arrow")) as writer:
-        while part := list(islice(rows, TOGETHER)):
-            encodings = tokenization.tokenize(tokenizer, [candidate for candidate, _, _ in part])
+        while chunk := list(islice(rows, CHUNK)):
+            encodings = tokenization.tokenize(tokenizer, [candidate for candidate, _, _ in chunk])
+            lengths = [len(encoding.ids) for encoding in encodings]
             columns: dict[str, Any] = {
-                "ids": [each.ids for each in encodings],
-                "length": [len(each.ids) for each in encodings],
-                "first": [len(each.ids) - sum(each.type_ids) for each in encodings],
-                "label": [label for _, label, _ in part],
-                "count": [count for _, _, count in part],
+                "ids": [encoding.ids for encoding in encodings],
+                "length": lengths,
+                "first": [  # tokens of the first segment
+                    length - sum(encoding.type_ids)
+                    for length, encoding in zip(lengths, encodings, strict=True)
+                ],
+                "label": [label for _, label, _ in chunk],
+                "count": [count for _, _, count in chunk],
             }
             writer.write_batch(columns)
         writer.finalize()

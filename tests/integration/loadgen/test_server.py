@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.leaderboard.ranking import load_rows, sections
+from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import server
 from harness.loadgen.scenarios import QuerySamples, Window
 from harness.results.record import read_record, read_side
@@ -82,4 +82,4 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
     assert (sustained["offline"], sustained["capped"]) == (server.DRIVER_RATE, True)
     rows, faults = load_rows(built_project / "results" / "records")
     assert not faults
-    assert "server" in {section.scenario for section in sections(rows)}
+    assert "server" in {section.scenario for section in group_sections(rows)}

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from harness.cli.usage import parser
 from harness.errors import BuildError, HarnessError
-from harness.leaderboard.ranking import load_rows, sections
+from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import scenarios
 from harness.results import record
 from harness.results.record import Timing
@@ -211,7 +211,7 @@ def test_board_sections_never_mix_sessions(project: Path, reviews: Task) -> None
     first, second = (measure(project, ["null"], reviews) for _ in range(2))
     rows, faults = load_rows(project / "results" / "records")
     assert not faults
-    shown = [{row.record.session for row in section.rows} for section in sections(rows)]
+    shown = [{row.record.session for row in section.rows} for section in group_sections(rows)]
     assert len(shown) == 2, "single_stream and offline"
     assert all(len(names) == 1 and names <= {first, second} for names in shown)
 

@@ -16,11 +16,11 @@ import torch
 
 from harness.build import build_here
 from harness.cli.main import main
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.models import tokenization
-from harness.models.label_order import label_order
+from harness.models.label_order import find_label_order
 from harness.optimize.base import Artifact
 from harness.results import record
 from harness.submissions.checkpoint import declare, model_of, roles
@@ -29,7 +29,7 @@ from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import configurations
 from tests.support.checkpoints import checkpoint
-from tests.support.records import make
+from tests.support.records import make_record
 from tests.support.words import TEXTS
 
 SENTIMENT = get_task("sentiment")
@@ -58,7 +58,7 @@ def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, Serv
 
 
 def logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
-    loaded = base.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
+    loaded = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
     return loaded.scores([[(each,)] for each in TEXTS])
 
 
@@ -110,7 +110,7 @@ def test_onnx_checkpoint_is_served_as_it_is(
 
 def order(task_labels: Sequence[str], *names: Any) -> list[int]:
     asked = replace(SENTIMENT, labels=tuple(task_labels))
-    return label_order({"id2label": dict(enumerate(names))}, asked, Path("mine"))
+    return find_label_order({"id2label": dict(enumerate(names))}, asked, Path("mine"))
 
 
 @pytest.mark.parametrize(
@@ -161,13 +161,15 @@ def test_labels_are_matched_by_their_names(
 def test_names_that_may_mean_something_else_are_refused(
     task_labels: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
-    with pytest.raises(BuildError, match=r"id2label has .*, but sentiment has .* Rename one"):
+    with pytest.raises(
+        BuildError, match=r"id2label has .*, but sentiment has .* Rename the labels"
+    ):
         order(task_labels, *names)
 
 
 def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
-    assert label_order({}, SENTIMENT, Path("mine")) == [0, 1]
-    assert label_order({"id2label": None}, SENTIMENT, Path("mine")) == [0, 1]
+    assert find_label_order({}, SENTIMENT, Path("mine")) == [0, 1]
+    assert find_label_order({"id2label": None}, SENTIMENT, Path("mine")) == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +177,8 @@ def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
     [["neg", "pos"], "neg,pos", 2, {}, {"1": "neg", "2": "pos"}, {"a": "neg", "b": "pos"}, [{}]],
 )
 def test_what_is_no_table_of_names_is_refused(table: Any) -> None:
-    with pytest.raises(BuildError, match=r"config.json: id2label is .*, not a table from 0, 1"):
-        label_order({"id2label": table}, SENTIMENT, Path("mine"))
+    with pytest.raises(BuildError, match=r"config.json: id2label is .*, but must map 0, 1"):
+        find_label_order({"id2label": table}, SENTIMENT, Path("mine"))
 
 
 def test_two_models_of_one_folder_name_have_manifests_of_their_own(
@@ -205,7 +207,7 @@ def test_second_model_of_one_name_on_a_board_gets_a_digest(
 
     for session, folder in (("first", one), ("second", other)):
         for name, own in declare(str(folder), {}, "", records).items():
-            it, side = make(name, [1.0], 0.5, session=session)
+            it, side = make_record(name, [1.0], 0.5, session=session)
             it.system["model"] = model_of(own)
             record.write_record(it, side, records)
     assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
@@ -268,13 +270,15 @@ def test_what_is_no_checkpoint_is_refused_with_the_remedy(
     with pytest.raises(SourceError, match=r"neither model.safetensors nor model.onnx"):
         declare(str(folder), {})
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(SourceError, match=r"tokenizer.json is missing. Save the tokenizer anew"):
+    with pytest.raises(SourceError, match=r"tokenizer.json is missing. Save the tokenizer again"):
         declare(str(folder), {})
     (folder / "config.json").write_text("{")
-    with pytest.raises(SourceError, match=r"config.json: not a model's"):
+    with pytest.raises(SourceError, match=r"config.json: not the configuration of a model"):
         declare(str(folder), {})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(SourceError, match="'org/nothing@main' is no folder here, and the hub"):
+    with pytest.raises(
+        SourceError, match="'org/nothing@main' is not a local folder and cannot be downloaded"
+    ):
         declare("org/nothing@main", {})
 
 

@@ -41,7 +41,7 @@ MODULES = {
     ),
     "answers too few": (
         "def predict(self, examples): return [0]",
-        r"gave 1 answers to \d+ examples",
+        r"one answer per example: expected \d+, got 1",
     ),
     "answers no number": ("def predict(self, examples): return ['0'] * len(examples)", "'0'"),
     "answers floats": ("def predict(self, examples): return [0.0] * len(examples)", r"0\.0; an"),

@@ -131,11 +131,11 @@ def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
         "class Engine:\n"
         "    def scores(self, examples):\n"
         "        print('again'); return numpy.eye(2, dtype='float32')[[1] * len(examples)]\n"
-        "def load(what): return Engine()\n"
+        "def load(config): return Engine()\n"
     )
     script = (
-        "from harness.engines import base; from harness.worker import process\n"
-        "base.ENGINES['chatty'] = base.EngineKind('chatty', ())\nprocess.main()"
+        "from harness.engines import registry; from harness.worker import process\n"
+        "registry.ENGINES['chatty'] = registry.EngineKind('chatty', ())\nprocess.main()"
     )
     with Worker(
         1, [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{script}"]
@@ -161,12 +161,13 @@ def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_pat
         "        self.all.wait(60)\n"
         "        with self.lock: self.inside -= 1\n"
         "        return numpy.eye(2, dtype='float32')[[int(right)] * len(examples)]\n"
-        "def load(what): return Engine(what.serve.count(what.threads))\n"
+        "def load(config): return Engine(config.instances)\n"
     )
     script = (
         f"import sys; sys.path.append({str(tmp_path)!r})\n"
-        "from harness.engines import base; from harness.worker import process\n"
-        "base.ENGINES['counting'] = base.EngineKind('counting', (), shares=True)\nprocess.main()"
+        "from harness.engines import registry; from harness.worker import process\n"
+        "registry.ENGINES['counting'] = registry.EngineKind('counting', (), shares_model=True)\n"
+        "process.main()"
     )
     with Worker(2, [sys.executable, "-c", script]) as it:
         for instances in (1, 4, 1):

@@ -9,37 +9,37 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engines import base
-from harness.engines.base import EngineConfig, Scores, ServeConfig
+from harness.engines.base import EngineConfig, Scores, ServeConfig, answers_from_scores
 from harness.engines.batching import EncoderEngine, plan_batches
 from harness.models import tokenization
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
-def test_plan_holds_every_input_once(lengths: list[int], batch: int, order: str) -> None:
+def test_batches_hold_every_input_once(lengths: list[int], batch: int, order: str) -> None:
     batches = plan_batches(lengths, batch, order)
-    assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
-    assert all(1 <= len(each) <= batch for each in batches)
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    assert all(1 <= len(rows) <= batch for rows in batches)
 
 
-def test_plan_by_length_pads_least() -> None:
+def test_batches_by_length_start_with_the_longest_inputs() -> None:
     assert plan_batches([9, 1, 8, 2], 2, "by-length") == [[0, 2], [3, 1]]
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.integers(1, 200))
-def test_plan_keeps_to_the_budget_of_tokens(lengths: list[int], batch: int, tokens: int) -> None:
+def test_batches_respect_the_limit_of_tokens(lengths: list[int], batch: int, tokens: int) -> None:
     batches = plan_batches(lengths, batch, "by-length", tokens)
-    assert sorted(row for each in batches for row in each) == list(range(len(lengths)))
-    for each in batches:
-        longest = max(lengths[row] for row in each)
-        assert len(each) == 1 or longest * len(each) <= tokens
-    # no two neighbours would have gone into one
-    for one, two in pairwise(batches):
-        assert len(one) == batch or max(lengths[row] for row in one) * (len(one) + 1) > tokens, two
+    assert sorted(row for rows in batches for row in rows) == list(range(len(lengths)))
+    for rows in batches:
+        longest = max(lengths[row] for row in rows)
+        assert len(rows) == 1 or longest * len(rows) <= tokens
+    # no input would have fitted into the batch before its own
+    for rows, following in pairwise(batches):
+        longest = max(lengths[row] for row in rows)
+        assert len(rows) == batch or longest * (len(rows) + 1) > tokens, following
 
 
 def count_tokens(batch: tokenization.Batch) -> Scores:
-    """Scores that tell the inputs apart: the sum of ids, and the number of tokens."""
+    """Scores that identify the inputs: the sum of ids, and the number of tokens."""
     return np.stack([batch.ids.sum(1), batch.mask.sum(1)], 1).astype(np.float32)
 
 
@@ -50,30 +50,28 @@ WORDS = st.lists(st.sampled_from(["quick", "a film", "warm", "it never"]), min_s
 def test_permuting_examples_permutes_scores(
     tiny_encoder: Path, texts: list[str], batch: int, shuffler: "object"
 ) -> None:
-    what = EngineConfig(
-        tiny_encoder, {"max_length": 64}, ServeConfig("x", batch=batch, order="by-length"), 1
-    )
-    loaded = EncoderEngine(what, count_tokens)
+    serve = ServeConfig("x", batch=batch, order="by-length")
+    config = EngineConfig(tiny_encoder, {"max_length": 64}, serve, 1)
+    engine = EncoderEngine(config, count_tokens)
     order = list(range(len(texts)))
     shuffler.shuffle(order)  # type: ignore[attr-defined]
-    straight = loaded.scores([[[each]] for each in texts])
-    permuted = loaded.scores([[[texts[row]]] for row in order])
-    np.testing.assert_array_equal(permuted, straight[order])
+    scores = engine.scores([[[text]] for text in texts])
+    permuted = engine.scores([[[texts[row]]] for row in order])
+    np.testing.assert_array_equal(permuted, scores[order])
 
 
-def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
-    seen: list[tuple[int, ...]] = []
+def test_inputs_are_padded_to_the_maximum_length_or_not_at_all(tiny_encoder: Path) -> None:
+    shapes: list[tuple[int, ...]] = []
 
     def forward(batch: tokenization.Batch) -> Scores:
-        seen.append(batch.ids.shape)
+        shapes.append(batch.ids.shape)
         return count_tokens(batch)
 
     for padding in ("max", "longest"):
         serve = ServeConfig("x", padding=padding)
-        EncoderEngine(EngineConfig(tiny_encoder, {"max_length": 64}, serve, 1), forward).scores(
-            [[["a"]]]
-        )
-    assert seen == [(1, 64), (1, 3)]
+        config = EngineConfig(tiny_encoder, {"max_length": 64}, serve, 1)
+        EncoderEngine(config, forward).scores([[["a"]]])
+    assert shapes == [(1, 64), (1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -84,10 +82,10 @@ def test_padding_to_the_max_length_is_really_done(tiny_encoder: Path) -> None:
         ([[9, 9.5], [0, 2]], [2], [1]),
     ],
 )
-def test_answers_are_labels_or_the_best_candidate(
+def test_answers_are_labels_or_best_candidates(
     scores: Sequence[Sequence[float]], candidates: list[int], expected: list[int]
 ) -> None:
-    assert base.answers_from_scores(np.array(scores, np.float32), candidates) == expected
+    assert answers_from_scores(np.array(scores, np.float32), candidates) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,5 +104,5 @@ def test_a_process_imports_only_what_it_needs(module: str, forbidden: list[str])
         f"import sys, {module}, harness.worker.process; "
         f"print([name for name in {forbidden!r} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.stdout.strip() == "[]", process.stderr

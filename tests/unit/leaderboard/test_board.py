@@ -11,105 +11,116 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError, RecordError
-from harness.leaderboard.cost import usd_per_100m
-from harness.leaderboard.formatting import interval, number
-from harness.leaderboard.ranking import load_rows, sections
-from harness.leaderboard.row import machine_name
+from harness.leaderboard.cost import compute_usd_per_100m
+from harness.leaderboard.formatting import format_interval, format_number
+from harness.leaderboard.ranking import load_rows, load_sections
+from harness.leaderboard.row import format_machine
 from harness.reports.results_folder import write_board
-from harness.results import record
+from harness.results.record import read_record, read_side, write_record
 from harness.results.statistics import Interval
 from harness.telemetry.configuration import configurations
-from tests.support.records import GOLDEN, board, drifting, golden_records, make
+from tests.support.records import GOLDEN, drifting_times, golden_records, make_record, rows_by_name
 from tests.support.systems import REPOSITORY
 
 
 def test_speedup_is_a_ratio_within_blocks(tmp_path: Path) -> None:
-    rows = board(tmp_path, make("ref", drifting(10), 0.9), make("fast", drifting(2), 0.9))
-    found = rows["fast"].speedup
-    assert (found.value, found.low, found.high) == pytest.approx((5, 5, 5))
+    rows = rows_by_name(
+        tmp_path,
+        make_record("ref", drifting_times(10), 0.9),
+        make_record("fast", drifting_times(2), 0.9),
+    )
+    speedup = rows["fast"].speedup
+    assert (speedup.value, speedup.low, speedup.high) == pytest.approx((5, 5, 5))
 
 
-def test_blocks_that_only_one_side_has_do_not_count(tmp_path: Path) -> None:
-    rows = board(tmp_path, make("ref", [10, 10, 99], 0.9), make("fast", [2, 2], 0.9))
+def test_blocks_of_only_one_system_do_not_count(tmp_path: Path) -> None:
+    rows = rows_by_name(
+        tmp_path, make_record("ref", [10, 10, 99], 0.9), make_record("fast", [2, 2], 0.9)
+    )
     assert rows["fast"].speedup.value == pytest.approx(5)
 
 
 def test_floor_keeps_95_percent_of_the_gain(tmp_path: Path) -> None:
-    rows = board(
+    rows = rows_by_name(
         tmp_path,
-        make("ref", drifting(10), 0.9),
-        make("above", drifting(2), 0.881),
-        make("below", drifting(1), 0.879),
-        make("far", drifting(1), 0.6),
+        make_record("ref", drifting_times(10), 0.9),
+        make_record("above", drifting_times(2), 0.881),
+        make_record("below", drifting_times(1), 0.879),
+        make_record("far", drifting_times(1), 0.6),
     )
     assert rows["above"].qualified
-    assert rows["above"].near
+    assert rows["above"].near_floor
     assert not rows["below"].qualified
-    assert rows["below"].near, "not significantly below"
-    assert (rows["far"].qualified, rows["far"].near, rows["far"].rank) == (False, False, None)
+    assert rows["below"].near_floor, "not significantly below"
+    assert (rows["far"].qualified, rows["far"].near_floor, rows["far"].rank) == (False, False, None)
 
 
 @pytest.mark.parametrize(
-    ("score", "others", "marked"),
+    ("score", "seed_scores", "marked"),
     [
         (0.9, (), False),
-        (0.91, (), False),  # p < 0.01, but no more than seeds may explain
+        (0.91, (), False),  # p < 0.01, but within what seeds explain
         (0.92, (), True),
-        (0.92, (0.9, 0.94), False),  # two standard deviations are 0.04
-        (0.912, (0.911, 0.913), True),  # and here 0.002
+        (0.92, (0.9, 0.94), False),  # two standard deviations: 0.04
+        (0.912, (0.911, 0.913), True),  # two standard deviations: 0.002
         (0.88, (), False),
     ],
 )
-def test_score_above_the_reference_beyond_chance_and_seeds_is_marked(
-    tmp_path: Path, score: float, others: tuple[float, ...], marked: bool
+def test_score_above_the_reference_by_more_than_chance_and_seeds_is_marked(
+    tmp_path: Path, score: float, seed_scores: tuple[float, ...], marked: bool
 ) -> None:
-    records = [make("ref", drifting(10), 0.9), make("mine", drifting(1), score)]
-    for seed, other in enumerate(others, start=1):
-        again = make(f"mine@seed{seed}", drifting(1), other)
-        again[0].system["seed"] = seed
-        records.append(again)
-    rows = board(tmp_path, *records)
-    assert rows["mine"].above is marked
-    assert not rows["ref"].above
+    records = [
+        make_record("ref", drifting_times(10), 0.9),
+        make_record("mine", drifting_times(1), score),
+    ]
+    for seed, seed_score in enumerate(seed_scores, start=1):
+        seed_record, side = make_record(f"mine@seed{seed}", drifting_times(1), seed_score)
+        seed_record.system["seed"] = seed
+        records.append((seed_record, side))
+    rows = rows_by_name(tmp_path, *records)
+    assert rows["mine"].above_reference is marked
+    assert not rows["ref"].above_reference
     assert rows["mine"].columns()["above_reference"] is marked
     assert (rows["mine"].qualified, rows["mine"].rank) == (score >= 0.88, 1)
     write_board(tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert (f"{score:.4f} ± 0.0100^" in text) is marked
-    assert ("mine: above the reference's score by more than chance" in text) is marked
+    assert ("mine: the score is above the reference's by more than chance" in text) is marked
 
 
-def test_rank_counts_the_significantly_faster(tmp_path: Path) -> None:
+def test_rank_counts_significantly_faster_systems(tmp_path: Path) -> None:
     noisy = [1.0, 1.3, 0.8, 1.1, 0.9]
-    rows = board(
+    rows = rows_by_name(
         tmp_path,
-        make("ref", [10] * 5, 0.9),
-        make("a", [1.0, 1.01, 0.99, 1, 1], 0.9),
-        make("b", noisy, 0.9),
-        make("c", [2.0, 2.01, 1.99, 2, 2], 0.9),
-        make("other", [0.1] * 5, 0.9, division="closed"),
+        make_record("ref", [10] * 5, 0.9),
+        make_record("a", [1.0, 1.01, 0.99, 1, 1], 0.9),
+        make_record("b", noisy, 0.9),
+        make_record("c", [2.0, 2.01, 1.99, 2, 2], 0.9),
+        make_record("other", [0.1] * 5, 0.9, division="closed"),
     )
     ranks = {name: rows[name].rank for name in ("a", "b", "c", "ref", "other")}
     assert ranks == {"a": 1, "b": 1, "c": 3, "ref": 4, "other": 1}
 
 
-def test_nothing_is_ranked_where_the_reference_learned_nothing(tmp_path: Path) -> None:
-    rows = board(tmp_path, make("ref", [10] * 3, 0.51), make("fast", [1] * 3, 0.51))
+def test_nothing_is_ranked_if_the_reference_is_not_above_the_majority_class(tmp_path: Path) -> None:
+    rows = rows_by_name(
+        tmp_path, make_record("ref", [10] * 3, 0.51), make_record("fast", [1] * 3, 0.51)
+    )
     assert rows["fast"].rank is None
     assert rows["fast"].speedup.value == pytest.approx(10)
 
 
-def test_machines_and_configurations_get_sections_of_their_own(tmp_path: Path) -> None:
-    for number_, kwargs in enumerate(({}, {"cpu": "other"}, {"configuration": "cpu-1"})):
-        record.write_record(*make("ref", [1.0], 0.9, session=f"s{number_}", **kwargs), tmp_path)
-    assert len(sections(load_rows(tmp_path)[0])) == 3
+def test_machines_and_configurations_have_separate_sections(tmp_path: Path) -> None:
+    for index, kwargs in enumerate(({}, {"cpu": "other"}, {"configuration": "cpu-1"})):
+        write_record(*make_record("ref", [1.0], 0.9, session=f"s{index}", **kwargs), tmp_path)
+    assert len(load_sections(tmp_path)[0]) == 3
 
 
-def test_latest_session_that_holds_the_reference_is_shown(tmp_path: Path) -> None:
-    record.write_record(*make("ref", [1.0], 0.9, session="old", started="2026-01-01"), tmp_path)
-    record.write_record(*make("ref", [1.0], 0.9, session="new", started="2026-01-02"), tmp_path)
-    record.write_record(*make("fast", [1.0], 0.9, session="newest", started="2026-01-03"), tmp_path)
-    assert [each.session for each in sections(load_rows(tmp_path)[0])] == ["new"]
+def test_latest_session_with_the_reference_is_shown(tmp_path: Path) -> None:
+    write_record(*make_record("ref", [1.0], 0.9, session="old", started="2026-01-01"), tmp_path)
+    write_record(*make_record("ref", [1.0], 0.9, session="new", started="2026-01-02"), tmp_path)
+    write_record(*make_record("fast", [1.0], 0.9, session="newest", started="2026-01-03"), tmp_path)
+    assert [section.session for section in load_sections(tmp_path)[0]] == ["new"]
 
 
 FILES = (
@@ -120,28 +131,28 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The committed records, drawn anew."""
+    """The results folder of the committed records, rendered by this version."""
     results = tmp_path_factory.mktemp("golden")
     golden_records(results / "records")
-    drawn = write_board(results)
-    assert drawn.faults == []
-    assert tuple(drawn.files) == FILES
+    board = write_board(results)
+    assert board.faults == []
+    assert tuple(board.files) == FILES
     return results
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_board_is_the_golden_one(golden: Path, name: str) -> None:
+def test_board_equals_the_committed_one(golden: Path, name: str) -> None:
     assert (golden / name).read_text() == (GOLDEN / name).read_text()
 
 
-def test_command_of_a_session_with_ones_own_model_names_the_model(tmp_path: Path) -> None:
+def test_command_of_a_session_with_a_custom_model_names_the_model(tmp_path: Path) -> None:
     for name in ("ref", "ref-int8"):
-        it, side = make(name, [1.0], 0.9)
-        it.system["folder"] = f"models/{name}"
-        record.write_record(it, side, tmp_path / "records")
+        record, side = make_record(name, [1.0], 0.9)
+        record.system["folder"] = f"models/{name}"
+        write_record(record, side, tmp_path / "records")
     write_board(tmp_path)
     command = "`wattbench run --model MODEL --task sentiment --configuration cpu-2`"
-    assert f"{command}, `MODEL` being where ref lies;" in (tmp_path / "README.md").read_text()
+    assert f"{command}, where `MODEL` is the path of ref;" in (tmp_path / "README.md").read_text()
 
 
 def test_board_needs_no_torch(tmp_path: Path) -> None:
@@ -153,8 +164,8 @@ def test_board_needs_no_torch(tmp_path: Path) -> None:
         "from pathlib import Path\nfrom harness.reports.results_folder import write_board\n"
         f"write_board(Path({str(tmp_path)!r}))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "pareto.svg").read_text().startswith("<?xml")
 
 
@@ -181,36 +192,36 @@ def test_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         (lambda data: [data], r"schema None"),
     ],
 )
-def test_record_that_is_not_one_is_refused_by_name(
+def test_invalid_record_is_rejected_with_its_path(
     tmp_path: Path, change: Any, message: str
 ) -> None:
-    it, side = make("ref", [1.0], 0.9)
-    record.write_record(it, side, tmp_path)
-    path = it.path(tmp_path)
+    record, side = make_record("ref", [1.0], 0.9)
+    write_record(record, side, tmp_path)
+    path = record.path(tmp_path)
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(RecordError, match=message) as caught:
-        record.read_record(path)
+        read_record(path)
     assert str(path) in str(caught.value)
 
 
 def test_record_survives_the_round_trip(tmp_path: Path) -> None:
-    it, side = make("ref", [1.0, 2.0], 0.9)
-    expected = copy.deepcopy(asdict(it))
-    record.write_record(it, side, tmp_path)
-    assert asdict(record.read_record(it.path(tmp_path))) == expected
-    assert record.read_side(it.path(tmp_path)) == side
+    record, side = make_record("ref", [1.0, 2.0], 0.9)
+    expected = copy.deepcopy(asdict(record))
+    write_record(record, side, tmp_path)
+    assert asdict(read_record(record.path(tmp_path))) == expected
+    assert read_side(record.path(tmp_path)) == side
 
 
-def test_missing_side_file_takes_only_its_row_down(tmp_path: Path) -> None:
+def test_missing_side_file_removes_only_its_row(tmp_path: Path) -> None:
     for name in ("ref", "fast"):
-        record.write_record(*make(name, [1.0], 0.9), tmp_path)
-    make("fast", [1.0], 0.9)[0].path(tmp_path).with_suffix(".json.gz").unlink()
+        write_record(*make_record(name, [1.0], 0.9), tmp_path)
+    make_record("fast", [1.0], 0.9)[0].path(tmp_path).with_suffix(".json.gz").unlink()
     rows, faults = load_rows(tmp_path)
     assert [row.name for row in rows] == ["ref"]
     assert "fast.json.gz" in faults[0]
 
 
-def test_empty_results_say_what_to_run(tmp_path: Path) -> None:
+def test_empty_results_name_the_command_to_run(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match="Run: wattbench run"):
         write_board(tmp_path)
 
@@ -221,7 +232,7 @@ def test_empty_results_say_what_to_run(tmp_path: Path) -> None:
 )
 def test_cost_agrees_with_table_3_of_fastformers(seconds: float, usd: int) -> None:
     price = configurations()["cpu-16"].usd_per_hour
-    assert round(usd_per_100m(price, 3270 / seconds)) == usd
+    assert round(compute_usd_per_100m(price, 3270 / seconds)) == usd
 
 
 @pytest.mark.parametrize(
@@ -236,29 +247,29 @@ def test_cost_agrees_with_table_3_of_fastformers(seconds: float, usd: int) -> No
     ],
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
-def test_interval_is_shown_with_its_ends() -> None:
-    assert interval(Interval(12.34, 12.0, 12.6)) == "12.3x [12.0, 12.6]"
-    assert interval(Interval(2.0, float("nan"), float("nan"))) == "2.00x"
-    assert interval(None) == "-"
+def test_interval_is_written_with_its_limits() -> None:
+    assert format_interval(Interval(12.34, 12.0, 12.6)) == "12.3x [12.0, 12.6]"
+    assert format_interval(Interval(2.0, float("nan"), float("nan"))) == "2.00x"
+    assert format_interval(None) == "-"
 
 
-def test_machine_name_tells_a_quota() -> None:
-    it, _ = make("ref", [1.0], 0.9)
-    it.machine["quota"] = 1.5
-    assert machine_name(it) == "CPU, 2 cores, quota 1.5 (avx2)"
+def test_machine_name_includes_the_quota() -> None:
+    record, _ = make_record("ref", [1.0], 0.9)
+    record.machine["quota"] = 1.5
+    assert format_machine(record) == "CPU, 2 cores, quota 1.5 (avx2)"
 
 
 MEASURED = {"source": "measured: CPU by RAPL", "idle": {"cpu_w": 3.0, "ram_w": 1.0}}
 
 
 def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> None:
-    """1,000 examples in 10 s, 36 J a second of CPU and 3.6 of RAM, over 4 W of idling."""
-    it, side = make("ref", [10.0], 0.9, energy=MEASURED)
-    it.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
-    record.write_record(it, side, tmp_path / "records")
+    """1,000 examples in 10 s, 36 W of CPU and 3.6 W of RAM, over 4 W when idle."""
+    record, side = make_record("ref", [10.0], 0.9, energy=MEASURED)
+    record.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
+    write_record(record, side, tmp_path / "records")
     assert write_board(tmp_path).faults == []
     columns = load_rows(tmp_path / "records")[0][0].columns()
     assert columns["energy_wh_per_1k"] == pytest.approx(0.11)
@@ -266,50 +277,48 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
     assert columns["co2_g_per_1k"] == pytest.approx(0.11 / 1000 * 369.5)
     assert (columns["ram_wh_per_1k"], columns["gpu_wh_per_1k"]) == (pytest.approx(0.01), None)
     text = (tmp_path / "README.md").read_text()
-    assert "| Wh/1k (measured)   | above idle   |" in text
+    assert "| Wh/1k (measured)   | Wh/1k above idle   |" in text
 
 
 def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
-    record.write_record(*make("ref", [10.0], 0.9), tmp_path / "records")
+    write_record(*make_record("ref", [10.0], 0.9), tmp_path / "records")
     write_board(tmp_path)
     assert "above idle" not in (tmp_path / "README.md").read_text()
     assert load_rows(tmp_path / "records")[0][0].columns()["energy_above_idle_wh_per_1k"] is None
 
 
-def test_example_of_ones_own_plot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one in docs/results.md, as written."""
+def test_example_of_a_custom_plot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The code in docs/results.md, as written."""
     text = (REPOSITORY / "docs" / "results.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     golden_records(tmp_path / "results" / "records")
     monkeypatch.chdir(tmp_path)
     script = f"import matplotlib\nmatplotlib.use('svg')\n{code}"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    drawn = (tmp_path / "mine.svg").read_text()
-    assert "<!-- onnx-int8 -->" in drawn, "matplotlib keeps each text as a comment"
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    plot = (tmp_path / "mine.svg").read_text()
+    assert "<!-- onnx-int8 -->" in plot, "matplotlib keeps each text as a comment"
 
 
 @pytest.mark.parametrize("inner", ["system", "task", "configuration", "machine", "energy", "roles"])
-def test_record_that_lacks_what_the_board_asks_takes_only_its_row_down(
-    tmp_path: Path, inner: str
-) -> None:
+def test_record_without_a_needed_key_removes_only_its_row(tmp_path: Path, inner: str) -> None:
     for name in ("ref", "fast"):
-        record.write_record(*make(name, [1.0], 0.9), tmp_path / "records")
-    path = make("fast", [1.0], 0.9)[0].path(tmp_path / "records")
+        write_record(*make_record(name, [1.0], 0.9), tmp_path / "records")
+    path = make_record("fast", [1.0], 0.9)[0].path(tmp_path / "records")
     data = json.loads(path.read_text())
-    lost = next(iter(data[inner]))
-    del data[inner][lost]
+    key = next(iter(data[inner]))
+    del data[inner][key]
     path.write_text(json.dumps(data))
-    drawn = write_board(tmp_path)
-    assert [fault for fault in drawn.faults if str(path) in fault and lost in fault]
-    assert [row.name for section in drawn.sections for row in section.rows] == ["ref"]
+    board = write_board(tmp_path)
+    assert [fault for fault in board.faults if str(path) in fault and key in fault]
+    assert [row.name for section in board.sections for row in section.rows] == ["ref"]
 
 
-def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: Path) -> None:
+def test_ten_thousand_records_are_rendered_in_ten_seconds_and_a_gigabyte(tmp_path: Path) -> None:
     """A hundred sessions of a hundred systems, on one machine."""
     records = tmp_path / "records"
-    it, side = make("ref", [10.0, 10.1, 9.9], 0.9)
-    record.write_record(it, side, records)
+    record, side = make_record("ref", [10.0, 10.1, 9.9], 0.9)
+    write_record(record, side, records)
     (path,) = records.glob("*/*/*/*.json")
     text, packed = path.read_text(), path.with_suffix(".json.gz").read_bytes()
     shutil.rmtree(records)
@@ -327,17 +336,17 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
     script = (
         "import sys, time\nfrom pathlib import Path\n"
         "from harness.reports.results_folder import write_board\nstarted = time.process_time()\n"
-        "drawn = write_board(Path(sys.argv[1]))\nassert not drawn.faults\n"
-        "assert {each.session for each in drawn.sections} == {'s99'}\n"
+        "board = write_board(Path(sys.argv[1]))\nassert not board.faults\n"
+        "assert {section.session for section in board.sections} == {'s99'}\n"
         "print(time.process_time() - started)\n"
-        "held = Path('/proc/self/status').read_text().split('VmHWM:')[1]\n"
-        "print(int(held.split()[0]) * 1024)"  # rusage would hold what pytest had when it forked
+        "peak = Path('/proc/self/status').read_text().split('VmHWM:')[1]\n"
+        "print(int(peak.split()[0]) * 1024)"  # rusage would include pytest's memory at the fork
     )
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
     )
-    assert done.returncode == 0, done.stderr
-    seconds, memory = map(float, done.stdout.split())
+    assert process.returncode == 0, process.stderr
+    seconds, memory = map(float, process.stdout.split())
     assert seconds < 10
     assert memory < 1e9
 
@@ -345,51 +354,51 @@ def test_ten_thousand_records_are_drawn_in_ten_seconds_and_a_gigabyte(tmp_path: 
 @pytest.mark.parametrize(
     "change",
     [
-        lambda it: setattr(it.rounds[0], "seconds", 0.0),
-        lambda it: setattr(it.rounds[0], "seconds", -1.0),
-        lambda it: setattr(it.rounds[0], "memory_mb", float("nan")),
-        lambda it: setattr(it, "score", None),
-        lambda it: setattr(it, "score", {"value": 0.5}),
-        lambda it: it.score.update(value="x"),
-        lambda it: it.score.update(examples=7),
-        lambda it: it.rounds[0].energy.update(cpu_wh="x"),
-        lambda it: setattr(it, "artifact", {"recipe": []}),
-        lambda it: it.artifact["recipe"][0].update(cost={}),
-        lambda it: setattr(it.rounds[0], "left", [0, 0]),
-        lambda it: it.system.update(division="weird"),
-        lambda it: setattr(it, "scenario", "batchy"),
-        lambda it: it.system.update(serve=None),
-        lambda it: it.system.update(authors="me"),
-        lambda it: it.configuration.update(usd_per_hour=None),
+        lambda record: setattr(record.rounds[0], "seconds", 0.0),
+        lambda record: setattr(record.rounds[0], "seconds", -1.0),
+        lambda record: setattr(record.rounds[0], "memory_mb", float("nan")),
+        lambda record: setattr(record, "score", None),
+        lambda record: setattr(record, "score", {"value": 0.5}),
+        lambda record: record.score.update(value="x"),
+        lambda record: record.score.update(examples=7),
+        lambda record: record.rounds[0].energy.update(cpu_wh="x"),
+        lambda record: setattr(record, "artifact", {"recipe": []}),
+        lambda record: record.artifact["recipe"][0].update(cost={}),
+        lambda record: setattr(record.rounds[0], "left", [0, 0]),
+        lambda record: record.system.update(division="weird"),
+        lambda record: setattr(record, "scenario", "batchy"),
+        lambda record: record.system.update(serve=None),
+        lambda record: record.system.update(authors="me"),
+        lambda record: record.configuration.update(usd_per_hour=None),
     ],
 )
-def test_record_with_odd_values_takes_only_its_row_down(tmp_path: Path, change: Any) -> None:
-    record.write_record(*make("ref", [1.0, 1.1], 0.9), tmp_path / "records")
-    it, side = make("odd", [1.0, 1.1], 0.9)
-    change(it)
-    record.write_record(it, side, tmp_path / "records")
-    drawn = write_board(tmp_path)
-    assert [row.name for section in drawn.sections for row in section.rows] == ["ref"]
-    assert [fault for fault in drawn.faults if "odd.json" in fault]
+def test_record_with_impossible_values_removes_only_its_row(tmp_path: Path, change: Any) -> None:
+    write_record(*make_record("ref", [1.0, 1.1], 0.9), tmp_path / "records")
+    record, side = make_record("odd", [1.0, 1.1], 0.9)
+    change(record)
+    write_record(record, side, tmp_path / "records")
+    board = write_board(tmp_path)
+    assert [row.name for section in board.sections for row in section.rows] == ["ref"]
+    assert [fault for fault in board.faults if "odd.json" in fault]
 
 
-def test_what_is_no_longer_drawn_is_no_longer_there(tmp_path: Path) -> None:
+def test_files_of_earlier_records_are_removed(tmp_path: Path) -> None:
     golden_records(tmp_path / "records")
     write_board(tmp_path)
     shutil.rmtree(tmp_path / "records")
-    it, side = make("dead", [], 0.5)
-    it.score, it.failure = None, {"reason": "it closed its output", "stderr": ""}
-    record.write_record(it, side | {"answers": []}, tmp_path / "records")
+    record, side = make_record("dead", [], 0.5)
+    record.score, record.failure = None, {"reason": "it closed its output", "stderr": ""}
+    write_record(record, side | {"answers": []}, tmp_path / "records")
     assert tuple(write_board(tmp_path).files) == FILES[:4]
-    left = {path.name for path in tmp_path.glob("*.*")}
-    assert left == {"README.md", "leaderboard.csv", "leaderboard.json", "index.html"}
+    names = {path.name for path in tmp_path.glob("*.*")}
+    assert names == {"README.md", "leaderboard.csv", "leaderboard.json", "index.html"}
 
 
-def test_energy_that_is_not_known_is_no_zero(tmp_path: Path) -> None:
-    it, side = make("ref", [1.0, 1.1], 0.9)
-    for each in it.rounds:
-        each.energy = {}
-    record.write_record(it, side, tmp_path / "records")
+def test_unknown_energy_is_not_zero(tmp_path: Path) -> None:
+    record, side = make_record("ref", [1.0, 1.1], 0.9)
+    for window in record.rounds:
+        window.energy = {}
+    write_record(record, side, tmp_path / "records")
     (section,) = write_board(tmp_path).sections
     columns = section.rows[0].columns()
     assert (columns["energy_wh_per_1k"], columns["co2_g_per_1k"]) == (None, None)

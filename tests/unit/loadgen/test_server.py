@@ -11,7 +11,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from harness.errors import WorkerError
-from harness.leaderboard.ranking import load_rows, sections
+from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import server
 from harness.loadgen.scenarios import QuerySamples, Window
 from harness.loadgen.server import Search
@@ -20,7 +20,7 @@ from harness.tasks.task import Example
 from harness.telemetry.configuration import configurations
 from harness.telemetry.energy import Meter
 from harness.worker import process
-from tests.support.records import make, serve
+from tests.support.records import make_record, set_server_rates
 from tests.support.simulated import SimulatedWorker
 from tests.support.workers import ENOUGH
 
@@ -190,10 +190,10 @@ def test_speedup_of_server_is_the_ratio_of_the_blocks_rates(tmp_path: Path) -> N
         "dead": [None, None, None],
     }
     for name, sustained in rates.items():
-        it, side = make(name, [1.0] * 3, 0.9, scenario="server")
-        serve(it, sustained)
+        it, side = make_record(name, [1.0] * 3, 0.9, scenario="server")
+        set_server_rates(it, sustained)
         write_record(it, side, tmp_path)
-    (section,) = sections(load_rows(tmp_path)[0])
+    (section,) = group_sections(load_rows(tmp_path)[0])
     rows = {row.name: row for row in section.rows}
     found = rows["fast"].speedup
     assert (found.value, found.low, found.high) == pytest.approx((5.0, 5.0, 5.0))

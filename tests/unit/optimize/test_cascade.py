@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.cascade import CascadeEngine
-from harness.engines.confidence import NEVER, Rule, pass_through, sureness
+from harness.engines.confidence import NEVER, ExitRule, compute_confidence, run_stages
 from harness.errors import ManifestError
 from harness.optimize import cascade
 from harness.optimize.base import Artifact, Inputs, Member, StepContext
@@ -39,7 +39,7 @@ def built(
 
 
 def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
-    found = base.load_engine(
+    found = registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig("cascade", **serve), 2)
     )
     assert isinstance(found, CascadeEngine)
@@ -47,14 +47,14 @@ def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
 
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
-    it = base.load_engine(EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1))
+    it = registry.load_engine(EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1))
     return it.scores(EXAMPLES)
 
 
 def test_sure_examples_have_the_first_members_answer(built: Artifact, student: Artifact) -> None:
     it = loaded(built)
     small = member(student, "static") / built.about["rule"]["temperatures"][0]
-    sure = sureness(small, [1] * 100)
+    sure = compute_confidence(small, [1] * 100)
     cut = float(np.quantile(sure, 0.5))
     it.rule = replace(it.rule, thresholds=(cut,))
     found = it.scores(EXAMPLES)
@@ -132,8 +132,8 @@ def test_every_example_is_answered_once_with_its_own_candidates(
         asked.append(rows.tolist())
         return logits[stage][np.isin(owner, rows)]
 
-    rule = Rule("probability", (1.0, 2.0, 0.5), (0.9, 0.8))
-    found, left = pass_through(rule, counts, ask)
+    rule = ExitRule("probability", (1.0, 2.0, 0.5), (0.9, 0.8))
+    found, left = run_stages(rule, counts, ask)
     assert sum(left) == len(counts)
     for example, count in enumerate(counts):
         places = np.flatnonzero(owner == example)
@@ -142,17 +142,17 @@ def test_every_example_is_answered_once_with_its_own_candidates(
         np.testing.assert_allclose(found[places], expected, rtol=1e-6)
         for before in range(stage):
             scores = logits[before][places] / np.float32(rule.temperatures[before])
-            assert sureness(scores, [count])[0] < rule.thresholds[before]
+            assert compute_confidence(scores, [count])[0] < rule.thresholds[before]
 
 
 def test_choice_is_as_sure_as_its_best_candidate() -> None:
     scores = np.array([[0, 2], [0, 0], [1, 0], [3, 0]], np.float32)
-    sure = sureness(scores, [3, 1])
+    sure = compute_confidence(scores, [3, 1])
     margins = np.exp([2, 0, -1])
     np.testing.assert_allclose(
         sure, [margins[0] / margins.sum(), np.exp(3) / (1 + np.exp(3))], 1e-5
     )
-    assert sureness(np.zeros((1, 2), np.float32), [1], entropy=True)[0] == pytest.approx(
+    assert compute_confidence(np.zeros((1, 2), np.float32), [1], entropy=True)[0] == pytest.approx(
         0, abs=1e-6
     )
 
@@ -212,6 +212,6 @@ def test_points_are_refused_where_nothing_leaves(project: Path) -> None:
 
 
 def test_never_threshold_is_infinite() -> None:
-    assert Rule.read({"criterion": "entropy", "temperatures": [1.0, 1.0]}, 2, "chosen") == Rule(
-        "entropy", (1.0, 1.0), (NEVER,)
-    )
+    assert ExitRule.from_dict(
+        {"criterion": "entropy", "temperatures": [1.0, 1.0]}, 2, "chosen"
+    ) == ExitRule("entropy", (1.0, 1.0), (NEVER,))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from harness.errors import BuildError, ManifestError
 from harness.models import classifier
-from harness.models.classifier import EncoderShape
+from harness.models.classifier import EncoderSpec
 from harness.models.pretrained import Encoder
 from harness.optimize import distill, vocabulary
 from harness.optimize.base import Artifact, Inputs, StepContext
@@ -43,9 +43,9 @@ def test_layers_spread_evenly_up_to_the_last() -> None:
 
 
 def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [1])
-    assert student.shape.layers == 1
+    assert student.spec.layers == 1
     kept = "bert.encoder.layer.0.output.dense.weight"
     given = "bert.encoder.layer.1.output.dense.weight"
     assert torch.equal(student.state_dict()[kept], teacher.state_dict()[given])
@@ -54,7 +54,7 @@ def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
 
 
 def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
     given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -86,13 +86,13 @@ def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(each.folder, EncoderShape.read(each.about["model"]))
+            classifier.load(each.folder, EncoderSpec.from_dict(each.about["model"]))
             for each in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
         taps = []
         for model in pair:
-            with losses.tapped(model) as seen:
+            with losses.record_activations(model) as seen:
                 model(ids, torch.ones_like(ids), torch.zeros_like(ids))
             taps.append(seen)
         return functional.mse_loss(taps[0].hidden[0], taps[1].hidden[1]).item()
@@ -147,7 +147,7 @@ def test_teacher_answers_once(
         context = StepContext(out, number, 1, said.append)
         params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
         distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
-    assert sum("the teacher answers" in line for line in said) == 1
+    assert sum("computing the teacher's logits" in line for line in said) == 1
     kept = list((cache / "outputs").iterdir())
     assert len(kept) == 1
     assert np.load(kept[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
@@ -170,7 +170,7 @@ def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
     seen = [
         augmented.split()
         for augmented in (
-            distill_data.augmented((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
+            distill_data.augment_text((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
         )
     ]
     assert all(3 <= len(each) <= 20 for each in seen)
@@ -191,7 +191,7 @@ FAULTS = {
     "layers = [true]": "layers = .True. must be a whole number or a list of whole numbers",
     "": "the student is the teacher itself. Give layers, or student",
     'layers = 1\nstudent = "all-MiniLM-L6-v2"': "both layers and student",
-    'student = "all-MiniLM-L9"': "student: encoder 'all-MiniLM-L9' is neither pinned",
+    'student = "all-MiniLM-L9"': "student: encoder 'all-MiniLM-L9' is neither a pinned encoder",
     "layers = 1\nmatch = [0, 1]": "match names 2 layers, but the student has 1",
     "layers = 1\ntemperature = 0": "temperature = 0: choose a number above 0",
     "layers = 1\naccumulate = 64": "accumulate = 64: choose 1..32",

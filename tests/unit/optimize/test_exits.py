@@ -14,9 +14,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
-from harness.engines.confidence import NEVER, Rule, pass_through, sureness
+from harness.engines.confidence import NEVER, ExitRule, compute_confidence, run_stages
 from harness.engines.stages import StagesEngine
 from harness.models import classifier
 from harness.optimize import calibrate, exits, export, quantize
@@ -48,7 +48,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
 
 
 def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
-    found = base.load_engine(
+    found = registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig("onnxruntime", **serve), 1)
     )
     assert isinstance(found, StagesEngine)
@@ -64,11 +64,11 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
     begun = classifier.load(
-        finetuned.folder, classifier.EncoderShape.read(finetuned.about["model"])
+        finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.about["model"])
     )
     fresh = exits.with_exits(begun, (0,))
     trained = classifier.load(
-        with_exits.folder, classifier.EncoderShape.read(with_exits.about["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.about["model"])
     )
     data = selection(finetuned)
     before, after = (exits.accuracies(each, data, 16)[0] for each in (fresh, trained))
@@ -78,10 +78,10 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
 
 def selection(artifact: Artifact) -> Any:
     from harness.models import tokenization
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
     tokenizer = tokenization.load_tokenizer(artifact.folder / "tokenizer.json", 64)
-    return loop.tokenized(tokenizer, TASK.examples("selection"))
+    return encoders.tokenize_examples(tokenizer, TASK.examples("selection"))
 
 
 def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_without_leaving_the_answers_are_the_whole_models(
 
 def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
     model = classifier.load(
-        with_exits.folder, classifier.EncoderShape.read(with_exits.about["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.about["model"])
     )
     data = selection(with_exits)
     batch = data.batch(range(8))
@@ -120,15 +120,15 @@ def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact)
     with torch.inference_mode():
         expected = model.exit_logits(*feeds)[0].numpy()
     it = loaded(stages, batch=8)
-    it.rule = Rule("probability", (1.0, 1.0), (0.0,))
+    it.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
     np.testing.assert_allclose(it.scores(asked("selection")[:8]), expected, atol=1e-3)
 
 
 def halfway(it: StagesEngine, quantile: float = 0.5) -> None:
     """Half of the texts leave at the first exit."""
-    it.rule = Rule("probability", (1.0, 1.0), (0.0,))
-    sure = sureness(it.scores(asked()), [1] * 100)
-    it.rule = Rule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
+    it.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
+    sure = compute_confidence(it.scores(asked()), [1] * 100)
+    it.rule = ExitRule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
     it.report()
 
 
@@ -245,15 +245,15 @@ def test_faults_of_exits_are_said_before_training(params: exits.Exits, fault: st
 def test_patience_counts_stages_that_agree() -> None:
     said = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]])  # stage by example
     logits = np.eye(2, dtype=np.float32)[said]
-    rule = Rule("patience", (1.0,) * 4, (2.0,) * 3)
-    found, left = pass_through(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
+    rule = ExitRule("patience", (1.0,) * 4, (2.0,) * 3)
+    found, left = run_stages(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
     assert left == [0, 1, 1, 1]
     assert found.argmax(1).tolist() == [0, 1, 1]
 
 
 def test_never_is_above_every_confidence() -> None:
-    assert Rule.read(None, 3, "chosen").thresholds == (NEVER, NEVER)
+    assert ExitRule.from_dict(None, 3, "chosen").thresholds == (NEVER, NEVER)
     rule = {"criterion": "entropy", "temperatures": [1, 2, 3], "thresholds": [0.5, None]}
-    assert Rule.read(rule, 3, "chosen").thresholds == (0.5, NEVER)
-    assert Rule.read(rule, 3, 0.9).thresholds == (0.9, 0.9)
-    assert Rule.read(rule, 3, "never").thresholds == (NEVER, NEVER)
+    assert ExitRule.from_dict(rule, 3, "chosen").thresholds == (0.5, NEVER)
+    assert ExitRule.from_dict(rule, 3, 0.9).thresholds == (0.9, 0.9)
+    assert ExitRule.from_dict(rule, 3, "never").thresholds == (NEVER, NEVER)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError
 from harness.models.pretrained import Encoder
@@ -53,7 +53,9 @@ def test_answers_have_their_own_labels_whichever_training_lacks(
 ) -> None:
     task = task_without(*missing)
     artifact = fit(tmp_path, tiny_encoder, task)
-    loaded = base.load_engine(EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1))
+    loaded = registry.load_engine(
+        EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1)
+    )
     scores = loaded.scores([[(text,)] for text in WORDS.values()])
     assert scores.shape == (3, 3)
     assert np.isfinite(scores).all()

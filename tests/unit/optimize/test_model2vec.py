@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
-from harness.engines.model2vec import embedded
 from harness.errors import BuildError
+from harness.models.model2vec import embed_rows
 from harness.models.pretrained import Encoder
 from harness.optimize import model2vec
 from harness.optimize.base import Artifact, Inputs, StepContext
@@ -26,7 +26,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artif
 
 
 def loaded(artifact: Artifact) -> Any:
-    return base.load_engine(
+    return registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig("model2vec"), 1)
     )
 
@@ -47,8 +47,8 @@ def test_nothing_is_pickled_and_the_table_is_int8(built: Artifact) -> None:
 
 def test_pair_is_both_sides_their_difference_and_product(built: Artifact) -> None:
     model = loaded(built).model
-    one, other = (embedded(model, [(text,)])[0] for text in ("good film", "bad film"))
-    pair = embedded(model, [("good film", "bad film")])[0]
+    one, other = (embed_rows(model, [(text,)])[0] for text in ("good film", "bad film"))
+    pair = embed_rows(model, [("good film", "bad film")])[0]
     expected = np.concatenate([one, other, np.abs(one - other), one * other])
     np.testing.assert_allclose(pair, expected, atol=1e-6)
 

@@ -10,14 +10,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
 from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, majority, quantize, tfidf
 from harness.optimize.base import Artifact, Inputs, StepContext, describe_step, get_step
-from harness.optimize.training import loop
+from harness.optimize.training import encoders
 from harness.tasks.task import Example
 from tests.support.words import TASK, TEXTS, keep, scores, share_right
 
@@ -42,11 +42,11 @@ def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path:
     params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     artifact = keep(tmp_path, finetune.run(inputs, TASK, params, StepContext(tmp_path, 1, 1)))
-    model = classifier.load(tmp_path, classifier.EncoderShape.read(artifact.about["model"]))
+    model = classifier.load(tmp_path, classifier.EncoderSpec.from_dict(artifact.about["model"]))
     tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
-    data = loop.tokenized(tokenizer, TASK.examples("selection"))
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("selection"))
     best = max(epoch["selection"] for epoch in artifact.about["training"])
-    assert loop.selection_accuracy(model, data, 32) == pytest.approx(best)
+    assert encoders.compute_accuracy(model, data, 32) == pytest.approx(best)
 
 
 def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: P
 
 def test_batches_hold_every_row_once_and_similar_lengths() -> None:
     lengths = [random.Random(n).randrange(5, 100) for n in range(1000)]
-    batches = list(loop.batches_of_similar_length(lengths, 32, random.Random(0)))
+    batches = list(encoders.draw_batches(lengths, 32, random.Random(0)))
     assert sorted(row for batch in batches for row in batch) == list(range(1000))
     padded = sum(max(lengths[row] for row in batch) * len(batch) for batch in batches)
     assert padded < 1.1 * sum(lengths)
@@ -68,7 +68,7 @@ def test_batches_hold_every_row_once_and_similar_lengths() -> None:
 def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
     tokenizer = tokenization.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
     example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
-    assert loop.tokenized(tokenizer, [example]).labels.tolist() == [0, 1, 0]
+    assert encoders.tokenize_examples(tokenizer, [example]).labels.tolist() == [0, 1, 0]
 
 
 def test_exported_graph_is_fused_and_agrees_with_pytorch(
@@ -100,9 +100,9 @@ def test_every_way_to_export_gives_the_same_logits(
 
 def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path: Path) -> None:
     """Why the engine disables two of the session's own optimizers."""
-    from harness.engines.onnxruntime import UNFUSED
+    from harness.engines.onnxruntime import DISABLED_FUSIONS
 
-    for disabled, expected in ((list(UNFUSED), 0), ([], 2)):
+    for disabled, expected in ((list(DISABLED_FUSIONS), 0), ([], 2)):
         options = onnxruntime.SessionOptions()
         options.optimized_model_filepath = str(tmp_path / "seen.onnx")
         options.log_severity_level = 4
@@ -133,13 +133,13 @@ def test_no_way_to_serve_changes_a_fp32_score(
     instances: int,
 ) -> None:
     asked = [[[each]] for each in texts]
-    plain = base.load_engine(
+    plain = registry.load_engine(
         EngineConfig(finetuned.folder, finetuned.about, ServeConfig("pytorch"), 1)
     )
     expected = plain.scores(asked)
     for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
         serve = ServeConfig(name, padding, batch, tokens, order, count)
-        other = base.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 2))
+        other = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 2))
         np.testing.assert_allclose(other.scores(asked), expected, atol=1e-4)
 
 
@@ -189,7 +189,7 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
     asked = [e.candidates[0][0] for e in TASK.examples("validation")]
-    loaded = base.load_engine(EngineConfig(tmp_path, artifact.about, ServeConfig("tfidf"), 1))
+    loaded = registry.load_engine(EngineConfig(tmp_path, artifact.about, ServeConfig("tfidf"), 1))
     found = loaded.scores([[[text]] for text in asked])
     expected = model.decision_function(vectorizer.transform(asked))
     np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)

@@ -6,18 +6,18 @@ import torch
 
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
-from harness.models.classifier import Classifier, EncoderShape
+from harness.models.classifier import Classifier, EncoderSpec
 from harness.optimize import prune
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune import Prune
-from harness.optimize.training import loop
+from harness.optimize.training import encoders
 from tests.support.words import TASK, keep
 
 KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
 def loaded(artifact: Artifact) -> Classifier:
-    return classifier.load(artifact.folder, EncoderShape.read(artifact.about["model"]))
+    return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.about["model"]))
 
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
@@ -29,7 +29,7 @@ def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
 
 def mask(model: Classifier, heads: list[list[int]], ffn: list[list[int]]) -> None:
     """Zero what the output projections read from heads and neurons that are not kept."""
-    size = model.shape.head_size
+    size = model.spec.head_size
     for layer, kept, neurons in zip(model.bert.encoder.layer, heads, ffn, strict=True):
         attention = layer.get_submodule("attention.output.dense")
         inner = layer.get_submodule("output.dense")
@@ -46,8 +46,8 @@ def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
     with torch.inference_mode():
         expected = model(*batch(finetuned))
         torch.testing.assert_close(pruned(*batch(finetuned)), expected, atol=1e-5, rtol=0)
-    assert pruned.shape.heads == (2, 2)
-    assert pruned.shape.ffn == (3, 3)
+    assert pruned.spec.heads == (2, 2)
+    assert pruned.spec.ffn == (3, 3)
     weight = pruned.bert.encoder.layer[0].get_submodule("attention.self.query").weight
     assert weight.shape == (16, 32), "weights are really removed"
 
@@ -63,7 +63,7 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
     """Against finite differences of the loss, one mask entry at a time, on one batch."""
     model = loaded(finetuned).double()
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
-    data = loop.tokenized(tokenizer, TASK.examples("train")[: prune.BATCH])
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[: prune.BATCH])
     heads, ffn = prune.importance(model, data)
 
     asked = data.batch(range(len(data)))
@@ -99,7 +99,7 @@ def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> No
     model = loaded(finetuned)
     mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
-    data = loop.tokenized(tokenizer, TASK.examples("train")[:100])
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:100])
     heads, ffn = prune.importance(model, data)
     assert prune.best(heads, 3)[0] == [0, 1, 3]
     assert prune.best(ffn, 63)[1] == list(range(63))
@@ -111,7 +111,7 @@ def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
     about = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
     artifact = keep(tmp_path, json.loads(json.dumps(about)))
     model = loaded(artifact)
-    assert (model.shape.heads, model.shape.ffn) == ((2, 2), (16, 16))
+    assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
     assert about["model"]["parameters"] < finetuned.about["model"]["parameters"]
     with torch.inference_mode():
         assert model(*batch(artifact)).shape == (16, 2)

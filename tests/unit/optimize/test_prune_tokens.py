@@ -9,19 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.models import bert, classifier
-from harness.models.classifier import Classifier, EncoderShape
+from harness.models.classifier import Classifier, EncoderSpec
 from harness.optimize import distill, export, prune_tokens, quantize
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune_tokens import PruneTokens
 from tests.support.words import TASK, keep, scores
 
-WIDE = EncoderShape(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
+WIDE = EncoderSpec(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
 
 
-def model(shape: EncoderShape = WIDE) -> Classifier:
+def model(shape: EncoderSpec = WIDE) -> Classifier:
     torch.manual_seed(0)
     made = Classifier(shape)
-    classifier.fill(made, {name: 3 * value for name, value in made.state_dict().items()})
+    classifier.assign_weights(made, {name: 3 * value for name, value in made.state_dict().items()})
     return made.eval()
 
 
@@ -42,7 +42,7 @@ def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
     ids, mask, segments = feeds([9, 5], 9)
     with torch.inference_mode():
         hidden = it.bert.embeddings(ids, segments)
-        found = layer.mass(hidden, mask)
+        found = layer.attention_mass(hidden, mask)
         attention = layer.get_submodule("attention.self")
         query, key = (
             part(hidden).view(2, 9, 4, 8).transpose(1, 2)
@@ -57,7 +57,7 @@ def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
 
 def test_strongest_tokens_stay_the_first_always() -> None:
     hidden = torch.arange(8.0).view(1, 4, 2)
-    kept, mask = bert.strongest(
+    kept, mask = bert.keep_strongest(
         hidden, torch.ones(1, 4, dtype=torch.long), torch.tensor([[0.0, 0.1, 0.6, 0.3]]), 0.5
     )
     assert kept.tolist() == [[[0, 1], [4, 5]]], "the first, though it has no mass, and the third"

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from harness.engines import base
+from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError
 from harness.optimize import prune, quantize
@@ -30,7 +30,7 @@ def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
 
 
 def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
-    return base.load_engine(
+    return registry.load_engine(
         EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), threads)
     )
 
@@ -122,14 +122,17 @@ def test_what_cannot_work_is_said_before_anything_is_built(
 def test_single_stream_has_one_instance(project: Path) -> None:
     serve = ORT + '\ninstances = "per-core"'
     system = read_system(declare(project, EXPORT, serve), project)
-    assert system.serve["offline"].count(4) == 4
-    assert system.serve["single_stream"].count(4) == 1
+    assert system.serve["offline"].count_instances(4) == 4
+    assert system.serve["single_stream"].count_instances(4) == 1
 
 
 def test_instances_never_outnumber_the_threads() -> None:
-    assert ServeConfig("x", instances=8).count(2) == 2
-    assert EngineConfig(Path(), {}, ServeConfig("x", instances=2), 5).threads_each == 2
-    assert EngineConfig(Path(), {}, ServeConfig("x", instances="per-core"), 4).threads_each == 1
+    assert ServeConfig("x", instances=8).count_instances(2) == 2
+    assert EngineConfig(Path(), {}, ServeConfig("x", instances=2), 5).threads_per_instance == 2
+    assert (
+        EngineConfig(Path(), {}, ServeConfig("x", instances="per-core"), 4).threads_per_instance
+        == 1
+    )
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "pytorch"])
@@ -217,7 +220,7 @@ def test_gpu_that_is_not_there_is_refused_in_one_line(
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
         about = EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1, "cuda")
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
-            base.load_engine(about)
+            registry.load_engine(about)
         assert "\n" not in str(caught.value)
 
 
@@ -240,17 +243,17 @@ def test_global_budget_keeps_the_best_wherever_they_are(
 
 def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path: Path) -> None:
     from harness.models import classifier
-    from harness.models.classifier import EncoderShape
+    from harness.models.classifier import EncoderSpec
     from harness.optimize import export
-    from harness.optimize.training import loop
+    from harness.optimize.training import encoders
 
-    whole = classifier.load(finetuned.folder, EncoderShape.read(finetuned.about["model"]))
+    whole = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
     small = prune.remove(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
-    tokenizer = loop.opened(finetuned, TASK)[1]
+    tokenizer = encoders.load_model(finetuned, TASK)[1]
     folders = [tmp_path / name for name in ("pruned", "graph")]
     for folder in folders:
         folder.mkdir()
-    pruned = keep(folders[0], loop.written(small, tokenizer, folders[0]))
+    pruned = keep(folders[0], encoders.save_model(small, tokenizer, folders[0]))
     for first_only in (True, False):
         params = export.Export(first_only=first_only)
         context = StepContext(folders[1], 0, 1)

@@ -5,17 +5,18 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.leaderboard.ranking import load_sections
-from harness.reports.reproduction import Published, reproduction
+from harness.reports.reproduction import PublishedTable, render_reproduction
+from tests.support.figures import table_rows
 from tests.support.records import GOLDEN, golden_records
 from tests.support.systems import REPOSITORY
 
 
 @pytest.fixture
-def published() -> Published:
-    return Published.read(REPOSITORY, "fastformers-table3")
+def published() -> PublishedTable:
+    return PublishedTable.read(REPOSITORY, "fastformers-table3")
 
 
-def test_published_figures_are_those_of_the_paper(published: Published) -> None:
+def test_published_figures_equal_those_of_the_paper(published: PublishedTable) -> None:
     """Kim & Hassan (2020), Table 3."""
     assert [(row["speedup"], row["accuracy"], row["usd_per_100m"]) for row in published.rows] == [
         (1.00, 74.01, 4223),
@@ -31,47 +32,50 @@ def test_published_figures_are_those_of_the_paper(published: Published) -> None:
         assert first / row["seconds"] == pytest.approx(row["speedup"], rel=0.002)
 
 
-def test_reproduction_is_the_golden_one(tmp_path: Path, published: Published) -> None:
+def test_reproduction_equals_the_committed_one(tmp_path: Path, published: PublishedTable) -> None:
     golden_records(tmp_path)
-    text = reproduction(load_sections(tmp_path)[0], published, "sentiment")
+    text = render_reproduction(load_sections(tmp_path)[0], published, "sentiment")
     assert text == (GOLDEN / "fastformers-table3-sentiment.md").read_text()
 
 
-def test_our_rows_stand_beside_theirs(tmp_path: Path, published: Published) -> None:
+def test_rows_are_shown_beside_the_published_ones(
+    tmp_path: Path, published: PublishedTable
+) -> None:
     golden_records(tmp_path)
-    text = reproduction(load_sections(tmp_path, "s1")[0], published, "sentiment")
-    (line,) = [line for line in text.splitlines() if "233.87x" in line]
-    cells = [cell.strip() for cell in line.strip("|").split("|")]
-    assert cells[3] == "66.63x", "theirs without the padding"
+    text = render_reproduction(load_sections(tmp_path, "s1")[0], published, "sentiment")
+    (cells,) = [row for row in table_rows(text) if "233.87x" in row]
+    assert cells[3] == "66.63x", "the published speed-up over the unpadded reference"
     assert cells[6] == "fastformers"
-    assert cells[8].startswith("34.0x ["), "ours over the padded reference"
-    assert cells[9].startswith("13.5x ["), "and over the unpadded one"
-    for what in ("machine", "cores", "reference", "student", "runtime", "timer"):
-        assert f"| {what} " in text
+    assert cells[8].startswith("34.0x ["), "over the padded reference"
+    assert cells[9].startswith("13.5x ["), "over the unpadded reference"
+    for key in ("machine", "cores", "reference", "student", "runtime", "timer"):
+        assert f"| {key} " in text
     assert "fastformers: 3 layers, width 384, 6 to 8 heads, 768 ffn" in text
 
 
-def test_session_that_lacks_a_rung_is_no_reproduction(tmp_path: Path, published: Published) -> None:
+def test_session_without_one_of_the_systems_is_not_shown(
+    tmp_path: Path, published: PublishedTable
+) -> None:
     golden_records(tmp_path)
-    assert reproduction(load_sections(tmp_path, "s1")[0], published, "boolq") == ""
+    assert render_reproduction(load_sections(tmp_path, "s1")[0], published, "boolq") == ""
     shutil.rmtree(tmp_path / "s2")
     for path in tmp_path.glob("s1/sentiment/offline/distilled.*"):
         path.unlink()
-    assert reproduction(load_sections(tmp_path)[0], published, "sentiment") == ""
+    assert render_reproduction(load_sections(tmp_path)[0], published, "sentiment") == ""
 
 
-def test_table_that_does_not_exist_names_the_nearest() -> None:
+def test_unknown_table_names_the_nearest() -> None:
     with pytest.raises(HarnessError, match="Did you mean 'fastformers-table3'"):
-        Published.read(REPOSITORY, "fastformers-table4")
+        PublishedTable.read(REPOSITORY, "fastformers-table4")
 
 
-def test_faults_of_a_table_are_said_at_once(tmp_path: Path) -> None:
+def test_all_faults_of_a_table_are_reported_together(tmp_path: Path) -> None:
     folder = tmp_path / "baselines" / "published"
     folder.mkdir(parents=True)
     text = (REPOSITORY / "baselines/published/fastformers_table3.toml").read_text()
     text = text.replace("speedup = 3.51\n", "").replace("timer =", "timr =").replace("source", "x")
     (folder / "mine.toml").write_text(text)
     with pytest.raises(HarnessError) as caught:
-        Published.read(tmp_path, "mine")
-    for part in ("row 2: speedup must", "'timr'. Did you mean 'timer'", "source is missing"):
+        PublishedTable.read(tmp_path, "mine")
+    for part in ("row 2: missing speedup.", "'timr'. Did you mean 'timer'", "source is missing"):
         assert part in str(caught.value)

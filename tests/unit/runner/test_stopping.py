@@ -10,14 +10,14 @@ from harness.runner import explain, session
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import SystemRun
 from harness.runner.session import Progress
-from tests.support.records import make
+from tests.support.records import make_record
 
 
 def rows(times: dict[str, list[float]]) -> list[SystemRun]:
     """Rows that have played blocks of these seconds."""
     found = []
     for name, seconds in times.items():
-        it, _ = make(name, seconds, 0.9)
+        it, _ = make_record(name, seconds, 0.9)
         system = type("Named", (), {"name": name})()
         asked = type("Task", (), {"name": "sentiment"})()
         found.append(SystemRun(system, asked, None, {"offline": it}))
@@ -90,7 +90,7 @@ def test_explain_says_what_how_long_and_why_and_measures_nothing(
 
 
 def test_explained_time_comes_from_earlier_records(tmp_path: Path) -> None:
-    it, side = make("ref", [100.0], 0.9)
+    it, side = make_record("ref", [100.0], 0.9)
     write_record(it, side, tmp_path)
     round_seconds, more, rate = explain._known(tmp_path, Timing.window)["ref", "sentiment"]
     assert rate == 10.0
@@ -111,7 +111,7 @@ def test_session_is_taken_up_with_its_own_systems_and_scenarios(
     monkeypatch.setattr(session, "measure", measured)
     for name in ("null", "minilm-l6", "minilm-l6-unpadded", "tfidf-logreg"):
         for scenario in ("offline", "server"):
-            it, side = make(name, [1.0], 0.9, scenario=scenario, configuration="cpu-1")
+            it, side = make_record(name, [1.0], 0.9, scenario=scenario, configuration="cpu-1")
             write_record(it, side, here / "results" / "records")
     assert main(["run", "--resume", "s1", "--until", "5%"]) == 0
     systems, tasks, _, configuration, _, _, config, name = asked[:8]
@@ -130,7 +130,7 @@ def test_session_is_taken_up_with_its_own_systems_and_scenarios(
 
 
 def test_round_in_a_record_is_one_line(tmp_path: Path) -> None:
-    it, side = make("ref", [1.0, 2.0], 0.9)
+    it, side = make_record("ref", [1.0, 2.0], 0.9)
     write_record(it, side, tmp_path)
     text = it.path(tmp_path).read_text()
     assert sum(line.startswith('  {"block"') for line in text.splitlines()) == 2

@@ -149,7 +149,7 @@ def test_encoder_that_is_not_there_is_named(folder: Path) -> None:
     text = text.replace("[[step]]", FINETUNE + "[[step]]", 1)
     (folder / "submission.toml").write_text(text)
     with pytest.raises(
-        ManifestError, match=r"neither pinned nor a folder. Did you mean 'all-MiniLM"
+        ManifestError, match=r"neither a pinned encoder nor a folder. Did you mean 'all-MiniLM"
     ):
         read_system(folder)
 

@@ -22,46 +22,42 @@ EXAMPLES = [
 ]
 
 
-def test_rows_are_what_the_tokenizer_gives(tokenizer) -> None:
-    found = tokens.tokenized(tokenizer, lambda: tokens.of_examples(EXAMPLES))
-    rows = [candidate for each in EXAMPLES for candidate in each.candidates]
-    assert len(found) == len(rows)
+def test_rows_equal_the_tokenizers_encodings(tokenizer) -> None:
+    data = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(EXAMPLES))
+    rows = [candidate for example in EXAMPLES for candidate in example.candidates]
+    assert len(data) == len(rows)
     for number, row in enumerate(rows):
         expected = tokenizer.encode(*row)
-        assert list(found[number].ids) == expected.ids
-        assert list(found[number].type_ids) == expected.type_ids
-        assert found.lengths[number] == len(expected.ids)
-    assert found.labels.tolist() == [1, 0, 0, 1, 1, 1, 0]
-    batch = found.batch([1, 6])
+        assert list(data[number].ids) == expected.ids
+        assert list(data[number].type_ids) == expected.type_ids
+        assert data.lengths[number] == len(expected.ids)
+    assert data.labels.tolist() == [1, 0, 0, 1, 1, 1, 0]
+    batch = data.batch([1, 6])
     expected_batch = tokenization.pad([tokenizer.encode(*rows[1]), tokenizer.encode(*rows[6])])
     for name, value in batch.feeds.items():
         assert np.array_equal(value, expected_batch.feeds[name])
 
 
-def test_they_are_encoded_once(tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = tokens.tokenized(tokenizer, lambda: tokens.of_examples(EXAMPLES))
+def test_rows_are_encoded_once(tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(EXAMPLES))
     with monkeypatch.context() as patch:
         patch.setattr(tokens, "_write", None)
-        again = tokens.tokenized(tokenizer, lambda: tokens.of_examples(EXAMPLES))
-    assert again.key == first.key
-    longer = tokenization.load_tokenizer(_saved(tokenizer, cache), 12)
-    other = tokens.tokenized(longer, lambda: tokens.of_examples(EXAMPLES))
-    fewer = tokens.tokenized(tokenizer, lambda: tokens.of_examples(EXAMPLES[:2]))
+        cached = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(EXAMPLES))
+    assert cached.key == first.key
+    tokenizer.save(str(cache / "tokenizer.json"))
+    shorter = tokenization.load_tokenizer(cache / "tokenizer.json", 12)
+    other = tokens.tokenize(shorter, lambda: tokens.rows_from_examples(EXAMPLES))
+    fewer = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(EXAMPLES[:2]))
     assert len({first.key, other.key, fewer.key}) == 3
     assert max(other.lengths) == 12
     assert len(list((cache / "tokens").iterdir())) == 3
 
 
-def _saved(tokenizer, folder: Path) -> Path:
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder / "tokenizer.json"
-
-
-def test_an_example_is_right_where_its_choice_is(tokenizer) -> None:
-    found = tokens.tokenized(tokenizer, lambda: tokens.of_examples(EXAMPLES))
+def test_choice_is_right_if_its_best_candidate_is(tokenizer) -> None:
+    data = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(EXAMPLES))
     logits = np.array(
         [[0, 1], [5, 6], [0, 2], [1, 9], [3, 0], [0, 1], [0, 1]], np.float32
     )  # right: label 1; candidate 2 by its margin of 8; candidate 1 of two right ones; not label 1
-    assert found.right(logits) == 3 / 4
+    assert data.right(logits) == 3 / 4
     logits[3] = [1, 2]  # then candidate 1 has the widest margin
-    assert found.right(logits) == 2 / 4
+    assert data.right(logits) == 2 / 4

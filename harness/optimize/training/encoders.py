@@ -1,0 +1,228 @@
+"""Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
+
+On a CPU this is fast for four reasons: bf16 matrix products; no attention dropout, so that the
+fused attention kernel is used; batches of similar length, which need little padding; and an
+allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
+other dropout is unchanged.
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from harness.errors import BuildError
+from harness.models import classifier, tokenization
+from harness.models.classifier import Classifier
+from harness.optimize.base import Artifact, StepContext
+from harness.optimize.training import tokens
+from harness.optimize.training.checkpoint import Checkpoint
+from harness.optimize.training.loop import Training, run_epochs
+from harness.optimize.training.schedule import Schedule
+from harness.optimize.training.tokens import Tokens
+from harness.tasks.task import Example, Task
+
+BATCHES_SORTED_TOGETHER = 50
+"""Number of batches whose examples are sorted by length together, after shuffling."""
+
+MIN_UPDATES = 200
+"""Smallest number of updates of a training: a few hundred examples need more than three epochs
+(Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning)."""
+
+Loss = Callable[[list[int]], Tensor]
+"""From row numbers to the mean loss of these rows, a scalar."""
+
+
+def load_model(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Classifier, Tokenizer]:
+    """Load an artifact's model and tokenizer.
+
+    Args:
+        artifact: safetensors weights of a BERT-like classifier.
+        task: its maximum length applies if `max_length` is 0.
+        max_length: number of tokens to truncate inputs to.
+
+    Raises:
+        BuildError: the weights do not fit the specification.
+    """
+    spec = classifier.EncoderSpec.from_dict(artifact.about["model"])
+    model = classifier.load(artifact.folder, spec)
+    length = min(max_length or task.max_length, model.spec.positions)
+    return model, tokenization.load_tokenizer(artifact.folder / "tokenizer.json", length)
+
+
+def save_model(model: Classifier, tokenizer: Tokenizer, out: Path) -> dict[str, object]:
+    """Write weights and tokenizer, and return their part of the artifact's metadata."""
+    classifier.save(model, out)
+    tokenization.save_tokenizer(tokenizer, out / "tokenizer.json")
+    return {"format": "safetensors", "model": classifier.describe(model)}
+
+
+def tokenize_examples(tokenizer: Tokenizer, examples: Sequence[Example]) -> Tokens:
+    """Encode examples; a choice becomes one row per candidate, with label 1 for the right ones."""
+    return tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(examples))
+
+
+def train(
+    model: Classifier,
+    lengths: NDArray[np.int64],
+    loss: Loss,
+    selection: Tokens,
+    params: Schedule,
+    context: StepContext,
+    helpers: Sequence[nn.Module] = (),
+    score: Callable[[], float] | None = None,
+) -> list[dict[str, float]]:
+    """Train in place; the weights end as those of the best epoch on the selection slice.
+
+    A small training set gets more epochs than `params.epochs`, until there are MIN_UPDATES updates.
+    Resumes from the context's checkpoint if there is one.
+
+    Args:
+        model: the classifier to train.
+        lengths: int64 [rows], number of tokens of each training row.
+        loss: the loss of some of these rows.
+        selection: the selection slice.
+        params: the schedule.
+        context: seed, log and folder of the checkpoint.
+        helpers: modules that are trained with the model and then discarded.
+        score: the selection score; by default the accuracy on the selection slice.
+
+    Returns:
+        The history of the epochs, see `run_epochs`.
+
+    Raises:
+        BuildError: there is nothing to train or to select on, or the loss is not finite.
+    """
+    if not len(lengths) or not len(selection):
+        raise BuildError("the training split or the selection slice is empty. Check the task.")
+    trained = nn.ModuleList([model, *helpers])
+    optimizer = _build_optimizer(trained, params)
+    updates_per_epoch = -(-len(lengths) // params.batch)
+    epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
+    updates = epochs * updates_per_epoch
+    shuffler = random.Random(context.seed)
+
+    def update(rows: list[int], number: int) -> float:
+        rate = params.learning_rate * _schedule(number, updates, params.warmup)
+        return _update(trained, optimizer, loss, rows, params, rate)
+
+    training = Training(
+        model,
+        epochs,
+        updates,
+        params.learning_rate,
+        draw_batches=lambda: draw_batches(lengths.tolist(), params.batch, shuffler),
+        update=update,
+        score=score or (lambda: compute_accuracy(model, selection, params.batch)),
+    )
+    folder = context.kept
+    checkpoint = Checkpoint(folder, trained, optimizer) if folder else None
+    history = run_epochs(training, context.log, checkpoint)
+    model.eval()
+    return history
+
+
+def _update(
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss: Loss,
+    rows: list[int],
+    params: Schedule,
+    rate: float,
+) -> float:
+    """Make one update with this learning rate, and return the sum of the rows' losses."""
+    total, size = 0.0, -(-len(rows) // params.accumulate)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        mean = loss(part)
+        torch.autograd.backward(mean * (len(part) / len(rows)))
+        total += mean.item() * len(part)
+    nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    optimizer.zero_grad()
+    return total
+
+
+def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
+    """Return the cross-entropy of the model's logits against the labels."""
+    labels = torch.from_numpy(data.labels)
+
+    def loss(rows: list[int]) -> Tensor:
+        return nn.functional.cross_entropy(compute_logits(model, data, rows), labels[rows])
+
+    return loss
+
+
+def compute_logits(
+    model: Classifier, data: Tokens, rows: Sequence[int], bf16: bool = True
+) -> Tensor:
+    """Return float32 [rows, labels], computed in bf16 unless that is switched off."""
+    batch = data.batch(rows)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        logits: Tensor = model(
+            torch.from_numpy(batch.ids),
+            torch.from_numpy(batch.mask),
+            torch.from_numpy(batch.segments),
+        )
+    return logits.float()
+
+
+def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
+    """Return the share of the examples that are answered correctly, in evaluation mode."""
+    model.eval()
+    return data.right(compute_all_logits(model, data, batch))
+
+
+def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:
+    """Return float32 [rows, labels] for all rows, computed in batches of similar length."""
+    order = np.argsort(data.lengths, kind="stable").tolist()
+    logits = np.empty((len(order), model.spec.labels), np.float32)
+    with torch.inference_mode():
+        for start in range(0, len(order), batch):
+            rows = order[start : start + batch]
+            logits[rows] = compute_logits(model, data, rows).numpy()
+    return logits
+
+
+def draw_batches(lengths: Sequence[int], batch: int, shuffler: random.Random) -> list[list[int]]:
+    """Return every row once, in batches of rows of similar length, in random order.
+
+    Args:
+        lengths: number of tokens of each row.
+        batch: number of rows in a batch; the last one may be smaller.
+        shuffler: source of the order.
+    """
+    rows = list(range(len(lengths)))
+    shuffler.shuffle(rows)
+    batches = []
+    size = batch * BATCHES_SORTED_TOGETHER
+    for start in range(0, len(rows), size):
+        group = sorted(rows[start : start + size], key=lambda row: lengths[row])
+        batches += [group[first : first + batch] for first in range(0, len(group), batch)]
+    shuffler.shuffle(batches)
+    return batches
+
+
+def _build_optimizer(trained: nn.Module, params: Schedule) -> torch.optim.Optimizer:
+    matrices = [parameter for parameter in trained.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in trained.parameters() if parameter.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": params.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=params.learning_rate, fused=True)
+
+
+def _schedule(update: int, updates: int, warmup: float) -> float:
+    """Return the share of the peak rate: it rises during the warm-up, then falls to 0."""
+    rising = max(1, int(updates * warmup))
+    if update < rising:
+        return (update + 1) / rising
+    return max(0.0, (updates - update) / max(1, updates - rising))

@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from harness.errors import BuildError
+from harness.models import classifier
+from harness.models.classifier import Classifier, EncoderSpec
+from harness.optimize.base import Artifact
+from harness.optimize.distill import Distill
+from harness.optimize.training import encoders
+from tests.support.words import distilled, keep
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(cache: Path) -> None:
+    """Teacher logits are cached."""
+
+
+def test_first_token_alone_gives_the_same_logits_and_gradients(finetuned: Artifact) -> None:
+    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
+    ids = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
+    inputs = (ids, (ids > 0).long(), torch.zeros_like(ids))
+    results = []
+    for first_only in (False, True):
+        model.first_only = first_only
+        model.zero_grad()
+        logits = model(*inputs)
+        functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+        gradients = [
+            weight.grad.clone() for weight in model.parameters() if weight.grad is not None
+        ]
+        results.append((logits.detach(), gradients))
+    (all_logits, all_gradients), (first_logits, first_gradients) = results
+    assert torch.allclose(all_logits, first_logits, atol=1e-6)
+    for expected, gradient in zip(all_gradients, first_gradients, strict=True):
+        assert torch.allclose(expected, gradient, atol=1e-6)
+
+
+def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
+    spec = EncoderSpec.from_dict(finetuned.about["model"])
+    generator = torch.Generator().manual_seed(0)
+    ids, labels = torch.randint(4, 30, (8, 6), generator=generator), torch.arange(8) % 2
+    weights = []
+    for accumulate in (1, 4):
+        model = classifier.load(finetuned.folder, spec)
+
+        def loss(rows: list[int], model: Classifier = model) -> torch.Tensor:
+            batch = ids[rows]
+            logits = model(batch, torch.ones_like(batch), torch.zeros_like(batch))
+            return functional.cross_entropy(logits, labels[rows])
+
+        trained = nn.ModuleList([model])
+        params = Distill(batch=8, accumulate=accumulate)
+        optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
+        encoders._update(trained, optimizer, loss, list(range(8)), params, 0.1)
+        weights.append(model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.allclose(value, weights[1][name], atol=1e-6), name
+
+
+def test_weights_that_are_not_finite_are_refused_before_training(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    weights = load_file(finetuned.folder / classifier.WEIGHTS)
+    weights["classifier.bias"][0] = float("nan")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    save_file(weights, broken / classifier.WEIGHTS)
+    (broken / "tokenizer.json").write_bytes((finetuned.folder / "tokenizer.json").read_bytes())
+    artifact = keep(broken, {**finetuned.about, "key": "broken"})
+    with pytest.raises(BuildError, match=r"classifier\.bias is not finite"):
+        distilled(artifact, tmp_path, layers=1)
