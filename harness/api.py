@@ -61,10 +61,16 @@ def measure_submissions(
     systems += [
         read_system(root / "baselines" / name, root) for name in roles if name not in present
     ]
-    asked = [find_task(name) for name in tasks or chosen.tasks]
+    chosen_tasks = [find_task(name) for name in tasks or chosen.tasks]
     config = RunConfig(rounds, server=server)
     return measure(
-        systems, asked, chosen, choose_configuration(configuration), root, Path(results), config
+        systems,
+        chosen_tasks,
+        chosen,
+        choose_configuration(configuration),
+        root,
+        Path(results),
+        config,
     )
 
 

@@ -62,31 +62,31 @@ def build(
     Raises: BuildError with the step's message.
     """
     missing: dict[str, tuple[System, Task]] = {}
-    for asked in tasks:
+    for task in tasks:
         for system in systems:
-            steps = plan_build(system, asked, seed, root) if system.declares_task(asked) else []
+            steps = plan_build(system, task, seed, root) if system.declares_task(task) else []
             if steps and not artifact_dir(steps[-1].key).is_dir():
-                missing.setdefault(steps[-1].key, (system, asked))
-    for number, (system, asked) in enumerate(missing.values(), start=1):
-        log(f"build {number}/{len(missing)}: {system.name} for {asked.training_task.name}")
-        _fetch(system, asked, seed, root)
-        _in_own_process(system, asked, configuration, root, seed, log)
+                missing.setdefault(steps[-1].key, (system, task))
+    for number, (system, task) in enumerate(missing.values(), start=1):
+        log(f"build {number}/{len(missing)}: {system.name} for {task.training_task.name}")
+        _fetch(system, task, seed, root)
+        _in_own_process(system, task, configuration, root, seed, log)
 
 
 def build_here(
-    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, log: Log
+    system: System, task: Task, configuration: Configuration, root: Path, seed: int, log: Log
 ) -> Artifact | None:
     """Build in this process. Returns: the artifact, or None where the recipe leaves none."""
-    for step in plan_build(system, asked, seed, root):
+    for step in plan_build(system, task, seed, root):
         if not artifact_dir(step.key).is_dir():
             with locked(step.key):
                 if not artifact_dir(step.key).is_dir():
-                    _run_step(step, asked, configuration, seed, log)
-    return find_artifact(system, asked, seed, root)
+                    _run_step(step, task, configuration, seed, log)
+    return find_artifact(system, task, seed, root)
 
 
 def _run_step(
-    planned: PlannedStep, asked: Task, configuration: Configuration, seed: int, log: Log
+    planned: PlannedStep, task: Task, configuration: Configuration, seed: int, log: Log
 ) -> None:
     inputs = Inputs(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
@@ -106,7 +106,7 @@ def _run_step(
             context = StepContext(
                 out, seed, configuration.cores, lambda line: log(f"  {name}: {line}"), kept
             )
-            about = planned.step_config.step.run(inputs, asked, planned.step_config.params, context)
+            about = planned.step_config.step.run(inputs, task, planned.step_config.params, context)
         seconds, used = time.perf_counter() - started, _cpu_seconds() - used
         cost = {
             "seconds": round(seconds, 2),
@@ -119,11 +119,11 @@ def _run_step(
         ]
         described = {
             "key": planned.key,
-            "task": [asked.name, asked.version],
-            "labels": len(asked.labels),
+            "task": [task.name, task.version],
+            "labels": len(task.labels),
             "max_length": inputs.artifact.about["max_length"]
             if inputs.artifact
-            else asked.max_length,
+            else task.max_length,
             "parents": inputs.keys(),
             "seed": seed,
             "recipe": recipe,
@@ -153,23 +153,23 @@ def _cpu_seconds() -> float:
     return sum(each.ru_utime + each.ru_stime for each in usage)
 
 
-def _fetch(system: System, asked: Task, seed: int, root: Path) -> None:
+def _fetch(system: System, task: Task, seed: int, root: Path) -> None:
     """Download what the recipe needs; here, where pip has the terminal for its progress bar."""
-    asked.examples("train")
-    if asked.transfer:
-        asked.transfer.load()
-    for step in plan_build(system, asked, seed, root):
+    task.examples("train")
+    if task.transfer:
+        task.transfer.load()
+    for step in plan_build(system, task, seed, root):
         if step.encoder and not artifact_dir(step.key).is_dir():
             pretrained.fetch(step.encoder, step.base)
 
 
 def _in_own_process(
-    system: System, asked: Task, configuration: Configuration, root: Path, seed: int, log: Log
+    system: System, task: Task, configuration: Configuration, root: Path, seed: int, log: Log
 ) -> None:
     """Progress comes over its stdout; from a line that begins with `error: ` on it is the fault."""
     order = [
         str(system.folder),
-        asked.training_task.address,
+        task.training_task.address,
         configuration.name,
         str(root),
         str(seed),

@@ -1,8 +1,8 @@
-"""What can go wrong for a user: every message says where, what, and how to mend it."""
+"""What can go wrong for a user: every message says where, what, and how to fix it."""
 
 
 class HarnessError(Exception):
-    """A fault that the user can mend; the command prints it and leaves with status 2."""
+    """A fault that the user can fix; the command prints it and leaves with status 2."""
 
 
 class ManifestError(HarnessError):

@@ -91,7 +91,7 @@ if __name__ == "__main__":
 '''
 
 
-def export(system: System, asked: Task, seed: int, root: Path, results: Path, folder: Path) -> None:
+def export(system: System, task: Task, seed: int, root: Path, results: Path, folder: Path) -> None:
     """Write the folder; it is there whole or not at all.
 
     results: where the model card's figures come from.
@@ -100,9 +100,9 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     """
     if folder.exists():
         raise HarnessError(f"{folder} exists already. Name a folder that does not.")
-    if not system.declares_task(asked):
-        raise HarnessError(f"{system.name} does not declare {asked.name}. Add it to its `tasks`.")
-    artifact = find_artifact(system, asked, seed, root)
+    if not system.declares_task(task):
+        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
+    artifact = find_artifact(system, task, seed, root)
     if artifact is None:
         raise HarnessError(f"{system.name} leaves no artifact, so there is nothing to export.")
     if system.serve["offline"].engine in CUSTOM_CODE:
@@ -113,10 +113,10 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
     engines = _engines(system.serve["offline"].engine, artifact.about)
     code = _closure([ENGINES[each].module for each in engines])
     packages = _packages(code.values(), artifact.about)
-    about = {"labels": len(asked.labels), "max_length": asked.max_length} | artifact.engine_metadata
-    told = {
+    about = {"labels": len(task.labels), "max_length": task.max_length} | artifact.engine_metadata
+    settings = {
         "about": about,
-        "labels": list(asked.labels),
+        "labels": list(task.labels),
         "serve": system.serve["offline"].to_dict(),
         "artifact": artifact.key,
     }
@@ -132,10 +132,10 @@ def export(system: System, asked: Task, seed: int, root: Path, results: Path, fo
         (out / "harness" / "__init__.py").write_text(init)
         for licence in root.glob("LICENSE"):  # of the modules above
             shutil.copyfile(licence, out / licence.name)
-        (out / "predict.py").write_text(PREDICT.format(name=system.name, task=asked.name))
-        (out / "predict.json").write_text(json.dumps(told, indent=1) + "\n")
+        (out / "predict.py").write_text(PREDICT.format(name=system.name, task=task.name))
+        (out / "predict.json").write_text(json.dumps(settings, indent=1) + "\n")
         (out / "requirements.txt").write_text("".join(f"{each}\n" for each in packages))
-        card = _card(system, asked, artifact, results, packages)
+        card = _card(system, task, artifact, results, packages)
         (out / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -201,14 +201,14 @@ def _packages(files: Any, about: dict[str, Any]) -> list[str]:
 
 
 def _card(
-    system: System, asked: Task, artifact: Artifact, results: Path, packages: list[str]
+    system: System, task: Task, artifact: Artifact, results: Path, packages: list[str]
 ) -> str:
     shown, _ = load_sections(results / "records", needs=[system.name])
     found = [
         row
         for section in shown
         for row in section.rows
-        if row.name == system.name and row.measured and row.record.task["name"] == asked.name
+        if row.name == system.name and row.measured and row.record.task["name"] == task.name
     ]
     steps = [
         f"{number_}. `{each['use']}` "
@@ -218,13 +218,13 @@ def _card(
     same = [row for row in found if (row.record.artifact or {}).get("key") == artifact.key]
     note = "" if len(same) == len(found) else DIFFERENT
     tokens = (artifact.folder / "tokenizer.json").is_file()
-    cut = f" Longer inputs are cut at {asked.max_length} tokens." if tokens else ""
-    example = 'python predict.py "a text"' + (' "and its pair"' if _pairs(asked) else "")
+    cut = f" Longer inputs are cut at {task.max_length} tokens." if tokens else ""
+    example = 'python predict.py "a text"' + (' "and its pair"' if _pairs(task) else "")
     return f"""# {system.name}
 
-{system.title}. Trained for `{asked.name}` ({asked.title}) with wattbench.
+{system.title}. Trained for `{task.name}` ({task.title}) with wattbench.
 By {", ".join(system.authors)}; licence: {system.licence}. The data it learned from:
-{asked.source}, {asked.licence}.
+{task.source}, {task.licence}.
 
 ```
 pip install -r requirements.txt
@@ -233,7 +233,7 @@ python predict.py < texts.txt     # a text a line, or JSON: see the head of pred
 ```
 
 It needs {", ".join(packages)} and {_megabytes(artifact.folder)} MB.
-Labels: {", ".join(asked.labels)}.{cut}
+Labels: {", ".join(task.labels)}.{cut}
 Nothing is loaded but arrays, graphs and JSON: no pickle, no code of others.
 
 ## Measured
@@ -248,7 +248,7 @@ Artifact `{artifact.key}`, training seed {artifact.about.get("seed", 0)}.
 
 ## What to know
 
-It answers what it was trained for: texts like those of {asked.name}. On other text its score is not
+It answers what it was trained for: texts like those of {task.name}. On other text its score is not
 known. It has the biases of its training data and of its encoder.
 """
 
@@ -262,8 +262,8 @@ def _megabytes(folder: Path) -> str:
     return format_number(max(folder_size(folder) / 1e6, 0.01))
 
 
-def _pairs(asked: Task) -> bool:
-    return asked.available_locally() and len(asked.examples("validation")[0].candidates[0]) > 1
+def _pairs(task: Task) -> bool:
+    return task.available_locally() and len(task.examples("validation")[0].candidates[0]) > 1
 
 
 def _figures(rows: list[Row]) -> str:

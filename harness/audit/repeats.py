@@ -103,8 +103,8 @@ def _batches(it: AuditContext) -> Times:
         for number, part in enumerate(_parts(it, BATCH)):
             times.first.append(_seconds(it, worker, part))
             for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
-                asked = part if kind == "repeat" else perturbations.shuffled(part, it.seed)
-                getattr(times, kind).append(_seconds(it, worker, asked))
+                batch = part if kind == "repeat" else perturbations.shuffled(part, it.seed)
+                getattr(times, kind).append(_seconds(it, worker, batch))
     return times
 
 
@@ -118,8 +118,8 @@ def _doubled(it: AuditContext) -> Times:
             half = [part[2 * (place // 2) + number % 2] for place in range(len(part))]
             mixed = half[::2] + perturbations.shuffled(half[1::2], it.seed)
             kinds = [("first", part), ("repeat", half), ("reordered", mixed)]
-            for kind, asked in kinds[number % 3 :] + kinds[: number % 3]:
-                getattr(times, kind).append(_seconds(it, worker, asked))
+            for kind, batch in kinds[number % 3 :] + kinds[: number % 3]:
+                getattr(times, kind).append(_seconds(it, worker, batch))
     return times
 
 
@@ -139,8 +139,8 @@ def _windows(it: AuditContext) -> Times:
                 each for seed in seeds for each in perturbations.shuffled(it.examples, seed + 1)
             ]
             for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
-                asked = again if kind == "repeat" else fresh[:size]
-                getattr(times, kind).append(_seconds(it, worker, asked))
+                batch = again if kind == "repeat" else fresh[:size]
+                getattr(times, kind).append(_seconds(it, worker, batch))
     return times
 
 

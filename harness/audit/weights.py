@@ -14,7 +14,7 @@ STEP_SHARE = 0.75
 """Of a quantization step: how far a weight may be from what was rounded."""
 
 COARSEST = 0.5
-"""Tolerance over the size of a vector's values, above which nothing is told."""
+"""Tolerance over the size of a vector's values, above which a match says nothing."""
 
 LEAST = 16
 """Matrices with fewer rows or columns (a classification layer) are compared as they are."""
@@ -72,8 +72,8 @@ def _share(vectors: Matrix, tolerance: Matrix, rows: Matrix | None) -> float:
     near = np.abs(vectors - factor[:, None] * twins) <= tolerance
     # what is rounded so coarsely that anything would do, or is nothing, is like nothing
     size = np.sqrt((vectors * vectors).mean(axis=1, keepdims=True))
-    told = (tolerance <= COARSEST * size) | ((size == 0) & (np.abs(twins) <= tolerance))
-    return float((near & told).mean())
+    distinct = (tolerance <= COARSEST * size) | ((size == 0) & (np.abs(twins) <= tolerance))
+    return float((near & distinct).mean())
 
 
 def _normal(vectors: Matrix) -> Matrix:

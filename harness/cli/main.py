@@ -20,7 +20,7 @@ class Console:
     """Progress: on a terminal a line that is rewritten, elsewhere a plain line now and then."""
 
     def __init__(self) -> None:
-        self.live, self.told, self.open = sys.stdout.isatty(), 0.0, False
+        self.live, self.printed, self.open = sys.stdout.isatty(), 0.0, False
 
     def __call__(self, line: str) -> None:
         """Say a line; an indented one with a `%` is passing news and may be rewritten or left
@@ -35,8 +35,8 @@ class Console:
                 flush=True,
             )
             self.open = passing
-        elif not passing or time.monotonic() - self.told > 20:
-            self.told = time.monotonic()
+        elif not passing or time.monotonic() - self.printed > 20:
+            self.printed = time.monotonic()
             print(line, flush=True)
 
     def close(self) -> None:
@@ -81,11 +81,11 @@ def bench(options: argparse.Namespace, console: Console) -> None:
 
 
 def build(options: argparse.Namespace, console: Console) -> None:
-    """Run the recipes of what is asked for."""
+    """Run the recipes of the chosen systems."""
     root = selection.project()
     selection.take_up(options, root)
-    systems, asked, _ = selection.systems(options, root)
-    _build(systems, asked, options, root, console)
+    systems, tasks, _ = selection.systems(options, root)
+    _build(systems, tasks, options, root, console)
 
 
 def _build(
@@ -137,20 +137,20 @@ def run(options: argparse.Namespace, console: Console) -> None:
     root = selection.project()
     selection.take_up(options, root)
     configuration = choose_configuration(options.configuration)
-    systems, asked, suite = selection.systems(options, root)
+    systems, tasks, suite = selection.systems(options, root)
     results = selection.results(options, root)
     config = selection.run_config(options)
     if options.explain:
         from harness.runner.explain import explain
 
-        console(explain(systems, asked, suite, configuration, root, results, config))
+        console(explain(systems, tasks, suite, configuration, root, results, config))
         return
     if options.model:  # nothing of it is trained, so one command does it all
-        systems = _build(systems, asked, options, root, console)
+        systems = _build(systems, tasks, options, root, console)
     started = time.monotonic()
     session = measure(
         systems,
-        asked,
+        tasks,
         suite,
         configuration,
         root,
@@ -165,7 +165,7 @@ def run(options: argparse.Namespace, console: Console) -> None:
         from harness.audit.session import audit_session
 
         where = configuration, root, options.seed, config.timing
-        audit_session(systems, asked, *where, results / "records" / session, console)
+        audit_session(systems, tasks, *where, results / "records" / session, console)
     shown.board(options, console)
 
 
@@ -198,14 +198,14 @@ def audit(options: argparse.Namespace, console: Console) -> int:
     root = selection.project()
     system = selection.one_system(options.system, root)
     names = options.task or (["sentiment"] if "any" in system.tasks else system.tasks)
-    asked = selection.tasks(names)
+    tasks = selection.tasks(names)
     where = (
         choose_configuration(options.configuration),
         root,
         options.seed,
         selection.run_config(options),
     )
-    found = [audit_here(system, each, *where, console) for each in asked]
+    found = [audit_here(system, each, *where, console) for each in tasks]
     return int(any(each.passed is False for one in found for each in one))
 
 
@@ -214,9 +214,9 @@ def export(options: argparse.Namespace, console: Console) -> None:
     from harness.export import export as write
 
     root = selection.project()
-    system, asked = selection.one_system(options.system, root), get_task(options.task)
+    system, task = selection.one_system(options.system, root), get_task(options.task)
     results = selection.results(options, root)
-    write(system, asked, options.seed, root, results, Path(options.folder))
+    write(system, task, options.seed, root, results, Path(options.folder))
     console(f"written: {options.folder}. Try: cd {options.folder} && python predict.py TEXT")
 
 
@@ -226,16 +226,16 @@ def reproduce(options: argparse.Namespace, console: Console) -> None:
     from harness.store.cache import write_atomically
 
     root = selection.project()
-    published, asked = PublishedTable.read(root, options.name), get_task(options.task)
+    published, task = PublishedTable.read(root, options.name), get_task(options.task)
     results = selection.results(options, root)
     there = shown.sections_of(results / "records", needs=published.systems)
-    text = "" if options.again else render_reproduction(there, published, asked.name)
+    text = "" if options.again else render_reproduction(there, published, task.name)
     if not text:
         given: dict[str, Any] = {"task": [options.task], "system": published.systems}
-        given["suite"] = selection.suite_of(asked.name)
+        given["suite"] = selection.suite_of(task.name)
         bench(argparse.Namespace(**vars(options) | given), console)
-        text = render_reproduction(shown.sections_of(results / "records"), published, asked.name)
-    path = results / f"{options.name}-{asked.name}.md"
+        text = render_reproduction(shown.sections_of(results / "records"), published, task.name)
+    path = results / f"{options.name}-{task.name}.md"
     write_atomically(path, text.encode())
     console(f"{text}\nwritten: {path}")
 
@@ -251,8 +251,8 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
     from harness.telemetry.configuration import choose_configuration
 
     root = selection.project()
-    system, asked = selection.one_system(options.system, root), get_task(options.task)
-    known = get_suite(selection.suite_of(asked.name))
+    system, task = selection.one_system(options.system, root), get_task(options.task)
+    known = get_suite(selection.suite_of(task.name))
     configuration = choose_configuration(options.configuration)
     systems = [system, *variants(system, root, options.retrain)]
     systems += [
@@ -260,12 +260,12 @@ def waterfall(options: argparse.Namespace, console: Console) -> None:
         for name in (known.reference, known.unpadded_reference, "null")
         if name != system.name
     ]
-    build_systems(systems, [asked], configuration, root, options.seed, console)
+    build_systems(systems, [task], configuration, root, options.seed, console)
     results = selection.results(options, root) / "waterfall"
     where = configuration, root, results, selection.run_config(options), "", options.seed
-    session = measure(systems, [asked], known, *where, console)
+    session = measure(systems, [task], known, *where, console)
     text = table(results / "records" / session, system.name)
-    path = results / f"{system.name}-{asked.name}.md"
+    path = results / f"{system.name}-{task.name}.md"
     write_atomically(path, text.encode())
     console(f"{text}\nwritten: {path}")
 

@@ -13,7 +13,7 @@ HELP = {
     "export": "Write a built system as a folder that answers without the project.",
     "ladder": "Print what each rung of the suite's ladder adds, from the records of one session.",
     "steps": "List the steps that a recipe may have, with their parameters.",
-    "doctor": "Say what makes this machine a bad ruler, and how to mend it.",
+    "doctor": "Report what makes this machine noisy, and how to fix it.",
     "tasks": "List the tasks: sizes, metric, majority score, licence, source, whether at hand.",
     "systems": "List baselines and submissions: division, recipe, engine, whether they are built.",
     "new": "Write the folder of a new submission, to be filled in.",

@@ -61,7 +61,7 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
     among the systems.
     """
     chosen = get_suite(options.suite)
-    asked = tasks(options.task or chosen.tasks)
+    chosen_tasks = tasks(options.task or chosen.tasks)
     known = find_systems(root)
     names = list(options.system or (chosen.ladder if options.ladder else chosen.systems))
     names = list(known) if options.all else names
@@ -83,8 +83,8 @@ def systems(options: argparse.Namespace, root: Path) -> tuple[list[System], list
         raise HarnessError(
             f"two systems are called {', '.join(sorted(twice))}. Rename the folder of one of them."
         )
-    fitting = [each for each in found if any(each.declares_task(one) for one in asked)]
-    return fitting, asked, chosen
+    fitting = [each for each in found if any(each.declares_task(one) for one in chosen_tasks)]
+    return fitting, chosen_tasks, chosen
 
 
 def tasks(names: Iterable[str]) -> list[Task]:

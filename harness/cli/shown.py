@@ -71,8 +71,8 @@ def _session(records: Path, name: str) -> Path | None:
     none.
     """
     ends = list(records.glob(f"*{glob.escape(name)}")) if "/" not in name else []
-    asked = (records / name, Path(name), *(ends if len(ends) == 1 else ()))
-    return next((each for each in asked if any(each.glob("*/*/*.json"))), None)
+    places = (records / name, Path(name), *(ends if len(ends) == 1 else ()))
+    return next((each for each in places if any(each.glob("*/*/*.json"))), None)
 
 
 def sections_of(records: Path, session: str = "", needs: Sequence[str] = ()) -> list["Section"]:
@@ -191,12 +191,12 @@ def show_systems(options: argparse.Namespace, console: Log) -> None:
 def check(options: argparse.Namespace, console: Log) -> None:
     """Validate one folder, and say how long building it will take."""
     from harness.submissions.check import check as faults_of
-    from harness.submissions.check import told
+    from harness.submissions.check import describe
 
     folder = Path(options.folder)
     root = selection.project()
     system, faults = faults_of(folder, root)
     if faults or system is None:
         raise HarnessError("\n".join(faults))
-    for line in told(system, root):
+    for line in describe(system, root):
         console(line)

@@ -105,11 +105,11 @@ def warm_up(
     """
     rows = list(range(len(questions.bodies)))
     deadline = time.monotonic() + WARM_UP_SECONDS
-    for number, asked in enumerate([*([row] for row in rows[:queries]), rows[:together]]):
-        if asked:
+    for number, part in enumerate([*([row] for row in rows[:queries]), rows[:together]]):
+        if part:
             left = min(timeout, deadline - time.monotonic())
-            reply = worker.ask(questions.line(number, asked), left)
-            worker.answers(reply, {number: [questions.choices[row] for row in asked]})
+            reply = worker.ask(questions.line(number, part), left)
+            worker.answers(reply, {number: [questions.choices[row] for row in part]})
 
 
 def single_stream(
@@ -156,11 +156,13 @@ def offline(
     window = Window()
     with timed(worker, meter, window):
         replies = worker.exchange(lines, timeout)
-    asked = {number: [questions.choices[row] for row in part] for number, part in enumerate(parts)}
+    pending = {
+        number: [questions.choices[row] for row in part] for number, part in enumerate(parts)
+    }
     given: dict[int, list[int]] = {}
     for reply in replies:
-        number, answers = worker.answers(reply, asked)
-        del asked[number]
+        number, answers = worker.answers(reply, pending)
+        del pending[number]
         given[number] = answers
     for number, part in enumerate(parts):
         window.rows += part

@@ -113,8 +113,8 @@ def poisson(
     """
     chance = random.Random(seed)
     due = list(accumulate(chance.expovariate(rate) for _ in range(count)))
-    asked = [order[number % len(order)] for number in range(count)]
-    lines = [questions.line(number, (row,)) for number, row in enumerate(asked)]
+    slots = [order[number % len(order)] for number in range(count)]
+    lines = [questions.line(number, (row,)) for number, row in enumerate(slots)]
     window = Window()
     came: list[tuple[float, bytes]] = []
     outgoing = bytearray()
@@ -149,11 +149,11 @@ def poisson(
             if late > max(HOPELESS * len(due), 5):
                 count = sent
     worker.settled(len(came) - sent)
-    sizes = {number: [questions.choices[row]] for number, row in enumerate(asked[:sent])}
+    sizes = {number: [questions.choices[row]] for number, row in enumerate(slots[:sent])}
     answers, latencies = [0] * sent, [0.0] * sent
     for at, reply in came:
         number, given = worker.answers(reply, sizes)
         del sizes[number]
         answers[number], latencies[number] = given[0], at - due[number]
-    window.rows, window.answers, window.latencies = asked[:sent], answers, latencies
+    window.rows, window.answers, window.latencies = slots[:sent], answers, latencies
     return window

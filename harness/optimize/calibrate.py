@@ -60,14 +60,14 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
         base.EngineConfig(before.folder, before.about, serve, context.threads)
     )
     assert isinstance(loaded, StagesEngine)
-    asked = [each.candidates for each in task.examples("selection")]
+    selection = [each.candidates for each in task.examples("selection")]
     model = before.about["model"]
     ends = [*(layer + 1 for layer in model["exits"]), model["layers"]]
     logits = []
     for number in range(len(ends)):  # each stage's own answers: all leave there
         thresholds = tuple(-1.0 if number == each else NEVER for each in range(len(ends) - 1))
         loaded.rule = replace(loaded.rule, thresholds=thresholds)
-        logits.append(loaded.scores(asked))
+        logits.append(loaded.scores(selection))
     slice_ = Slice(task, logits, [each / model["layers"] for each in ends], by_input=True)
     kept = {key: before.about[key] for key in ("format", "dtype", "model")}
     return kept | slice_.choose(params.criterion, params.max_drop, params.cost, joint=False)

@@ -167,8 +167,10 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     )
     rows = tokens.tokenize(tokenizer, texts)
     same = tokenizer.to_str() == teacher_tokenizer.to_str()
-    asked = rows if same else tokens.tokenize(teacher_tokenizer, texts)
-    answers = distill_data.compute_teacher_logits(teacher, asked, inputs.teacher.key, context)
+    teacher_tokens = rows if same else tokens.tokenize(teacher_tokenizer, texts)
+    answers = distill_data.compute_teacher_logits(
+        teacher, teacher_tokens, inputs.teacher.key, context
+    )
     loss, helpers = _loss(params, student, teacher, rows, answers, match, inside)
     selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     history = encoders.train(student, rows.lengths, loss, selection, params, context, helpers)

@@ -86,8 +86,8 @@ def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dic
     texts = distill_data.build_row_source(
         task, params.transfer, params.augment, tokenizer, context.seed
     )
-    asked = tokens.tokenize(tokenizer, texts)
-    answers = distill_data.compute_teacher_logits(teacher, asked, inputs.teacher.key, context)
+    encoded = tokens.tokenize(tokenizer, texts)
+    answers = distill_data.compute_teacher_logits(teacher, encoded, inputs.teacher.key, context)
     rows = [row for row, _, _ in texts()]
     if not rows:
         raise BuildError(f"{task.name} has no training text.")

@@ -1,4 +1,4 @@
-"""What makes this machine a bad ruler, and how to mend it: `wattbench doctor`."""
+"""What makes this machine noisy, and how to fix it: `wattbench doctor`."""
 
 import os
 import statistics
@@ -21,7 +21,7 @@ CPU = "/sys/devices/system/cpu"
 
 
 def examine() -> Iterator[str]:
-    """One line a finding, `ok` or `mend`, with a remedy; takes about six seconds."""
+    """One line a finding, `ok` or `fix`, with a remedy; takes about six seconds."""
     yield from (_line(*check()) for check in CHECKS)
 
 
@@ -36,7 +36,7 @@ Finding = tuple[str, str]
 
 
 def _line(found: str, remedy: str) -> str:
-    return f"mend  {found}. {remedy}" if remedy else f"ok    {found}"
+    return f"fix   {found}. {remedy}" if remedy else f"ok    {found}"
 
 
 def _fits() -> Finding:

@@ -77,11 +77,11 @@ def measure(
             "a manifest's `tasks`."
         )
     written = [each for row in rows for each in row.records.values()]
-    asked = digest(
+    settings_digest = digest(
         [asdict(config), *({name: getattr(each, name) for name in SAME} for each in written)]
     )
     paths = [str(each.path(Path()).relative_to(each.session)) for each in written]
-    if not session and (killed := resume.find(results / "records", asked, paths)):
+    if not session and (killed := resume.find(results / "records", settings_digest, paths)):
         log(f"going on with session {killed}, whose run was killed")
         resumed = about["session"] = killed
         for each in written:
@@ -103,7 +103,7 @@ def measure(
     }
     progress = Progress(len(rows), max(1, config.blocks - done), log)
     try:
-        with resume.running(results / "records" / str(about["session"]), asked):
+        with resume.running(results / "records" / str(about["session"]), settings_digest):
             while not _enough(done, rows, config, progress):
                 done += 1
                 order = list(rows)
@@ -236,7 +236,7 @@ def _row(
         described["code"] = folder_digest(system.folder)
     described |= {"point": system.point} if system.point else {}
     described |= {"seed": system.seed} if system.seed is not None else {}
-    asked = {
+    task_metadata = {
         "name": task.name,
         "version": task.version,
         "metric": task.metric,
@@ -244,12 +244,12 @@ def _row(
         "max_length": task.max_length,
         "latency_bound_ms": task.latency_bound_ms,
     }
-    kept = None
+    artifact_metadata = None
     if artifact:
         keys = ("key", "format", "dtype", "model", "recipe", "seed")
-        kept = {key: artifact.about[key] for key in keys if key in artifact.about}
-        kept["size_mb"] = round(folder_size(artifact.folder) / 1e6, 3)
-        kept |= _weights(artifact)
+        artifact_metadata = {key: artifact.about[key] for key in keys if key in artifact.about}
+        artifact_metadata["size_mb"] = round(folder_size(artifact.folder) / 1e6, 3)
+        artifact_metadata |= _weights(artifact)
     return SystemRun(
         system,
         task,
@@ -257,10 +257,10 @@ def _row(
         {
             name: Record(
                 **about,
-                task=asked,
+                task=task_metadata,
                 scenario=name,
                 system={**described, "serve": system.serve[name].to_dict()},
-                artifact=kept,
+                artifact=artifact_metadata,
             )
             for name in scenarios
         },

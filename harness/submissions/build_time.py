@@ -29,22 +29,22 @@ PIECES = 1.35
 """Word pieces a word."""
 
 
-def build_seconds(system: System, asked: Task, root: Path) -> float:
+def build_seconds(system: System, task: Task, root: Path) -> float:
     """Of all steps that the store does not hold; the task's training split must be at hand."""
-    train = asked.training_task.examples("train")
+    train = task.training_task.examples("train")
     words = [sum(len(text.split()) for one in each.candidates for text in one) for each in train]
-    tokens = min(PIECES * sum(words) / len(words) + 3, asked.max_length * 1.0)
-    gathered = len(asked.training_task.transfer.load()) if asked.training_task.transfer else 0
-    left = {each.key for each in plan_build(system, asked, 0, root)}
+    tokens = min(PIECES * sum(words) / len(words) + 3, task.max_length * 1.0)
+    gathered = len(task.training_task.transfer.load()) if task.training_task.transfer else 0
+    left = {each.key for each in plan_build(system, task, 0, root)}
     left = {key for key in left if not artifact_dir(key).is_dir()}
     if not left:
         return 0.0
-    return _seconds(system, asked, root, left, (len(train), gathered, tokens), _rate())
+    return _seconds(system, task, root, left, (len(train), gathered, tokens), _rate())
 
 
 def _seconds(
     system: System,
-    asked: Task,
+    task: Task,
     root: Path,
     left: set[str],
     text: tuple[int, int, float],
@@ -52,8 +52,8 @@ def _seconds(
 ) -> float:
     known, total = find_systems(root), 0.0
     for name in [*([system.teacher] if system.teacher else []), *system.members]:
-        total += _seconds(read_system(known[name], root), asked, root, left, text, rate)
-    own = plan_build(system, asked, 0, root)[-len(system.recipe) :] if system.recipe else []
+        total += _seconds(read_system(known[name], root), task, root, left, text, rate)
+    own = plan_build(system, task, 0, root)[-len(system.recipe) :] if system.recipe else []
     shape = _start(system, root, known)
     teacher = _parameters(shape)
     count, gathered, tokens = text

@@ -61,7 +61,7 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
     return system, faults
 
 
-def told(system: System, root: Path) -> Iterator[str]:
+def describe(system: System, root: Path) -> Iterator[str]:
     """What is good to know of a submission without faults: how long building will take, and what
     this machine lacks for it.
     """
@@ -73,16 +73,16 @@ def told(system: System, root: Path) -> Iterator[str]:
     declared = [str(each) for each in read_toml(system.manifest)["tasks"]]
     names = ["sentiment"] if ANY_TASK in declared else declared
     for each in names:
-        asked = get_task(str(system.folder / each) if each.endswith(".toml") else each)
+        task = get_task(str(system.folder / each) if each.endswith(".toml") else each)
         steps_left = [
-            one for one in plan_build(system, asked, 0, root) if not artifact_dir(one.key).is_dir()
+            one for one in plan_build(system, task, 0, root) if not artifact_dir(one.key).is_dir()
         ]
         if not steps_left:
             yield f"  {each}: built, or nothing to build"
-        elif not asked.training_task.available_locally():
+        elif not task.training_task.available_locally():
             yield f"  {each}: {len(steps_left)} steps to build; its data is not here yet"
         else:
-            seconds = build_seconds(system, asked, root)
+            seconds = build_seconds(system, task, root)
             yield (
                 f"  {each}: {len(steps_left)} steps to build, about {_time(seconds)} on this "
                 "machine (half or twice that is possible)"

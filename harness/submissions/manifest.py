@@ -89,9 +89,9 @@ class System:
         """The file."""
         return self.folder / "submission.toml"
 
-    def declares_task(self, asked: Task) -> bool:
+    def declares_task(self, task: Task) -> bool:
         """Whether the system declares this task, or the one whose systems answer it."""
-        return not {asked.name, asked.training_task.name, ANY_TASK}.isdisjoint(self.tasks)
+        return not {task.name, task.training_task.name, ANY_TASK}.isdisjoint(self.tasks)
 
 
 def read_system(folder: Path, root: Path | None = None) -> System:

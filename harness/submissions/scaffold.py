@@ -36,8 +36,10 @@ def new(name: str, root: Path, origin: str = "", own: str = "") -> Path:
             _copy(known[origin], made, name)
         else:
             _fill(made, name, own)
-        told = f"\nIt begins as a copy of `{origin}`.\n" if origin else ""
-        (made / "README.md").write_text(_template("README.md").format(name=name, origin=told))
+        origin_line = f"\nIt begins as a copy of `{origin}`.\n" if origin else ""
+        (made / "README.md").write_text(
+            _template("README.md").format(name=name, origin=origin_line)
+        )
         made.rename(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: {error.strerror or error}.") from None
@@ -77,8 +79,8 @@ def _copy(origin: Path, folder: Path, name: str) -> None:
 def _authors() -> str:
     """Who git says one is, as a TOML list; empty where it does not know, to be filled in."""
     try:
-        asked = ["git", "config", "user.name"]
-        found = subprocess.run(asked, capture_output=True, text=True, timeout=10).stdout.strip()
+        command = ["git", "config", "user.name"]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         found = ""
     clean = re.sub(r'["\\\x00-\x1f]', "", found)

@@ -1,1 +1,1 @@
-"""What is asked: tasks, suites, metrics, and where their data comes from."""
+"""Tasks, suites, metrics, and the loaders of their data."""

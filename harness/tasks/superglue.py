@@ -135,11 +135,11 @@ def _pair(first: str, second: str, labels: Sequence[str]) -> Render:
 
 
 def _copa(row: Fields, known: bool) -> Example:
-    asked = {"cause": "What was the cause?", "effect": "What happened as a result?"}
+    questions = {"cause": "What was the cause?", "effect": "What happened as a result?"}
     kind = row.text("question")
-    if kind not in asked:
+    if kind not in questions:
         raise row.fault(f"question is {kind!r}, not 'cause' or 'effect'")
-    text = f"{row.text('premise')} {asked[kind]}"
+    text = f"{row.text('premise')} {questions[kind]}"
     choices = ("choice1", "choice2")
     candidates = tuple((text, row.text(each)) for each in choices)
     return Example(candidates, row.label("label", choices, known), idx=row.whole("idx"))
@@ -167,9 +167,9 @@ def _multirc(row: Fields, known: bool) -> Example:
     numbers = row.table("idx")
     idx = [numbers.whole(each) for each in ("paragraph", "question", "answer")]
     label = row.label("label", TRUTH, known)
-    asked = f"{row.text('question')} {row.values.get('answer') or ''}".strip()
+    statement = f"{row.text('question')} {row.values.get('answer') or ''}".strip()
     gold = [label, idx[0] * 10_000 + idx[1]] if known else None
-    return Example(((row.text("paragraph"), asked),), label, group=idx[0], gold=gold, idx=idx)
+    return Example(((row.text("paragraph"), statement),), label, group=idx[0], gold=gold, idx=idx)
 
 
 def _record_flat(row: Fields) -> Iterator[dict[str, Any]]:
@@ -178,14 +178,14 @@ def _record_flat(row: Fields) -> Iterator[dict[str, Any]]:
     mentions = [
         text[each.whole("start") : each.whole("end") + 1] for each in passage.tables("entities")
     ]
-    for asked in row.tables("qas"):
-        answers = asked.tables("answers") if "answers" in asked.values else []
+    for query in row.tables("qas"):
+        answers = query.tables("answers") if "answers" in query.values else []
         yield {
             "passage": text,
-            "query": asked.text("query"),
+            "query": query.text("query"),
             "entity_spans": {"text": mentions},
             "answers": [each.text("text") for each in answers],
-            "idx": {"passage": row.whole("idx"), "query": asked.whole("idx")},
+            "idx": {"passage": row.whole("idx"), "query": query.whole("idx")},
         }
 
 
@@ -274,11 +274,11 @@ def _by_question(examples: Iterable[Example], answers: Sequence[int]) -> Iterato
     passages: dict[int, dict[int, list[Any]]] = {}
     for each, answer in zip(examples, answers, strict=True):
         passage, question, number = each.idx
-        given = passages.setdefault(passage, {}).setdefault(question, [])
-        given.append({"idx": number, "label": answer})
+        labelled = passages.setdefault(passage, {}).setdefault(question, [])
+        labelled.append({"idx": number, "label": answer})
     for passage, questions in passages.items():
-        asked = [{"idx": number, "answers": given} for number, given in questions.items()]
-        yield {"idx": passage, "passage": {"questions": asked}}
+        entries = [{"idx": number, "answers": labelled} for number, labelled in questions.items()]
+        yield {"idx": passage, "passage": {"questions": entries}}
 
 
 def _by_entity(examples: Iterable[Example], answers: Sequence[int]) -> Iterator[Any]:

@@ -11,13 +11,23 @@ from harness.cli import selection
 from harness.cli.main import main
 from harness.cli.usage import parser
 from harness.errors import HarnessError, ManifestError
-from harness.submissions.manifest import read_system
+from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from harness.worker import sandbox
 from tests.support.systems import EXAMPLES, example, measured
+
+
+def build_for_sentiment(system: System, project: Path) -> None:
+    build(
+        [system],
+        [get_task("sentiment")],
+        choose_configuration("cpu-1"),
+        project,
+        log=lambda line: None,
+    )
 
 
 def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task) -> None:
@@ -124,13 +134,7 @@ def test_checkpoint_in_an_archive_is_adopted(project: Path, tiny_encoder: Path) 
     (folder / "submission.toml").write_text(manifest)
     system = read_system(folder, project)
     assert (system.shape["format"], system.shape["layers"]) == ("onnx", 2)
-    build(
-        [system],
-        [get_task("sentiment")],
-        choose_configuration("cpu-1"),
-        project,
-        log=lambda line: None,
-    )
+    build_for_sentiment(system, project)
     artifact = find_artifact(system, get_task("sentiment"), 0, project)
     assert artifact
     assert artifact.format == "onnx"
@@ -151,25 +155,13 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     system = read_system(folder, project)
     (step,) = plan_build(system, get_task("sentiment"), 0, project)
     with pytest.raises(HarnessError, match="the hub does not give them"):
-        build(
-            [system],
-            [get_task("sentiment")],
-            choose_configuration("cpu-1"),
-            project,
-            log=lambda line: None,
-        )
+        build_for_sentiment(system, project)
     snapshot = tmp_path / "hub" / "models--someone--words" / "snapshots" / commit
     snapshot.mkdir(parents=True)
     blob = tmp_path / "blob"
     shutil.copy(folder / "weights.json", blob)
     (snapshot / "weights.json").symlink_to(blob)
-    build(
-        [system],
-        [get_task("sentiment")],
-        choose_configuration("cpu-1"),
-        project,
-        log=lambda line: None,
-    )
+    build_for_sentiment(system, project)
     artifact = find_artifact(system, get_task("sentiment"), 0, project)
     assert artifact
     assert artifact.key == step.key
@@ -182,13 +174,7 @@ def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.Monkey
     example(project)
     monkeypatch.chdir(project)
     system = read_system(project / "submissions" / "own-module", project)
-    build(
-        [system],
-        [get_task("sentiment")],
-        choose_configuration("cpu-1"),
-        project,
-        log=lambda line: None,
-    )
+    build_for_sentiment(system, project)
     assert main(["export", "own-module", "out"]) == 2
     assert not (project / "out").exists()
 

@@ -24,12 +24,12 @@ def majority() -> System:
 
 @pytest.mark.parametrize("name", [*get_suite("superglue").tasks, "axb", "axg"])
 def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
-    asked = get_task(name)
-    build_here(majority, asked, *PLACE, lambda line: None)
-    path = predict(majority, asked, "test", *PLACE, tmp_path)
-    assert path == tmp_path / f"{asked.archive}.jsonl"
+    task = get_task(name)
+    build_here(majority, task, *PLACE, lambda line: None)
+    path = predict(majority, task, "test", *PLACE, tmp_path)
+    assert path == tmp_path / f"{task.archive}.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
-    examples = asked.examples("test")
+    examples = task.examples("test")
     if name == "multirc":
         assert [line["idx"] for line in lines] == list(dict.fromkeys(e.group for e in examples))
         answers = [
@@ -49,8 +49,8 @@ def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority:
     elif name == "copa":
         assert {line["label"] for line in lines} == {0}
     else:
-        labels = Counter(each.label for each in asked.examples("train"))
-        most = asked.labels[max(labels, key=lambda label: (labels[label], -label))]
+        labels = Counter(each.label for each in task.examples("train"))
+        most = task.labels[max(labels, key=lambda label: (labels[label], -label))]
         assert {line["label"].lower() for line in lines} == {most}
 
 
@@ -76,9 +76,9 @@ def test_folder_that_is_not_there_yet_holds_a_file_a_task(
     data: Path, tmp_path: Path, majority: System, name: str
 ) -> None:
     out = f"{tmp_path}/{name}"
-    for asked in map(get_task, ("rte", "cb")):
-        build_here(majority, asked, *PLACE, lambda line: None)
-        predict(majority, asked, "test", *PLACE, out)
+    for task in map(get_task, ("rte", "cb")):
+        build_here(majority, task, *PLACE, lambda line: None)
+        predict(majority, task, "test", *PLACE, out)
     assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
 
 

@@ -42,14 +42,14 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
         ("_turbo", {f"{CPU}/intel_pstate/no_turbo": "1\n"}, "turbo is off", ""),
     ],
 )
-def test_kernel_settings_are_read_and_mended(
+def test_kernel_settings_are_read_and_get_a_remedy(
     kernel: Callable[[Files], None], check: str, files: Files, found: str, remedy: str
 ) -> None:
     kernel(files)
-    said, mend = getattr(doctor, check)()
-    assert found in said
-    assert remedy in mend
-    assert bool(remedy) == bool(mend)
+    line, remedy_text = getattr(doctor, check)()
+    assert found in line
+    assert remedy in remedy_text
+    assert bool(remedy) == bool(remedy_text)
 
 
 def test_cpus_that_share_a_core_are_counted(
@@ -58,27 +58,27 @@ def test_cpus_that_share_a_core_are_counted(
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     lists = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
     kernel({f"{CPU}/cpu{k}/topology/thread_siblings_list": v for k, v in lists.items()})
-    said, mend = doctor._siblings()
-    assert said.startswith("2 of the 4 logical CPUs share a core")
-    assert "smt/control" in mend
+    line, remedy_text = doctor._siblings()
+    assert line.startswith("2 of the 4 logical CPUs share a core")
+    assert "smt/control" in remedy_text
 
 
 def test_busy_neighbours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([(100.0, 5.0), (101.5, 5.0), (100.0, 5.0), (100.0, 5.5)])
     monkeypatch.setattr(machine, "ticks", lambda: next(seen))
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.05)
-    said, mend = doctor._quiet()
-    assert "other processes keep" in said
-    assert mend.startswith("Stop what is not needed (most CPU time so far: ")
-    _, mend = doctor._quiet()
-    assert mend.startswith("Neighbours share this host")
+    line, remedy_text = doctor._quiet()
+    assert "other processes keep" in line
+    assert remedy_text.startswith("Stop what is not needed (most CPU time so far: ")
+    _, remedy_text = doctor._quiet()
+    assert remedy_text.startswith("Neighbours share this host")
 
 
 def test_full_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.psutil, "swap_memory", lambda: SimpleNamespace(used=5e9))
-    said, mend = doctor._memory()
-    assert said.startswith("5,000 MB are swapped out")
-    assert "swapoff" in mend
+    line, remedy_text = doctor._memory()
+    assert line.startswith("5,000 MB are swapped out")
+    assert "swapoff" in remedy_text
 
 
 def test_counters_that_cannot_be_read_come_with_the_command(
@@ -97,9 +97,9 @@ def test_every_check_says_something_and_quick_warnings_are_among_them(
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
     found = list(doctor.examine())
     assert len(found) == len(doctor.CHECKS)
-    assert all(line.startswith(("ok    ", "mend  ")) for line in found)
+    assert all(line.startswith(("ok    ", "fix   ")) for line in found)
     quick = [line.split(",")[0] for line in doctor.warnings()]
-    assert set(quick) <= {line.split(",")[0] for line in found if line.startswith("mend")}
+    assert set(quick) <= {line.split(",")[0] for line in found if line.startswith("fix")}
 
 
 def test_missing_sandbox_comes_with_the_command_that_installs_it(
@@ -138,6 +138,6 @@ def test_command_prints_every_finding_also_where_it_holds_a_percentage(
 ) -> None:
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
     assert main(["doctor"]) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert len(said) == len(doctor.CHECKS)
-    assert "%" in said[-1]
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(doctor.CHECKS)
+    assert "%" in lines[-1]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.submissions.check import check, told
+from harness.submissions.check import check, describe
 from harness.submissions.manifest import read_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
@@ -67,7 +67,7 @@ def test_time_to_build_is_estimated(project: Path) -> None:
     system, faults = check(folder, project)
     assert system
     assert not faults
-    lines = list(told(system, project))
+    lines = list(describe(system, project))
     assert lines[1].startswith("  sentiment: 2 steps to build, about ")
     assert lines[2] == "Next: wattbench bench --system distilled --task sentiment --rounds 2"
     from harness.submissions.build_time import build_seconds
