@@ -111,7 +111,7 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
     assert (shape.heads, shape.ffn) == ((2,), (32,))
     weights = artifact_dir(trained)
     before = json.loads((weights / "artifact.json").read_text())
-    assert classifier.load(weights, EncoderSpec.from_dict(before["model"])).shape == shape
+    assert classifier.load(weights, EncoderSpec.from_dict(before["model"])).spec == shape
     asked = [each.candidates for each in reviews.examples("train")]
     serve = base.ServeConfig("pytorch")
     expected = registry.load_engine(EngineConfig(weights, before, serve, 1)).scores(asked).argmax(1)
