@@ -1,8 +1,7 @@
 """wattbench: a benchmark harness and shared-task submission suite for fast, frugal language
 understanding.
 
-The public face; each name is imported when it is first used, so that `import harness` costs
-nothing.
+The Python interface. Each name is imported when it is first used, so that `import harness` is fast.
 """
 
 import importlib
@@ -10,6 +9,7 @@ from typing import Any
 
 _PUBLIC = {
     "build_submission": "harness.api",
+    "export_system": "harness.api",
     "load_records": "harness.api",
     "load_submission": "harness.api",
     "measure_submissions": "harness.api",

@@ -1,42 +1,62 @@
-"""The public face in Python: what the command does, without the command."""
+"""The Python interface: what the command does, as functions."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas
 
-from harness.build import build
+from harness.build import build_missing
 from harness.errors import HarnessError
+from harness.export.standalone import write_export
 from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
+from harness.submissions.lookup import add_references
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact
-from harness.tasks.registry import get_suite as find_suite
-from harness.tasks.registry import get_task as find_task
+from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import choose_configuration
+
+SystemOrFolder = System | str | Path
+"""A system that `load_submission` returned, or the folder of one."""
 
 
 def load_submission(folder: str | Path) -> System:
-    """Read and check a system's manifest. Raises: ManifestError with every fault."""
+    """Read and check the manifest of a system.
+
+    Args:
+        folder: a folder with a `submission.toml`, in `baselines/` or `submissions/`.
+
+    Raises:
+        ManifestError: the manifest has faults; the message names all of them.
+    """
     return read_system(Path(folder))
 
 
-def build_submission(folder: str | Path, task: str, seed: int = 0) -> Path | None:
+def build_submission(system: SystemOrFolder, task: str, seed: int = 0) -> Path | None:
     """Build what a system lacks for a task.
 
-    Returns: the artifact's folder; None where the recipe leaves none. Raises: HarnessError.
+    Args:
+        system: the system, or its folder.
+        task: the name of a task, or the path of its `task.toml`.
+        seed: the training seed.
+
+    Returns:
+        The folder of the artifact; None if the recipe has no artifact.
+
+    Raises:
+        HarnessError: the system cannot be built.
     """
-    system = read_system(Path(folder))
-    root = system.folder.resolve().parent.parent
-    build([system], [find_task(task)], choose_configuration(), root, seed)
-    artifact = find_artifact(system, find_task(task), seed, root)
+    loaded = _load(system)
+    root = _find_root(loaded)
+    build_missing([loaded], [get_task(task)], choose_configuration(), root, seed)
+    artifact = find_artifact(loaded, get_task(task), seed, root)
     return artifact.folder if artifact else None
 
 
 def measure_submissions(
-    folders: Sequence[str | Path],
+    systems: Sequence[SystemOrFolder],
     suite: str = "quick",
     configuration: str = "",
     results: str | Path = "results",
@@ -44,41 +64,88 @@ def measure_submissions(
     server: bool = False,
     tasks: Sequence[str] = (),
 ) -> str:
-    """Measure built systems in one session; the suite's references are always among them.
+    """Measure built systems in one session; the reference systems of the suite are always included.
 
-    rounds: blocks. server: whether the `server` scenario is played too. tasks: names, or paths of
-    `task.toml` files, instead of the suite's.
+    Args:
+        systems: the systems, or their folders.
+        suite: the name of the suite.
+        configuration: the name of the configuration; the largest that fits this machine if ''.
+        results: records are written to `results/records`.
+        rounds: the number of blocks.
+        server: whether the scenario `server` is measured too.
+        tasks: names, or paths of `task.toml` files, instead of the tasks of the suite.
 
-    Returns: the session's name. Raises: HarnessError.
+    Returns:
+        The name of the session.
+
+    Raises:
+        HarnessError: a system is not built, or cannot be measured here.
     """
-    chosen = find_suite(suite)
-    systems = [read_system(Path(folder)) for folder in folders]
-    if not systems:
-        raise HarnessError("no folder was given; name at least one.")
-    root = systems[0].folder.resolve().parent.parent
-    present = {each.name for each in systems}
-    roles = (chosen.reference, chosen.unpadded_reference, "null")
-    systems += [
-        read_system(root / "baselines" / name, root) for name in roles if name not in present
-    ]
-    chosen_tasks = [find_task(name) for name in tasks or chosen.tasks]
-    config = RunConfig(rounds, server=server)
+    loaded = [_load(system) for system in systems]
+    if not loaded:
+        raise HarnessError("no system to measure. Give at least one folder.")
+    root, chosen_suite = _find_root(loaded[0]), get_suite(suite)
     return measure(
-        systems,
-        chosen_tasks,
-        chosen,
+        add_references(loaded, chosen_suite, root),
+        [get_task(name) for name in tasks or chosen_suite.tasks],
+        chosen_suite,
         choose_configuration(configuration),
         root,
         Path(results),
-        config,
+        RunConfig(rounds, server=server),
     )
 
 
-def load_records(records: str | Path) -> pandas.DataFrame:
-    """One tidy line per (machine, configuration, task, scenario, system): the columns of
-    `leaderboard.csv`. Raises: HarnessError if there are none.
+def export_system(
+    system: SystemOrFolder,
+    folder: str | Path,
+    task: str = "sentiment",
+    seed: int = 0,
+    results: str | Path = "results",
+) -> Path:
+    """Write a built system as a folder that answers without the project.
+
+    Args:
+        system: the system, or its folder.
+        folder: the folder to write; it must not exist.
+        task: the name of a task, or the path of its `task.toml`.
+        seed: the training seed.
+        results: the results folder that the figures of the model card come from.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HarnessError: the system is not built, has no artifact, or the folder exists.
     """
-    found, faults = load_sections(Path(records))
-    if not found:
+    loaded = _load(system)
+    write_export(loaded, get_task(task), seed, _find_root(loaded), Path(results), Path(folder))
+    return Path(folder)
+
+
+def load_records(records: str | Path) -> pandas.DataFrame:
+    """Load records into a table.
+
+    Args:
+        records: a folder of sessions, e.g. `results/records`.
+
+    Returns:
+        One row for each (machine, configuration, task, scenario, system), with the columns of
+        `leaderboard.csv`.
+
+    Raises:
+        HarnessError: there are no records.
+    """
+    sections, faults = load_sections(Path(records))
+    if not sections:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
-    return build_frame(found)
+    return build_frame(sections)
+
+
+def _load(system: SystemOrFolder) -> System:
+    return system if isinstance(system, System) else read_system(Path(system))
+
+
+def _find_root(system: System) -> Path:
+    """Return the folder that holds baselines/ and submissions/."""
+    return system.folder.resolve().parent.parent

@@ -28,7 +28,7 @@ from harness.optimize.base import Artifact, Inputs
 from harness.store.cache import cache_dir
 from harness.tasks.registry import get_task
 from harness.tasks.sentiment import VADER
-from harness.tasks.task import Task, _examples
+from harness.tasks.task import Task, _load_examples
 from harness.worker import sandbox
 from harness.worker.driver import Worker
 from harness.worker.sandbox import SandboxSpec
@@ -100,11 +100,11 @@ def cache_with_data(sources: Path, cache: Path) -> Path:
 @pytest.fixture
 def data(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """SuperGLUE's archive, unpacked, where WATTBENCH_DATA points; and no hub."""
-    folder = superglue_files.write(tmp_path / "superglue")
+    folder = superglue_files.write_superglue(tmp_path / "superglue")
     monkeypatch.setenv("WATTBENCH_DATA", str(folder))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    _examples.cache_clear()
+    _load_examples.cache_clear()
     return folder
 
 
@@ -242,7 +242,7 @@ def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
 
     Its isolation is the test's parameter, else the default of this machine.
     """
-    kind = getattr(request, "param", sandbox.default_kind())
+    kind = getattr(request, "param", sandbox.get_default_isolation())
 
     def begin(body: str, memory_gb: float = math.inf, readable: tuple[Path, ...] = ()) -> Worker:
         script = tmp_path / "worker.py"

@@ -1,4 +1,4 @@
-"""Whether a submission brings the reported split along: its texts, or hashes of them.
+"""The probe `carried`: does a submission bring the reported split along, as text or as hashes?
 
 What it brings is its folder, its weights or checkpoint, and the same of its teacher and members.
 """
@@ -11,24 +11,25 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.audit.context import AuditContext, ProbeResult
-from harness.audit.find_bytes import Targets, plain, views
+from harness.audit.find_bytes import ByteSearch, find_views, keep_letters
 from harness.models import pretrained
-from harness.submissions.manifest import System, find_systems, read_system
+from harness.submissions.lookup import get_system
+from harness.submissions.manifest import System
 from harness.tasks.task import Candidate, Example
 
-EXAMPLES = 1000
-"""Of the reported split that are looked for."""
+MAX_EXAMPLES = 1000
+"""Examples of the reported split that are searched for."""
 
-WINDOW = 24
-"""Letters and digits of a text that are looked for in one piece: four or five words."""
+PIECE_LETTERS = 24
+"""Letters and digits of a piece of a text: four or five words."""
 
-PIECES = 8
-"""Pieces of a text, spread over it; more than half of them must be there."""
+MAX_PIECES = 8
+"""Pieces of a text, evenly distributed; it is found if more than half of them are."""
 
-DIGITS, RAW = 16, 8
-"""Hexadecimal or decimal digits of a hash, and bytes, that are looked for."""
+HASH_DIGITS, HASH_BYTES = 16, 8
+"""Hexadecimal or decimal digits of a hash, and bytes, that are searched for."""
 
-SHARE, FEW = 0.01, 3
+MIN_SHARE, MIN_TEXTS = 0.01, 3
 """The share of the texts, and their number, from which on the split is carried; a README may quote
 one.
 """
@@ -39,140 +40,144 @@ HASHES = (
 )
 
 
-def carried(it: AuditContext) -> ProbeResult:
-    """The reported split is not in what the submission brings."""
-    task = it.row.task
-    whole = it.setting.material.examples
-    picked = random.Random(it.seed).sample(range(len(whole)), min(EXAMPLES, len(whole)))
-    split = ReportedSplit(
-        [whole[row] for row in sorted(picked)], task.training_task.texts(transfer=True)
+def probe_carried_split(audit: AuditContext) -> ProbeResult:
+    """Check that the reported split is not in the files of the submission."""
+    task, examples = audit.run.task, audit.context.data.examples
+    count = min(MAX_EXAMPLES, len(examples))
+    picked = random.Random(audit.seed).sample(range(len(examples)), count)
+    split = SplitSearch(
+        [examples[row] for row in sorted(picked)], task.training_task.texts(transfer=True)
     )
     if not split.texts:
-        return ProbeResult("carried", None, "all texts are too short, or in the training text, too")
+        text = "all texts are too short, or in the training text, too"
+        return ProbeResult("carried", None, text)
     places: dict[str, str] = {}  # by text
-    files = sorted(set(_files(brought(it.row.system, it.root))))
+    files = sorted(set(_list_files(find_folders(audit.run.system, audit.root))))
     for path in files:
         for text, form in split.search(path.read_bytes()).items():
             places.setdefault(text, f"{path.name} ({form})")
-    count = len(split.texts)
     message = (
-        f"{len(places)} of {count} texts of the reported split are in the {len(files)} files that "
-        "it brings"
+        f"{len(places)} of {len(split.texts)} texts of the reported split are in the {len(files)} "
+        "files that it brings"
     )
-    if len(places) < max(FEW, SHARE * count):
+    if len(places) < max(MIN_TEXTS, MIN_SHARE * len(split.texts)):
         return ProbeResult("carried", True, message)
-    first = ", ".join(sorted(set(places.values()))[:3])
-    return ProbeResult("carried", False, f"{message}: {first}")
+    some_places = ", ".join(sorted(set(places.values()))[:3])
+    return ProbeResult("carried", False, f"{message}: {some_places}")
 
 
-class ReportedSplit:
-    """What is looked for: pieces of texts, and of their hashes.
+class SplitSearch:
+    """Searches files for pieces of texts and of their hashes.
 
     Args:
         examples: of the reported split.
-        known: training text. What is in it, too, is no sign.
+        known: training text; a text that is in it, too, is not searched for.
 
     Attributes:
-        texts: those of the examples that are long enough and not known, each once.
+        texts: the texts of the examples that are long enough and not known.
     """
 
     def __init__(self, examples: Sequence[Example], known: Iterable[Candidate]) -> None:
         candidates = [candidate for example in examples for candidate in example.candidates]
         texts = {text for candidate in candidates for text in candidate}
-        self.texts = {text for text in texts if len(plain(_encoded(text))) >= WINDOW}
-        self.pieces = {text: [_pieces(form) for form in _letters(text)] for text in self.texts}
-        forms = [form for each in self.pieces.values() for form in each]
-        self.parts = Targets({piece for form in forms for piece in form}, WINDOW)
+        self.texts = {text for text in texts if len(keep_letters(_encode(text))) >= PIECE_LETTERS}
+        self._pieces = {
+            text: [_cut_pieces(form) for form in _letter_forms(text)] for text in self.texts
+        }
+        pieces = {piece for forms in self._pieces.values() for form in forms for piece in form}
+        self._piece_search = ByteSearch(pieces, PIECE_LETTERS)
         training = "\n".join(text for candidate in known for text in candidate)
-        self.texts -= self._whole(self.parts.found(plain(_encoded(training))))
-        self.hashes: dict[bytes, str] = {}
+        self.texts -= self._find_texts(self._piece_search.find(keep_letters(_encode(training))))
+        self._hashes: dict[bytes, str] = {}  # text by the beginning of a hash
         for text in self.texts:
-            for form in _forms(text):
-                self.hashes |= dict.fromkeys(_hashed(_encoded(form)), text)
+            for form in _hashable_forms(text):
+                self._hashes |= dict.fromkeys(_hash_beginnings(_encode(form)), text)
         for candidate in candidates:
-            own = [text for text in candidate if text in self.texts]
-            for form in _joined(candidate) if own and len(candidate) > 1 else ():
-                self.hashes |= dict.fromkeys(_hashed(_encoded(form)), own[-1])
-        digits = [each for each in self.hashes if len(each) == DIGITS]
-        self.digits = Targets(digits, DIGITS)
-        self.raw = Targets(self.hashes.keys() - set(digits), RAW)
+            searched = [text for text in candidate if text in self.texts]
+            for form in _hashable_pair_forms(candidate) if searched and len(candidate) > 1 else ():
+                self._hashes |= dict.fromkeys(_hash_beginnings(_encode(form)), searched[-1])
+        digits = [beginning for beginning in self._hashes if len(beginning) == HASH_DIGITS]
+        self._digit_search = ByteSearch(digits, HASH_DIGITS)
+        self._byte_search = ByteSearch(self._hashes.keys() - set(digits), HASH_BYTES)
 
     def search(self, content: bytes) -> dict[str, str]:
-        """The texts that a file holds, each with the form in which it does."""
+        """Return the texts that a file holds, each with the form in which it does."""
         pieces: set[bytes] = set()
         hashes: set[bytes] = set()
-        for view in views(content):
-            letters = plain(view)
-            pieces |= self.parts.found(letters)
-            hashes |= self.digits.found(letters) | self.raw.found(view)
-        hashed = dict.fromkeys((self.hashes[each] for each in hashes), "hashed")
-        return hashed | dict.fromkeys(self._whole(pieces), "text")
+        for view in find_views(content):
+            letters = keep_letters(view)
+            pieces |= self._piece_search.find(letters)
+            hashes |= self._digit_search.find(letters) | self._byte_search.find(view)
+        hashed = dict.fromkeys((self._hashes[beginning] for beginning in hashes), "hashed")
+        return hashed | dict.fromkeys(self._find_texts(pieces), "text")
 
-    def _whole(self, there: set[bytes]) -> set[str]:
-        """The texts of which more than half of the pieces are there."""
+    def _find_texts(self, pieces: set[bytes]) -> set[str]:
+        """Return the texts of which more than half of the pieces were found."""
         return {
             text
             for text in self.texts
-            if any(2 * len(there.intersection(form)) > len(form) for form in self.pieces[text])
+            if any(2 * len(pieces.intersection(form)) > len(form) for form in self._pieces[text])
         }
 
 
-def brought(system: System, root: Path) -> Iterator[Path]:
-    """The folders of all that a submission brings; what is pinned it does not bring."""
+def find_folders(system: System, root: Path) -> Iterator[Path]:
+    """Yield the folders of all that a submission brings; pinned downloads are not among it."""
     yield system.folder
     encoders = [getattr(step_config.params, "student", "") for step_config in system.recipe]
     for name in filter(None, [system.pretrained, *encoders]):
         if not pretrained.is_pinned(name):
             yield pretrained.fetch(name, system.folder).folder
-    known = find_systems(root)
     for name in filter(None, [system.teacher, *system.members]):
-        yield from brought(read_system(known[name], root), root)
+        yield from find_folders(get_system(name, root), root)
 
 
-def _files(folders: Iterable[Path]) -> Iterator[Path]:
+def _list_files(folders: Iterable[Path]) -> Iterator[Path]:
     for folder in folders:
         yield from (path for path in folder.rglob("*") if path.is_file())
 
 
-def _letters(text: str) -> list[bytes]:
-    """As `plain` leaves it, and, where that is another, without punctuation that is not ASCII."""
-    forms = [plain(_encoded(text)), plain(_encoded(re.sub(r"\W", "", text)))]
-    return [form for form in dict.fromkeys(forms) if len(form) >= WINDOW]
+def _letter_forms(text: str) -> list[bytes]:
+    """Return the letters and digits of a text, and, if different, those without non-ASCII
+    punctuation.
+    """
+    forms = [keep_letters(_encode(text)), keep_letters(_encode(re.sub(r"\W", "", text)))]
+    return [form for form in dict.fromkeys(forms) if len(form) >= PIECE_LETTERS]
 
 
-def _encoded(text: str) -> bytes:
-    return text.encode(errors="ignore")  # half a character has no bytes
+def _encode(text: str) -> bytes:
+    return text.encode(errors="ignore")  # a lone surrogate has no bytes
 
 
-def _pieces(letters: bytes) -> list[bytes]:
-    """Pieces of `WINDOW` bytes, evenly from the first to the last."""
-    last = len(letters) - WINDOW
-    count = min(PIECES, -(-len(letters) // WINDOW))
+def _cut_pieces(letters: bytes) -> list[bytes]:
+    """Return pieces of `PIECE_LETTERS` bytes, evenly from the first to the last."""
+    last = len(letters) - PIECE_LETTERS
+    count = min(MAX_PIECES, -(-len(letters) // PIECE_LETTERS))
     starts = {last * place // max(1, count - 1) for place in range(count)}
-    return [letters[start : start + WINDOW] for start in sorted(starts)]
+    return [letters[start : start + PIECE_LETTERS] for start in sorted(starts)]
 
 
-def _forms(text: str) -> set[str]:
-    """A text as one may hash it: as it is, without capitals, punctuation or blanks."""
+def _hashable_forms(text: str) -> set[str]:
+    """Return a text in the forms that may be hashed: without capitals, punctuation or spaces."""
     words = re.findall(r"\w+", text)
     forms = {text, text.strip(), json.dumps(text), " ".join(words), "".join(words)}
     return forms | {form.lower() for form in forms}
 
 
-def _joined(candidate: Candidate) -> set[str]:
-    """A pair as one may hash it."""
-    forms = {mark.join(candidate) for mark in ("", " ", "\t", "\n", "|", "||", " [SEP] ", "[SEP]")}
+def _hashable_pair_forms(candidate: Candidate) -> set[str]:
+    """Return a pair of texts in the forms that may be hashed."""
+    separators = ("", " ", "\t", "\n", "|", "||", " [SEP] ", "[SEP]")
+    forms = {separator.join(candidate) for separator in separators}
     return forms | {json.dumps(candidate), repr(candidate), repr(list(candidate))}
 
 
-def _hashed(form: bytes) -> Iterator[bytes]:
-    """The beginnings of a form's hashes: hexadecimal, as bytes, and as whole numbers."""
+def _hash_beginnings(form: bytes) -> Iterator[bytes]:
+    """Yield the beginnings of a form's hashes: hexadecimal, as bytes, and as integers."""
     for name in HASHES:
         value = hashlib.new(name, form, usedforsecurity=False).digest()
-        yield value.hex()[:DIGITS].encode()
-        yield from (value[:RAW], value[:RAW][::-1], value[-RAW:], value[-RAW:][::-1])
-        numbers = [value, value[:RAW], value[:RAW][::-1]]
-        for number in numbers:
+        yield value.hex()[:HASH_DIGITS].encode()
+        yield from (value[:HASH_BYTES], value[:HASH_BYTES][::-1])
+        yield from (value[-HASH_BYTES:], value[-HASH_BYTES:][::-1])
+        for number in (value, value[:HASH_BYTES], value[:HASH_BYTES][::-1]):
             digits = str(int.from_bytes(number)).encode()
-            if len(digits) >= DIGITS:
-                yield digits[:DIGITS]
+            if len(digits) >= HASH_DIGITS:
+                yield digits[:HASH_DIGITS]

@@ -1,4 +1,4 @@
-"""A system under audit, and what a probe says of it."""
+"""A submission under audit, and the result of a probe."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,22 +7,28 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from harness.loadgen.scenarios import QuerySamples
+from harness.loadgen.scenarios import MESSAGE_EXAMPLES, QueryBatch, QuerySamples
 from harness.results.record import Timing
 from harness.runner.evaluate import RunContext, SystemRun, load_system, start_worker
 from harness.tasks.task import Example
 from harness.worker.driver import Worker
 
-LEAST_EXAMPLES = 64
+MIN_EXAMPLES = 64
 PASS_SECONDS = 20.0
-"""About what one pass over the examples may take; slow systems are asked fewer."""
+"""What one pass over the examples may take, roughly; slow systems get fewer examples."""
 
-PATIENCE = 600.0
+TIMEOUT_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What a probe found. passed: None where it cannot tell."""
+    """The result of a probe.
+
+    Attributes:
+        probe: its name.
+        passed: None if it cannot tell.
+        text: the figures, for people.
+    """
 
     probe: str
     passed: bool | None
@@ -35,62 +41,72 @@ class ProbeResult:
 
 @dataclass
 class AuditContext:
-    """A system on a task under audit; what several probes need is asked once. rate: examples/s."""
+    """A system on a task under audit, and what several probes need.
 
-    row: SystemRun
-    setting: RunContext
+    Attributes:
+        run: the system on its task.
+        context: with what its workers are started.
+        root: the folder that holds baselines/ and submissions/.
+        seed: the training seed; also fixes what the probes draw.
+        examples: a sample of the reported split.
+        samples: the same as they are sent, without labels.
+        rate: examples per second, roughly.
+    """
+
+    run: SystemRun
+    context: RunContext
     root: Path
     seed: int
     examples: Sequence[Example] = field(init=False)
-    questions: QuerySamples = field(init=False)
+    samples: QuerySamples = field(init=False)
     rate: float = field(init=False)
 
     def __post_init__(self) -> None:
-        whole = self.setting.material
-        order = whole.questions.order(seed=self.seed)
-        with self.worker() as worker:
-            first = [whole.examples[row] for row in order[:LEAST_EXAMPLES]]
+        split = self.context.data
+        order = split.samples.order(seed=self.seed)
+        with self.start_worker() as worker:
+            first = [split.examples[row] for row in order[:MIN_EXAMPLES]]
             started = time.perf_counter()
             self.ask(worker, first, [len(first)])
             self.rate = len(first) / (time.perf_counter() - started)
-        count = int(min(self.timing.audit_examples, max(LEAST_EXAMPLES, self.rate * PASS_SECONDS)))
-        self.examples = [whole.examples[row] for row in sorted(order[:count])]
-        self.questions = QuerySamples.of(self.examples, len(self.row.task.labels))
+        count = int(min(self.timing.audit_examples, max(MIN_EXAMPLES, self.rate * PASS_SECONDS)))
+        self.examples = [split.examples[row] for row in sorted(order[:count])]
+        self.samples = self.to_samples(self.examples)
 
     @property
     def timing(self) -> Timing:
         """Lengths of the probes' phases."""
-        return self.setting.timing
+        return self.context.timing
 
     @contextmanager
-    def worker(self, scenario: str = "offline") -> Iterator[Worker]:
-        """A fresh one, loaded and warmed up."""
-        with start_worker(self.row, self.setting) as worker:
-            load_system(worker, self.row, scenario, self.setting)
+    def start_worker(self, scenario: str = "offline") -> Iterator[Worker]:
+        """Start a worker, load the system and warm it up."""
+        with start_worker(self.run, self.context) as worker:
+            load_system(worker, self.run, scenario, self.context)
             yield worker
 
-    def ask(self, worker: Worker, examples: Sequence[Example], sizes: Sequence[int]) -> list[int]:
-        """Their answers; sizes: of the messages, over and over."""
-        questions = QuerySamples.of(examples, len(self.row.task.labels))
-        rows = list(range(len(examples)))
-        parts: list[list[int]] = []
-        while rows:
-            size = sizes[len(parts) % len(sizes)]
-            parts.append(rows[:size])
-            rows = rows[size:]
-        lines = [questions.line(number, part) for number, part in enumerate(parts)]
-        wanted = {
-            number: [questions.choices[row] for row in part] for number, part in enumerate(parts)
-        }
-        given: dict[int, list[int]] = {}
-        for reply in worker.exchange(lines, PATIENCE):
-            number, answers = worker.answers(reply, wanted)
-            del wanted[number]
-            given[number] = answers
-        return [answer for number in range(len(parts)) for answer in given[number]]
+    def to_samples(self, examples: Sequence[Example]) -> QuerySamples:
+        """Return examples as they are sent."""
+        return QuerySamples.from_examples(examples, len(self.run.task.labels))
+
+    def ask(
+        self,
+        worker: Worker,
+        examples: Sequence[Example],
+        sizes: Sequence[int] = (MESSAGE_EXAMPLES,),
+    ) -> list[int]:
+        """Return the answers to examples, sent all at once.
+
+        Args:
+            worker: a loaded worker.
+            examples: the examples.
+            sizes: the number of examples of each query, repeated as often as needed.
+        """
+        batch = QueryBatch(self.to_samples(examples), range(len(examples)), sizes)
+        return batch.read_answers(worker, worker.exchange(batch.lines, TIMEOUT_SECONDS))
 
     @cached_property
     def answers(self) -> list[int]:
-        """Of all examples, in their order and in large messages: the accuracy pass."""
-        with self.worker() as worker:
-            return self.ask(worker, self.examples, [4096])
+        """The answers to all examples, in their order and in large queries."""
+        with self.start_worker() as worker:
+            return self.ask(worker, self.examples)

@@ -1,5 +1,5 @@
-"""Many short byte strings looked for in large files at once, by a rolling hash (Rabin & Karp 1987),
-and the forms in which a file may hold text: escaped, packed, encoded.
+"""Search for many short byte strings in large files, by a rolling hash (Karp & Rabin 1987), and the
+forms in which a file may hold text: escaped, compressed, encoded.
 """
 
 import base64
@@ -21,112 +21,126 @@ from numpy.typing import NDArray
 BASE, MIX = 0x100000001B3, 0x9E3779B97F4A7C15
 CHUNK = 1 << 22
 DEPTH = 4
-"""Archives in archives that are opened."""
+"""Levels of archives within archives that are opened."""
 
 ESCAPED = 2
-"""Times that escapes are resolved: JSON in JSON."""
+"""How often escapes are resolved, for JSON within JSON."""
 
-MOST_BYTES, WHOLE_BYTES = 1 << 26, 1 << 28
-"""Of one unpacked file, and of all that is unpacked of one; what is behind it is not looked at."""
+MAX_FILE_BYTES, MAX_TOTAL_BYTES = 1 << 26, 1 << 28
+"""Bytes of one unpacked file, and of all files unpacked from one, that are searched."""
 
 ESCAPE = re.compile(rb'\\u([0-9a-fA-F]{4})|\\[nrtbf"\'\\/]|\\x([0-9a-fA-F]{2})')
 BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{64,}={0,2}")
 HEX = re.compile(rb"(?:[0-9a-fA-F]{2}){32,}")
 LOWER = bytes.maketrans(bytes(range(65, 91)), bytes(range(97, 123)))
 MARKS = bytes(code for code in range(128) if not chr(code).isalnum())
-"""ASCII that is neither a letter nor a digit, NUL among it: so UTF-16 and UTF-32 become ASCII."""
+"""ASCII characters that are neither letters nor digits. NUL is one, so that UTF-16 and UTF-32
+become ASCII."""
 
 
-class Targets:
-    """Byte strings of one length.
+class ByteSearch:
+    """Searches for byte strings of one length.
 
     Args:
-        strings: what is looked for, each `window` bytes long.
-        window: 8 or more.
+        strings: the strings, each `length` bytes long.
+        length: 8 or more.
     """
 
-    def __init__(self, strings: Collection[bytes], window: int) -> None:
-        self.strings, self.window = frozenset(strings), window
-        self.hashed = 16 if window >= 16 else 8
-        joined = np.frombuffer(b"".join(each[: self.hashed] for each in self.strings), np.uint8)
+    def __init__(self, strings: Collection[bytes], length: int) -> None:
+        self.strings, self.length = frozenset(strings), length
+        self.hashed = 16 if length >= 16 else 8
+        joined = np.frombuffer(b"".join(string[: self.hashed] for string in self.strings), np.uint8)
         heads = joined.reshape(-1, self.hashed)
         hashes = np.zeros(len(heads), np.uint64)
-        for column in heads.T:  # Horner's rule: what `rolling` gives for each
+        for column in heads.T:  # Horner's rule: the same as `rolling_hashes` gives
             hashes = hashes * np.uint64(BASE) + column + np.uint64(1)
         self.hashes = np.unique(hashes)
         self.slots = np.zeros(1 << 22, bool)
-        self.slots[_slot(self.hashes)] = True
+        self.slots[_find_slots(self.hashes)] = True
 
-    def found(self, content: bytes) -> set[bytes]:
-        """Those that the content holds, at any place."""
-        there: set[bytes] = set()
+    def find(self, content: bytes) -> set[bytes]:
+        """Return the strings that the content holds, at any place."""
+        found: set[bytes] = set()
         values = np.frombuffer(content, np.uint8)
         if not self.strings:
-            return there
-        for start in range(0, max(0, len(values) - self.window + 1), CHUNK):
-            hashes = rolling(values[start : start + CHUNK + self.hashed - 1], self.hashed)
-            likely = np.flatnonzero(self.slots[_slot(hashes)])
+            return found
+        for start in range(0, max(0, len(values) - self.length + 1), CHUNK):
+            hashes = rolling_hashes(values[start : start + CHUNK + self.hashed - 1], self.hashed)
+            likely = np.flatnonzero(self.slots[_find_slots(hashes)])
             nearest = np.searchsorted(self.hashes, hashes[likely]).clip(max=len(self.hashes) - 1)
             likely = likely[self.hashes[nearest] == hashes[likely]]
             for place in (likely + start).tolist():
-                piece = content[place : place + self.window]
+                piece = content[place : place + self.length]
                 if piece in self.strings:
-                    there.add(piece)
-        return there
+                    found.add(piece)
+        return found
 
 
-def rolling(values: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
-    """The hash of every piece of `length` bytes, a power of two."""
+def rolling_hashes(values: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
+    """Return the hash of every piece of `length` bytes.
+
+    Args:
+        values: uint8 [n].
+        length: a power of two.
+
+    Returns:
+        uint64 [n - length + 1].
+    """
     hashes = values.astype(np.uint64) + np.uint64(1)
-    done = 1
-    while done < length:
-        factor = np.uint64(pow(BASE, done, 1 << 64))
-        hashes = hashes[:-done] * factor + hashes[done:]
-        done *= 2
+    hashed = 1
+    while hashed < length:
+        factor = np.uint64(pow(BASE, hashed, 1 << 64))
+        hashes = hashes[:-hashed] * factor + hashes[hashed:]
+        hashed *= 2
     return hashes
 
 
-def _slot(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _find_slots(hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
     return ((hashes * np.uint64(MIX)) >> np.uint64(42)).astype(np.int64)
 
 
-def plain(content: bytes) -> bytes:
-    """Letters and digits alone, in lower case; of what is not ASCII the bytes."""
+def keep_letters(content: bytes) -> bytes:
+    """Return only letters and digits, in lower case, and the bytes of non-ASCII characters."""
     return content.translate(LOWER, MARKS)
 
 
-def views(content: bytes, depth: int = 0, unpacked: list[int] | None = None) -> Iterator[bytes]:
-    """The content; without escapes; and what is packed, encoded or kept as an array in it.
+def find_views(
+    content: bytes, depth: int = 0, unpacked: list[int] | None = None
+) -> Iterator[bytes]:
+    """Yield a content as it is, without escapes, and all that is packed or encoded in it.
 
-    unpacked: bytes so far, of all depths.
+    Args:
+        content: the content of a file.
+        depth: levels of archives around it.
+        unpacked: the sizes of what was unpacked so far, at all levels.
     """
     unpacked = [] if unpacked is None else unpacked
     yield content
     unescaped = content
     for _ in range(ESCAPED):
         if b"\\" in unescaped:
-            unescaped = ESCAPE.sub(_unescaped, unescaped)
+            unescaped = ESCAPE.sub(_unescape, unescaped)
             yield unescaped
     if depth < DEPTH:
-        for inner in _inside(content):
+        for inner in _unpack(content):
             unpacked.append(len(inner))
-            if sum(unpacked) > WHOLE_BYTES:
+            if sum(unpacked) > MAX_TOTAL_BYTES:
                 return
-            yield from views(inner, depth + 1, unpacked)
+            yield from find_views(inner, depth + 1, unpacked)
 
 
-def _unescaped(found: re.Match[bytes]) -> bytes:
-    code = found[1] or found[2]
-    if found[0] == b"\\\\":
+def _unescape(match: re.Match[bytes]) -> bytes:
+    code = match[1] or match[2]
+    if match[0] == b"\\\\":
         return b"\\"
     return chr(int(code, 16)).encode(errors="ignore") if code else b" "
 
 
-def _inside(content: bytes) -> Iterator[bytes]:
-    for magic, opened in OPENERS.items():
+def _unpack(content: bytes) -> Iterator[bytes]:
+    for magic, read in READERS.items():
         if content.startswith(magic):
-            with suppress(Exception):  # whatever a broken file makes of its reader
-                yield from opened(content)
+            with suppress(Exception):  # a broken file raises whatever its reader raises
+                yield from read(content)
     for mark, encoding in ENCODINGS.items():
         if content.startswith(mark):
             yield content.decode(encoding, "ignore").encode(errors="ignore")
@@ -135,15 +149,15 @@ def _inside(content: bytes) -> Iterator[bytes]:
         with suppress(Exception), tarfile.open(fileobj=io.BytesIO(content)) as archive:
             for member in archive:
                 if file := archive.extractfile(member) if member.isreg() else None:
-                    yield file.read(MOST_BYTES)
+                    yield file.read(MAX_FILE_BYTES)
     if runs := BASE64.findall(content):
-        yield b"\n".join(map(_decoded, runs))
+        yield b"\n".join(map(_decode_base64, runs))
     if runs := HEX.findall(content):
         yield b"\n".join(bytes.fromhex(run.decode()) for run in runs)
 
 
-def _decoded(run: bytes) -> bytes:
-    """Of base64, with either alphabet, as much as is whole."""
+def _decode_base64(run: bytes) -> bytes:
+    """Decode base64 in either alphabet, as far as it is complete."""
     body = run.rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
     return base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"==")
 
@@ -152,60 +166,60 @@ ENCODINGS = {
     **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
     **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
 }
-"""By their byte order marks; the longer ones first."""
+"""By byte order mark; the longer marks first."""
 
 
-def _zip(content: bytes) -> Iterator[bytes]:
+def _read_zip(content: bytes) -> Iterator[bytes]:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for info in archive.infolist():
             with archive.open(info) as file:
-                yield file.read(MOST_BYTES)
+                yield file.read(MAX_FILE_BYTES)
 
 
-def _zlib(content: bytes) -> Iterator[bytes]:
-    """Also gzip."""
-    yield zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, MOST_BYTES)
+def _read_zlib(content: bytes) -> Iterator[bytes]:
+    """Read zlib and gzip."""
+    yield zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(content, MAX_FILE_BYTES)
 
 
-def _bz2(content: bytes) -> Iterator[bytes]:
-    yield bz2.BZ2Decompressor().decompress(content, MOST_BYTES)
+def _read_bz2(content: bytes) -> Iterator[bytes]:
+    yield bz2.BZ2Decompressor().decompress(content, MAX_FILE_BYTES)
 
 
-def _xz(content: bytes) -> Iterator[bytes]:
-    yield lzma.LZMADecompressor().decompress(content, MOST_BYTES)
+def _read_xz(content: bytes) -> Iterator[bytes]:
+    yield lzma.LZMADecompressor().decompress(content, MAX_FILE_BYTES)
 
 
-def _array(content: bytes) -> Iterator[bytes]:
-    """Strings of a NumPy array, and numbers that may be codes of letters."""
+def _read_array(content: bytes) -> Iterator[bytes]:
+    """Read strings of a NumPy array, and numbers that may be character codes."""
     values = np.load(io.BytesIO(content), allow_pickle=False)
     if values.dtype.kind == "U":
         yield "\n".join(values.ravel().tolist()).encode(errors="ignore")
-    elif values.dtype.kind in "iuf" and 0 < values.size < CHUNK and _are_letters(values):
+    elif values.dtype.kind in "iuf" and 0 < values.size < CHUNK and _are_character_codes(values):
         yield "".join(map(chr, values.ravel().astype(int).tolist())).encode(errors="ignore")
 
 
-def _are_letters(values: NDArray[Any]) -> bool:
+def _are_character_codes(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() < 0x110000)
 
 
-def _parquet(content: bytes) -> Iterator[bytes]:
-    """Its columns of strings, which are compressed."""
+def _read_parquet(content: bytes) -> Iterator[bytes]:
+    """Read the values of a Parquet file, which are compressed."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(io.BytesIO(content)) as file:
         for batch in file.iter_batches(1024):
-            yield "\n".join(str(each) for row in batch.to_pylist() for each in row.values()).encode(
-                errors="ignore"
-            )
+            yield "\n".join(
+                str(value) for row in batch.to_pylist() for value in row.values()
+            ).encode(errors="ignore")
 
 
-OPENERS = {
-    b"PK\x03\x04": _zip,
-    b"\x1f\x8b": _zlib,
-    b"\x78": _zlib,
-    b"BZh": _bz2,
-    b"\xfd7zXZ\x00": _xz,
-    b"\x93NUMPY": _array,
-    b"PAR1": _parquet,
+READERS = {
+    b"PK\x03\x04": _read_zip,
+    b"\x1f\x8b": _read_zlib,
+    b"\x78": _read_zlib,
+    b"BZh": _read_bz2,
+    b"\xfd7zXZ\x00": _read_xz,
+    b"\x93NUMPY": _read_array,
+    b"PAR1": _read_parquet,
 }
-"""By the first bytes of what they open."""
+"""By the first bytes of the files that they read."""

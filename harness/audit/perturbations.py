@@ -1,4 +1,4 @@
-"""Texts that are almost or not at all what they were: what an audit asks beside the real ones."""
+"""Changed texts that an audit sends beside the real ones."""
 
 import random
 import re
@@ -8,7 +8,7 @@ from dataclasses import replace
 from harness.tasks.task import Example
 
 WORD = re.compile(r"[^\W\d_]+")
-SYNONYMS = {
+PUNCTUATION = {
     "'": "\u2019",
     '"': "\u201d",
     "...": "\u2026",
@@ -17,62 +17,78 @@ SYNONYMS = {
     "!": ".",
     ".": "!",
 }
-"""Punctuation that says the same, or nearly."""
+"""Punctuation marks, and others that mean the same or nearly the same."""
+
+SMALL_WORDS = ("the", "a", "of", "and")
+"""Words that do not change the meaning, but the letters of a memorised text."""
+
+CAPITALIZED_SHARE = 0.3
+PUNCTUATION_SHARE = 0.5
 
 
-SMALL = ("the", "a", "of", "and")
-"""Words that change nothing; they part a text from one that was learned by its letters."""
-
-
-def shuffled(examples: Sequence[Example], seed: int = 0) -> list[Example]:
-    """The same words in another order."""
+def shuffle_words(examples: Sequence[Example], seed: int = 0) -> list[Example]:
+    """Return the examples with the words of each text in another order."""
     chance = random.Random(seed)
-    return [_each_text(example, lambda text: _shuffled(text, chance)) for example in examples]
+    return [_change_texts(example, lambda text: _shuffle(text, chance)) for example in examples]
 
 
-def _shuffled(text: str, chance: random.Random) -> str:
+def _shuffle(text: str, chance: random.Random) -> str:
     words = text.split()
     chance.shuffle(words)
     return " ".join(words)
 
 
-def perturbed(examples: Sequence[Example], seed: int = 0) -> list[Example]:
-    """Each text lightly changed, so that none is what it was: capitals at the beginnings of some
-    words, whitespace, punctuation, and a small word more. What it says stays.
+def perturb(examples: Sequence[Example], seed: int = 0) -> list[Example]:
+    """Return the examples with each text lightly changed, so that its meaning remains.
+
+    Some words get a capital, whitespace and punctuation change, and one small word is added.
     """
     chance = random.Random(seed)
-    return [_each_text(example, lambda text: _perturbed(text, chance)) for example in examples]
+    return [_change_texts(example, lambda text: _perturb(text, chance)) for example in examples]
 
 
-def replaced(examples: Sequence[Example], pool: Sequence[Example], seed: int = 0) -> list[Example]:
-    """Each word replaced by a random one of as many letters out of the pool: texts of the same
-    length that say nothing.
+def _perturb(text: str, chance: random.Random) -> str:
+    def capitalize(match: re.Match[str]) -> str:
+        word = match.group()
+        return word.capitalize() if chance.random() < CAPITALIZED_SHARE else word
+
+    changed = WORD.sub(capitalize, text)
+    for mark, substitute in PUNCTUATION.items():
+        if mark in changed and chance.random() < PUNCTUATION_SHARE:
+            changed = changed.replace(mark, substitute)
+            break
+    spaces = [match.start() for match in re.finditer(" ", changed)] or [0]
+    position, word = chance.choice(spaces), chance.choice(SMALL_WORDS)
+    if position == 0:
+        return f"{word} {changed}"
+    return f"{changed[:position]}  {word}{changed[position:]}"
+
+
+def replace_words(
+    examples: Sequence[Example], pool: Sequence[Example], seed: int = 0
+) -> list[Example]:
+    """Return the examples with each word replaced by a random one of as many letters.
+
+    The texts keep their length and lose their meaning.
+
+    Args:
+        examples: the examples.
+        pool: examples whose words are drawn from.
+        seed: of the draws.
     """
     chance = random.Random(seed)
+    texts = {text for example in pool for candidate in example.candidates for text in candidate}
     words: dict[int, list[str]] = {}
-    for text in sorted({text for each in pool for one in each.candidates for text in one}):
+    for text in sorted(texts):
         for word in WORD.findall(text):
             words.setdefault(len(word), []).append(word)
 
-    def other(found: re.Match[str]) -> str:
-        return chance.choice(words.get(len(found.group()), [found.group()]))
+    def draw(match: re.Match[str]) -> str:
+        return chance.choice(words.get(len(match.group()), [match.group()]))
 
-    return [_each_text(example, lambda text: WORD.sub(other, text)) for example in examples]
-
-
-def _perturbed(text: str, chance: random.Random) -> str:
-    changed = WORD.sub(
-        lambda found: found.group().capitalize() if chance.random() < 0.3 else found.group(), text
-    )
-    for mark, like in SYNONYMS.items():
-        if mark in changed and chance.random() < 0.5:
-            changed = changed.replace(mark, like)
-            break
-    spaces = [found.start() for found in re.finditer(" ", changed)] or [0]
-    at, word = chance.choice(spaces), chance.choice(SMALL)
-    return f"{changed[:at]}  {word}{changed[at:]}" if at else f"{word} {changed}"
+    return [_change_texts(example, lambda text: WORD.sub(draw, text)) for example in examples]
 
 
-def _each_text(example: Example, change: Callable[[str], str]) -> Example:
-    candidates = tuple(tuple(map(change, each)) for each in example.candidates)
+def _change_texts(example: Example, change: Callable[[str], str]) -> Example:
+    candidates = tuple(tuple(map(change, candidate)) for candidate in example.candidates)
     return replace(example, candidates=candidates)

@@ -1,7 +1,7 @@
-"""Whether a submission remembers what it was asked: answers from a cache come sooner.
+"""The probe `repeats`: does a submission remember queries? Answers from a cache come sooner.
 
-Caches of words are allowed (RULES.md), so a repeat counts only where it is faster than the first
-time and faster than the same words in another order.
+Caches of words are allowed (RULES.md), so a repeat counts only if it is faster than the first time
+and faster than the same words in another order.
 """
 
 import math
@@ -9,158 +9,172 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from harness.audit import perturbations
-from harness.audit.context import PATIENCE, AuditContext, ProbeResult
-from harness.loadgen.scenarios import MESSAGE_EXAMPLES, QuerySamples
-from harness.results import statistics
-from harness.results.statistics import Interval
+from harness.audit.context import TIMEOUT_SECONDS, AuditContext, ProbeResult
+from harness.audit.perturbations import shuffle_words
+from harness.loadgen.scenarios import MESSAGE_EXAMPLES
+from harness.results.statistics import Interval, estimate_ratio
 from harness.tasks.task import Example
 from harness.worker.driver import Worker
 
 BATCH, BATCHES = 32, 12
 WINDOWS = 5
 CACHE_FACTOR = 1.25
-"""Repeats that are surely this much faster come out of a cache."""
+"""Repeats that are certainly this much faster come from a cache."""
 
 KNOWN_FACTOR = 1.6
-"""The same words in another order that take surely this much longer were not expected; more than
-above, since early exits are less sure of them."""
+"""A system whose answers to shuffled words take certainly this much longer knew the real text. More
+than `CACHE_FACTOR`, since early exits are less sure of shuffled words."""
 
 
 @dataclass
 class Times:
-    """Seconds of the same examples, a list for each way of asking."""
+    """Seconds of the same examples, one list for each way of sending them.
+
+    Attributes:
+        repeat: sent before.
+        first: sent for the first time.
+        reordered: with their words in another order.
+    """
 
     repeat: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     reordered: list[float] = field(default_factory=list)
 
-    @property
-    def faster(self) -> Interval:
-        """How much faster the repeats are than what is nearest to them."""
-        found = [
-            statistics.ratio(each, self.repeat) for each in (self.first, self.reordered) if each
+    def add(self, way: str, seconds: float) -> None:
+        """Add the time of one query."""
+        getattr(self, way).append(seconds)
+
+    def estimate_speedup(self) -> Interval:
+        """Return how much faster the repeats are than the closest other way."""
+        ratios = [
+            estimate_ratio(times, self.repeat) for times in (self.first, self.reordered) if times
         ]
-        return min(found, key=lambda each: each.low)
+        return min(ratios, key=lambda ratio: ratio.low)
 
 
-def repeats(it: AuditContext) -> ProbeResult:
-    """Examples that were asked before are not answered faster, alone, in a batch, twice in one, or
-    in windows as `offline` has them; and the reported split not faster than text nobody could know.
+def probe_repeats(audit: AuditContext) -> ProbeResult:
+    """Check that examples that were sent before are not answered faster.
 
-    What looks like a cache is asked once more: both times it must.
+    They are sent alone, in a batch, twice in one batch, and in windows as in `offline`; and the
+    reported split must not be answered faster than text that no system can know. What looks like a
+    cache is measured again, and fails only if it does so both times.
     """
-    probes: dict[str, tuple[Callable[[AuditContext], Times], float]] = {
-        "single queries": (_queries, CACHE_FACTOR),
-        "batches": (_batches, CACHE_FACTOR),
-        "twice in a batch": (_doubled, CACHE_FACTOR),
-        "whole windows": (_windows, KNOWN_FACTOR),
-        "known text": (_known, KNOWN_FACTOR),
+    ways: dict[str, tuple[Callable[[AuditContext], Times], float]] = {
+        "single queries": (_time_single_queries, CACHE_FACTOR),
+        "batches": (_time_batches, CACHE_FACTOR),
+        "twice in a batch": (_time_doubled_batches, CACHE_FACTOR),
+        "whole windows": (_time_windows, KNOWN_FACTOR),
+        "known text": (_time_known_text, KNOWN_FACTOR),
     }
-    ratios, caught, few = [], [], False
-    for name, (ask, most) in probes.items():
-        found = ask(it).faster
-        if found.low > most:
-            found = ask(it).faster
-            caught += [name] if found.low > most else []
-        few |= math.isnan(found.low)
-        ratios.append(f"{name} {found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]")
-    fault = f"; that is a cache ({', '.join(caught)})" if caught else ""
-    passed = None if few and not caught else not caught  # one pair of times tells nothing
-    return ProbeResult("repeats", passed, f"faster when asked again: {', '.join(ratios)}{fault}")
+    texts, cached, too_few = [], [], False
+    for name, (measure, limit) in ways.items():
+        speedup = measure(audit).estimate_speedup()
+        if speedup.low > limit:
+            speedup = measure(audit).estimate_speedup()
+            cached += [name] if speedup.low > limit else []
+        too_few |= math.isnan(speedup.low)
+        texts.append(f"{name} {speedup.value:.2f}x [{speedup.low:.2f}, {speedup.high:.2f}]")
+    reason = f"; that is a cache ({', '.join(cached)})" if cached else ""
+    passed = None if too_few and not cached else not cached  # a single pair of times tells nothing
+    return ProbeResult("repeats", passed, f"faster when repeated: {', '.join(texts)}{reason}")
 
 
-def _seconds(it: AuditContext, worker: Worker, examples: Sequence[Example]) -> float:
-    line = QuerySamples.of(examples, len(it.row.task.labels)).line(0, range(len(examples)))
+def _time_query(audit: AuditContext, worker: Worker, examples: Sequence[Example]) -> float:
+    line = audit.to_samples(examples).query(0, range(len(examples)))
     started = time.perf_counter()
-    worker.ask(line, PATIENCE)
+    worker.ask(line, TIMEOUT_SECONDS)
     return time.perf_counter() - started
 
 
-def _queries(it: AuditContext) -> Times:
-    """Each example alone; two queries later it and its words in another order."""
-    times, other = Times(), perturbations.shuffled(it.examples, it.seed)
-    rows = it.questions.order(seed=it.seed + 3)
-    with it.worker("single_stream") as worker:
+def _alternate(first: str, second: str, number: int) -> list[str]:
+    """Return two ways of sending, in an order that changes with each number."""
+    return sorted((first, second), reverse=bool(number % 2))
+
+
+def _time_single_queries(audit: AuditContext) -> Times:
+    """Time each example alone; two queries later again, and its words in another order."""
+    times, shuffled = Times(), shuffle_words(audit.examples, audit.seed)
+    rows = audit.samples.order(seed=audit.seed + 3)
+    with audit.start_worker("single_stream") as worker:
         started = time.perf_counter()
-        first = [_seconds(it, worker, [it.examples[rows[0]]])]
+        first = [_time_query(audit, worker, [audit.examples[rows[0]]])]
         for number, row in enumerate(rows[1:]):
-            first.append(_seconds(it, worker, [it.examples[row]]))
+            first.append(_time_query(audit, worker, [audit.examples[row]]))
             before = rows[number]
-            for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
-                example = (it.examples if kind == "repeat" else other)[before]
-                getattr(times, kind).append(_seconds(it, worker, [example]))
-            if time.perf_counter() - started > it.timing.audit_queries:
+            for way in _alternate("repeat", "reordered", number):
+                example = (audit.examples if way == "repeat" else shuffled)[before]
+                times.add(way, _time_query(audit, worker, [example]))
+            if time.perf_counter() - started > audit.timing.audit_queries:
                 break
     times.first = first[: len(times.repeat)]
     return times
 
 
-def _batches(it: AuditContext) -> Times:
-    """Batches; then once more, and with the words of each text in another order."""
+def _time_batches(audit: AuditContext) -> Times:
+    """Time batches; then again, and with the words of each text in another order."""
     times = Times()
-    with it.worker() as worker:
-        for number, part in enumerate(_parts(it, BATCH)):
-            times.first.append(_seconds(it, worker, part))
-            for kind in sorted(("repeat", "reordered"), reverse=bool(number % 2)):
-                batch = part if kind == "repeat" else perturbations.shuffled(part, it.seed)
-                getattr(times, kind).append(_seconds(it, worker, batch))
+    with audit.start_worker() as worker:
+        for number, batch in enumerate(_make_batches(audit, BATCH)):
+            times.first.append(_time_query(audit, worker, batch))
+            for way in _alternate("repeat", "reordered", number):
+                sent = batch if way == "repeat" else shuffle_words(batch, audit.seed)
+                times.add(way, _time_query(audit, worker, sent))
     return times
 
 
-def _doubled(it: AuditContext) -> Times:
-    """Batches that hold half of their examples twice, against different ones, and against a second
-    half with its words in another order.
+def _time_doubled_batches(audit: AuditContext) -> Times:
+    """Time batches that hold half of their examples twice, against batches of different examples,
+    and against a second half with its words in another order.
     """
     times = Times()
-    with it.worker() as worker:
-        for number, part in enumerate(_parts(it, 2 * BATCH)):
-            half = [part[2 * (place // 2) + number % 2] for place in range(len(part))]
-            mixed = half[::2] + perturbations.shuffled(half[1::2], it.seed)
-            kinds = [("first", part), ("repeat", half), ("reordered", mixed)]
-            for kind, batch in kinds[number % 3 :] + kinds[: number % 3]:
-                getattr(times, kind).append(_seconds(it, worker, batch))
+    with audit.start_worker() as worker:
+        for number, batch in enumerate(_make_batches(audit, 2 * BATCH)):
+            half = [batch[2 * (place // 2) + number % 2] for place in range(len(batch))]
+            mixed = half[::2] + shuffle_words(half[1::2], audit.seed)
+            ways = [("first", batch), ("repeat", half), ("reordered", mixed)]
+            for way, sent in ways[number % 3 :] + ways[: number % 3]:
+                times.add(way, _time_query(audit, worker, sent))
     return times
 
 
-def _windows(it: AuditContext) -> Times:
-    """The set over and over, in messages as large as those of `offline`, against as many texts of
-    the same words, none of which comes twice.
+def _time_windows(audit: AuditContext) -> Times:
+    """Time the sample over and over, in queries as large as those of `offline`, against as many
+    texts of the same words, none of which comes twice.
     """
-    times, count = Times(), len(it.examples)
-    size = int(max(1, min(MESSAGE_EXAMPLES, it.rate * it.timing.window)))
-    rounds = -(-size // count)
-    again = (list(it.examples) * rounds)[:size]
-    with it.worker() as worker:
-        _seconds(it, worker, again)
+    times, count = Times(), len(audit.examples)
+    size = int(max(1, min(MESSAGE_EXAMPLES, audit.rate * audit.timing.window)))
+    passes = -(-size // count)
+    repeated = (list(audit.examples) * passes)[:size]
+    with audit.start_worker() as worker:
+        _time_query(audit, worker, repeated)
         for number in range(WINDOWS):
-            seeds = range(number * rounds, (number + 1) * rounds)
-            fresh = [
-                each for seed in seeds for each in perturbations.shuffled(it.examples, seed + 1)
-            ]
-            for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
-                batch = again if kind == "repeat" else fresh[:size]
-                getattr(times, kind).append(_seconds(it, worker, batch))
+            seeds = range(number * passes + 1, (number + 1) * passes + 1)
+            fresh = [example for seed in seeds for example in shuffle_words(audit.examples, seed)]
+            for way in _alternate("first", "repeat", number):
+                sent = repeated if way == "repeat" else fresh[:size]
+                times.add(way, _time_query(audit, worker, sent))
     return times
 
 
-def _known(it: AuditContext) -> Times:
-    """The real texts against their words in another order, each alone and for the first time."""
-    times, changed = Times(), perturbations.shuffled(it.examples, it.seed)
-    with it.worker("single_stream") as worker:
+def _time_known_text(audit: AuditContext) -> Times:
+    """Time the real texts against their words in another order, each alone and for the first
+    time.
+    """
+    times, shuffled = Times(), shuffle_words(audit.examples, audit.seed)
+    with audit.start_worker("single_stream") as worker:
         started = time.perf_counter()
-        for number, row in enumerate(it.questions.order(seed=it.seed + 4)):
-            for kind in sorted(("first", "repeat"), reverse=bool(number % 2)):
-                source = it.examples if kind == "repeat" else changed
-                getattr(times, kind).append(_seconds(it, worker, [source[row]]))
-            if time.perf_counter() - started > it.timing.audit_queries:
+        for number, row in enumerate(audit.samples.order(seed=audit.seed + 4)):
+            for way in _alternate("first", "repeat", number):
+                example = (audit.examples if way == "repeat" else shuffled)[row]
+                times.add(way, _time_query(audit, worker, [example]))
+            if time.perf_counter() - started > audit.timing.audit_queries:
                 break
     return times
 
 
-def _parts(it: AuditContext, size: int) -> list[list[Example]]:
-    """Twelve batches of neighbours in length; smaller ones where there are few examples."""
-    rows = it.questions.by_length
+def _make_batches(audit: AuditContext, size: int) -> list[list[Example]]:
+    """Return twelve batches of neighbours in length; smaller ones if there are few examples."""
+    rows = audit.samples.by_length
     size = max(2, min(size, len(rows) // BATCHES // 2 * 2))
     starts = [place * (len(rows) - size) // (BATCHES - 1) for place in range(BATCHES)]
-    return [[it.examples[row] for row in rows[start : start + size]] for start in starts]
+    return [[audit.examples[row] for row in rows[start : start + size]] for start in starts]

@@ -158,7 +158,7 @@ def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
 
 def _read_row(path: Path, shared: dict[str, list[Any]]) -> Row:
     row_record = record.read_record(path)
-    side = record.read_side(path)
+    side = record.read_side_file(path)
     for name in ("labels", "groups"):
         first = shared.setdefault(name, side[name])
         side[name] = first if first == side[name] else side[name]
@@ -168,7 +168,7 @@ def _read_row(path: Path, shared: dict[str, list[Any]]) -> Row:
     rounds = row_record.rounds
     seconds = {window.block: window.seconds / window.examples for window in rounds}
     if row_record.scenario == "server":
-        sustained = [window for window in rounds if row_record.counts(window)]
+        sustained = [window for window in rounds if row_record.is_reported(window)]
         seconds = {window.block: 1 / (window.rate or 1) for window in sustained}
     row = Row(row_record, seconds, answers, truths, side["groups"])
     section_key(row_record)  # fails here rather than for the whole board
@@ -305,7 +305,9 @@ def ratio_within_blocks(slow: Mapping[int, float], fast: Mapping[int, float]) ->
     blocks = sorted(set(slow) & set(fast))
     if not blocks:
         return None
-    return statistics.ratio([slow[block] for block in blocks], [fast[block] for block in blocks])
+    return statistics.estimate_ratio(
+        [slow[block] for block in blocks], [fast[block] for block in blocks]
+    )
 
 
 def _is_significantly_faster(row: Row, other: Row) -> bool:
@@ -330,7 +332,7 @@ def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
         row.comparison = compare(
             metric, row.answers, reference.answers, row.truths, row.groups, majority, QUALITY_FLOOR
         )
-        kept = row.comparison.kept
-        row.qualified = kept.value >= 0
-        row.near_floor = kept.low < 0 < kept.high
+        margin = row.comparison.floor_margin
+        row.qualified = margin.value >= 0
+        row.near_floor = margin.low < 0 < margin.high
     return float(majority + QUALITY_FLOOR * gain)

@@ -127,7 +127,7 @@ class Row:
     @property
     def rounds(self) -> list[Round]:
         """The windows that figures are computed from; in `server` those at the sustained rate."""
-        return [window for window in self.record.rounds if self.record.counts(window)]
+        return [window for window in self.record.rounds if self.record.is_reported(window)]
 
     @property
     def throughput(self) -> float:

@@ -56,7 +56,7 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
     logs -= np.median(logs, axis=1, keepdims=True)
     block_effects = np.median(logs, axis=0)
     warnings = []
-    drift = statistics.drift(np.exp(block_effects).tolist())
+    drift = statistics.estimate_drift(np.exp(block_effects).tolist())
     if drift and abs(drift.change) > DRIFT and drift.p < 0.05:
         warnings.append(
             f"The last block took {abs(drift.change):.0%} "
@@ -69,13 +69,13 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
             f"Block {blocks[index]} took all systems {math.exp(block_effects[index]):.2f} times as "
             "long as the median block. Find out what else was running (`wattbench doctor`); more "
             "blocks reduce its influence."
-            for index in statistics.outliers(np.exp(block_effects).tolist(), SLOW_BLOCK)
+            for index in statistics.find_outliers(np.exp(block_effects).tolist(), SLOW_BLOCK)
         ]
     relative = np.exp(logs - block_effects)
     odd_rounds = [
         f"{row.name} in block {blocks[index]} ({times[index]:.2f} times its median time)"
         for row, times in zip(rows, relative, strict=True)
-        for index in statistics.outliers(times.tolist(), SLOW_ROUND)
+        for index in statistics.find_outliers(times.tolist(), SLOW_ROUND)
     ]
     if odd_rounds:
         warnings.append(
@@ -122,7 +122,7 @@ def _warn_of_wide_intervals(section: Section, rows: list[Row]) -> list[str]:
 
 
 def _warn_of_few_queries(rows: list[Row]) -> list[str]:
-    needed = statistics.queries_needed(0.99)
+    needed = statistics.count_needed_queries(0.99)
     queries = {
         row.name: row.record.latency_ms["queries"]
         for row in rows
@@ -155,7 +155,7 @@ def _warn_of_harness_share(rows: list[Row]) -> list[str]:
 def _explain_server_rates(section: Section) -> list[str]:
     """Say why a row of `server` has no rate, or may sustain a higher one."""
     notes = []
-    needed = statistics.queries_needed(0.99)
+    needed = statistics.count_needed_queries(0.99)
     for row in section.rows:
         record, sustained = row.record, row.record.sustained
         if record.failure or not sustained or row.measured:

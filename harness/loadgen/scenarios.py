@@ -1,8 +1,8 @@
-"""Traffic patterns: `single_stream` (the next query when the last is answered) and `offline`
-(everything at once).
+"""The scenarios `single_stream` (the next query when the last is answered) and `offline`
+(everything at once), and what all scenarios share.
 
-The driver knows only text and time. Lines are serialised before the clock starts, and it sleeps
-while it waits.
+The driver knows only texts and times. Queries are serialised before the clock starts, and the
+driver sleeps while it waits.
 """
 
 import json
@@ -12,29 +12,36 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import cycle
 
 import numpy as np
 
 from harness.results.record import Timing
 from harness.tasks.task import Example
 from harness.telemetry import machine
-from harness.telemetry.energy import Energy, Meter
+from harness.telemetry.energy import Energy, EnergyMeter
 from harness.worker.driver import Worker
 
 PLENTY_QUERIES = 2000
+"""Queries from which on a short window of `single_stream` is enough."""
+
 PLENTY_PASSES = 3
+"""Passes over the split from which on a short window of `offline` is enough."""
+
 MESSAGE_EXAMPLES = 4096
 MAX_PASSES = 2000
 WARM_UP_SECONDS = 180.0
-GOLDEN = (math.sqrt(5) - 1) / 2
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
 @dataclass
 class QuerySamples:
-    """The examples of a task as they go over the wire.
+    """The examples of a task as they are sent to a worker.
 
-    bodies: each example's candidates as JSON; choices: how many answers each has.
-    by_length: the examples' numbers from the shortest text to the longest.
+    Attributes:
+        bodies: the candidates of each example as JSON.
+        choices: how many answers each example has.
+        by_length: the numbers of the examples, from the shortest text to the longest.
     """
 
     bodies: list[bytes]
@@ -42,46 +49,102 @@ class QuerySamples:
     by_length: list[int]
 
     @staticmethod
-    def of(examples: Sequence[Example], labels: int) -> "QuerySamples":
-        """Only texts go in; the label stays behind."""
+    def from_examples(examples: Sequence[Example], labels: int) -> "QuerySamples":
+        """Serialise examples without their labels.
+
+        Args:
+            examples: the examples.
+            labels: the number of labels of the task.
+        """
         bodies = [
-            json.dumps(each.candidates, ensure_ascii=False, separators=(",", ":")).encode()
-            for each in examples
+            json.dumps(example.candidates, ensure_ascii=False, separators=(",", ":")).encode()
+            for example in examples
         ]
         choices = [
-            labels if len(each.candidates) == 1 else len(each.candidates) for each in examples
+            labels if len(example.candidates) == 1 else len(example.candidates)
+            for example in examples
         ]
-        return QuerySamples(
-            bodies, choices, sorted(range(len(bodies)), key=lambda row: len(bodies[row]))
-        )
+        by_length = sorted(range(len(bodies)), key=lambda row: len(bodies[row]))
+        return QuerySamples(bodies, choices, by_length)
 
     def order(self, seed: int) -> list[int]:
-        """A permutation of which every prefix is a fair sample of lengths.
+        """Return a permutation of which every prefix is a fair sample of lengths.
 
-        The shortest to the longest get the keys frac(u + i * golden ratio), which spread evenly
-        over 0..1 for any run of i; u comes from the seed. A plain shuffle would make the mean
-        length of a short window's examples, and with it the time, vary from system to system.
+        The shortest to the longest get the keys frac(u + i * golden ratio), which are evenly
+        distributed over 0..1 for any range of i; u comes from the seed. A plain shuffle would make
+        the mean length of a short window's examples, and with it the time, vary from system to
+        system.
         """
         start = random.Random(seed).random()
-        keys = {row: math.modf(start + rank * GOLDEN)[0] for rank, row in enumerate(self.by_length)}
+        keys = {
+            row: math.modf(start + rank * GOLDEN_RATIO)[0]
+            for rank, row in enumerate(self.by_length)
+        }
         return sorted(keys, key=keys.__getitem__)
 
-    def line(self, number: int, rows: Sequence[int]) -> bytes:
-        """One query."""
-        return b'{"id":%d,"examples":[%s]}\n' % (
-            number,
-            b",".join([self.bodies[row] for row in rows]),
-        )
+    def query(self, number: int, rows: Sequence[int]) -> bytes:
+        """Return the line of a query: its id and some examples."""
+        bodies = b",".join([self.bodies[row] for row in rows])
+        return b'{"id":%d,"examples":[%s]}\n' % (number, bodies)
+
+
+class QueryBatch:
+    """Queries that are sent all at once, and the answers to them in the order of the examples.
+
+    Args:
+        samples: the examples.
+        rows: which examples, in which order; one may come several times.
+        sizes: the number of examples of each query, repeated as often as needed.
+    """
+
+    def __init__(
+        self,
+        samples: QuerySamples,
+        rows: Sequence[int],
+        sizes: Sequence[int] = (MESSAGE_EXAMPLES,),
+    ) -> None:
+        parts: list[Sequence[int]] = []
+        start = 0
+        for size in cycle(sizes):
+            if start >= len(rows):
+                break
+            parts.append(rows[start : start + size])
+            start += size
+        self.lines = [samples.query(number, part) for number, part in enumerate(parts)]
+        self._choices = {
+            number: [samples.choices[row] for row in part] for number, part in enumerate(parts)
+        }
+
+    def read_answers(self, worker: Worker, replies: Sequence[bytes]) -> list[int]:
+        """Return the answers, one for each row.
+
+        Raises:
+            WorkerError: a reply violates the protocol, or a query is answered twice.
+        """
+        pending = dict(self._choices)
+        answers: dict[int, list[int]] = {}
+        for reply in replies:
+            number, answers_of_query = worker.parse_answers(reply, pending)
+            del pending[number]
+            answers[number] = answers_of_query
+        return [answer for number in sorted(answers) for answer in answers[number]]
 
 
 @dataclass
 class Window:
-    """What was seen in one timed window.
+    """What was measured in one timed window.
 
-    cpu_seconds: of the worker's process tree; others, steal: cores that other processes and the
-    hypervisor took meanwhile.
-    rows: the example asked in each query or slot; answers: what came back, in the same order;
-    latencies: seconds of each query (not `offline`). left: examples that left at each stage.
+    Attributes:
+        seconds: its duration.
+        cpu_seconds: CPU time of the worker's process tree.
+        driver_cpu_seconds: CPU time of the driver.
+        others: cores that other processes used meanwhile.
+        steal: cores that the hypervisor took meanwhile.
+        energy: of the machine.
+        rows: the example of each query (`offline`: of each slot).
+        answers: in the same order.
+        latencies: seconds of each query; empty for `offline`.
+        left: examples that left at each stage; None of systems without stages.
     """
 
     seconds: float = 0.0
@@ -97,29 +160,42 @@ class Window:
 
 
 def warm_up(
-    worker: Worker, questions: QuerySamples, queries: int, together: int, timeout: float
+    worker: Worker, samples: QuerySamples, queries: int, batch: int, timeout: float
 ) -> None:
-    """Ask training text, untimed: single queries, then one message of several examples.
+    """Send training text, untimed: single queries, then one query of several examples.
 
-    timeout: seconds that a reply may take.
+    Args:
+        worker: a loaded worker.
+        samples: the training text.
+        queries: the number of single queries.
+        batch: the number of examples of the last query.
+        timeout: seconds that a reply may take.
     """
-    rows = list(range(len(questions.bodies)))
+    rows = list(range(len(samples.bodies)))
     deadline = time.monotonic() + WARM_UP_SECONDS
-    for number, part in enumerate([*([row] for row in rows[:queries]), rows[:together]]):
+    for number, part in enumerate([*([row] for row in rows[:queries]), rows[:batch]]):
         if part:
             left = min(timeout, deadline - time.monotonic())
-            reply = worker.ask(questions.line(number, part), left)
-            worker.answers(reply, {number: [questions.choices[row] for row in part]})
+            reply = worker.ask(samples.query(number, part), left)
+            worker.parse_answers(reply, {number: [samples.choices[row] for row in part]})
 
 
 def single_stream(
     worker: Worker,
-    questions: QuerySamples,
+    samples: QuerySamples,
     order: Sequence[int],
-    meter: Meter,
+    meter: EnergyMeter,
     timing: Timing = Timing(),
 ) -> Window:
-    """One query after the other for a window, or a short one where it holds 2,000."""
+    """Send one query after the other for a window, or for a short one if it holds 2,000.
+
+    Args:
+        worker: a loaded worker.
+        samples: the examples.
+        order: the examples to send, from the beginning again after the last.
+        meter: measures the energy of the window.
+        timing: lengths of the windows, and the timeout of a query.
+    """
     window = Window()
     replies: list[bytes] = []
     clock = time.perf_counter
@@ -127,7 +203,7 @@ def single_stream(
         started = clock()
         while True:
             row = order[len(replies) % len(order)]
-            line = questions.line(len(replies), (row,))
+            line = samples.query(len(replies), (row,))
             sent = clock()
             reply = worker.ask(line, timing.query_timeout)
             now = clock()
@@ -139,42 +215,40 @@ def single_stream(
             ):
                 break
     for number, (row, reply) in enumerate(zip(window.rows, replies, strict=True)):
-        window.answers += worker.answers(reply, {number: [questions.choices[row]]})[1]
+        window.answers += worker.parse_answers(reply, {number: [samples.choices[row]]})[1]
     return window
 
 
 def offline(
-    worker: Worker, questions: QuerySamples, rows: Sequence[int], meter: Meter, timeout: float
+    worker: Worker, samples: QuerySamples, rows: Sequence[int], meter: EnergyMeter, timeout: float
 ) -> Window:
-    """All rows at once, in messages of up to 4,096 examples, many in flight; the window closes with
-    the last answer.
+    """Send all rows at once, in queries of up to 4,096 examples; the window ends with the last
+    answer.
+
+    Args:
+        worker: a loaded worker.
+        samples: the examples.
+        rows: which of them, in which order.
+        meter: measures the energy of the window.
+        timeout: seconds that all of it may take.
     """
-    parts = [
-        rows[start : start + MESSAGE_EXAMPLES] for start in range(0, len(rows), MESSAGE_EXAMPLES)
-    ]
-    lines = [questions.line(number, part) for number, part in enumerate(parts)]
-    window = Window()
+    batch = QueryBatch(samples, rows)
+    window = Window(rows=list(rows))
     with timed(worker, meter, window):
-        replies = worker.exchange(lines, timeout)
-    pending = {
-        number: [questions.choices[row] for row in part] for number, part in enumerate(parts)
-    }
-    given: dict[int, list[int]] = {}
-    for reply in replies:
-        number, answers = worker.answers(reply, pending)
-        del pending[number]
-        given[number] = answers
-    for number, part in enumerate(parts):
-        window.rows += part
-        window.answers += given[number]
+        replies = worker.exchange(batch.lines, timeout)
+    window.answers = batch.read_answers(worker, replies)
     return window
 
 
-def offline_rows(order: Sequence[int], rate: float, timing: Timing = Timing()) -> list[int]:
-    """What to ask so that it fills a window at this rate (examples/s): a prefix of the order, or
-    whole passes over it.
+def choose_offline_rows(order: Sequence[int], rate: float, timing: Timing = Timing()) -> list[int]:
+    """Return the rows that fill a window: a prefix of the order, or whole passes over it.
 
-    A short window is enough where it holds three passes.
+    A short window is enough if it holds three passes.
+
+    Args:
+        order: all examples of the split.
+        rate: examples per second.
+        timing: lengths of the windows.
     """
     passes = rate * timing.window / len(order)
     if passes < 1:
@@ -185,18 +259,18 @@ def offline_rows(order: Sequence[int], rate: float, timing: Timing = Timing()) -
 
 
 @contextmanager
-def timed(worker: Worker, meter: Meter, window: Window) -> Iterator[None]:
-    """Clock, CPU time of both sides and energy around exactly the block."""
-    used, before = worker.cpu_seconds(), machine.ticks()
-    with meter.window() as energy:
+def timed(worker: Worker, meter: EnergyMeter, window: Window) -> Iterator[None]:
+    """Measure time, CPU time of both sides and energy of exactly the block, into a window."""
+    cpu_before, machine_before = worker.cpu_seconds(), machine.read_cpu_seconds()
+    with meter.measure_window() as energy:
         driver, started = time.process_time(), time.perf_counter()
         yield
         window.seconds = time.perf_counter() - started
         window.driver_cpu_seconds = time.process_time() - driver
-    window.cpu_seconds = worker.cpu_seconds() - used
-    worker.keeps_to_its_cores(window.seconds, window.cpu_seconds)
-    busy, stolen = np.subtract(machine.ticks(), before) / window.seconds
-    own = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
-    window.others, window.steal = max(0.0, float(busy) - own), float(stolen)
+    window.cpu_seconds = worker.cpu_seconds() - cpu_before
+    worker.check_cores(window.seconds, window.cpu_seconds)
+    busy, stolen = np.subtract(machine.read_cpu_seconds(), machine_before) / window.seconds
+    used = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
+    window.others, window.steal = max(0.0, float(busy) - used), float(stolen)
     window.energy = meter.complete(energy, window.cpu_seconds)
-    window.left = worker.report() if worker.reports else None
+    window.left = worker.read_stage_counts() if worker.has_stages else None

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import SourceError
-from harness.schema import nearest
+from harness.schema import suggest_name
 from harness.store import bundled_weights
 from harness.store.cache import digest, file_sha256
-from harness.store.downloads import Package, Source, hub_snapshot
+from harness.store.downloads import Package, Source, fetch_hub_snapshot
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -106,8 +106,8 @@ def compute_key(name: str, base: Path) -> str:
     """
     if source := _pinned(name):
         return source.key
-    if name.startswith(bundled_weights.MARK):
-        return bundled_weights.key(name)
+    if name.startswith(bundled_weights.PREFIX):
+        return bundled_weights.compute_key(name)
     folder = _folder(name, base)
     names = (*FILES, TOKENIZER_CONFIG, *GRAPH)
     paths = {file: folder / file for file in names if (folder / file).is_file()}
@@ -126,7 +126,7 @@ def fetch(name: str, base: Path) -> Encoder:
     """
     if source := _pinned(name):
         folder = source.fetch()
-    elif name.startswith(bundled_weights.MARK):
+    elif name.startswith(bundled_weights.PREFIX):
         folder = bundled_weights.fetch(name, base)
     else:
         folder = _folder(name, base)
@@ -182,7 +182,7 @@ def find_checkpoint_folder(model: str) -> Path:
         return Path(model).expanduser().resolve()
     repository, _, revision = model.partition("@")
     names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
-    if snapshot := hub_snapshot(repository, revision, names):
+    if snapshot := fetch_hub_snapshot(repository, revision, names):
         return snapshot
     raise SourceError(
         f"model {model!r} is not a local folder and cannot be downloaded from the hub. Name the "
@@ -241,7 +241,7 @@ def _folder(name: str, base: Path) -> Path:
     folder = (base / Path(name).expanduser()).resolve()
     if not folder.is_dir():
         raise SourceError(
-            f"encoder {name!r} is neither a pinned encoder nor a folder. {nearest(name, ENCODERS)}"
+            f"encoder {name!r} is neither a pinned encoder nor a folder. {suggest_name(name, ENCODERS)}"
         )
     return folder
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.errors import BuildError
 from harness.models.pretrained import Encoder
-from harness.schema import nearest
+from harness.schema import suggest_name
 from harness.tasks.task import Example, Task
 
 STEP_MODULES = {
@@ -209,7 +209,7 @@ def describe_step(found: Step) -> str:
 def get_step(name: str) -> Step:
     """The step of this name. Raises: BuildError that names the nearest one."""
     if name not in STEP_MODULES:
-        raise BuildError(f"step {name!r} does not exist. {nearest(name, STEP_MODULES)}")
+        raise BuildError(f"step {name!r} does not exist. {suggest_name(name, STEP_MODULES)}")
     found = importlib.import_module(STEP_MODULES[name]).STEP
     assert isinstance(found, Step)
     return found

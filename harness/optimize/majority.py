@@ -19,7 +19,7 @@ class Majority:
 
 def run(inputs: Inputs, task: Task, params: Majority, context: StepContext) -> dict[str, Any]:
     """The artifact is its own description; there is no other file."""
-    counts = Counter(label for each in task.examples("train") for label in each.row_labels)
+    counts = Counter(label for each in task.examples("train") for label in each.candidate_labels)
     return {"format": "constant", "answer": min(counts, key=lambda label: (-counts[label], label))}
 
 

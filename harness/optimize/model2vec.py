@@ -64,7 +64,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
     def features(split: str) -> tuple[Any, list[int]]:
         examples = task.examples(split)
         rows = [row for each in examples for row in each.candidates]
-        return embed_rows(model, rows), [label for each in examples for label in each.row_labels]
+        return embed_rows(model, rows), [label for each in examples for label in each.candidate_labels]
 
     weights, bias, tried = best_logistic(
         task, features("train"), features("selection"), context.seed

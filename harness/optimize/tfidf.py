@@ -56,7 +56,7 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -
         for split, examples in splits.items()
     }
     labels = {
-        split: [label for each in examples for label in each.row_labels]
+        split: [label for each in examples for label in each.candidate_labels]
         for split, examples in splits.items()
     }
     vectorizer = TfidfVectorizer(
@@ -90,7 +90,7 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -
 
 def check_labels(task: Task) -> None:
     """Raises: BuildError if there is but one label in `train`, or nothing in `selection`."""
-    seen = {label for each in task.examples("train") for label in each.row_labels}
+    seen = {label for each in task.examples("train") for label in each.candidate_labels}
     if len(seen) < 2:
         only = ", ".join(task.labels[label] for label in seen)
         raise BuildError(

@@ -57,7 +57,7 @@ class Slice:
         self.logits, self.costs = logits, costs
         self.counts = [1] * sum(self.candidates) if by_input else self.candidates
         self.owner = np.repeat(np.arange(len(self.counts)), self.counts)
-        labels = np.array([label for each in examples for label in each.row_labels])
+        labels = np.array([label for each in examples for label in each.candidate_labels])
         self.temperatures = tuple(temperature(each, labels) for each in logits)
 
     def play(self, rule: ExitRule) -> Played:

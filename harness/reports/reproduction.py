@@ -10,7 +10,7 @@ from harness.leaderboard.formatting import format_interval, format_number, forma
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
-from harness.schema import Faults, nearest, read_toml
+from harness.schema import Faults, read_toml, suggest_name
 
 KEYS = ("title", "source", "task", "examples", "setup", "row")
 SETUP = ("machine", "cores", "reference", "student", "runtime", "timer")
@@ -56,16 +56,16 @@ class PublishedTable:
         known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
         if name not in known:
             raise HarnessError(
-                f"published table {name!r} does not exist in {folder}. {nearest(name, known)}"
+                f"published table {name!r} does not exist in {folder}. {suggest_name(name, known)}"
             )
         data = read_toml(known[name])
         faults = Faults(known[name])
-        faults.keys("", data, KEYS)
-        setup, rows = faults.table(data, "setup"), data.get("row", [])
-        faults.keys("[setup] ", setup, SETUP)
-        strings = {key: faults.text(data, key) for key in ("title", "source", "task")}
+        faults.check_keys("", data, KEYS)
+        setup, rows = faults.get_table(data, "setup"), data.get("row", [])
+        faults.check_keys("[setup] ", setup, SETUP)
+        strings = {key: faults.get_string(data, key) for key in ("title", "source", "task")}
         for number, row in enumerate(rows, start=1):
-            faults.keys(f"row {number}: ", row, ROW)
+            faults.check_keys(f"row {number}: ", row, ROW)
             if missing := set(ROW) - {"system"} - set(row):
                 faults.add(f"row {number}: missing {', '.join(sorted(missing))}.")
         faults.raise_any()

@@ -81,7 +81,7 @@ def compare_sessions(
             "and scenario. To compare two machines, run: wattbench verify"
         )
     changes = [change for pair in shared for change in _find_changes(*pair)]
-    adjusted = statistics.holm([change.p for change in changes])
+    adjusted = statistics.adjust_p_values([change.p for change in changes])
     verdicts = [change.judge(p, tolerance) for change, p in zip(changes, adjusted, strict=True)]
     parts = [
         *_format_changes(changes, adjusted, verdicts),
@@ -125,13 +125,13 @@ def _find_changes(before: ReferencedRow, after: ReferencedRow) -> list[FigureCha
     if not old.measured or not new.measured:
         return changes
     speedups = _speedups_by_block(before), _speedups_by_block(after)
-    if new is not after.reference and (change := statistics.change(*speedups)):
+    if new is not after.reference and (change := statistics.estimate_change(*speedups)):
         means = [f"{format_number(statistics.geometric_mean(values))}x" for values in speedups]
         text = f"{', '.join(means)}, {format_interval(change.ratio)}"
         loss = 1 / change.ratio.value - 1
         changes.append(FigureChange(new, "speed-up", text, change.p, loss))
     peaks = [[window.memory_mb for window in row.rounds] for row in (old, new)]
-    if change := statistics.change(*peaks):
+    if change := statistics.estimate_change(*peaks):
         maxima = [f"{format_number(max(values))} MB" for values in peaks]
         text = f"{', '.join(maxima)}, {format_interval(change.ratio)}"
         loss = change.ratio.value - 1
@@ -173,7 +173,7 @@ def _describe_place(row: Row) -> str:
 
 def _describe_reference_change(before: Row, after: Row) -> list[str]:
     """The change of the reference's own time, which no speed-up shows."""
-    change = statistics.change(list(before.seconds.values()), list(after.seconds.values()))
+    change = statistics.estimate_change(list(before.seconds.values()), list(after.seconds.values()))
     if not change or change.p >= SIGNIFICANCE:
         return []
     if abs(change.ratio.value - 1) < REFERENCE_CHANGE:

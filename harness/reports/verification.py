@@ -268,7 +268,9 @@ def _compare_order(pairs: Sequence[tuple[Row, Row]]) -> list[Claim]:
 
 def _judge_scores(claims: Sequence[Claim]) -> list[Claim]:
     """Replace the verdicts on the scores by those of the adjusted p-values."""
-    adjusted = iter(statistics.holm([claim.p for claim in claims if claim.p is not None]))
+    adjusted = iter(
+        statistics.adjust_p_values([claim.p for claim in claims if claim.p is not None])
+    )
     judged = []
     for claim in claims:
         if claim.p is not None:

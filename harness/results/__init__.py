@@ -1,1 +1,1 @@
-"""What a measurement leaves behind: records, and the statistics over them."""
+"""The record of a measurement, and the statistics of times and scores."""

@@ -1,8 +1,6 @@
-"""The record: everything measured for (session, task, scenario, system).
+"""Records: all measurements of one system on one task in one scenario of a session.
 
-What measuring writes and the board reads.
-
-A record is `results/records/<session>/<task>/<scenario>/<system>.json`; beside it
+A record is `results/records/<session>/<task>/<scenario>/<system>.json`. Its side file
 `<system>.json.gz` holds the values of single examples and queries.
 """
 
@@ -25,7 +23,7 @@ SCHEMA = 2
 DIVISIONS = ("baseline", "closed", "open")
 SCENARIOS = ("single_stream", "offline", "server")
 
-INNER = {
+REQUIRED_KEYS = {
     "system": ("name", "title", "authors", "licence", "division", "folder", "serve"),
     "task": ("name", "version", "metric"),
     "configuration": (
@@ -36,17 +34,22 @@ INNER = {
     "energy": ("source", "idle"),
     "roles": ("reference", "unpadded_reference", "null"),
 }
-"""What the board asks of a record's parts; without one of these it is no record."""
+"""The keys that the leaderboard needs in each part of a record."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long the windows and waits of a session are, in seconds.
+    """Lengths of the windows and timeouts of a session, in seconds.
 
-    window: a timed window; short_window: enough where it holds 2,000 queries, or goes through the
-    split three times. probe, longest_probe: of a rate in `server`. load_timeout, query_timeout:
-    without an answer for so long a worker counts as hung. audit_queries: how long a probe of the
-    audit sends single queries; audit_examples: the most examples (a number) that it uses.
+    Attributes:
+        window: a timed window.
+        short_window: long enough if the window has 2,000 queries or three passes over the split.
+        probe: a window that tests a rate in `server`.
+        longest_probe: the longest such window, for low rates.
+        load_timeout: a worker that is not ready by then counts as hung.
+        query_timeout: a worker that has not answered by then counts as hung.
+        audit_queries: how long a probe of the audit sends single queries.
+        audit_examples: the largest number of examples that a probe of the audit uses.
     """
 
     window: float = 1.5
@@ -59,25 +62,30 @@ class Timing:
     audit_examples: int = 1000
 
 
-STANDARD = dataclasses.asdict(Timing())
+STANDARD_TIMING = dataclasses.asdict(Timing())
 
 
 @dataclass
 class Round:
-    """One window: a scenario in one fresh worker; of `server` there is one for each rate.
+    """One timed window in a fresh worker; in `server` there is one for each rate.
 
-    block: counts from 1; ratios are taken between rounds of one block.
-    load_seconds: from starting the process to its answer that it is ready; load_wh: energy of that.
-    seconds: the timed window; examples: answered in it; repeats: how often the set was gone
-    through, in whole or in part.
-    cpu_seconds: of the worker's process tree within the window; driver_cpu_seconds: the harness'
-    own; others: cores that all other processes kept busy; steal: cores that the hypervisor took.
-    energy: watt-hours of the window: cpu_wh, and ram_wh and gpu_wh where they are known.
-    memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
-    agreement: share of the answers that equal those of the accuracy pass; None for that pass
-    itself.
-    left: examples that left at each stage, where they may leave early.
-    rate: queries a second that were sent, and late: those that missed the bound; `server` only.
+    Attributes:
+        block: number of the block, from 1; ratios are taken between rounds of one block.
+        load_seconds: from the start of the worker process until it is ready.
+        load_wh: energy of loading.
+        seconds: length of the window.
+        examples: number of examples that were answered in it.
+        repeats: number of passes over the examples, the last of which may be a part of one.
+        cpu_seconds: CPU-seconds of the worker's process tree in the window.
+        driver_cpu_seconds: CPU-seconds of the harness in the window.
+        others: number of cores that all other processes kept busy.
+        steal: number of cores that the hypervisor took.
+        energy: watt-hours of the window: `cpu_wh`, and `ram_wh` and `gpu_wh` if they are known.
+        memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
+        agreement: share of the answers that equal those of the accuracy pass; None for that pass.
+        rate: queries per second that were sent; only in `server`.
+        late: number of queries that missed the latency bound; only in `server`.
+        left: number of examples that exited at each stage, for systems with early exits.
     """
 
     block: int
@@ -100,21 +108,35 @@ class Round:
 
 @dataclass
 class Record:
-    """The whole of a row.
+    """All measurements of one system on one task in one scenario of a session.
 
-    roles: the suite's `reference`, `unpadded_reference` and `null` by name.
-    score: metric, value, standard error, majority share and number of examples; None if the system
-    failed before.
-    energy: `source`, and `idle`: watts of each component before the session, where measured.
-    latency_ms: p50, p90, p99 of the queries (None where they are too few), and the number of
-    queries; of `server` at the sustained rate.
-    sustained: of `server`: `rates`, by block the highest (queries/s) whose p99 is within
-    `bound_ms`, None if none is; `offline`, the rate that the search refers to; `capped`, whether
-    that is the driver's own limit.
-    failure: the reason and the last lines of stderr; None if all went well.
-    audit: whether it `passed`, what each of the `probes` found, and which `failed`; None where it
-    was not audited.
-    timing: the fields of `Timing`; records that do not state it have the standard one.
+    Attributes:
+        session: name of the session.
+        started: when the session started.
+        suite: name of the suite.
+        roles: names of the systems that are the suite's `reference`, `unpadded_reference` and
+            `null`.
+        task: name, version and metric of the task.
+        scenario: one of `SCENARIOS`.
+        system: name, title, authors, licence, division, folder and `[serve]` of the system.
+        configuration: the fixed configuration, with `grams_co2_per_kwh` of its country.
+        machine: the fingerprint of the machine.
+        software: versions of packages, and the revision of the harness.
+        artifact: metadata of the artifact; None if there is none.
+        energy: `source`, and `idle`: watts of each component before the session, if measured.
+        rounds: the timed windows.
+        score: metric, value, standard error, value of the majority class and number of examples;
+            None if the system failed before it was scored.
+        latency_ms: p50, p90 and p99 of the queries (None if they are too few), and the number of
+            queries; in `server` those at the sustained rate.
+        sustained: only in `server`: `rates`: for each block the highest rate (queries/s) with p99
+            within `bound_ms`, None if there is none; `offline`: the rate that the search is
+            relative to; `capped`: whether that is the limit of the driver.
+        failure: the reason and the last lines of stderr; None if the system did not fail.
+        audit: whether it `passed`, the results of its `probes`, and which `failed`; None if the
+            system was not audited.
+        timing: the fields of `Timing`; the standard ones if a record has none.
+        schema: version of this schema.
     """
 
     session: str
@@ -135,19 +157,21 @@ class Record:
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     audit: dict[str, Any] | None = None
-    timing: dict[str, Any] = field(default_factory=STANDARD.copy)
+    timing: dict[str, Any] = field(default_factory=STANDARD_TIMING.copy)
     schema: int = SCHEMA
 
     @property
     def smoke(self) -> bool:
-        """Whether its windows are shorter than the standard ones, so that its figures show that
-        everything works and compare nothing.
+        """Whether its windows are shorter than the standard ones.
+
+        The figures of such a record show that everything works; they are not for comparisons.
         """
         return bool(self.timing.get("window", Timing.window) < Timing.window)
 
-    def counts(self, window: Round) -> bool:
-        """Whether a window is what figures are taken from: of `server`, the one in which its block
-        sustained its rate.
+    def is_reported(self, window: Round) -> bool:
+        """Return whether figures are taken from a window.
+
+        In `server` they are taken from the window with the sustained rate of its block.
         """
         if self.scenario != "server":
             return True
@@ -156,112 +180,131 @@ class Record:
         return bool(window.rate and window.rate == sustained and held)
 
     def path(self, records: Path) -> Path:
-        """Where the record lies below the folder of all records."""
+        """Return the path of the record below the folder of all records."""
         folder = records / self.session / str(self.task["name"]) / self.scenario
         return folder / f"{self.system['name']}.json"
 
 
 def write_record(record: Record, side: dict[str, Any], records: Path) -> None:
-    """Write a record and its side file, each atomically; the side file first, so that a record
-    never lacks it.
+    """Write a record and its side file, each atomically.
+
+    The side file is written first, so that a record always has one.
+
+    Args:
+        record: the record.
+        side: the content of the side file.
+        records: the folder of all records.
     """
     path = record.path(records)
     packed = gzip.compress(json.dumps(side, separators=(",", ":")).encode(), mtime=0)
     write_atomically(path.with_suffix(".json.gz"), packed)
-    stated = dataclasses.asdict(record)
-    rounds = ",\n  ".join(json.dumps(_known(each)) for each in stated.pop("rounds"))
-    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in stated.items()]
+    values = dataclasses.asdict(record)
+    rounds = ",\n  ".join(json.dumps(_drop_none(window)) for window in values.pop("rounds"))
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in values.items()]
     lines.append(f'"rounds": [\n  {rounds}\n ]')
     write_atomically(path, ("{\n " + ",\n ".join(lines) + "\n}\n").encode())
 
 
-def _known(values: dict[str, Any]) -> dict[str, Any]:
-    """Without what is None, also one level down: records are to stay small."""
+def _drop_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out values that are None, also in nested objects, so that records stay small."""
     return {
-        name: _known(value) if isinstance(value, dict) else value
+        name: _drop_none(value) if isinstance(value, dict) else value
         for name, value in values.items()
         if value is not None
     }
 
 
 def read_record(path: Path) -> Record:
-    """Raises: RecordError if the file is not a record of this schema."""
+    """Return the record of a file.
+
+    Raises:
+        RecordError: the file is not a record of this schema.
+    """
     remedy = "Remove it, or measure again."
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a record ({error}). {remedy}") from None
     if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        found = data.get("schema") if isinstance(data, dict) else None
-        raise RecordError(f"{path}: schema {found!r}, but this version reads {SCHEMA}. {remedy}")
+        schema = data.get("schema") if isinstance(data, dict) else None
+        raise RecordError(f"{path}: schema {schema!r}, but this version reads {SCHEMA}. {remedy}")
     rounds = data.pop("rounds", None)
     if not isinstance(rounds, list):
         raise RecordError(f"{path}: rounds are missing. {remedy}")
     record: Record = _build(Record, data, path)
     _check_timing(record, path)
-    for name, needed in INNER.items():
+    for name, needed in REQUIRED_KEYS.items():
         if missing := set(needed) - set(getattr(record, name)):
             raise RecordError(f"{path}: {name} lacks {', '.join(sorted(missing))}. {remedy}")
     if not all("use" in step for step in (record.artifact or {}).get("recipe", [])):
-        raise RecordError(f"{path}: a step of the recipe does not say which it is. {remedy}")
-    record.rounds = [_build(Round, each, path) for each in rounds]
+        raise RecordError(f"{path}: a step of the recipe has no key 'use'. {remedy}")
+    record.rounds = [_build(Round, values, path) for values in rounds]
     return record
 
 
 def _check_timing(record: Record, path: Path) -> None:
     for name, value in record.timing.items():
-        number = type(value) in (int, float) and 0 < value < math.inf
-        if name not in STANDARD or not number:
+        positive = type(value) in (int, float) and 0 < value < math.inf
+        if name not in STANDARD_TIMING or not positive:
             raise RecordError(
-                f"{path}: timing has {name} = {value!r}; it holds seconds above 0 of "
-                f"{', '.join(STANDARD)}. Remove it, or measure again."
+                f"{path}: timing has {name} = {value!r}; it may have {', '.join(STANDARD_TIMING)}, "
+                "each a number above 0. Remove it, or measure again."
             )
 
 
-def read_side(path: Path) -> dict[str, Any]:
-    """The side file of a record's path. Raises: RecordError if it cannot be read."""
-    side = path.with_suffix(".json.gz")
+def read_side_file(path: Path) -> dict[str, Any]:
+    """Return the content of a record's side file.
+
+    Args:
+        path: the path of the record.
+
+    Raises:
+        RecordError: the side file cannot be read.
+    """
+    side_path = path.with_suffix(".json.gz")
     try:
-        found: dict[str, Any] = json.loads(gzip.decompress(side.read_bytes()))
+        side: dict[str, Any] = json.loads(gzip.decompress(side_path.read_bytes()))
     except (OSError, EOFError, ValueError) as error:
         raise RecordError(
-            f"{side}: not a side file ({error}). Remove the record beside it, or measure again."
+            f"{side_path}: not a side file ({error}). Remove the record beside it, or measure "
+            "again."
         ) from None
-    return found
+    return side
 
 
-def paths(records: Path) -> Iterator[Path]:
-    """All records below a folder, in the order of their names."""
+def find_record_paths(records: Path) -> Iterator[Path]:
+    """Yield the paths of all records below a folder, in order of their names."""
     return iter(sorted(records.glob("*/*/*/*.json")))
 
 
 @cache
-def _plain_types(kind: type) -> dict[str, tuple[type, ...]]:
-    """Of each field whose type is a plain one, what its value must be."""
-    plain = {float: (int, float), int: (int,), str: (str,)}
-    hints = typing.get_type_hints(kind).items()
-    found = {name: plain[hint] for name, hint in hints if hint in plain}
-    return found | {name: (dict,) for name, hint in hints if typing.get_origin(hint) is dict}
+def _checked_types(schema: type) -> dict[str, tuple[type, ...]]:
+    """The allowed types of each field whose type is simple or a dict."""
+    simple: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,)}
+    types = {}
+    for name, hint in typing.get_type_hints(schema).items():
+        if hint in simple:
+            types[name] = simple[hint]
+        elif typing.get_origin(hint) is dict:
+            types[name] = (dict,)
+    return types
 
 
-def _build(kind: type, data: Any, path: Path) -> Any:
-    """An instance of a dataclass, with its keys and the types of plain values checked."""
+def _build(schema: type, data: Any, path: Path) -> Any:
+    """Return an instance of a dataclass, after checks of the keys and the simple types."""
+    remedy = "Remove it, or measure again."
     if not isinstance(data, dict):
-        raise RecordError(f"{path}: {kind.__name__} is not an object. Remove it, or measure again.")
-    needed = {
-        each.name
-        for each in dataclasses.fields(kind)
-        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        raise RecordError(f"{path}: {schema.__name__} is not an object. {remedy}")
+    known = {field.name for field in dataclasses.fields(schema)}
+    required = {
+        field.name
+        for field in dataclasses.fields(schema)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    known = {each.name for each in dataclasses.fields(kind)}
-    if wrong := (needed - set(data)) | (set(data) - known):
-        raise RecordError(
-            f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}. Remove it, or measure "
-            "again."
-        )
-    for name, plain in _plain_types(kind).items():
-        if name in data and not isinstance(data[name], plain):
-            raise RecordError(
-                f"{path}: {name} = {data[name]!r} has the wrong type. Remove it, or measure again."
-            )
-    return kind(**data)
+    if wrong := (required - set(data)) | (set(data) - known):
+        names = ", ".join(sorted(wrong))
+        raise RecordError(f"{path}: missing or unknown keys: {names}. {remedy}")
+    for name, types in _checked_types(schema).items():
+        if name in data and not isinstance(data[name], types):
+            raise RecordError(f"{path}: {name} = {data[name]!r} has the wrong type. {remedy}")
+    return schema(**data)

@@ -19,20 +19,29 @@ SMOKE = Timing(
 class RunConfig:
     """How a session is run; its records state it.
 
-    blocks: at least so many. until: go on until the 95% interval of every offline speed-up is
-    within this share of its value (0.03: 3%), or `minutes` have passed. server: whether the
-    `server` scenario is measured too. seeds: training seeds that each system is measured with;
-    those after the first as rows of their own, `system@seedN`. isolation: one of `sandbox.CHOICES`.
-    timing: lengths of windows and timeouts.
+    Attributes:
+        blocks: the least number of blocks.
+        until: continue until the 95% interval of every offline speed-up is within this share of its
+            value (0.03: 3%), or `minutes` have passed.
+        minutes: when `until` gives up.
+        server: whether the scenario `server` is measured too.
+        seed: the first training seed.
+        seeds: with how many training seeds each trained system is measured; those after the first
+            are rows of their own, `system@seedN`.
+        isolation: one of `sandbox.CHOICES`.
+        timing: lengths of windows and probes, and timeouts.
+        resume: the session to continue until it has `blocks`; '' for a new one.
     """
 
     blocks: int = 5
     until: float | None = None
     minutes: float = 60.0
     server: bool = False
+    seed: int = 0
     seeds: int = 1
     isolation: str = "auto"
     timing: Timing = Timing()
+    resume: str = ""
 
     @property
     def scenarios(self) -> tuple[str, ...]:

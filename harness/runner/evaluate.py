@@ -14,26 +14,37 @@ from harness.results.record import Record, Round, Timing
 from harness.submissions.manifest import System
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import Configuration
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 from harness.worker.driver import BUILT_IN, Worker
 from harness.worker.sandbox import SandboxSpec
 
 WARM_UP_QUERIES = 16
-WARM_UP_TOGETHER = 32
+WARM_UP_BATCH = 32
+WARM_UP_EXAMPLES = 64
 OFFLINE_TRIES = 5
-"""A rate that is taken from a millisecond is still wrong; each window tells it better."""
+"""Tries to fill a window of `offline`: a rate that comes from a window of a millisecond is wrong,
+and each window improves it."""
+
 QUANTIZED_AGREEMENT = 0.99
 EXACT_AGREEMENT = 0.999
-"""fp32 answers agree up to ties: at most one in a thousand may fall the other way."""
+"""fp32 answers agree up to ties: at most one in a thousand may differ."""
 
 
 @dataclass
 class SystemRun:
-    """A system on a task: what is asked, and what was seen so far.
+    """A system on a task, and what a session has measured of it so far.
 
-    rate: examples a second of the last offline window. sustained: what `server` found, as in the
-    record. queries, latencies: the example that each
-    query asked, and its microseconds, by scenario and window.
+    Attributes:
+        system: the system.
+        task: the task.
+        artifact: what its recipe built; None if it has none.
+        records: by scenario.
+        answers: of the accuracy pass, to all examples of the reported split.
+        rate: examples per second of the last offline window.
+        sustained: what `server` found, as in the record.
+        queries: by scenario and window, the example of each query.
+        latencies: by scenario and window, the µs of each query.
+        failed: whether the system is out for the rest of the session.
     """
 
     system: System
@@ -48,176 +59,228 @@ class SystemRun:
     failed: bool = False
 
     @property
-    def agreement_needed(self) -> float:
-        """The share of a sample's answers that must equal those of the accuracy pass."""
+    def required_agreement(self) -> float:
+        """The share of a window's answers that must equal those of the accuracy pass."""
         dtype = self.artifact.about.get("dtype", "fp32") if self.artifact else "fp32"
         return EXACT_AGREEMENT if dtype == "fp32" else QUANTIZED_AGREEMENT
 
 
 @dataclass
 class EvalData:
-    """A task's questions: the reported split with its labels, and training text to warm up on."""
+    """The split that a task is evaluated on, and training text to warm up on.
+
+    Attributes:
+        examples: of the split, with their labels.
+        samples: the same as they are sent, without labels.
+        training: samples of the training split.
+    """
 
     examples: Sequence[Example]
-    questions: QuerySamples
+    samples: QuerySamples
     training: QuerySamples
 
     @staticmethod
-    def of(task: Task, split: str = "validation") -> "EvalData":
-        """Load both splits."""
-        examples, training = task.examples(split), task.examples("train")[:64]
+    def load(task: Task, split: str = "validation") -> "EvalData":
+        """Load a split of a task, and the beginning of its training split."""
+        examples, training = task.examples(split), task.examples("train")[:WARM_UP_EXAMPLES]
         labels = len(task.labels)
         return EvalData(
-            examples, QuerySamples.of(examples, labels), QuerySamples.of(training, labels)
+            examples,
+            QuerySamples.from_examples(examples, labels),
+            QuerySamples.from_examples(training, labels),
         )
 
     @cached_property
     def truths(self) -> list[Any]:
-        """What each example's answer is compared with."""
-        return [each.truth for each in self.examples]
+        """What the answer to each example is compared with."""
+        return [example.truth for example in self.examples]
 
     @cached_property
     def groups(self) -> list[int]:
-        """Of each example."""
-        return [each.group for each in self.examples]
+        """The group of each example."""
+        return [example.group for example in self.examples]
 
 
 @dataclass(frozen=True)
 class RunContext:
-    """What a round is played with. queries: how many each rate gets in `server`. isolation: one of
-    `sandbox.KINDS`.
+    """With what a round is played.
+
+    Attributes:
+        data: the split.
+        configuration: the hardware setting.
+        meter: measures energy.
+        queries: how many queries `server` sends at each rate.
+        isolation: one of `sandbox.KINDS`.
+        timing: lengths of windows, and timeouts.
     """
 
-    material: EvalData
+    data: EvalData
     configuration: Configuration
-    meter: Meter
+    meter: EnergyMeter
     queries: int = 0
     isolation: str = "process"
     timing: Timing = Timing()
 
 
-def run_round(row: SystemRun, block: int, setting: RunContext) -> None:
-    """One fresh worker plays all scenarios of the row; a fault ends this row and no other."""
-    if row.failed:
+def run_round(run: SystemRun, block: int, context: RunContext) -> None:
+    """Play all scenarios of a system in a fresh worker.
+
+    A failure ends this system for the session, and no other; it is stated in its records.
+    """
+    if run.failed:
         return
     try:
-        with start_worker(row, setting) as worker:
-            _play(worker, row, block, setting)
+        with start_worker(run, context) as worker:
+            _play_scenarios(worker, run, block, context)
     except HarnessError as error:
-        row.failed = True
+        run.failed = True
         stderr = "\n".join(getattr(error, "__notes__", []))
-        for each in row.records.values():
-            each.failure = {"reason": str(error), "stderr": stderr}
+        for record in run.records.values():
+            record.failure = {"reason": str(error), "stderr": stderr}
 
 
 def has_custom_code(system: System) -> bool:
-    """Whether the submission's folder holds the code that serves it."""
+    """Return whether the submission's folder holds the code that serves it."""
     return bool(system.serve["offline"].module or system.serve["offline"].command)
 
 
-def start_worker(row: SystemRun, setting: RunContext) -> Worker:
-    """A fresh worker, with what the row's system needs in sight and nothing else."""
-    serve, folder = row.system.serve["offline"], row.system.folder.resolve()
-    own = has_custom_code(row.system)
+def start_worker(run: SystemRun, context: RunContext) -> Worker:
+    """Start a worker that can read what the system needs and nothing else."""
+    serve, folder = run.system.serve["offline"], run.system.folder.resolve()
+    custom = has_custom_code(run.system)
+    artifact = (run.artifact.folder,) if run.artifact else ()
     spec = SandboxSpec(
-        setting.isolation,
-        (*((row.artifact.folder,) if row.artifact else ()), *((folder,) if own else ())),
-        folder if own else None,
-        setting.configuration.memory_gb,
-        setting.configuration.device == "gpu",
+        isolation=context.isolation,
+        readable=(*artifact, folder) if custom else artifact,
+        folder=folder if custom else None,
+        memory_gb=context.configuration.memory_gb,
+        gpu=context.configuration.device == "gpu",
     )
-    return Worker(setting.configuration.cores, serve.command or BUILT_IN, spec)
+    return Worker(context.configuration.cores, serve.command or BUILT_IN, spec)
 
 
-def _play(worker: Worker, row: SystemRun, block: int, setting: RunContext) -> None:
-    questions, meter = setting.material.questions, setting.meter
-    order = questions.order(seed=block)
-    loading = load_system(worker, row, "single_stream", setting)
-    single = scenarios.single_stream(worker, questions, order, meter, setting.timing)
-    single_memory = _memory(worker, setting.configuration)
-    if row.system.serve["offline"] != row.system.serve["single_stream"]:
-        load_system(worker, row, "offline", setting)
-    patience = 60 + 5 * len(order) * single.seconds / len(single.rows)
-    everything, compare = None, bool(row.answers)
-    if not row.answers:
-        whole = list(range(len(order)))
-        everything = scenarios.offline(worker, questions, whole, meter, patience)
-        row.answers, row.rate = everything.answers, len(whole) / everything.seconds
-    if everything is None or everything.seconds < setting.timing.window:
-        everything = _offline(worker, row, order, setting, patience)
-        compare = True
-    row.rate = len(everything.rows) / everything.seconds
-    memory = _memory(worker, setting.configuration)
-    _keep(row, "single_stream", block, loading, single, single_memory)
-    _keep(row, "offline", block, loading, everything, memory, compare)
-    if "server" in row.records:
-        if row.system.serve["server"] != row.system.serve["offline"]:
-            load_system(worker, row, "server", setting)
-        _serve(worker, row, block, loading, order, setting)
+def load_system(worker: Worker, run: SystemRun, scenario: str, context: RunContext) -> Window:
+    """Load a system as the scenario is served, and warm it up on training text.
+
+    Returns:
+        The window of loading, without the warm-up.
+    """
+    metadata = {"labels": len(run.task.labels), "max_length": run.task.max_length}
+    if run.artifact:
+        metadata |= run.artifact.engine_metadata
+    message = {
+        "artifact": str(run.artifact.folder) if run.artifact else "",
+        "about": metadata,
+        "serve": run.system.serve[scenario].to_dict(),
+        "threads": context.configuration.cores,
+        "device": "cuda" if context.configuration.device == "gpu" else "cpu",
+        "folder": str(run.system.folder.resolve()) if has_custom_code(run.system) else "",
+    }
+    loading = Window()
+    with scenarios.timed(worker, context.meter, loading):
+        worker.load(message, context.timing.load_timeout)
+    queries = 0 if scenario == "offline" else WARM_UP_QUERIES
+    batch = 0 if scenario == "single_stream" else WARM_UP_BATCH
+    scenarios.warm_up(worker, context.data.training, queries, batch, context.timing.query_timeout)
+    worker.has_stages = run.artifact is not None and run.artifact.format in ("stages", "cascade")
+    if worker.has_stages:
+        worker.read_stage_counts()  # the warm-up does not count
+    return loading
 
 
-def _offline(
-    worker: Worker, row: SystemRun, order: list[int], setting: RunContext, patience: float
+def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunContext) -> None:
+    samples, meter = context.data.samples, context.meter
+    order = samples.order(seed=block)
+    loading = load_system(worker, run, "single_stream", context)
+    single = scenarios.single_stream(worker, samples, order, meter, context.timing)
+    single_memory = _check_memory(worker, context.configuration)
+    if run.system.serve["offline"] != run.system.serve["single_stream"]:
+        load_system(worker, run, "offline", context)
+    timeout = 60 + 5 * len(order) * single.seconds / len(single.rows)
+    offline = None
+    is_repeat = bool(run.answers)
+    if not run.answers:  # the accuracy pass
+        offline = scenarios.offline(worker, samples, range(len(order)), meter, timeout)
+        run.answers, run.rate = offline.answers, len(order) / offline.seconds
+    if offline is None or offline.seconds < context.timing.window:
+        offline = _fill_offline_window(worker, run, order, context, timeout)
+        is_repeat = True
+    run.rate = len(offline.rows) / offline.seconds
+    memory = _check_memory(worker, context.configuration)
+    _add_round(run, "single_stream", block, loading, single, single_memory)
+    _add_round(run, "offline", block, loading, offline, memory, is_repeat)
+    if "server" in run.records:
+        if run.system.serve["server"] != run.system.serve["offline"]:
+            load_system(worker, run, "server", context)
+        _find_sustained_rate(worker, run, block, loading, order, context)
+
+
+def _fill_offline_window(
+    worker: Worker, run: SystemRun, order: list[int], context: RunContext, timeout: float
 ) -> Window:
-    """One window of `offline`, filled by the row's rate so far.
+    """Play a window of `offline`, with as many examples as the rate so far suggests.
 
     Where that rate was so wrong (a first pass over few examples) that the window lasts less than
     half a short one, it is played again with the new rate.
     """
     most = scenarios.MAX_PASSES * len(order)
     for _ in range(OFFLINE_TRIES):
-        rows = scenarios.offline_rows(order, row.rate, setting.timing)
-        window = scenarios.offline(
-            worker, setting.material.questions, rows, setting.meter, patience
-        )
-        row.rate = len(rows) / window.seconds
-        if window.seconds >= setting.timing.short_window / 2 or len(rows) == most:
+        rows = scenarios.choose_offline_rows(order, run.rate, context.timing)
+        window = scenarios.offline(worker, context.data.samples, rows, context.meter, timeout)
+        run.rate = len(rows) / window.seconds
+        if window.seconds >= context.timing.short_window / 2 or len(rows) == most:
             break
     return window
 
 
-def _serve(
+def _find_sustained_rate(
     worker: Worker,
-    row: SystemRun,
+    run: SystemRun,
     block: int,
     loading: Window,
     order: list[int],
-    setting: RunContext,
+    context: RunContext,
 ) -> None:
-    """Probe rates until the round has its own highest one; it begins where the last round ended."""
-    found = row.sustained = row.sustained or {
-        "offline": min(row.rate, server.DRIVER_RATE),
-        "bound_ms": row.task.latency_bound_ms,
-        "capped": row.rate > server.DRIVER_RATE,
+    """Probe rates until the round has its highest one, beginning with that of the last round."""
+    sustained = run.sustained = run.sustained or {
+        "offline": min(run.rate, server.MAX_DRIVER_RATE),
+        "bound_ms": run.task.latency_bound_ms,
+        "capped": run.rate > server.MAX_DRIVER_RATE,
         "rates": {},
     }
-    last = [rate for rate in found["rates"].values() if rate]
-    start = round(last[-1] / found["offline"], 4) if last else None  # a share that was probed
-    search = server.Search(found["offline"], start)
-    bound = found["bound_ms"] / 1000
-    while len(search.seen) < server.PROBES and (share := search.following()) is not None:
+    earlier = [rate for rate in sustained["rates"].values() if rate]
+    start = round(earlier[-1] / sustained["offline"], 4) if earlier else None  # a probed share
+    search = server.RateSearch(sustained["offline"], start)
+    bound = sustained["bound_ms"] / 1000
+    while len(search.results) < server.MAX_PROBES and (share := search.next_share()) is not None:
         rate = search.rate(share)
         window = server.poisson(
             worker,
-            setting.material.questions,
+            context.data.samples,
             order,
             rate,
-            math.ceil(rate * server.probe_seconds(rate, setting.queries, setting.timing)),
+            math.ceil(rate * server.probe_seconds(rate, context.queries, context.timing)),
             block,
             bound,
-            setting.meter,
-            setting.timing.query_timeout,
+            context.meter,
+            context.timing.query_timeout,
         )
         late = sum(latency > bound for latency in window.latencies)
-        search.seen[share] = server.holds(len(window.rows), late)
-        _keep(row, "server", block, loading, window, _memory(worker, setting.configuration))
-        kept = row.records["server"].rounds[-1]
-        kept.rate, kept.late = rate, late
-    low, _ = search.bracket
-    found["rates"][str(block)] = search.rate(low) if low else None
+        search.results[share] = server.meets_bound(len(window.rows), late)
+        memory = _check_memory(worker, context.configuration)
+        _add_round(run, "server", block, loading, window, memory)
+        probe = run.records["server"].rounds[-1]
+        probe.rate, probe.late = rate, late
+    best, _ = search.bracket
+    sustained["rates"][str(block)] = search.rate(best) if best else None
 
 
-def _memory(worker: Worker, configuration: Configuration) -> float:
+def _check_memory(worker: Worker, configuration: Configuration) -> float:
+    """Return the peak memory in MB.
+
+    Raises:
+        WorkerError: it is more than the configuration allows.
+    """
     used = worker.peak_memory_mb()
     if used > configuration.memory_gb * 2**30 / 1e6:
         allowed = f"{configuration.name} allows {configuration.memory_gb:g} GiB"
@@ -225,81 +288,65 @@ def _memory(worker: Worker, configuration: Configuration) -> float:
     return used
 
 
-def load_system(worker: Worker, row: SystemRun, scenario: str, setting: RunContext) -> Window:
-    """Load as the scenario is served, and warm up on training text. Returns: the loading's window,
-    without the warm-up.
-    """
-    about = {"labels": len(row.task.labels), "max_length": row.task.max_length}
-    if row.artifact:
-        about |= row.artifact.engine_metadata
-    message = {
-        "artifact": str(row.artifact.folder) if row.artifact else "",
-        "about": about,
-        "serve": row.system.serve[scenario].to_dict(),
-        "threads": setting.configuration.cores,
-        "device": "cuda" if setting.configuration.device == "gpu" else "cpu",
-        "folder": str(row.system.folder.resolve()) if has_custom_code(row.system) else "",
-    }
-    loading = Window()
-    with scenarios.timed(worker, setting.meter, loading):
-        worker.load(message, setting.timing.load_timeout)
-    queries = 0 if scenario == "offline" else WARM_UP_QUERIES
-    together = 0 if scenario == "single_stream" else WARM_UP_TOGETHER
-    scenarios.warm_up(
-        worker, setting.material.training, queries, together, setting.timing.query_timeout
-    )
-    worker.reports = row.artifact is not None and row.artifact.format in ("stages", "cascade")
-    if worker.reports:
-        worker.report()  # the warm-up does not count
-    return loading
-
-
-def _keep(
-    row: SystemRun,
+def _add_round(
+    run: SystemRun,
     scenario: str,
     block: int,
     loading: Window,
     window: Window,
     memory: float,
-    compare: bool = True,
+    is_repeat: bool = True,
 ) -> None:
-    agreement = None
-    if compare:
-        agreement = sum(
-            answer == row.answers[asked]
-            for asked, answer in zip(window.rows, window.answers, strict=True)
-        ) / len(window.rows)
-        if agreement < row.agreement_needed:
-            raise WorkerError(
-                f"{agreement:.2%} of its answers in {scenario} (block {block}) equal those of the "
-                "accuracy pass; "
-                f"at least {row.agreement_needed:.1%} must"
-            )
-    row.records[scenario].rounds.append(
+    """Add a window to the record of its scenario.
+
+    Args:
+        run: the system.
+        scenario: the scenario.
+        block: the number of the block.
+        loading: the window of loading.
+        window: the window of the scenario.
+        memory: peak memory in MB.
+        is_repeat: whether the answers repeat those of the accuracy pass, so that they must agree.
+    """
+    agreement = _check_agreement(run, scenario, block, window) if is_repeat else None
+    run.records[scenario].rounds.append(
         Round(
             block=block,
             load_seconds=round(loading.seconds, 4),
-            load_wh=_brief(sum(each for each in loading.energy.record().values() if each)),
+            load_wh=_round_digits(sum(filter(None, loading.energy.to_dict().values()))),
             seconds=round(window.seconds, 6),
             examples=len(window.rows),
-            repeats=round(len(window.rows) / len(row.answers), 3),
+            repeats=round(len(window.rows) / len(run.answers), 3),
             cpu_seconds=round(window.cpu_seconds, 4),
             driver_cpu_seconds=round(window.driver_cpu_seconds, 4),
             others=round(window.others, 3),
             steal=round(window.steal, 3),
-            energy={name: _brief(value) for name, value in window.energy.record().items()},
+            energy={name: _round_digits(wh) for name, wh in window.energy.to_dict().items()},
             memory_mb=round(memory, 1),
-            agreement=_brief(agreement),
+            agreement=_round_digits(agreement),
             left=window.left,
         )
     )
     if window.latencies:
-        row.queries.setdefault(scenario, []).append(window.rows)
-        row.latencies.setdefault(scenario, []).append(
+        run.queries.setdefault(scenario, []).append(window.rows)
+        run.latencies.setdefault(scenario, []).append(
             [round(latency * 1e6) for latency in window.latencies]
         )
 
 
-def _brief(value: Any) -> Any:
-    """Six digits are more than a window can tell, and records are to stay small."""
+def _check_agreement(run: SystemRun, scenario: str, block: int, window: Window) -> float:
+    same = sum(
+        answer == run.answers[row] for row, answer in zip(window.rows, window.answers, strict=True)
+    )
+    agreement = same / len(window.rows)
+    if agreement < run.required_agreement:
+        raise WorkerError(
+            f"{agreement:.2%} of its answers in {scenario} (block {block}) equal those of the "
+            f"accuracy pass; at least {run.required_agreement:.1%} must"
+        )
+    return agreement
+
+
+def _round_digits(value: Any) -> Any:
+    """Return a number with six significant digits, which keeps records small."""
     return None if value is None else float(f"{value:.6g}")

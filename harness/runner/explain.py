@@ -1,13 +1,15 @@
 """What a session would measure, for how long and why: `wattbench run --explain`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RecordError
 from harness.loadgen import server
 from harness.results import record, statistics
-from harness.runner import doctor
+from harness.results.record import Record
 from harness.runner.config import RunConfig
+from harness.runner.doctor import find_quick_warnings
 from harness.runner.evaluate import WARM_UP_QUERIES
 from harness.runner.progress import USUAL_ROUND_SECONDS
 from harness.runner.session import expand_systems
@@ -15,9 +17,26 @@ from harness.submissions.manifest import System
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 
-STOPPING_SECONDS = 0.3
+SHUTDOWN_SECONDS = 0.3
+FIRST_BLOCK_PROBES, LATER_BLOCK_PROBES = 7, 4
+"""Rates that the scenario `server` tries in the first block, and in each later one."""
+
+
+@dataclass(frozen=True)
+class RoundCost:
+    """How long a round takes.
+
+    Attributes:
+        round_seconds: loading, the timed windows of single_stream and offline, and shutdown.
+        accuracy_seconds: what the accuracy pass of the first block adds.
+        rate: offline examples per second; 0 if unknown.
+    """
+
+    round_seconds: float = USUAL_ROUND_SECONDS
+    accuracy_seconds: float = 0.0
+    rate: float = 0.0
 
 
 def explain(
@@ -29,48 +48,42 @@ def explain(
     results: Path,
     config: RunConfig,
 ) -> str:
-    """The whole text. Nothing has to be built; times come from earlier records where there are."""
-    pairs = expand_systems(systems, tasks, root, 0, config.seeds)
-    known = _known(results / "records", config.timing.window)
-    guessed = sum((one.name, each.name) not in known for one, each in pairs)
-    usual = (USUAL_ROUND_SECONDS, 0.0, 0.0)
-    seconds = [known.get((one.name, each.name), usual) for one, each in pairs]
-    first, later = (
-        sum(each[0] + each[1] for each in seconds) / 60,
-        sum(each[0] for each in seconds) / 60,
-    )
-    if config.server:
-        first += sum(_serving(each[2], config, probes=7) for each in seconds) / 60
-        later += sum(_serving(each[2], config, probes=4) for each in seconds) / 60
-    meter = Meter(configuration)
+    """Return what a session would measure, as text for the terminal.
+
+    Nothing has to be built. Times are estimated from earlier records in `results`, if there are
+    any.
+    """
+    pairs = expand_systems(systems, tasks, root, config.seed, config.seeds)
+    rows = [(system.name, task.name) for system, task in pairs]
+    known = _read_costs(results / "records", config.timing.window)
+    meter = EnergyMeter(configuration)
     text = f"""
-{len(pairs)} rows: {len(systems)} systems on {", ".join(each.name for each in tasks)}, {suite.reference!r} and \
+{len(rows)} rows: {len(systems)} systems on {", ".join(task.name for task in tasks)}, {suite.reference!r} and \
 {suite.unpadded_reference!r} as references, 'null' to measure the harness.
 Configuration {configuration.name}: {configuration.title}. Workers are pinned to {configuration.cores} cores.
 
 Each block plays one round of every row, in shuffled order: speed-ups are ratios within a block, so
-that a machine that becomes slower hurts both sides alike. A round is a fresh process, since memory
-layout and thread placement differ from start to start:
+that a machine that becomes slower affects both sides alike. A round is a fresh process, since
+memory layout and thread placement differ from start to start:
   load            timed apart, with its energy
   warm-up         {WARM_UP_QUERIES} queries of training text, never of the reported split
   single_stream   {config.timing.window:g} s, the next query when the last is answered: latency
   offline         {config.timing.window:g} s, everything at once: throughput, cost, energy; in the first block the
-                  whole reported split, which gives the score{_server_text(tasks, config)}
+                  whole reported split, which gives the score{_describe_server(tasks, config)}
 
-Blocks: {_blocks(config)}
+Blocks: {_describe_blocks(config)}
 Intervals: 95%, Student's t on the logarithms of the blocks' ratios, from {statistics.BOOTSTRAP_FROM} blocks on a bootstrap.
-Percentiles: p90 from {statistics.queries_needed(0.9)} queries on, p99 from {statistics.queries_needed(0.99)} (MLPerf's early-stopping test), else a dash.
+Percentiles: p90 from {statistics.count_needed_queries(0.9)} queries on, p99 from {statistics.count_needed_queries(0.99)} (MLPerf's early-stopping test), else a dash.
 Energy: {meter.source}.
-Time: about {first:.1f} min for the first block and {later:.1f} min for each other one, \
-{first + later * (config.blocks - 1):.0f} min for {config.blocks}{_guess(guessed, len(pairs))}.
+Time: {_estimate_time(rows, known, config)}.
 """
     meter.close()
-    found = doctor.warnings()
-    text += "\nThis machine (wattbench doctor says more):\n" + "\n".join(found) if found else ""
+    if warnings := find_quick_warnings():
+        text += "\nThis machine (for more: wattbench doctor):\n" + "\n".join(warnings)
     return text.strip()
 
 
-def _blocks(config: RunConfig) -> str:
+def _describe_blocks(config: RunConfig) -> str:
     if config.until is None:
         return f"{config.blocks}."
     return (
@@ -79,45 +92,69 @@ def _blocks(config: RunConfig) -> str:
     )
 
 
-def _server_text(tasks: Sequence[Task], config: RunConfig) -> str:
+def _describe_server(tasks: Sequence[Task], config: RunConfig) -> str:
     if not config.server:
         return ""
-    bounds = ", ".join(f"{each.latency_bound_ms:g} ms on {each.name}" for each in tasks)
-    shares = ", ".join(f"{each:g}" for each in server.STARTING)
+    bounds = ", ".join(f"{task.latency_bound_ms:g} ms on {task.name}" for task in tasks)
+    shares = ", ".join(f"{share:g}" for share in server.FIRST_SHARES)
     return f"""
   server          random arrivals at {shares} of the offline rate, then between them to 5%; at
-                  each rate {config.timing.probe:g} to {config.timing.longest_probe:g} s, for {server.queries_a_round(config.blocks)} queries if it can: the highest rate whose p99 is
-                  within the bound ({bounds})"""
+                  each rate {config.timing.probe:g} to {config.timing.longest_probe:g} s, for {server.queries_per_round(config.blocks)} queries if possible: the highest rate
+                  whose p99 is within the bound ({bounds})"""
 
 
-def _guess(guessed: int, rows: int) -> str:
-    if not guessed:
-        return ", as long as the last session took"
-    return f" ({guessed} of {rows} rows were never measured here: guessed)"
+def _estimate_time(
+    rows: Sequence[tuple[str, str]],
+    known: Mapping[tuple[str, str], RoundCost],
+    config: RunConfig,
+) -> str:
+    costs = [known.get(row, RoundCost()) for row in rows]
+    first = sum(cost.round_seconds + cost.accuracy_seconds for cost in costs) / 60
+    later = sum(cost.round_seconds for cost in costs) / 60
+    if config.server:
+        rates = [cost.rate for cost in costs]
+        first += sum(_server_seconds(rate, config, FIRST_BLOCK_PROBES) for rate in rates) / 60
+        later += sum(_server_seconds(rate, config, LATER_BLOCK_PROBES) for rate in rates) / 60
+    guessed = sum(row not in known for row in rows)
+    basis = (
+        f" ({guessed} of {len(rows)} rows were never measured here: guessed)"
+        if guessed
+        else ", as long as the last session took"
+    )
+    return (
+        f"about {first:.1f} min for the first block and {later:.1f} min for each other one, "
+        f"{first + later * (config.blocks - 1):.0f} min for {config.blocks}{basis}"
+    )
 
 
-def _serving(rate: float, config: RunConfig, probes: int) -> float:
-    """Seconds for so many probes around three quarters of a rate."""
-    rate = min(0.75 * rate, server.DRIVER_RATE) or 100.0
-    return probes * server.probe_seconds(rate, server.queries_a_round(config.blocks), config.timing)
+def _server_seconds(rate: float, config: RunConfig, probes: int) -> float:
+    """Return the seconds for so many probes around three quarters of a rate."""
+    probed = min(0.75 * rate, server.MAX_DRIVER_RATE) or 100.0
+    queries = server.queries_per_round(config.blocks)
+    return probes * server.probe_seconds(probed, queries, config.timing)
 
 
-def _known(records: Path, window: float) -> dict[tuple[str, str], tuple[float, float, float]]:
-    """Of each (system, task) measured before: seconds of a round, what the accuracy pass adds, and
-    the offline rate. window: seconds of a timed window.
-    """
-    found = {}
-    for path in record.paths(records):
+def _read_costs(records: Path, window: float) -> dict[tuple[str, str], RoundCost]:
+    """Return the costs of each (system, task) that was measured before; window: in seconds."""
+    costs = {}
+    for path in record.find_record_paths(records):
         if path.parent.name != "offline":
             continue
         try:
-            it = record.read_record(path)
+            offline = record.read_record(path)
         except RecordError:
             continue
-        if it.rounds and it.score:
-            last = it.rounds[-1]
-            rate = last.examples / last.seconds
-            usual = last.load_seconds + STOPPING_SECONDS + 2 * window
-            whole = max(0.0, it.score["examples"] / rate - window)
-            found[it.system["name"], it.task["name"]] = (usual, whole, rate)
-    return found
+        if offline.rounds and offline.score:
+            row = offline.system["name"], offline.task["name"]
+            costs[row] = _estimate_cost(offline, offline.score["examples"], window)
+    return costs
+
+
+def _estimate_cost(offline: Record, examples: int, window: float) -> RoundCost:
+    last = offline.rounds[-1]
+    rate = last.examples / last.seconds
+    return RoundCost(
+        last.load_seconds + SHUTDOWN_SECONDS + 2 * window,
+        max(0.0, examples / rate - window),
+        rate,
+    )

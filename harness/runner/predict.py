@@ -1,4 +1,4 @@
-"""Answers of a worker to a split, as the task's official server takes them."""
+"""A system's answers to a split, in the format of the task's official server."""
 
 import json
 from collections.abc import Callable
@@ -19,10 +19,10 @@ from harness.submissions.manifest import System
 from harness.submissions.plan import find_artifact
 from harness.tasks.task import Task, predictions_by_label
 from harness.telemetry.configuration import Configuration
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 from harness.worker import sandbox
 
-PATIENCE = 24 * 3600.0
+TIMEOUT_SECONDS = 24 * 3600.0
 
 
 def predict(
@@ -35,32 +35,43 @@ def predict(
     out: Path | str,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Write a line for each example (of MultiRC: for each passage), as served `offline`.
+    """Write one line for each example (of MultiRC: for each passage), as answered in `offline`.
 
-    out: a file, or a folder (one that is there, that ends in a slash, or whose name has no
-    suffix) for a file named as the server wants it. Returns: the file.
-    Raises: HarnessError if the system is not built, or the task has no such split.
+    Args:
+        system: a built system.
+        task: a task that it declares.
+        split: the split to answer.
+        configuration: the hardware setting.
+        root: the folder that holds baselines/ and submissions/.
+        seed: the training seed.
+        out: a file, or a folder (that exists, that ends in a slash, or whose name has no suffix)
+            for a file with the name that the server expects.
+        log: takes lines of progress.
+
+    Returns:
+        The file.
+
+    Raises:
+        HarnessError: the system is not built, or the task has no such split.
     """
     if not system.declares_task(task):
         raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    row = SystemRun(system, task, find_artifact(system, task, seed, root), {})
-    material = EvalData.of(task, split)
-    meter = Meter(configuration)
-    log(f"{system.name} answers {len(material.examples)} examples of {task.name} ({split})")
+    run = SystemRun(system, task, find_artifact(system, task, seed, root), {})
+    data = EvalData.load(task, split)
+    meter = EnergyMeter(configuration)
+    log(f"{system.name} answers {len(data.examples)} examples of {task.name} ({split})")
     try:
-        kind = sandbox.choose_isolation(
-            "auto", [system.name] if has_custom_code(system) else [], log
-        )
-        setting = RunContext(material, configuration, meter, isolation=kind)
-        with start_worker(row, setting) as worker:
-            load_system(worker, row, "offline", setting)
-            rows = list(range(len(material.examples)))
-            window = scenarios.offline(worker, material.questions, rows, meter, PATIENCE)
+        custom = [system.name] if has_custom_code(system) else []
+        isolation = sandbox.choose_isolation("auto", custom, log)
+        context = RunContext(data, configuration, meter, isolation=isolation)
+        with start_worker(run, context) as worker:
+            load_system(worker, run, "offline", context)
+            rows = range(len(data.examples))
+            window = scenarios.offline(worker, data.samples, rows, meter, TIMEOUT_SECONDS)
     finally:
         meter.close()
-    lines = (task.prediction_format or predictions_by_label(task.labels))(
-        material.examples, window.answers
-    )
+    format_predictions = task.prediction_format or predictions_by_label(task.labels)
+    lines = format_predictions(data.examples, window.answers)
     path = Path(out)
     if str(out).endswith("/") or path.is_dir() or not path.suffix:
         path /= f"{task.archive or task.name}.jsonl"

@@ -1,4 +1,4 @@
-"""What a run says while it measures."""
+"""What a session prints while it measures."""
 
 import time
 from collections.abc import Callable
@@ -9,34 +9,39 @@ USUAL_ROUND_SECONDS = 6.0
 
 
 class Progress:
-    """Says what is being done and how long the rest will take.
+    """Logs each round of a session, and how long the rest will take.
 
     The estimate is the mean of the last block's rounds. In the first block, which also holds the
     accuracy passes, it is the median of the rounds so far and of three usual ones, so that one slow
     system does not stand for all.
+
+    Args:
+        rounds: rounds of a block.
+        blocks: blocks to come.
+        log: takes the lines.
     """
 
-    def __init__(self, block: int, blocks: int, log: Callable[[str], None]) -> None:
-        self.block, self.blocks, self.log = block, blocks, log
+    def __init__(self, rounds: int, blocks: int, log: Callable[[str], None]) -> None:
+        self.rounds, self.blocks, self.log = rounds, blocks, log
         self.times = [time.monotonic()]
 
     @property
-    def minutes_after_another(self) -> float:
-        """How long it will have taken after one more block."""
-        last = self.times[-1] - self.times[max(-1 - self.block, -len(self.times))]
-        return (self.times[-1] - self.times[0] + last) / 60
+    def minutes_after_another_block(self) -> float:
+        """How long the session will have taken after one more block."""
+        last_block = self.times[-1] - self.times[max(-1 - self.rounds, -len(self.times))]
+        return (self.times[-1] - self.times[0] + last_block) / 60
 
-    def step(self, what: str) -> None:
-        """A step begins."""
-        rounds = [after - before for before, after in pairwise(self.times)]
-        if len(rounds) >= self.block:
-            each = mean(rounds[-self.block :])
+    def step(self, description: str) -> None:
+        """Log the beginning of a round."""
+        durations = [after - before for before, after in pairwise(self.times)]
+        if len(durations) >= self.rounds:
+            round_seconds = mean(durations[-self.rounds :])
         else:
-            each = median([*rounds, *[USUAL_ROUND_SECONDS] * 3])
-        steps = self.block * self.blocks
-        left = each * (steps - len(rounds)) / 60
-        self.log(f"{what} ({len(rounds)}/{steps} rounds, about {left:.1f} min left)")
+            round_seconds = median([*durations, *[USUAL_ROUND_SECONDS] * 3])
+        total = self.rounds * self.blocks
+        left = round_seconds * (total - len(durations)) / 60
+        self.log(f"{description} ({len(durations)}/{total} rounds, about {left:.1f} min left)")
 
     def done(self) -> None:
-        """A step ended."""
+        """Note the end of a round."""
         self.times.append(time.monotonic())

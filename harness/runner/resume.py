@@ -1,7 +1,8 @@
-"""Sessions whose run was killed: found again by what they were asked, and taken up.
+"""Sessions whose run was killed: found again by a digest of their settings.
 
-While a session runs, `.running` lies in its folder with a digest of all that makes it this session
-and not another. It goes when the run ends, well or not; only a run that was killed leaves it.
+While a session runs, its folder holds a marker file with a digest of all that makes it this session
+and not another. The marker is removed when the run ends, well or not; only a run that was killed
+leaves it.
 """
 
 import json
@@ -16,47 +17,51 @@ import psutil
 
 from harness.store.cache import write_atomically
 
-MARK = ".running"
+MARKER = ".running"
 
 
-def find(records: Path, asked: str, paths: Sequence[str]) -> str:
-    """The latest session that was asked the same, has whole blocks and is not running; or ''.
+def find_killed_session(records: Path, settings_digest: str, paths: Sequence[str]) -> str:
+    """Return the latest session of these settings that has whole blocks and is not running; or ''.
 
-    paths: the records that it must have, below its folder. Those that were killed in their first
-    block lack some, and are removed.
+    Sessions that were killed in their first block have no complete set of records, and are removed.
+
+    Args:
+        records: the folder of the sessions.
+        settings_digest: of what would be measured.
+        paths: the records that a session must have, relative to its folder.
     """
-    found = ""
-    for mark in sorted(records.glob(f"*/{MARK}")):
+    latest = ""
+    for path in sorted(records.glob(f"*/{MARKER}")):
         try:
-            stated = json.loads(mark.read_text())
+            marker = json.loads(path.read_text())
         except (OSError, ValueError):
             continue
-        if stated["asked"] != asked or _runs(stated):
+        if marker["asked"] != settings_digest or _is_running(marker):
             continue
-        if all((mark.parent / each).is_file() for each in paths):
-            found = mark.parent.name
+        if all((path.parent / name).is_file() for name in paths):
+            latest = path.parent.name
         else:
-            shutil.rmtree(mark.parent, ignore_errors=True)
-    return found
+            shutil.rmtree(path.parent, ignore_errors=True)
+    return latest
 
 
-def _runs(stated: dict[str, Any]) -> bool:
+def _is_running(marker: dict[str, Any]) -> bool:
     try:
-        # the clock that this is told by may have been set meanwhile
-        return bool(abs(psutil.Process(stated["pid"]).create_time() - stated["started"]) < 2)
+        started = psutil.Process(marker["pid"]).create_time()
     except psutil.Error:
         return False
+    return bool(abs(started - marker["started"]) < 2)  # the system clock may have been set since
 
 
 @contextmanager
-def running(folder: Path, asked: str) -> Iterator[None]:
-    """Inside the block the session's folder says that it runs."""
-    mark, pid = folder / MARK, os.getpid()
-    stated = {"pid": pid, "started": psutil.Process(pid).create_time(), "asked": asked}
-    write_atomically(mark, json.dumps(stated).encode())
+def running(folder: Path, settings_digest: str) -> Iterator[None]:
+    """Keep the marker in a session's folder while its run lasts."""
+    marker, pid = folder / MARKER, os.getpid()
+    fields = {"pid": pid, "started": psutil.Process(pid).create_time(), "asked": settings_digest}
+    write_atomically(marker, json.dumps(fields).encode())
     try:
         yield
     finally:
-        mark.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
         if not any(folder.iterdir()):
             folder.rmdir()

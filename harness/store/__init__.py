@@ -1,1 +1,1 @@
-"""The local cache: content addressing, downloads, and files of others."""
+"""The local cache: content addressing, downloads, and files from third parties."""

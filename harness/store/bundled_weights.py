@@ -1,8 +1,8 @@
 """Trained weights that a submission brings along: `[model] weights`.
 
-`{file = "weights.tar.gz", sha256 = "..."}`, a file of the submission's folder, or
-`{hub = "organisation/name", revision = "<40 hex digits>"}`. A text stands for them elsewhere
-(`spec`), as a name does for a pinned encoder.
+They are declared as `{file = "weights.tar.gz", sha256 = "..."}`, a file of the submission's folder,
+or as `{hub = "organisation/name", revision = "<40 hex digits>"}`. Elsewhere a specification in one
+string stands for them (`to_spec`), as a name does for a pinned encoder.
 """
 
 import re
@@ -11,103 +11,139 @@ from typing import Any
 
 from harness.errors import SourceError
 from harness.store import untrusted
-from harness.store.cache import cache_dir, digest, file_sha256, locked, new_folder
-from harness.store.downloads import hub_snapshot
+from harness.store.cache import (
+    cache_dir,
+    create_folder_atomically,
+    digest,
+    file_sha256,
+    hold_lock,
+)
+from harness.store.downloads import fetch_hub_snapshot
 
-BY_FILE, BY_HUB = {"file", "sha256"}, {"hub", "revision"}
-MARK = "weights:"
+FILE_KEYS, HUB_KEYS = {"file", "sha256"}, {"hub", "revision"}
+PREFIX = "weights:"
 
 
-def faults_of(declared: Any, base: Path) -> list[str]:
-    """What is wrong with the declaration and, where it is here, with the file; as sentences."""
-    if not isinstance(declared, dict) or set(declared) not in (BY_FILE, BY_HUB):
+def find_faults(declared: Any, base: Path) -> list[str]:
+    """Return what is wrong with a declaration and, if it is local, with its file.
+
+    Args:
+        declared: the value of `weights` in the manifest.
+        base: the submission's folder.
+
+    Returns:
+        One sentence per fault.
+    """
+    if not isinstance(declared, dict) or set(declared) not in (FILE_KEYS, HUB_KEYS):
         return ["write {file = ..., sha256 = ...} or {hub = ..., revision = ...}."]
-    if not all(isinstance(each, str) for each in declared.values()):
-        return ["its values must be texts."]
+    if not all(isinstance(value, str) for value in declared.values()):
+        return ["its values must be strings."]
     if "hub" in declared:
-        found = []
-        if not re.fullmatch(r"[\w.-]+/[\w.-]+", declared["hub"]):
-            found.append(f"hub = {declared['hub']!r}: give organisation/name.")
-        if not re.fullmatch(r"[0-9a-f]{40}", declared["revision"]):
-            found.append(
-                f"revision = {declared['revision']!r}: give the commit, 40 hex digits; a branch "
-                "or a tag can change."
-            )
-        return found
+        return _find_hub_faults(declared["hub"], declared["revision"])
     path = (base / declared["file"]).resolve()
     if not path.is_file() or not path.is_relative_to(base.resolve()):
         return [f"file = {declared['file']!r}: there is no such file in {base}."]
-    if (real := file_sha256(path)) != declared["sha256"]:
-        return [f"sha256 of {declared['file']} is {real}, not {declared['sha256']!r}."]
+    if (actual := file_sha256(path)) != declared["sha256"]:
+        return [f"sha256 of {declared['file']} is {actual}, not {declared['sha256']!r}."]
     try:
-        fetch(spec(declared), base)
+        fetch(to_spec(declared), base)
     except SourceError as error:
         return [str(error)]
     return []
 
 
-def spec(declared: Any) -> str:
-    """The declaration as one text; '' for what is none."""
+def _find_hub_faults(repository: str, revision: str) -> list[str]:
+    faults = []
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        faults.append(f"hub = {repository!r}: give organisation/name.")
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        faults.append(
+            f"revision = {revision!r}: give the commit, 40 hex digits; a branch or a tag can "
+            "change."
+        )
+    return faults
+
+
+def to_spec(declared: Any) -> str:
+    """Return the specification of a declaration; '' if it is not a table."""
     if not isinstance(declared, dict):
         return ""
     if "hub" in declared:
-        return f"{MARK}hub:{declared['hub']}@{declared.get('revision')}"
-    return f"{MARK}{declared.get('sha256')}:{declared.get('file')}"
+        return f"{PREFIX}hub:{declared['hub']}@{declared.get('revision')}"
+    return f"{PREFIX}{declared.get('sha256')}:{declared.get('file')}"
 
 
-def key(text: str) -> str:
-    """A digest of the content: of the sha256 and, but for an archive, the name; or of repository
-    and commit.
+def compute_key(spec: str) -> str:
+    """Return a digest of the content that a specification stands for.
+
+    It covers the sha256 and, except for an archive, the file name; or the repository and commit.
     """
-    place, _, rest = text.removeprefix(MARK).partition(":")
-    if place == "hub":
-        return digest({"hub": rest})
-    name = "" if rest.endswith(untrusted.ARCHIVES) else Path(rest).name
-    return digest({"sha256": place, "name": name})
+    origin, name = _parse(spec)
+    if origin == "hub":
+        return digest({"hub": name})
+    file_name = "" if name.endswith(untrusted.ARCHIVES) else Path(name).name
+    return digest({"sha256": origin, "name": file_name})
 
 
-def available_locally(text: str, base: Path) -> Path | None:
-    """The unpacked folder, where nothing must be downloaded for it."""
-    folder = _folder(text)
+def find_local(spec: str, base: Path) -> Path | None:
+    """Return the unpacked folder; None if it must be downloaded first.
+
+    Args:
+        spec: the specification.
+        base: the submission's folder.
+    """
+    folder = _cache_folder(spec)
     if folder.is_dir():
         return folder
-    return None if text.startswith(f"{MARK}hub:") else fetch(text, base)
+    return None if spec.startswith(f"{PREFIX}hub:") else fetch(spec, base)
 
 
-def fetch(text: str, base: Path) -> Path:
-    """The unpacked folder, in the cache.
+def fetch(spec: str, base: Path) -> Path:
+    """Return the unpacked folder in the cache; the first time, fetch and unpack it.
 
-    Raises: SourceError if it cannot be had, or holds what is not allowed.
+    Args:
+        spec: the specification.
+        base: the submission's folder.
+
+    Raises:
+        SourceError: the weights are not available, or hold files that are not allowed.
     """
-    folder = _folder(text)
-    place, _, rest = text.removeprefix(MARK).partition(":")
-    with locked(key(text)):
+    folder = _cache_folder(spec)
+    origin, name = _parse(spec)
+    with hold_lock(compute_key(spec)):
         if folder.is_dir():
             return folder
-        with new_folder(folder) as out:
-            if place == "hub":
-                _copy_snapshot(rest, out)
+        with create_folder_atomically(folder) as out:
+            if origin == "hub":
+                _copy_snapshot(name, out)
             else:
-                untrusted.place(base / rest, out)
+                untrusted.unpack(base / name, out)
     return folder
 
 
-def _folder(text: str) -> Path:
-    return cache_dir() / "weights" / key(text)
+def _parse(spec: str) -> tuple[str, str]:
+    """Return 'hub' and repository@commit, or the sha256 and the file's name."""
+    origin, _, name = spec.removeprefix(PREFIX).partition(":")
+    return origin, name
 
 
-def _copy_snapshot(rest: str, out: Path) -> None:
-    """The allowed files of a commit; the hub's cache holds them as links, so they are copied."""
-    repository, _, revision = rest.partition("@")
-    snapshot = hub_snapshot(repository, revision, [f"*{each}" for each in untrusted.FORMATS])
+def _cache_folder(spec: str) -> Path:
+    return cache_dir() / "weights" / compute_key(spec)
+
+
+def _copy_snapshot(name: str, out: Path) -> None:
+    """Copy the allowed files of a commit; in the hub's cache they are links."""
+    repository, _, revision = name.partition("@")
+    patterns = [f"*{suffix}" for suffix in untrusted.FORMATS]
+    snapshot = fetch_hub_snapshot(repository, revision, patterns)
     if snapshot is None:
         raise SourceError(
-            f"weights {rest}: the hub does not give them. Connect to the network, check name and "
-            "commit, or bring the weights as a file."
+            f"weights {name}: they could not be downloaded from the hub. Connect to the network, "
+            "check name and commit, or bring the weights as a file."
         )
     for path in sorted(snapshot.rglob("*")):
         if path.is_file() and path.name.endswith(untrusted.FORMATS):
             target = out / path.relative_to(snapshot)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.resolve().read_bytes())
-    untrusted.check(out)
+    untrusted.check_folder(out)

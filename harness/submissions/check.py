@@ -1,7 +1,4 @@
-"""All that can be known of a submission without hours of work: `wattbench check`.
-
-Nothing of the submission is run.
-"""
+"""Checks a submission without building or running anything of it: `wattbench check`."""
 
 import ast
 import os
@@ -15,36 +12,33 @@ from harness.errors import HarnessError
 from harness.schema import read_toml
 from harness.store import untrusted
 from harness.store.cache import artifact_dir
-from harness.submissions.build_time import build_seconds
+from harness.submissions.build_time import estimate_build_seconds
 from harness.submissions.manifest import ANY_TASK, System, find_systems, read_system
 from harness.submissions.plan import plan_build
-from harness.submissions.scaffold import NAME
+from harness.submissions.scaffold import NAME_PATTERN
 from harness.tasks.registry import get_task
 
 METHODS = {"load": 4, "predict": 1}
-"""What a module's class must have, and how many arguments the harness gives."""
+"""The methods of a custom class, and how many arguments each is called with."""
 
 
 def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
-    """The system, if its manifest can be read, and all faults of the folder, a sentence each with
-    file and remedy.
+    """Check a submission's folder, its manifest and its custom code.
+
+    Args:
+        folder: the submission's folder.
+        root: the folder that holds baselines/ and submissions/.
+
+    Returns:
+        The system, or None if its manifest cannot be read; and one sentence per fault, with the
+        file and the fix.
     """
     folder = folder if folder.name else folder.resolve()
     if not folder.is_dir():
         return None, [
-            f"{folder}: there is no such folder. Give the folder that holds submission.toml."
+            f"{folder}: there is no such folder. Give the folder that contains submission.toml."
         ]
-    faults = [f"{folder}: {each}" for each in untrusted.dangerous(folder)]
-    taken = find_systems(root).get(folder.resolve().name)
-    if taken is not None and taken.resolve() != folder.resolve():
-        faults.append(f"{folder}: {taken} has the same name. Rename the folder.")
-    if not NAME.fullmatch(folder.resolve().name):
-        faults.append(f"{folder}: rename it: letters, digits, '.', '_' and '-' alone.")
-    readme = folder / "README.md"
-    if not readme.is_file() or not readme.read_text(errors="replace").strip():
-        faults.append(
-            f"{readme}: missing or empty. Say in a few words what the submission does and why."
-        )
+    faults = _check_folder(folder, root)
     try:
         system = read_system(folder, root)
     except HarnessError as error:
@@ -55,96 +49,125 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
         )
     serve = system.serve["offline"]
     if serve.module:
-        faults += _module(folder / serve.module)
+        faults += _check_module(folder / serve.module)
     if serve.command:
-        faults += _command(folder, serve.command[0])
+        faults += _check_command(folder, serve.command[0])
     return system, faults
 
 
 def describe(system: System, root: Path) -> Iterator[str]:
-    """What is good to know of a submission without faults: how long building will take, and what
-    this machine lacks for it.
+    """Yield lines about a submission without faults: its steps, the build time, the next command.
+
+    Args:
+        system: the system.
+        root: the folder that holds baselines/ and submissions/.
     """
     steps = " > ".join(step_config.step.name for step_config in system.recipe) or "no steps"
-    yield f"{system.folder}: fine. Division {system.division}; {steps}."
+    yield f"{system.folder}: OK. Division {system.division}; {steps}."
     extra = getattr(ENGINES.get(system.serve["offline"].engine), "extra", "")
     if extra and find_spec(extra) is None:
         yield f"  it needs an extra that is not installed: pip install 'wattbench[{extra}]'"
-    declared = [str(each) for each in read_toml(system.manifest)["tasks"]]
-    names = ["sentiment"] if ANY_TASK in declared else declared
-    for each in names:
-        task = get_task(str(system.folder / each) if each.endswith(".toml") else each)
-        steps_left = [
-            one for one in plan_build(system, task, 0, root) if not artifact_dir(one.key).is_dir()
-        ]
-        if not steps_left:
-            yield f"  {each}: built, or nothing to build"
-        elif not task.training_task.available_locally():
-            yield f"  {each}: {len(steps_left)} steps to build; its data is not here yet"
-        else:
-            seconds = build_seconds(system, task, root)
-            yield (
-                f"  {each}: {len(steps_left)} steps to build, about {_time(seconds)} on this "
-                "machine (half or twice that is possible)"
-            )
+    declared = [str(task) for task in read_toml(system.manifest)["tasks"]]
+    tasks = ["sentiment"] if ANY_TASK in declared else declared
+    for task in tasks:
+        yield f"  {task}: {_describe_build(system, task, root)}"
     if "- **Idea**:\n" in (system.folder / "README.md").read_text(errors="replace"):
-        yield "  README.md is still to be filled in"
-    inside = system.folder.resolve().parent == (root / "submissions").resolve()
-    where = system.folder.name if inside else system.folder
-    yield f"Next: wattbench bench --system {where} --task {names[0]} --rounds 2"
+        yield "  README.md is still the template; fill it in"
+    is_submission = system.folder.resolve().parent == (root / "submissions").resolve()
+    name = system.folder.name if is_submission else system.folder
+    yield f"Next: wattbench bench --system {name} --task {tasks[0]} --rounds 2"
 
 
-def _time(seconds: float) -> str:
+def _check_folder(folder: Path, root: Path) -> list[str]:
+    faults = [f"{folder}: {fault}" for fault in untrusted.find_dangerous_files(folder)]
+    name = folder.resolve().name
+    namesake = find_systems(root).get(name)
+    if namesake is not None and namesake.resolve() != folder.resolve():
+        faults.append(f"{folder}: {namesake} has the same name. Rename the folder.")
+    if not NAME_PATTERN.fullmatch(name):
+        faults.append(
+            f"{folder}: rename the folder; only letters, digits, '.', '_' and '-' are allowed."
+        )
+    readme = folder / "README.md"
+    if not readme.is_file() or not readme.read_text(errors="replace").strip():
+        faults.append(
+            f"{readme}: missing or empty. Describe in a few words what the submission does and why."
+        )
+    return faults
+
+
+def _describe_build(system: System, task_name: str, root: Path) -> str:
+    is_file = task_name.endswith(".toml")
+    task = get_task(str(system.folder / task_name) if is_file else task_name)
+    planned_steps = plan_build(system, task, 0, root)
+    missing = sum(not artifact_dir(planned.key).is_dir() for planned in planned_steps)
+    if not missing:
+        return "built, or nothing to build"
+    count = f"{missing} step{'s' if missing > 1 else ''} to build"
+    if not task.training_task.available_locally():
+        return f"{count}; the data of the task is not available locally yet"
+    duration = _format_duration(estimate_build_seconds(system, task, root))
+    return f"{count}, about {duration} on this machine (within a factor of two)"
+
+
+def _format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(10, round(seconds, -1)):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _module(path: Path) -> list[str]:
-    """Read, not run."""
+def _check_module(path: Path) -> list[str]:
+    """Return the faults of a Python file with a custom class; the file is parsed, not run."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
     except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return [f"{path}: not Python ({error or type(error).__name__}). Correct it there."]
-    found, inherits = {}, False
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef):
-            inherits = inherits or bool(node.bases)
-            methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
-            if METHODS.keys() <= methods.keys():
-                found[node.name] = methods
-    if inherits and not found:  # what it inherits is not read
-        return []
-    if len(found) != 1:
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    candidates = {}
+    for node in classes:
+        methods = {item.name: item for item in node.body if isinstance(item, ast.FunctionDef)}
+        if METHODS.keys() <= methods.keys():
+            candidates[node.name] = methods
+    if not candidates and any(node.bases for node in classes):
+        return []  # the methods may be inherited from code that is not read here
+    if len(candidates) != 1:
         return [
-            f"{path}: {len(found)} classes have `load` and `predict`; there must be one, with "
-            "load(self, artifact, about, serve, threads) and predict(self, examples)."
+            f"{path}: {len(candidates)} classes have `load` and `predict`. Define exactly one, "
+            "with load(self, artifact, metadata, serve, threads) and predict(self, examples)."
         ]
-    (methods,) = found.values()
-    faults = []
-    for name, given in METHODS.items():
-        takes = methods[name].args
-        least = len(takes.posonlyargs + takes.args) - 1 - len(takes.defaults)
-        most = len(takes.posonlyargs + takes.args) - 1
-        if not least <= given or not (given <= most or takes.vararg):
-            faults.append(
-                f"{path}: line {methods[name].lineno}: {name} is called with {given} "
-                f"argument{'s' * (given > 1)} beside self, but takes {most}."
-            )
+    (methods,) = candidates.values()
+    faults: list[str] = []
+    for name, count in METHODS.items():
+        faults += _check_arguments(path, methods[name], count)
     return faults
 
 
-def _command(folder: Path, program: str) -> list[str]:
-    path = folder / program
+def _check_arguments(path: Path, method: ast.FunctionDef, count: int) -> Iterator[str]:
+    """Yield a fault if the method cannot be called with this many arguments besides self."""
+    arguments = method.args
+    most = len(arguments.posonlyargs + arguments.args) - 1
+    least = most - len(arguments.defaults)
+    if not least <= count or not (count <= most or arguments.vararg):
+        yield (
+            f"{path}: line {method.lineno}: {method.name} is called with {count} "
+            f"argument{'s' if count > 1 else ''} besides self, but takes {most}."
+        )
+
+
+def _check_command(folder: Path, program: str) -> list[str]:
     if "/" not in program:
         if shutil.which(program):
             return []
-        return [f"{folder}: {program} is not on this machine. Install it, or name another program."]
+        return [
+            f"{folder}: {program} is not installed on this machine. Install it, or name another "
+            "program."
+        ]
+    path = folder / program
     if not os.access(path, os.X_OK):
         return [f"{path}: not executable. Run: chmod +x {path}"]
     if path.read_bytes()[:2] not in (b"#!", b"\x7fE"):
         return [
-            f"{path}: neither a program nor a script. Let its first line name what runs it: "
-            "#!/bin/sh"
+            f"{path}: neither a program nor a script with an interpreter. Start the file with a "
+            "line like #!/bin/sh"
         ]
     return []

@@ -1,7 +1,7 @@
-"""Anyone's own fine-tuned model as systems: padded, not padded, and quantized to int8.
+"""Systems of a user's fine-tuned model: padded, not padded, and quantized to int8.
 
-They are manifests like any other, written into the cache under a digest of the model's files, so
-that all else treats them alike and two models of one name are never mixed up.
+They are ordinary manifests, written into the cache under a digest of the model's files, so two
+models of one name do not get mixed up.
 """
 
 import re
@@ -13,91 +13,117 @@ import tomli_w
 
 from harness.errors import HarnessError
 from harness.models import pretrained
-from harness.results import record
+from harness.results.record import read_record
 from harness.store.cache import cache_dir, write_atomically
 
-DIGITS, SUFFIX_DIGITS = 16, 6
-"""Of a model's digest: in paths and records, and behind a name that another model has."""
+DIGEST_LENGTH, SUFFIX_LENGTH = 16, 6
+"""Digits of a model's digest in paths and records, and after a name that another model has."""
 
 EXPORT, QUANTIZE = {"use": "export"}, {"use": "quantize", "dtype": "int8"}
 UNPADDED, INT8 = "-unpadded", "-int8"
 
 
-def declare(
-    given: str, taken: Iterable[str], name: str = "", records: Path | None = None, session: str = ""
+def declare_model_systems(
+    model: str,
+    taken_names: Iterable[str],
+    name: str = "",
+    records: Path | None = None,
+    session: str = "",
 ) -> dict[str, Path]:
-    """Folders with the manifests of a model's systems, by name; the reference comes first.
+    """Write the manifests of a model's systems.
 
-    The reference is padded to the task's max length, as a model is served that nobody touched; of a
-    model without a padding token it is not padded.
+    The reference comes first. It is padded to the task's maximum length, as a model is served
+    without any optimization; a model without a padding token is not padded.
 
     Args:
-        given: a folder, or `organisation/name[@revision]` of the hub.
-        taken: names of the systems there are.
-        name: what the model is called; by default its folder's or repository's name, behind which
-            stands a digest of its files where the records hold another model of that name.
-        records: the folder of the records that the systems will stand beside.
-        session: the only one of the records that counts, where one is taken up.
+        model: a folder, or `organisation/name[@revision]` on the hub.
+        taken_names: the names of the other systems.
+        name: the name of the model. By default it is the name of the folder or repository, followed
+            by a digest of the files if another model has that name in the records.
+        records: the folder of the records that the systems will be compared with.
+        session: the only session of `records` that counts, if one is resumed.
+
+    Returns:
+        The folders of the systems, by name.
 
     Raises:
         HarnessError: there is no such model, or the name is taken.
     """
-    checkpoint = pretrained.find_checkpoint_folder(given)
-    shape = pretrained.get_checkpoint_spec(str(checkpoint), Path())
-    model = pretrained.compute_key(str(checkpoint), Path())[:DIGITS]
+    checkpoint = pretrained.find_checkpoint_folder(model)
+    spec = pretrained.get_checkpoint_spec(str(checkpoint), Path())
+    model_digest = pretrained.compute_key(str(checkpoint), Path())[:DIGEST_LENGTH]
     if name and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise HarnessError(f"--name {name!r}: take letters, digits, '.', '_' and '-'.")
-    own = checkpoint.name if Path(given).expanduser().is_dir() else given.partition("@")[0]
-    base = name or re.sub(r"[^A-Za-z0-9._-]", "-", own.rpartition("/")[2]).lower()
-    if records and _other_model(base, model, records, session or "*"):
+        raise HarnessError(f"--name {name!r}: use letters, digits, '.', '_' and '-'.")
+    base_name = name or _get_default_name(model, checkpoint)
+    if records and _is_name_of_other_model(base_name, model_digest, records, session or "*"):
         if name:
             raise HarnessError(
                 f"{records}: another model is called {name!r} there. Give another --name, or "
                 "another folder with --results."
             )
-        base = f"{base}-{model[:SUFFIX_DIGITS]}"
-    found = {}
-    for system, manifest in _manifests(base, checkpoint, shape).items():
-        if system in taken:
+        base_name = f"{base_name}-{model_digest[:SUFFIX_LENGTH]}"
+    folders = {}
+    for system_name, manifest in _build_manifests(base_name, checkpoint, spec).items():
+        if system_name in taken_names:
             raise HarnessError(
-                f"{checkpoint}: a system is called {system!r} already. Rename the folder, or give "
-                "--name."
+                f"{checkpoint}: a system is called {system_name!r} already. Rename the folder, or "
+                "give --name."
             )
-        folder = cache_dir() / "models" / model / system
+        folder = cache_dir() / "models" / model_digest / system_name
         write_atomically(folder / "submission.toml", tomli_w.dumps(manifest).encode())
-        found[system] = folder
-    return found
+        folders[system_name] = folder
+    return folders
 
 
-def roles(systems: Iterable[str]) -> tuple[str, str]:
-    """The reference and the unpadded reference among the systems of a model; both are one where it
-    cannot be padded.
+def get_reference_names(names: Iterable[str]) -> tuple[str, str]:
+    """Return the reference and the unpadded reference of a model's systems.
+
+    They are the same if the model cannot be padded.
+
+    Args:
+        names: the names of the systems, as `declare_model_systems` returns them.
     """
-    reference, *others = systems
-    return reference, next((each for each in others if each.endswith(UNPADDED)), reference)
+    reference, *others = names
+    return reference, next((name for name in others if name.endswith(UNPADDED)), reference)
 
 
-def model_of(folder: Path) -> str:
-    """The digest of the model that a system's folder was declared for; '' for any other system."""
+def get_model_digest(folder: Path) -> str:
+    """Return the digest of the model that a folder was written for; '' for any other system."""
     return folder.parent.name if folder.parent.parent == cache_dir() / "models" else ""
 
 
 def is_optional(folder: Path) -> bool:
-    """Whether a session does without the system where it cannot be built."""
-    return bool(model_of(folder)) and folder.name.endswith(INT8)
+    """Return whether a session goes on without the system in this folder if it cannot be built."""
+    return bool(get_model_digest(folder)) and folder.name.endswith(INT8)
 
 
-def _manifests(name: str, checkpoint: Path, shape: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    graph = shape["becomes"] == "onnx"
-    engine, runner = ("onnxruntime", "onnxruntime") if graph else ("pytorch", "PyTorch")
+def _get_default_name(model: str, checkpoint: Path) -> str:
+    is_local = Path(model).expanduser().is_dir()
+    name = checkpoint.name if is_local else model.partition("@")[0].rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lower()
 
-    def manifest(
+
+def _is_name_of_other_model(name: str, digest: str, records: Path, session: str) -> bool:
+    return any(
+        read_record(path).system.get("model", digest) != digest
+        for path in records.glob(f"{session}/*/offline/{name}.json")
+    )
+
+
+def _build_manifests(
+    name: str, checkpoint: Path, spec: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the content of the manifests, by the name of the system."""
+    is_graph = spec["becomes"] == "onnx"
+    engine, runtime = ("onnxruntime", "onnxruntime") if is_graph else ("pytorch", "PyTorch")
+
+    def build_manifest(
         division: str, title: str, steps: list[dict[str, str]], engine: str, padding: str
     ) -> dict[str, Any]:
         return {
             "title": f"{name}, {title}",
-            "authors": ["not said"],
-            "licence": "not said",
+            "authors": ["unknown"],
+            "licence": "unknown",
             "division": division,
             "tasks": ["any"],
             "model": {"checkpoint": str(checkpoint)},
@@ -105,21 +131,13 @@ def _manifests(name: str, checkpoint: Path, shape: dict[str, Any]) -> dict[str, 
             "serve": {"engine": engine, "padding": padding, "batch": 1},
         }
 
-    unpadded = manifest("baseline", f"{runner}, not padded", [], engine, "longest")
-    systems = {name: unpadded}
-    if shape.get("pads", True):
-        padded = manifest("baseline", f"{runner}, padded", [], engine, "max")
-        systems = {name: padded, f"{name}{UNPADDED}": unpadded}
-    if "dtype" not in shape:  # else it is quantized already
-        steps = [QUANTIZE] if graph else [EXPORT, QUANTIZE]
+    unpadded = build_manifest("baseline", f"{runtime}, not padded", [], engine, "longest")
+    manifests = {name: unpadded}
+    if spec.get("pads", True):
+        padded = build_manifest("baseline", f"{runtime}, padded", [], engine, "max")
+        manifests = {name: padded, f"{name}{UNPADDED}": unpadded}
+    if "dtype" not in spec:  # otherwise it is quantized already
+        steps = [QUANTIZE] if is_graph else [EXPORT, QUANTIZE]
         title = "onnxruntime, dynamic int8"
-        systems[f"{name}{INT8}"] = manifest("open", title, steps, "onnxruntime", "longest")
-    return systems
-
-
-def _other_model(name: str, model: str, records: Path, session: str) -> bool:
-    """Whether the records hold a system of this name that is of another model."""
-    return any(
-        record.read_record(path).system.get("model", model) != model
-        for path in records.glob(f"{session}/*/offline/{name}.json")
-    )
+        manifests[f"{name}{INT8}"] = build_manifest("open", title, steps, "onnxruntime", "longest")
+    return manifests

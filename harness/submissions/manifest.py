@@ -1,8 +1,6 @@
-"""The schema of `submission.toml`: what a system declares, read and checked before anything is
-built.
+"""Manifests: what a system declares in `submission.toml`, read and checked before it is built.
 
-A step's parameters are the fields of its dataclass, so the schema, the messages and the step's
-documentation are one thing.
+The parameters of a step are the fields of its dataclass, so they are schema and documentation too.
 """
 
 from collections.abc import Sequence
@@ -15,7 +13,7 @@ from harness.errors import BuildError, HarnessError, ManifestError
 from harness.models import pretrained
 from harness.optimize.base import Step, get_step
 from harness.results.record import DIVISIONS
-from harness.schema import Faults, nearest, params, read_toml
+from harness.schema import Faults, build_params, read_toml, suggest_name
 from harness.store import bundled_weights
 from harness.submissions.serve import read_points, read_serve
 from harness.tasks.registry import builtin_tasks, get_task
@@ -25,10 +23,21 @@ TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step",
 MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "weights", "members")
 ANY_TASK = "any"
 
+ArtifactSpec = dict[str, Any]
+"""What is known of an artifact without building it; see `System.spec`."""
+
+UNKNOWN: ArtifactSpec = {"format": None}
+"""The specification after a fault: nothing that depends on it is checked."""
+
 
 @dataclass(frozen=True)
 class StepConfig:
-    """One `[[step]]`: the step and its parameters (an instance of the step's dataclass)."""
+    """One `[[step]]` of a manifest.
+
+    Attributes:
+        step: the step.
+        params: its parameters, an instance of `step.params`.
+    """
 
     step: Step
     params: Any
@@ -36,17 +45,28 @@ class StepConfig:
 
 @dataclass(frozen=True)
 class System:
-    """Anything that can be measured.
+    """A baseline or a submission, as its manifest declares it.
 
-    teacher: the baseline whose artifact the recipe begins with, or ''.
-    pretrained: the encoder, the fine-tuned checkpoint or the weights that it begins with, or ''.
-    members: the systems that a cascade asks, in order.
-    serve: how it is served, by scenario.
-    points: other thresholds of confidence that it is measured at, by name; one curve on the board.
-    point: the name of the one that this is, or ''; seed: of training, where it is another one.
-    shape: what is known of the artifact before it is built: its `format` ('' for none), and of a
-        model also the `name` of its origin, `layers`, `heads`, `ffn`, `max_length` and `dtype`, the
-        same of its `teacher`, and the manifest's folder as `base`.
+    Attributes:
+        name: the name of its folder; `system@point` at an operating point.
+        folder: the folder of the manifest.
+        title: one line for tables.
+        authors: who made it.
+        licence: the licence of the folder, as an SPDX name.
+        division: `baseline`, `closed` or `open`.
+        tasks: the names of the tasks that it is made for, or `any`.
+        teacher: the system whose artifact the recipe starts from, or ''.
+        pretrained: the encoder, fine-tuned checkpoint or bundled weights that the recipe starts
+            from, or ''.
+        recipe: the steps, in order.
+        serve: how it is served in each scenario.
+        spec: what is known of the artifact before it is built: its `format` ('' for none), and, of
+            a model, `name`, `layers`, `heads`, `ffn`, `max_length`, `dtype`, the same of its
+            `teacher`, and `base`, the folder of the manifest.
+        members: the systems that a cascade queries, in order.
+        points: further thresholds that it is measured at, by the name of the operating point.
+        point: the name of the operating point, or ''.
+        seed: the training seed, if it is not the session's first one.
     """
 
     name: str
@@ -60,84 +80,88 @@ class System:
     pretrained: str
     recipe: tuple[StepConfig, ...]
     serve: dict[str, ServeConfig]
-    shape: dict[str, Any]
+    spec: ArtifactSpec
     members: tuple[str, ...] = ()
     points: dict[str, float | str] = field(default_factory=dict)
     point: str = ""
     seed: int | None = None
 
-    def at_points(self) -> list["System"]:
-        """Itself, then itself at each of its points, named `system@point`."""
-        return [
-            self,
-            *(
-                replace(
-                    self,
-                    name=f"{self.name}@{point}",
-                    serve={
-                        scenario: replace(each, threshold=threshold)
-                        for scenario, each in self.serve.items()
-                    },
-                    point=point,
-                )
-                for point, threshold in self.points.items()
-            ),
-        ]
+    def expand_points(self) -> list["System"]:
+        """Return the system as it is, then at each of its operating points."""
+        return [self, *(self._at_point(name, value) for name, value in self.points.items())]
+
+    def _at_point(self, point: str, threshold: float | str) -> "System":
+        serve = {
+            scenario: replace(config, threshold=threshold)
+            for scenario, config in self.serve.items()
+        }
+        return replace(self, name=f"{self.name}@{point}", serve=serve, point=point)
 
     @property
     def manifest(self) -> Path:
-        """The file."""
+        """The path of `submission.toml`."""
         return self.folder / "submission.toml"
 
     def declares_task(self, task: Task) -> bool:
-        """Whether the system declares this task, or the one whose systems answer it."""
+        """Return whether the system declares the task, or the task with its training split."""
         return not {task.name, task.training_task.name, ANY_TASK}.isdisjoint(self.tasks)
 
 
 def read_system(folder: Path, root: Path | None = None) -> System:
-    """The system that a folder declares. root: the project's folder, where baselines are looked up.
+    """Read and check the manifest of a system.
 
-    Raises: ManifestError with every fault that can be known without building.
+    Args:
+        folder: the folder of `submission.toml`.
+        root: the folder that holds baselines/ and submissions/, where teachers and members are
+            looked up (default: two levels above `folder`).
+
+    Raises:
+        ManifestError: every fault that can be found without building, one per line.
     """
     return _read(folder, root or folder.resolve().parent.parent, ())
 
 
 def find_systems(root: Path) -> dict[str, Path]:
-    """The folders of all systems by name: baselines first, then submissions.
+    """Return the folders of all systems by name: baselines first, then submissions.
 
-    Raises: ManifestError if a name is taken twice.
+    Args:
+        root: the folder that holds baselines/ and submissions/.
+
+    Raises:
+        ManifestError: two systems have the same name.
     """
-    found: dict[str, Path] = {}
-    for room in ("baselines", "submissions"):
-        for manifest in sorted((root / room).glob("*/submission.toml")):
+    folders: dict[str, Path] = {}
+    for parent in ("baselines", "submissions"):
+        for manifest in sorted((root / parent).glob("*/submission.toml")):
             name = manifest.parent.name
-            if name in found:
+            if name in folders:
                 raise ManifestError(
-                    f"{manifest}: {found[name]} has the same name. Rename one of the folders."
+                    f"{manifest}: {folders[name]} has the same name. Rename one of the folders."
                 )
-            found[name] = manifest.parent
-    return found
+            folders[name] = manifest.parent
+    return folders
 
 
-def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
+def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
+    """Read a manifest; `dependents` are the systems that led to it, as teacher or member."""
     path = folder / "submission.toml"
     data = read_toml(path)
     faults = Faults(path)
-    faults.keys("", data, TOP_KEYS)
-    model = faults.table(data, "model")
-    faults.keys("[model] ", model, MODEL_KEYS)
-    recipe, shape = _recipe(faults, data, model, root, (*descendants, folder.name))
-    division = faults.choice(data, "division", DIVISIONS)
+    faults.check_keys("", data, TOP_KEYS)
+    model = faults.get_table(data, "model")
+    faults.check_keys("[model] ", model, MODEL_KEYS)
+    spec = _read_model(faults, model, root, (*dependents, folder.name))
+    recipe, spec = _read_recipe(faults, data, spec)
+    division = faults.get_choice(data, "division", DIVISIONS)
     if division == "closed":
         _check_closed(faults, model, recipe)
-    serve = read_serve(faults, data, shape)
-    points = read_points(faults, data, shape)
-    title, licence = faults.text(data, "title"), faults.text(data, "licence")
-    authors, declared = (faults.texts(data, key) for key in ("authors", "tasks"))
-    declared = tuple(_task(faults, name) for name in declared)
+    serve = read_serve(faults, data, spec)
+    points = read_points(faults, data, spec)
+    title, licence = faults.get_string(data, "title"), faults.get_string(data, "licence")
+    authors, tasks = (faults.get_strings(data, key) for key in ("authors", "tasks"))
+    task_names = tuple(_read_task_name(faults, task) for task in tasks)
     faults.raise_any()
-    begins = str(model.get("pretrained", model.get("checkpoint", "")))
-    begins = bundled_weights.spec(model["weights"]) if "weights" in model else begins
+    origin = str(model.get("pretrained", model.get("checkpoint", "")))
     return System(
         folder.name,
         folder,
@@ -145,144 +169,157 @@ def _read(folder: Path, root: Path, descendants: tuple[str, ...]) -> System:
         licence=licence,
         authors=authors,
         division=division,
-        tasks=declared,
+        tasks=task_names,
         teacher=str(model.get("teacher", "")),
-        pretrained=begins,
+        pretrained=bundled_weights.to_spec(model["weights"]) if "weights" in model else origin,
         recipe=recipe,
         serve=serve,
-        shape=shape,
+        spec=spec,
         members=tuple(model.get("members", ())),
         points=points,
     )
 
 
-def _task(faults: Faults, name: str) -> str:
-    """A task's name; where a `task.toml` beside the manifest declares it, the one that it says."""
-    if name.endswith(".toml"):
+def _read_task_name(faults: Faults, task: str) -> str:
+    """Return the name of a task that is given by name, or as a `task.toml` beside the manifest."""
+    if task.endswith(".toml"):
         try:
-            return get_task(str(faults.path.parent / name)).name
+            return get_task(str(faults.path.parent / task)).name
         except HarnessError as error:
-            faults.add(f"task {name!r}: {error}")
-    elif name != ANY_TASK and name not in builtin_tasks():
-        faults.add(f"task {name!r} does not exist. {nearest(name, builtin_tasks())}")
-    return name
+            faults.add(f"task {task!r}: {error}")
+    elif task != ANY_TASK and task not in builtin_tasks():
+        faults.add(f"task {task!r} does not exist. {suggest_name(task, builtin_tasks())}")
+    return task
 
 
-def _recipe(
-    faults: Faults, data: dict[str, Any], model: dict[str, Any], root: Path, line: tuple[str, ...]
-) -> tuple[tuple[StepConfig, ...], dict[str, Any]]:
-    """The steps, and what is known of the shape that comes out of them."""
-    shape = _start(faults, model, root, line)
-    used: list[StepConfig] = []
-    declared = data.get("step", [])
-    if not isinstance(declared, list) or not all(isinstance(each, dict) for each in declared):
+def _read_recipe(
+    faults: Faults, data: dict[str, Any], spec: ArtifactSpec
+) -> tuple[tuple[StepConfig, ...], ArtifactSpec]:
+    """Return the steps, and the specification of the artifact that they write.
+
+    Args:
+        faults: where faults are noted.
+        data: the manifest.
+        spec: the specification of what the first step gets.
+    """
+    recipe: list[StepConfig] = []
+    tables = data.get("step", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         faults.add("step must be written as [[step]], with two brackets.")
-        declared = []
-    for number, entry in enumerate(declared, start=1):
-        name = entry.get("use", "")
-        place = f"step {number} {name!r}: "
+        tables = []
+    for number, table in enumerate(tables, start=1):
+        name = table.get("use", "")
+        if not name:
+            faults.add(f"step {number}: the key 'use' is missing; it names the step.")
+            return tuple(recipe), UNKNOWN
         try:
-            found = get_step(str(name))
+            step = get_step(str(name))
         except BuildError as error:
+            faults.add(f"step {number}: {error}")
+            return tuple(recipe), UNKNOWN
+        prefix = f"step {number} {name!r}: "
+        parameters = {key: value for key, value in table.items() if key != "use"}
+        params = build_params(faults, prefix, step.params, parameters)
+        if spec.get("format") is not None and spec["format"] not in step.takes:
+            takes = " or ".join(artifact_format or "no model" for artifact_format in step.takes)
             faults.add(
-                f"step {number}: {error}"
-                if name
-                else f"step {number}: the key 'use' is missing; it names the step."
+                f"{prefix}it takes {takes}, but gets {spec['format'] or 'nothing'}. Change the "
+                "order of the steps, or [model]."
             )
-            return tuple(used), {"format": None}
-        parameters = {key: value for key, value in entry.items() if key != "use"}
-        chosen = params(faults, place, found.params, parameters)
-        if shape.get("format") is not None and shape["format"] not in found.takes:
-            has, wants = (
-                shape["format"] or "nothing",
-                " or ".join(each or "no model" for each in found.takes),
-            )
-            faults.add(
-                f"{place}it takes {wants}, but gets {has}. Change the order of the steps, or "
-                "[model]."
-            )
-        if chosen is not None:
-            for fault in found.validate(chosen, shape):
-                faults.add(f"{place}{fault}.")
-            used.append(StepConfig(found, chosen))
-            shape = {**shape, **found.output_spec(chosen, shape)}
-        else:
-            shape = {"format": None}
-    return tuple(used), shape
+        if params is None:
+            spec = UNKNOWN
+            continue
+        for fault in step.validate(params, spec):
+            faults.add(f"{prefix}{fault}.")
+        recipe.append(StepConfig(step, params))
+        spec = {**spec, **step.output_spec(params, spec)}
+    return tuple(recipe), spec
 
 
-def _start(
-    faults: Faults, model: dict[str, Any], root: Path, line: tuple[str, ...]
-) -> dict[str, Any]:
+def _read_model(
+    faults: Faults, model: dict[str, Any], root: Path, dependents: tuple[str, ...]
+) -> ArtifactSpec:
+    """Return the specification of what the recipe starts from."""
     if len(model) > 1:
         faults.add(f"[model] has both {' and '.join(model)}; keep one of them.")
-    for key, form, shape_of in (
+    base = faults.path.parent
+    for key, artifact_format, get_spec in (
         ("pretrained", "encoder", pretrained.get_encoder_spec),
         ("checkpoint", "checkpoint", pretrained.get_checkpoint_spec),
     ):
         if key in model:
             try:
-                known_shape = shape_of(str(model[key]), faults.path.parent)
-                return {**known_shape, "format": form, "base": faults.path.parent}
+                spec = get_spec(str(model[key]), base)
             except HarnessError as error:
                 faults.add(f"[model] {key}: {error}")
-                return {"format": None}
+                return UNKNOWN
+            return {**spec, "format": artifact_format, "base": base}
     if "weights" in model:
-        return _weights(faults, model["weights"])
+        return _get_weights_spec(faults, model["weights"])
     if "members" in model:
-        members = faults.texts(model, "members")
-        shapes = [_other(faults, "members", each, root, line) for each in members]
-        if len(members) < 2 or len(set(members)) < len(members):
-            faults.add("[model] members: name two systems or more, each once, the cheapest first.")
-        for name, each in zip(members, shapes, strict=True):
-            if each and not each["format"]:
-                faults.add(f"[model] members: {name} has no artifact, and so no confidence.")
-        return {"format": "members", "name": " > ".join(members)}
-    if "teacher" in model:
-        teacher = str(model["teacher"])
-        if found := _other(faults, "teacher", teacher, root, line):
-            learned = {**found, "name": teacher}
-            own = {
-                key: value for key, value in learned.items() if key not in ("teacher", "finetuned")
-            }
-            own["base"] = faults.path.parent
-            return {**own, "teacher": own}
-    else:
+        return _read_members(faults, model, root, dependents)
+    if "teacher" not in model:
         return {"format": ""}
-    return {"format": None}
+    name = str(model["teacher"])
+    teacher = _get_system_spec(faults, "teacher", name, root, dependents)
+    if not teacher:
+        return UNKNOWN
+    inherited = {
+        key: value for key, value in teacher.items() if key not in ("teacher", "finetuned")
+    }
+    spec = {**inherited, "name": name, "base": base}
+    return {**spec, "teacher": spec}
 
 
-def _weights(faults: Faults, declared: Any) -> dict[str, Any]:
-    """The shape of weights that come along; unknown where they are still on the hub."""
+def _read_members(
+    faults: Faults, model: dict[str, Any], root: Path, dependents: tuple[str, ...]
+) -> ArtifactSpec:
+    members = faults.get_strings(model, "members")
+    specs = [_get_system_spec(faults, "members", name, root, dependents) for name in members]
+    if len(members) < 2 or len(set(members)) < len(members):
+        faults.add("[model] members: name at least two different systems, the cheapest first.")
+    for name, spec in zip(members, specs, strict=True):
+        if spec and not spec["format"]:
+            faults.add(
+                f"[model] members: {name} has no artifact, and so no confidence. Name another "
+                "system."
+            )
+    return {"format": "members", "name": " > ".join(members)}
+
+
+def _get_weights_spec(faults: Faults, declaration: Any) -> ArtifactSpec:
+    """Return the specification of bundled weights; most of it is unknown before a download."""
     base = faults.path.parent
-    found = bundled_weights.faults_of(declared, base)
-    for fault in found:
+    weights_faults = bundled_weights.find_faults(declaration, base)
+    for fault in weights_faults:
         faults.add(f"[model] weights: {fault}")
-    shape: dict[str, Any] = {"format": None if found else "checkpoint", "base": base}
-    folder = (
-        None if found else bundled_weights.available_locally(bundled_weights.spec(declared), base)
-    )
+    if weights_faults:
+        return {"format": None, "base": base, "name": "weights", "becomes": None}
+    spec: ArtifactSpec = {"format": "checkpoint", "base": base}
+    folder = bundled_weights.find_local(bundled_weights.to_spec(declaration), base)
     if folder is None:
-        return {**shape, "name": "weights", "becomes": None}
+        return {**spec, "name": "weights", "becomes": None}
     try:
-        return {**pretrained.get_checkpoint_spec(str(folder), base), **shape}
-    except HarnessError as error:  # files that only code of one's own knows
-        return {**shape, "name": "weights", "unfit": str(error)}
+        return {**pretrained.get_checkpoint_spec(str(folder), base), **spec}
+    except HarnessError as error:  # not a checkpoint, but custom code may be able to read it
+        return {**spec, "name": "weights", "unfit": str(error)}
 
 
-def _other(
-    faults: Faults, key: str, name: str, root: Path, line: tuple[str, ...]
-) -> dict[str, Any]:
-    """The shape of another system; empty, with a fault, where there is none."""
-    known = find_systems(root)
-    if name in line:
-        faults.add(f"[model] {key}: {' -> '.join((*line, name))} is a circle.")
-    elif name not in known:
+def _get_system_spec(
+    faults: Faults, key: str, name: str, root: Path, dependents: tuple[str, ...]
+) -> ArtifactSpec:
+    """Return the specification of another system; if there is none, note a fault and return {}."""
+    systems = find_systems(root)
+    if name in dependents:
+        cycle = " -> ".join((*dependents, name))
+        faults.add(f"[model] {key}: {cycle} is a cycle. Name a system that does not depend on it.")
+    elif name not in systems:
         faults.add(
-            f"[model] {key} {name!r} does not exist in {root / 'baselines'}. {nearest(name, known)}"
+            f"[model] {key} {name!r} does not exist in {root / 'baselines'}. "
+            f"{suggest_name(name, systems)}"
         )
     else:
-        return _read(known[name], root, line).shape
+        return _read(systems[name], root, dependents).spec
     return {}
 
 

@@ -1,4 +1,4 @@
-"""The plan of a system's build: its steps in order, each with the key of the artifact it leaves."""
+"""The plan of a system's build: its steps in order, each with the key of the artifact it writes."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,11 +13,32 @@ from harness.tasks.task import Task
 
 
 @dataclass(frozen=True)
-class PlannedStep:
-    """One step to run: its key, and what it starts from (an artifact's key, or an encoder).
+class PlannedMember:
+    """A member of a cascade.
 
-    teacher: key of the artifact that it learns from, or ''.
-    members: of a cascade: name, key and engine of each.
+    Attributes:
+        name: the name of the system.
+        key: the key of its artifact.
+        engine: the engine that it is served with.
+    """
+
+    name: str
+    key: str
+    engine: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """A step and its inputs.
+
+    Attributes:
+        key: the key of the artifact that the step writes.
+        step_config: the step and its parameters.
+        parent: the key of the artifact that the step takes, or ''.
+        encoder: the encoder, checkpoint or bundled weights that the step takes, or ''.
+        base: the folder that a relative path of the encoder is relative to.
+        teacher: the key of the artifact that the step learns from, or ''.
+        members: the members, if the step makes a cascade.
     """
 
     key: str
@@ -26,69 +47,85 @@ class PlannedStep:
     encoder: str
     base: Path
     teacher: str
-    members: tuple[tuple[str, str, str], ...] = ()
+    members: tuple[PlannedMember, ...] = ()
 
 
 def plan_build(system: System, task: Task, seed: int, root: Path) -> list[PlannedStep]:
-    """All steps of a system and of its teacher, in order, with the keys of their artifacts.
+    """Return the steps of a system's teacher or members, then its own, in order.
 
-    The key hashes the step's name, version and parameters, the keys of its inputs (also the
-    teacher's and the transfer text's), the task and its version, the seed, and the target
-    instruction set.
+    A key hashes the step's name, version and parameters, the keys of its inputs (the teacher and
+    the transfer text among them), the task with its version, the seed, and the target instruction
+    set.
+
+    Args:
+        system: the system.
+        task: the task; the plan is for the task that its models are trained on.
+        seed: the training seed.
+        root: the folder that holds baselines/ and submissions/.
+
+    Raises:
+        HarnessError: a teacher, member, encoder or data file is missing.
     """
     task = task.training_task
+    systems = find_systems(root) if system.teacher or system.members else {}
     steps: list[PlannedStep] = []
     if system.teacher:
-        steps = plan_build(read_system(find_systems(root)[system.teacher], root), task, seed, root)
+        steps = plan_build(read_system(systems[system.teacher], root), task, seed, root)
     parent = teacher = steps[-1].key if steps else ""
-    members = []
+    members: list[PlannedMember] = []
     for name in system.members:
-        member = read_system(find_systems(root)[name], root)
+        member = read_system(systems[name], root)
         steps += plan_build(member, task, seed, root)
-        members.append((name, steps[-1].key, member.serve["offline"].engine))
+        members.append(PlannedMember(name, steps[-1].key, member.serve["offline"].engine))
     encoder = system.pretrained
     for step_config in system.recipe:
-        encoder = getattr(step_config.params, "student", "") or encoder
-        learns_from = teacher if step_config.step.needs_teacher else ""
-        transfer = task.transfer if getattr(step_config.params, "transfer", False) else None
+        step, params = step_config.step, step_config.params
+        encoder = getattr(params, "student", "") or encoder
+        step_teacher = teacher if step.needs_teacher else ""
+        transfer = task.transfer if getattr(params, "transfer", False) else None
         inputs: dict[str, Any] = {
             "artifact": parent,
             "encoder": pretrained.compute_key(encoder, system.folder) if encoder else "",
-            "teacher": learns_from,
+            "teacher": step_teacher,
             "transfer": transfer.key if transfer else "",
         }
         if members:
-            inputs["members"] = [each[1:] for each in members]
+            inputs["members"] = [[member.key, member.engine] for member in members]
         key = digest(
             {
-                "step": [
-                    step_config.step.name,
-                    step_config.step.version,
-                    asdict(step_config.params),
-                ],
+                "step": [step.name, step.version, asdict(params)],
                 "inputs": inputs,
                 "task": [task.name, task.version],
                 "seed": seed,
-                "target": step_config.step.target(),
+                "target": step.target(),
             }
         )
-        base = system.folder
         steps.append(
-            PlannedStep(key, step_config, parent, encoder, base, learns_from, tuple(members))
+            PlannedStep(
+                key, step_config, parent, encoder, system.folder, step_teacher, tuple(members)
+            )
         )
         parent, encoder, members = key, "", []
     return steps
 
 
 def is_trained(system: System, task: Task, root: Path) -> bool:
-    """Whether something of it is trained, so that another seed gives another system."""
-    return any(each.step_config.step.trains for each in plan_build(system, task, 0, root))
+    """Return whether a step of the build trains, so that another seed gives another system."""
+    steps = plan_build(system, task, 0, root)
+    return any(planned.step_config.step.trains for planned in steps)
 
 
 def find_artifact(system: System, task: Task, seed: int, root: Path) -> Artifact | None:
-    """The system's artifact; None where its recipe leaves none.
+    """Return the artifact of a system; None if its recipe writes none.
 
-    Raises: BuildError if it is not built yet.
+    Args:
+        system: the system.
+        task: the task.
+        seed: the training seed.
+        root: the folder that holds baselines/ and submissions/.
+
+    Raises:
+        BuildError: the system is not built yet.
     """
     steps = plan_build(system, task, seed, root)
     if not steps:

@@ -1,4 +1,4 @@
-"""A new submission's folder: `wattbench new`."""
+"""Creates the folder of a new submission: `wattbench new`."""
 
 import re
 import shutil
@@ -6,86 +6,99 @@ import subprocess
 from pathlib import Path
 
 from harness.errors import HarnessError
-from harness.schema import nearest
+from harness.schema import suggest_name
 from harness.submissions.manifest import find_systems
 
 TEMPLATES = Path(__file__).parent / "templates"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CODE_FILES = {"module": "model.py", "command": "run.sh"}
+"""The file of each kind of custom code."""
+
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def new(name: str, root: Path, origin: str = "", own: str = "") -> Path:
-    """Write submissions/NAME, whole or not at all.
+def create_submission(name: str, root: Path, origin: str = "", custom: str = "") -> Path:
+    """Write the folder of a new submission, completely or not at all.
 
-    origin: a system to begin with as a copy. own: `module` or `command` for code of one's own.
-    Returns: the folder. Raises: HarnessError if the name is taken or cannot be one.
+    Args:
+        name: the name of the submission and of its folder in submissions/.
+        root: the folder that holds baselines/ and submissions/.
+        origin: the name of a system to copy; '' to start from a template.
+        custom: `module` or `command` for a template with custom code; '' for a recipe.
+
+    Returns:
+        The folder.
+
+    Raises:
+        HarnessError: the name is taken or not allowed, `origin` does not exist, or the folder
+            cannot be written.
     """
-    known = find_systems(root)
-    if not NAME.fullmatch(name):
+    systems = find_systems(root)
+    if not NAME_PATTERN.fullmatch(name):
         raise HarnessError(
-            f"{name!r} is no name for a system: take letters, digits, '.', '_', '-'."
+            f"{name!r} is not allowed as a name. Use letters, digits, '.', '_' and '-', and start "
+            "with a letter or a digit."
         )
     folder = root / "submissions" / name
-    if name in known or folder.exists():
-        raise HarnessError(f"{name!r} exists already, in {known.get(name, folder)}. Take another.")
-    if origin and origin not in known:
-        raise HarnessError(f"system {origin!r} does not exist. {nearest(origin, known)}")
-    made = folder.with_name(f".{name}")
-    shutil.rmtree(made, ignore_errors=True)
+    if name in systems or folder.exists():
+        existing = systems.get(name, folder)
+        raise HarnessError(f"{name!r} exists already: {existing}. Choose another name.")
+    if origin and origin not in systems:
+        raise HarnessError(f"system {origin!r} does not exist. {suggest_name(origin, systems)}")
+    temporary = folder.with_name(f".{name}")
+    shutil.rmtree(temporary, ignore_errors=True)
     try:
         if origin:
-            _copy(known[origin], made, name)
+            _copy_system(systems[origin], temporary, name)
         else:
-            _fill(made, name, own)
-        origin_line = f"\nIt begins as a copy of `{origin}`.\n" if origin else ""
-        (made / "README.md").write_text(
-            _template("README.md").format(name=name, origin=origin_line)
-        )
-        made.rename(folder)
+            _write_template(temporary, name, custom)
+        origin_line = f"\nStarted as a copy of `{origin}`.\n" if origin else ""
+        readme = _read_template("README.md").format(name=name, origin=origin_line)
+        (temporary / "README.md").write_text(readme)
+        temporary.rename(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: {error.strerror or error}.") from None
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
-def _fill(folder: Path, name: str, own: str) -> None:
+def _write_template(folder: Path, name: str, custom: str) -> None:
     folder.mkdir(parents=True)
-    text = _template("submission.toml").format(
+    text = _read_template("submission.toml").format(
         name=name,
-        authors=_authors(),
-        division="open" if own else "closed",
-        task="sentiment" if own else "any",
-        body=_template(f"{own or 'recipe'}.txt").rstrip(),
+        authors=_guess_authors(),
+        division="open" if custom else "closed",
+        task="sentiment" if custom else "any",
+        body=_read_template(f"{custom or 'recipe'}.txt").rstrip(),
     )
     (folder / "submission.toml").write_text(text)
-    if own:
-        file = {"module": "model.py", "command": "run.sh"}[own]
-        shutil.copy(TEMPLATES / file, folder / file)
-    if own == "command":
-        (folder / "run.sh").chmod(0o755)
+    if custom:
+        shutil.copy(TEMPLATES / CODE_FILES[custom], folder / CODE_FILES[custom])
+    if custom == "command":
+        (folder / CODE_FILES[custom]).chmod(0o755)
 
 
-def _copy(origin: Path, folder: Path, name: str) -> None:
-    """All its files, with the title and the authors of the new one."""
+def _copy_system(origin: Path, folder: Path, name: str) -> None:
+    """Copy all files of a system; the title and the authors are those of the new one."""
     shutil.copytree(origin, folder)
     manifest = folder / "submission.toml"
     text = manifest.read_text(encoding="utf-8")
     text = re.sub(r"(?m)^title *=.*$", lambda _: f'title = "{name}"', text, count=1)
-    text = re.sub(r"(?m)^authors *=.*$", lambda _: f"authors = {_authors()}", text, count=1)
+    text = re.sub(r"(?m)^authors *=.*$", lambda _: f"authors = {_guess_authors()}", text, count=1)
     text = text.replace('division = "baseline"', 'division = "open"', 1)
     manifest.write_text(text, encoding="utf-8")
 
 
-def _authors() -> str:
-    """Who git says one is, as a TOML list; empty where it does not know, to be filled in."""
+def _guess_authors() -> str:
+    """Return git's `user.name` as a TOML list; an empty list to fill in if it is not set."""
+    command = ["git", "config", "user.name"]
     try:
-        command = ["git", "config", "user.name"]
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout.strip()
+        output = subprocess.run(command, capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.SubprocessError):
-        found = ""
-    clean = re.sub(r'["\\\x00-\x1f]', "", found)
-    return f'["{clean}"]' if clean else "[]                  # fill in: a list of names"
+        output = ""
+    author = re.sub(r'["\\\x00-\x1f]', "", output.strip())
+    return f'["{author}"]' if author else "[]                  # fill in: a list of names"
 
 
-def _template(name: str) -> str:
+def _read_template(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")

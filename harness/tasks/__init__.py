@@ -1,1 +1,1 @@
-"""Tasks, suites, metrics, and the loaders of their data."""
+"""Tasks, suites and metrics, and how their data is read."""

@@ -1,7 +1,7 @@
-"""Anyone's own task: a `task.toml` beside the data, and no Python.
+"""Custom tasks: a `task.toml` beside the data, without Python.
 
-The file says which fields are the text and the label, and where the splits lie; the data is JSONL,
-CSV, TSV or Parquet. Its version is a digest of the declaration and of all its data.
+The file declares which fields hold the text and the label, and the files of the splits (JSONL, CSV,
+TSV or Parquet). The version of the task is a digest of the declaration and of all its data.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -13,9 +13,10 @@ from harness.errors import ManifestError, SourceError
 from harness.schema import Faults, read_toml
 from harness.store.cache import digest, file_sha256
 from harness.tasks.delimited import QUOTING
-from harness.tasks.labels import Integers
-from harness.tasks.readers import Stored, read_rows, stored
-from harness.tasks.splits import split_position
+from harness.tasks.labels import IntegerLabels
+from harness.tasks.readers import read_rows
+from harness.tasks.splits import compute_split_position
+from harness.tasks.stored_examples import StoredExamples, store_examples
 from harness.tasks.task import Candidate, Example, Task, Transfer, predictions_by_label
 
 KEYS = (
@@ -23,18 +24,25 @@ KEYS = (
     "quoting",
 )
 FIELDS = ("text", "pair", "choices", "label", "group", "idx")
-READING = 2
-"""Counts up when the same file gives other examples than before."""
-
 SPLITS = ("train", "selection", "validation", "test", "transfer")
-PLAIN = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
+UNLABELLED_SPLITS = ("test", "transfer")
+
+LABEL_METRICS = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
 """Metrics that need nothing but labels."""
+
+READER_VERSION = 2
+"""Increases whenever the same file gives other examples than before."""
 
 
 @dataclass(frozen=True)
 class CustomData:
-    """What a `task.toml` says of its rows: the fields' names, the labels, the splits' files, and
-    how CSV and TSV are quoted ('': as is usual for the format).
+    """The data that a `task.toml` declares.
+
+    Attributes:
+        fields: the table `[fields]`: the names of the fields of a row.
+        labels: the names of the labels.
+        files: the file of each split.
+        quoting: how CSV and TSV are quoted; '' for the usual way of the format.
     """
 
     fields: dict[str, Any]
@@ -43,102 +51,118 @@ class CustomData:
     quoting: str = ""
 
     def load(self, split: str) -> Sequence[Example]:
-        """The examples of a split. Raises: SourceError if it has no file, or a faulty one."""
-        if split in ("train", "selection") and "selection" not in self.files:
-            return self.opened("train").part(split)
-        if split not in self.files:
-            where = self.files["train"].parent / "task.toml"
-            raise SourceError(f"{where}: there is no {split} split. Add it to [splits].")
-        return self.opened(split).examples
+        """Return the examples of a split.
 
-    def opened(self, split: str) -> Stored:
-        """The file of a split, as examples."""
+        Raises:
+            SourceError: the split is not declared, or its file is missing or faulty.
+        """
+        if split in ("train", "selection") and "selection" not in self.files:
+            return self.read_split("train").select(split)
+        if split not in self.files:
+            path = self.files["train"].parent / "task.toml"
+            raise SourceError(f"{path}: there is no {split} split. Add it to [splits].")
+        return self.read_split(split).examples
+
+    def read_split(self, split: str) -> StoredExamples:
+        """Return the examples of a split's file.
+
+        Raises:
+            SourceError: the file is missing or faulty.
+        """
         path = self.files[split]
         if not _is_file(path):
-            raise SourceError(f"{path}: there is no such file. Mend [splits] {split}.")
+            raise SourceError(f"{path}: there is no such file. Fix [splits] {split}.")
         key = digest(
-            [READING, self.fields, self.labels, self.quoting, split, file_sha256(path)],
+            [READER_VERSION, self.fields, self.labels, self.quoting, split, file_sha256(path)]
         )
-        return stored(key, lambda: self._examples(path, split))
+        return store_examples(key, lambda: self._read_examples(path, split))
 
     def content(self) -> str:
-        """A digest of the labelled examples and of what is said of them."""
-        found = [
-            self.opened(each).content for each in self.files if each not in ("test", "transfer")
+        """Return a digest of the declaration and of the labelled examples."""
+        contents = [
+            self.read_split(split).content for split in self.files if split not in UNLABELLED_SPLITS
         ]
-        return digest([self.fields, self.labels, found])
+        return digest([self.fields, self.labels, contents])
 
-    def transfer(self) -> list[Candidate]:
-        """The unlabelled texts."""
-        return [row for each in self.load("transfer") for row in each.candidates]
+    def load_transfer(self) -> list[Candidate]:
+        """Return the unlabelled text."""
+        examples = self.load("transfer")
+        return [candidate for example in examples for candidate in example.candidates]
 
-    def _examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
-        """With their positions: rows of one group fall into the same slice.
+    def _read_examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
+        """Yield examples with their split positions; a group has one position.
 
-        Every declared field must be there, except label and group in `test`, and idx, too, in
-        `transfer`.
+        Every declared field is required, except label and group in `test` and `transfer`, and idx
+        in `transfer`.
         """
-        known = split not in ("test", "transfer")
+        labelled = split not in UNLABELLED_SPLITS
+        fields = self.fields
+        labels = fields.get("choices", self.labels)
         groups: dict[str, int] = {}
-        names = self.fields
-        labels = names.get("choices", self.labels)
-        integers = Integers()
+        integers = IntegerLabels()
         rows = read_rows(path, "Correct the line, or [fields] in task.toml.", self.quoting)
         for number, row in enumerate(rows):
-            text = row.text(names["text"])
-            pairs = [names["pair"]] if "pair" in names else names.get("choices", [])
-            candidates = tuple((text, row.text(each)) for each in pairs) or ((text,),)
+            text = row.get_string(fields["text"])
+            pairs = [fields["pair"]] if "pair" in fields else fields.get("choices", [])
+            candidates = tuple((text, row.get_string(pair)) for pair in pairs) or ((text,),)
             label = -1
-            if known:
-                label = row.label(names["label"], labels)
-                place = row.place.rpartition(": ")[2]
-                if conflict := integers.conflict(row.values[names["label"]], place, labels):
-                    raise row.fault(f"{names['label']}: {conflict}")
+            if labelled:
+                field = fields["label"]
+                label = row.get_label(field, labels)
+                line = row.location.rpartition(": ")[2]
+                if conflict := integers.find_conflict(row.values[field], line, labels):
+                    raise row.error(f"{field}: {conflict}")
             group, key = -1, text
-            if "group" in names and known:
-                key = str(row.scalar(names["group"]))
+            if "group" in fields and labelled:
+                key = str(row.get_scalar(fields["group"]))
                 group = groups.setdefault(key, len(groups))
-            numbered = "idx" in names or row.values.get("idx") is not None
-            idx: Any = number
-            if numbered and split != "transfer":
-                idx = row.scalar(names.get("idx", "idx"))
-            yield split_position(key), Example(candidates, label, group, idx=idx)
+            idx: str | int | float = number
+            has_idx = "idx" in fields or row.values.get("idx") is not None
+            if has_idx and split != "transfer":
+                idx = row.get_scalar(fields.get("idx", "idx"))
+            yield compute_split_position(key), Example(candidates, label, group, idx=idx)
 
 
-def read(path: Path, reserved: Container[str] = ()) -> Task:
-    """The task that a file declares.
+def read_task(path: Path, reserved: Container[str] = ()) -> Task:
+    """Return the task that a `task.toml` declares.
 
     Args:
-        path: the `task.toml`.
-        reserved: names that it must not have: those of built-in tasks.
+        path: the file.
+        reserved: names that the task must not have: those of the built-in tasks.
 
     Raises:
-        ManifestError: every fault of the declaration.
+        ManifestError: the declaration has faults; the message names all of them.
     """
     path = path.expanduser().resolve()
     data, faults = read_toml(path), Faults(path)
-    faults.keys("", data, (*KEYS, "fields", "splits"))
-    fields, splits = faults.table(data, "fields"), faults.table(data, "splits")
-    faults.keys("[fields] ", fields, FIELDS)
-    faults.keys("[splits] ", splits, SPLITS)
-    name, title = faults.text(data, "name"), faults.text(data, "title")
+    faults.check_keys("", data, (*KEYS, "fields", "splits"))
+    fields, splits = faults.get_table(data, "fields"), faults.get_table(data, "splits")
+    faults.check_keys("[fields] ", fields, FIELDS)
+    faults.check_keys("[splits] ", splits, SPLITS)
+    name, title = faults.get_string(data, "name"), faults.get_string(data, "title")
     if name in reserved or not name.replace("-", "").replace("_", "").isalnum():
-        faults.add(f"name {name!r} is a built-in task's, or not made of letters, digits, - and _.")
-    metric = faults.choice(data, "metric", PLAIN)
-    max_length = faults.whole(data, "max_length", 8, 8192, 128)
-    bound = faults.number(data, "latency_bound_ms", 0.1, 60_000, 50)
-    labels = ("wrong", "right") if "choices" in fields else faults.texts(data, "labels")
-    _check_fields(faults, fields, labels, metric)
+        faults.add(
+            f"name {name!r} is that of a built-in task, or has other characters than letters, "
+            "digits, - and _."
+        )
+    metric = faults.get_choice(data, "metric", LABEL_METRICS)
+    max_length = faults.get_integer(data, "max_length", 8, 8192, 128)
+    latency_bound = faults.get_number(data, "latency_bound_ms", 0.1, 60_000, 50)
+    labels = ("wrong", "right") if "choices" in fields else faults.get_strings(data, "labels")
+    _check_fields(faults, fields)
+    _check_metric(faults, "choices" in fields, labels, metric)
     for split in SPLITS:
         if split not in splits and split in ("train", "validation"):
-            faults.add(f"[splits] {split} is missing; it must be a file's name.")
+            faults.add(f"[splits] {split} is missing; it must be the name of a file.")
         elif split in splits and not isinstance(splits[split], str):
-            faults.add(f"[splits] {split} = {splits[split]!r} must be a file's name.")
+            faults.add(f"[splits] {split} = {splits[split]!r} must be the name of a file.")
     if "quoting" in data:
-        faults.choice(data, "quoting", tuple(QUOTING))
+        faults.get_choice(data, "quoting", tuple(QUOTING))
     faults.raise_any()
-    files = {split: path.parent / _expanded(splits[split]) for split in SPLITS if split in splits}
-    form = CustomData(fields, labels, files, str(data.get("quoting", "")))
+    files = {
+        split: path.parent / _expand_home(splits[split]) for split in SPLITS if split in splits
+    }
+    custom_data = CustomData(fields, labels, files, str(data.get("quoting", "")))
     return Task(
         name=name,
         title=title,
@@ -146,63 +170,65 @@ def read(path: Path, reserved: Container[str] = ()) -> Task:
         labels=labels,
         metric=metric,
         max_length=max_length,
-        latency_bound_ms=float(bound),
+        latency_bound_ms=float(latency_bound),
         source=str(data.get("source", path.name)),
-        licence=str(data.get("licence", "not said")),
-        load=form.load,
+        licence=str(data.get("licence", "licence not stated")),
+        load=custom_data.load,
         available_locally=lambda: all(map(_is_file, files.values())),
-        transfer=_transfer(form),
-        content=form.content,
+        transfer=_build_transfer(custom_data),
+        content=custom_data.content,
         path=path,
         prediction_format=predictions_by_label(fields.get("choices", labels)),
     )
 
 
-def _expanded(name: str) -> Path:
-    """With `~` as the home folder, where there is one."""
+def _expand_home(name: str) -> Path:
     try:
         return Path(name).expanduser()
-    except RuntimeError:
+    except RuntimeError:  # there is no such user
         return Path(name)
 
 
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except OSError:  # a name that is too long for a file
+    except OSError:  # the name is too long for a file
         return False
 
 
-def _check_fields(
-    faults: Faults, fields: dict[str, Any], labels: Sequence[str], metric: str
-) -> None:
+def _check_fields(faults: Faults, fields: dict[str, Any]) -> None:
     for key in ("text", "label", "pair", "group", "idx"):
         if key not in fields and key in ("text", "label"):
             faults.add(f"[fields] {key} is missing; it must be the name of a field.")
         elif key in fields and (not isinstance(fields[key], str) or not fields[key].strip()):
             faults.add(f"[fields] {key} = {fields[key]!r} must be the name of a field.")
-    choices = fields.get("choices", ["a", "b"])
+    if "choices" not in fields:
+        return
+    choices = fields["choices"]
     if (
         not isinstance(choices, list)
-        or not all(isinstance(each, str) and each.strip() for each in choices)
+        or not all(isinstance(choice, str) and choice.strip() for choice in choices)
         or len(set(choices)) < max(2, len(choices))
-        or ("pair" in fields and "choices" in fields)
+        or "pair" in fields
     ):
         faults.add("[fields] choices must be a list of two or more different fields, without pair.")
-    if "choices" in fields and metric != "accuracy":
-        faults.add(f"metric = {metric!r}: a choice is scored by 'accuracy'.")
-    if "choices" not in fields and labels and (len(labels) < 2 or len(set(labels)) < len(labels)):
-        faults.add("labels must be at least two different texts.")
+
+
+def _check_metric(faults: Faults, choices: bool, labels: Sequence[str], metric: str) -> None:
+    if choices and metric != "accuracy":
+        faults.add(f"metric = {metric!r}: a task with choices is scored by 'accuracy'.")
+    if not choices and labels and (len(labels) < 2 or len(set(labels)) < len(labels)):
+        faults.add("labels must be two or more different strings.")
     if metric in ("f1", "matthews") and len(labels) != 2:
         faults.add(
             f"metric = {metric!r} needs two labels, of which the second is the positive one."
         )
 
 
-def _transfer(form: CustomData) -> Transfer | None:
-    if "transfer" not in form.files:
+def _build_transfer(data: CustomData) -> Transfer | None:
+    if "transfer" not in data.files:
         return None
-    path = form.files["transfer"]
+    path = data.files["transfer"]
     if not path.is_file():
-        raise ManifestError(f"{path}: there is no such file. Mend [splits] transfer.")
-    return Transfer(file_sha256(path), form.transfer)
+        raise ManifestError(f"{path}: there is no such file. Fix [splits] transfer.")
+    return Transfer(file_sha256(path), data.load_transfer)

@@ -1,4 +1,4 @@
-"""Labels: what a value of a data file stands for."""
+"""Labels: which label a value of a data file stands for."""
 
 import math
 import re
@@ -9,28 +9,32 @@ from typing import Any
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
-def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
-    """The label that a value of a data file stands for.
+def parse_label(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
+    """Return the label that a value of a data file stands for.
 
-    A value whose text is a label's name is that label, and so is a number that equals a name; only
-    otherwise an integer (also `"0"` in CSV, `1.0`, true and false) is a position, counted from 0.
-    `true` has the text `true`, `True` or `TRUE`.
+    A string that is the name of a label stands for that label, and so does a number that equals a
+    name. Only otherwise an integer (also `"0"` in CSV, `1.0`, true and false) is a position,
+    counted from 0. The boolean `true` matches the names `true`, `True` and `TRUE`.
 
-    Returns: the label's index, and whether the value is a position; None where it is neither.
+    Returns:
+        The index of the label, and whether the value is a position; None if it is neither a name
+        nor a position.
     """
     if not isinstance(value, str | int | float | Decimal):
         return None
     text = str(value)
-    texts = [text]
+    spellings = [text]
     if text.lower() in ("true", "false"):
-        texts += [text.lower(), text.capitalize(), text.upper()]
-    for each in texts:
-        if each in labels:
-            return labels.index(each), False
-    number = as_number(value)
+        spellings += [text.lower(), text.capitalize(), text.upper()]
+    for spelling in spellings:
+        if spelling in labels:
+            return labels.index(spelling), False
+    number = parse_number(value)
     if number is None:
         return None
-    equal = [at for at, name in enumerate(labels) if as_number(name, words=False) == number]
+    equal = [
+        index for index, name in enumerate(labels) if parse_number(name, booleans=False) == number
+    ]
     if equal:
         return (equal[0], False) if len(equal) == 1 else None
     if isinstance(value, ClassName) and NUMBER.fullmatch(value):
@@ -39,15 +43,20 @@ def label_of(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
 
 
 class ClassName(str):
-    """The name of a class of a Parquet file; where it is a number, that is no position."""
+    """The name of a class of a Parquet file; even if it is a number, it is not a position."""
 
     __slots__ = ()
 
 
-def as_number(value: Any, words: bool = True) -> Decimal | None:
-    """A number, or a text that is one; None for anything else. words: true is 1 and false is 0."""
+def parse_number(value: Any, booleans: bool = True) -> Decimal | None:
+    """Return the value of a number, or of a string that is one; None for anything else.
+
+    Args:
+        value: the value of a data file.
+        booleans: whether the strings true and false are 1 and 0.
+    """
     if isinstance(value, str):
-        if words and value.lower() in ("true", "false"):
+        if booleans and value.lower() in ("true", "false"):
             value = "1" if value.lower() == "true" else "0"
         return Decimal(value) if NUMBER.fullmatch(value) else None
     if isinstance(value, int):
@@ -56,11 +65,15 @@ def as_number(value: Any, words: bool = True) -> Decimal | None:
     return Decimal(str(value)) if finite else None
 
 
-def class_label(number: int, names: Sequence[str]) -> int | ClassName | None:
-    """A class of a Parquet file by its name; by its number where that is its name; None where it is
-    negative, which stands for no label.
+def parse_class(number: int, names: Sequence[str]) -> int | ClassName | None:
+    """Return a class of a Parquet file by its name.
 
-    Raises: ValueError if there are not so many classes.
+    Returns:
+        The name; the number itself if that is the name; None for a negative number, which stands
+        for no label.
+
+    Raises:
+        ValueError: there are not so many classes.
     """
     if number < 0:
         return None
@@ -69,26 +82,30 @@ def class_label(number: int, names: Sequence[str]) -> int | ClassName | None:
     return number if names[number] == str(number) else ClassName(names[number])
 
 
-class Integers:
-    """Refuses a file in which some integers are labels' names and others are positions."""
+class IntegerLabels:
+    """Finds files in which some integers are names of labels and others are positions."""
 
     def __init__(self) -> None:
-        self.first: dict[bool, str] = {}  # whether it is a position: where, and which
+        self.first: dict[bool, str] = {}
+        """By whether it is a position: the first value of that kind, and its location."""
 
-    def conflict(self, value: Any, place: str, labels: Sequence[str]) -> str:
-        """What is wrong with a value that is read otherwise than one before it; '' if nothing is.
+    def find_conflict(self, value: Any, location: str, labels: Sequence[str]) -> str:
+        """Return what is wrong with a value, given the values before it; '' if nothing is.
 
-        place: of the value in the file, for the message about a later one.
+        Args:
+            value: the next value of the file.
+            location: where it is, such as 'line 3'.
+            labels: the names of the labels.
         """
-        label = label_of(value, labels)
-        if label is None or as_number(value) is None:
+        label = parse_label(value, labels)
+        if label is None or parse_number(value) is None:
             return ""
         position = label[1]
-        self.first.setdefault(position, f"{value!r} in {place}")
+        self.first.setdefault(position, f"{value!r} in {location}")
         if other := self.first.get(not position):
             name, number = (other, repr(value)) if position else (repr(value), other)
             return (
-                f"{number} is no label's name, so it would be a position, but {name} is a "
-                "name. Write the names"
+                f"{number} is not the name of a label, so it would be a position, but {name} is "
+                "the name of one. Write the names"
             )
         return ""

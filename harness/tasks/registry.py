@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import HarnessError
-from harness.schema import nearest
+from harness.schema import suggest_name
 from harness.tasks import custom, superglue
 from harness.tasks.privacyqa import PRIVACYQA
 from harness.tasks.sentiment import SENTIMENT
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def get_task(name: str) -> Task:
-    """Look up a built-in task, or read the declaration of a custom one.
+    """Return a built-in task, or the custom task that a file declares.
 
     Args:
         name: a task's name, or the path of a `task.toml`.
@@ -25,12 +25,12 @@ def get_task(name: str) -> Task:
             faults.
     """
     if name.endswith(".toml"):
-        return custom.read(Path(name), reserved=builtin_tasks())
+        return custom.read_task(Path(name), reserved=builtin_tasks())
     return _get("task", name, builtin_tasks())
 
 
 def get_suite(name: str) -> Suite:
-    """Look up a suite.
+    """Return a suite.
 
     Raises:
         HarnessError: there is no such suite; the message names the nearest one.
@@ -39,16 +39,16 @@ def get_suite(name: str) -> Suite:
 
 
 def builtin_tasks() -> dict[str, Task]:
-    """All built-in tasks by name."""
-    return {get_task.name: get_task for get_task in (SENTIMENT, PRIVACYQA, *superglue.TASKS)}
+    """Return all built-in tasks by name."""
+    return {task.name: task for task in (SENTIMENT, PRIVACYQA, *superglue.TASKS)}
 
 
 def all_suites() -> dict[str, Suite]:
-    """All suites by name."""
-    return {get_suite.name: get_suite for get_suite in SUITES}
+    """Return all suites by name."""
+    return {suite.name: suite for suite in SUITES}
 
 
 def _get(kind: str, name: str, known: dict[str, T]) -> T:
     if name not in known:
-        raise HarnessError(f"{kind} {name!r} does not exist. {nearest(name, known)}")
+        raise HarnessError(f"{kind} {name!r} does not exist. {suggest_name(name, known)}")
     return known[name]

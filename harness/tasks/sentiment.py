@@ -1,21 +1,23 @@
 """Sentiment of movie-review snippets, positive or negative (Hutto & Gilbert, ICWSM 2014).
 
-Each snippet has the mean rating of 20 people, -4..+4. The other three texts of the same study, on
-products, in editorials and in tweets, are the task's transfer text, without their ratings.
+Each snippet has the mean rating of 20 people, -4..+4. The other three files of the study (product
+reviews, editorials, tweets) are the task's transfer text, without their ratings.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.errors import SourceError
 from harness.store.downloads import Package, Source
-from harness.tasks.splits import SPLITS, split_position
+from harness.tasks.splits import select_split
 from harness.tasks.task import Candidate, Example, Task, Transfer
+
+REVIEWS = "movieReviewSnippets_GroundTruth.txt"
 
 VADER = Source(
     name="vader",
     sha256={
-        "movieReviewSnippets_GroundTruth.txt": "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
+        REVIEWS: "c8293b0d942e90e223ea2c0955d969040d1a1be514a978b9af0698940bd13350",
         "amazonReviewSnippets_GroundTruth.txt": "11a9807a0974a2506a2d3b4851eaf69b3d6d20688ce4923adda2312a4f6dd6c2",
         "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
         "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
@@ -33,17 +35,21 @@ VADER = Source(
 
 
 def read_sentiment(path: Path) -> list[Example]:
-    """The clearly rated snippets: label 1 where the mean rating is >= 0.5, 0 where it is <= -0.5.
+    """Return the clearly rated snippets of a file.
 
-    Raises: SourceError with the line number if a line is not `id <tab> rating <tab> text`.
+    The label is 1 where the mean rating is 0.5 or more, and 0 where it is -0.5 or less.
+
+    Raises:
+        SourceError: a line is not `id <tab> rating <tab> text`; the message names the line.
     """
     return [
-        Example(((text,),), int(rating > 0)) for rating, text in _lines(path) if abs(rating) >= 0.5
+        Example(((text,),), int(rating > 0))
+        for rating, text in _read_ratings(path)
+        if abs(rating) >= 0.5
     ]
 
 
-def _lines(path: Path) -> Iterator[tuple[float, str]]:
-    """Rating and text of each line."""
+def _read_ratings(path: Path) -> Iterator[tuple[float, str]]:
     for number, line in enumerate(path.read_bytes().decode("utf-8").split("\r\n"), start=1):
         if not line:
             continue
@@ -53,20 +59,19 @@ def _lines(path: Path) -> Iterator[tuple[float, str]]:
         except ValueError:
             raise SourceError(
                 f"{path}: line {number} is not `id <tab> rating <tab> text`. Remove the file and "
-                "fetch it anew."
+                "run the same command again."
             ) from None
+
+
+def _load_sentiment(split: str) -> Sequence[Example]:
+    examples = read_sentiment(VADER.fetch() / REVIEWS)
+    return select_split(((example.candidates[0][0], example) for example in examples), split)
 
 
 def _load_transfer() -> tuple[Candidate, ...]:
     folder = VADER.fetch()
-    names = sorted(set(VADER.sha256) - {"movieReviewSnippets_GroundTruth.txt"})
-    return tuple((text,) for name in names for _, text in _lines(folder / name))
-
-
-def _load_sentiment(split: str) -> tuple[Example, ...]:
-    low, high = SPLITS[split]
-    everything = read_sentiment(VADER.fetch() / "movieReviewSnippets_GroundTruth.txt")
-    return tuple(each for each in everything if low <= split_position(each.candidates[0][0]) < high)
+    names = sorted(set(VADER.sha256) - {REVIEWS})
+    return tuple((text,) for name in names for _, text in _read_ratings(folder / name))
 
 
 SENTIMENT = Task(

@@ -15,15 +15,15 @@ Candidate: TypeAlias = tuple[str, ...]
 class Example:
     """One question with its answer.
 
-    candidates: what is scored; one for an ordinary task, several where a choice is scored.
-    label: the right answer; an index into the task's labels, or into the candidates where there are
-    several; -1 where it is not known.
-    group: examples of one group are resampled together (the passage of a question, say); -1: on its
-    own.
-    right: all candidates that are right, where it is more than one.
-    gold: what the metric needs to know instead of the label (a JSON value), where that is not
-    enough.
-    idx: the number of the example in its data set (a JSON value), for test predictions.
+    Attributes:
+        candidates: what is scored: one for an ordinary task, several for a choice.
+        label: the right answer: an index into the task's labels, or, for a choice, into the
+            candidates; -1 if it is not known.
+        group: examples of one group are resampled together (those of one passage, for instance);
+            -1 if the example has no group.
+        right: the indices of all right candidates, if there can be several.
+        gold: what the metric needs instead of the label (a JSON value), if that is not enough.
+        idx: the number of the example in its data set (a JSON value), for test predictions.
     """
 
     candidates: tuple[Candidate, ...]
@@ -39,32 +39,39 @@ class Example:
         return self.label if self.gold is None else self.gold
 
     @property
-    def row_labels(self) -> list[int]:
-        """The label of each candidate: 1 for one that is right, where a choice is scored."""
+    def candidate_labels(self) -> list[int]:
+        """The label of each candidate; for a choice 1 for a right one, else 0."""
         if len(self.candidates) == 1 and not self.right:
             return [self.label]
         right = self.right or (self.label,)
-        return [int(number in right) for number in range(len(self.candidates))]
+        return [int(index in right) for index in range(len(self.candidates))]
 
 
 PredictionFormat: TypeAlias = Callable[[Iterable[Example], Sequence[int]], Iterator[Any]]
+"""Returns the lines that an official server expects, as JSON values, from examples and answers."""
 
 
 def predictions_by_label(labels: Sequence[str]) -> PredictionFormat:
-    """Lines of an example's number (where it has none its place) and the name of its label."""
+    """Return a format with the number of each example and the name of its label.
 
-    def lines(examples: Iterable[Example], answers: Sequence[int]) -> Iterator[Any]:
-        for number, (each, answer) in enumerate(zip(examples, answers, strict=True)):
-            yield {"idx": number if each.idx is None else each.idx, "label": labels[answer]}
+    An example without a number has its position.
+    """
 
-    return lines
+    def format_lines(examples: Iterable[Example], answers: Sequence[int]) -> Iterator[Any]:
+        for position, (example, answer) in enumerate(zip(examples, answers, strict=True)):
+            idx = position if example.idx is None else example.idx
+            yield {"idx": idx, "label": labels[answer]}
+
+    return format_lines
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Text of a task's domain without labels, for a student to learn from.
+    """Unlabelled text of a task's domain, for a student to learn from.
 
-    key: a digest of it; load: gives it, as candidates.
+    Attributes:
+        key: a digest of it.
+        load: returns it.
     """
 
     key: str
@@ -75,20 +82,27 @@ class Transfer:
 class Task:
     """A labelled data set.
 
-    edition: changes whenever the rendering of the examples changes; with a digest of the data,
-    where that is not pinned, it is the task's `version`.
-    load: gives the examples of a split: `train`, `selection` (to select and calibrate),
-    `validation` (to report), and `test` (without labels) where there is one.
-    at_hand: whether the data is there without a download.
-    max_length: tokens; what the padded reference pads to, and where longer inputs are cut.
-    latency_bound_ms: the 99th percentile that the server scenario must hold.
-    transfer: unlabelled text of its domain, where there is some.
-    trains_on: the task on whose training split its systems are built, where it has none itself.
-    content: a digest of the data, where it is not pinned.
-    path: the file that declares it, where it is not built in.
-    archive: its folder in SuperGLUE's archive. sizes: examples of train, validation and test when
-    complete, where that is known.
-    predicted: lines as the official server takes them, from the examples and their answers.
+    Attributes:
+        name: the name, also in records.
+        title: one line for tables.
+        edition: changes whenever the rendering of the examples changes; part of `version`.
+        labels: the names of the labels.
+        metric: a name in `METRICS`.
+        max_length: tokens; the padded reference pads to it, and longer inputs are cut.
+        latency_bound_ms: what the 99th percentile of latencies must not exceed in the server
+            scenario.
+        source: where the data comes from, for people.
+        licence: the licence of the data.
+        load: returns the examples of a split: `train`, `selection` (to select and calibrate),
+            `validation` (the reported split), and, for some tasks, `test` (without labels).
+        available_locally: returns whether the data needs no download.
+        transfer: unlabelled text of the domain, if there is any.
+        trains_on: the task on whose training split systems are built, if this one has none.
+        content: returns a digest of the data, if the data is not pinned.
+        path: the `task.toml` of a custom task.
+        archive: the folder in SuperGLUE's archive.
+        sizes: number of examples of train, validation and test in the complete data set, if known.
+        prediction_format: how the official server expects predictions.
     """
 
     name: str
@@ -112,32 +126,43 @@ class Task:
 
     @property
     def version(self) -> str:
-        """Part of every artifact's key and every record. Raises: SourceError without the data."""
+        """Part of every artifact key and record.
+
+        Raises:
+            SourceError: the data is not pinned, and not available.
+        """
         return f"{self.edition}-{self.content()[:8]}" if self.content else self.edition
 
     @property
     def address(self) -> str:
-        """What `get_task` finds it by, in another process too."""
+        """What `get_task` finds the task by, in another process too."""
         return str(self.path) if self.path else self.name
 
     @property
     def training_task(self) -> "Task":
-        """The task on whose training split its systems are built: itself, but for diagnostics."""
+        """The task on whose training split systems are built: itself, except for diagnostics."""
         return self.trains_on or self
 
     def examples(self, split: str) -> Sequence[Example]:
-        """The examples of a split, loaded once a process.
+        """Return the examples of a split; they are loaded once per process.
 
-        Raises: SourceError if they cannot be had.
+        Raises:
+            SourceError: the data is not available, or faulty.
         """
-        return _examples(self, split)
+        return _load_examples(self, split)
 
     def texts(self, transfer: bool) -> Iterator[Candidate]:
-        """All candidates of the training split, then, if asked, the transfer text."""
-        rows = (candidate for each in self.examples("train") for candidate in each.candidates)
-        return chain(rows, self.transfer.load() if transfer and self.transfer else ())
+        """Return all candidates of the training split.
+
+        Args:
+            transfer: whether the transfer text follows them.
+        """
+        candidates = (
+            candidate for example in self.examples("train") for candidate in example.candidates
+        )
+        return chain(candidates, self.transfer.load() if transfer and self.transfer else ())
 
 
 @lru_cache(maxsize=16)
-def _examples(task: Task, split: str) -> Sequence[Example]:
+def _load_examples(task: Task, split: str) -> Sequence[Example]:
     return task.load(split)

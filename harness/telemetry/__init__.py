@@ -1,1 +1,1 @@
-"""What is read from the machine: energy, hardware, and the fixed configurations."""
+"""Readings of the machine: energy, hardware, and the fixed configurations."""

@@ -1,6 +1,4 @@
-"""The fixed configurations under which everything is measured: cores, threads, memory, price, power
-model.
-"""
+"""The fixed configurations of all measurements: cores, threads, memory, price, power model."""
 
 import os
 from dataclasses import asdict, dataclass, fields
@@ -9,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, ManifestError
-from harness.schema import nearest, read_toml
+from harness.schema import read_toml, suggest_name
 from harness.store.cache import digest
 
 FOLDER = Path(__file__).parent / "configurations"
@@ -17,14 +15,20 @@ FOLDER = Path(__file__).parent / "configurations"
 
 @dataclass(frozen=True)
 class Configuration:
-    """One `configurations/*.toml`.
+    """The content of a `configurations/*.toml`.
 
-    device: `cpu`, or `gpu`: then the worker also gets the first CUDA device.
-    cores: logical CPUs that the worker is pinned to; it runs as many threads.
-    memory_gb: what a worker may hold, in GiB.
-    usd_per_hour, price_source, price_date: what renting it costs.
-    watts_per_core, power_source: of one busy core; used where no energy counter can be read.
-    country: three-letter code, for the carbon intensity of electricity.
+    Attributes:
+        name: name of the file, without `.toml`.
+        title: one line for tables.
+        device: `cpu`, or `gpu`: then the worker also gets the first CUDA device.
+        cores: number of logical CPUs that the worker is pinned to, and of its threads.
+        memory_gb: memory limit of a worker, in GiB.
+        usd_per_hour: what such a machine costs.
+        price_source: where the price comes from.
+        price_date: when it was read.
+        watts_per_core: power of one busy core, for the model that is used without energy counters.
+        power_source: where that figure comes from.
+        country: three-letter code, for the carbon intensity of electricity.
     """
 
     name: str
@@ -41,17 +45,15 @@ class Configuration:
 
     @cached_property
     def hash(self) -> str:
-        """Twelve hex digits over everything that is declared."""
+        """Twelve hex digits of a digest of all fields."""
         return digest(asdict(self))[:12]
 
-    def misfit(self) -> str:
-        """Why this machine cannot hold the configuration; '' if it can."""
-        if self.device == "gpu" and not nvml_devices():
+    def find_misfit(self) -> str:
+        """Return why this machine does not fit the configuration; '' if it does."""
+        if self.device == "gpu" and not list_nvml_devices():
             return "it needs an NVIDIA GPU, and NVML finds none on this machine"
-        cores, memory = (
-            len(os.sched_getaffinity(0)),
-            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
-        )
+        cores = len(os.sched_getaffinity(0))
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         if self.cores > cores:
             return f"it needs {self.cores} cores, and this machine has {cores}"
         if self.memory_gb > memory:
@@ -60,41 +62,51 @@ class Configuration:
 
 
 def configurations() -> dict[str, Configuration]:
-    """All by name, smallest first. Raises: ManifestError if a file is not one."""
-    found = [_read(path) for path in FOLDER.glob("*.toml")]
-    return {each.name: each for each in sorted(found, key=lambda each: (each.device, each.cores))}
+    """Return all configurations by name, the smallest first.
+
+    Raises:
+        ManifestError: a file has missing or unknown keys.
+    """
+    known = [_read(path) for path in FOLDER.glob("*.toml")]
+    known.sort(key=lambda configuration: (configuration.device, configuration.cores))
+    return {configuration.name: configuration for configuration in known}
 
 
-def nvml_devices() -> list[str]:
-    """The names of the NVIDIA GPUs that the driver's library (NVML) knows, without CUDA."""
+def list_nvml_devices() -> list[str]:
+    """Return the names of the NVIDIA GPUs that the driver's library (NVML) finds; no CUDA."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
         handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [str(pynvml.nvmlDeviceGetName(each)) for each in handles]
+        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
     except pynvml.NVMLError:
         return []
 
 
 def choose_configuration(name: str = "") -> Configuration:
-    """The configuration of this name; without one, the largest `cpu` one that fits the machine.
+    """Return the configuration of this name, else the largest `cpu` one that fits the machine.
 
-    Raises: HarnessError if it does not fit, with the name of one that does.
+    Raises:
+        HarnessError: it does not exist or does not fit; the message names one that does.
     """
     known = configurations()
-    fitting = [each for each in known.values() if each.device == "cpu" and not each.misfit()]
+    fitting = [
+        configuration
+        for configuration in known.values()
+        if configuration.device == "cpu" and not configuration.find_misfit()
+    ]
     if not fitting:
         smallest = next(iter(known.values()))
         raise HarnessError(
             f"no configuration fits this machine; the smallest is {smallest.name!r}, and "
-            f"{smallest.misfit()}."
+            f"{smallest.find_misfit()}."
         )
     if not name:
         return fitting[-1]
     if name not in known:
-        raise HarnessError(f"configuration {name!r} does not exist. {nearest(name, known)}")
-    if misfit := known[name].misfit():
+        raise HarnessError(f"configuration {name!r} does not exist. {suggest_name(name, known)}")
+    if misfit := known[name].find_misfit():
         raise HarnessError(
             f"configuration {name!r} does not fit: {misfit}. Use --configuration "
             f"{fitting[-1].name}."
@@ -104,7 +116,7 @@ def choose_configuration(name: str = "") -> Configuration:
 
 def _read(path: Path) -> Configuration:
     data: dict[str, Any] = read_toml(path)
-    expected = {each.name for each in fields(Configuration)} - {"name"}
+    expected = {field.name for field in fields(Configuration)} - {"name"}
     if wrong := expected ^ set(data):
         raise ManifestError(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}.")
     return Configuration(name=path.stem, **data)

@@ -1,9 +1,9 @@
-"""Energy of a window of time, with its provenance.
+"""The energy of a window of time, with its source.
 
-`measured`: codecarbon over RAPL (CPU) and NVML (GPU), where the counters can be read. `modelled`:
-the configuration's declared watts per core times the CPU-seconds used. codecarbon's own model is
-not used for windows: it samples once a second and gives the first sample no load, so that six busy
-seconds came out at 53% of watts times CPU-seconds.
+`measured`: by codecarbon from RAPL (CPU) and NVML (GPU), if their counters can be read. `modelled`:
+the watts per core that the configuration declares, times the CPU-seconds used. codecarbon's own
+model is not used for windows: it samples once per second and gives the first sample no load, so
+that six busy seconds had 53% of watts times CPU-seconds.
 """
 
 import logging
@@ -15,72 +15,84 @@ from functools import lru_cache
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.telemetry.configuration import Configuration, nvml_devices
+from harness.telemetry.configuration import Configuration, list_nvml_devices
 
 IDLE_SECONDS = 5.0
 COUNTER_SECONDS = 0.1
-"""Counters move every millisecond (RAPL) to every tenth of a second (NVML): a window shorter than
-this may see none move, and then has no energy."""
+"""Counters are updated every millisecond (RAPL) to every tenth of a second (NVML): a window shorter
+than this may see no update, and then has no energy."""
 
 
 @dataclass
 class Energy:
-    """What a window used, in watt-hours; None where a component is not known."""
+    """The energy of a window in watt-hours.
+
+    Attributes:
+        cpu_wh: of the CPU; None if it is not known (yet).
+        ram_wh: of memory; None if it is not known.
+        gpu_wh: of the GPU; None if it is not known.
+    """
 
     cpu_wh: float | None = None
     ram_wh: float | None = None
     gpu_wh: float | None = None
 
-    def record(self) -> dict[str, Any]:
-        """As a record holds it."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields by name, as a record holds them."""
         return asdict(self)
 
 
-class Meter:
-    """Measures windows one after the other; made once a session."""
+class EnergyMeter:
+    """Measures windows, one after the other; a session has one meter.
+
+    Args:
+        configuration: gives the device, the power model and the country.
+    """
 
     def __init__(self, configuration: Configuration) -> None:
         self.watts = configuration.watts_per_core
-        self.cpu = rapl_readable()
-        self.gpu = configuration.device == "gpu" and bool(nvml_devices())
-        self.tracker = _tracker(configuration.country) if self.cpu or self.gpu else None
+        self.cpu = is_rapl_readable()
+        self.gpu = configuration.device == "gpu" and bool(list_nvml_devices())
+        self.tracker = _build_tracker(configuration.country) if self.cpu or self.gpu else None
         self.windows = 0
         if self.tracker is not None:
-            self.tracker.start_task("first")  # looks for hardware meanwhile, 0.2 s and more
+            self.tracker.start_task("first")  # the first one looks for hardware, 0.2 s or more
             self.tracker.stop_task()
 
     @property
     def source(self) -> str:
-        """Where the figures come from; begins with `measured` only where all of it is."""
+        """Where the figures come from; begins with `measured` only if CPU energy is measured."""
         model = f"modelled: {self.watts:g} W per busy core x CPU-seconds"
         gpu = "; GPU measured by NVML through codecarbon" if self.gpu else ""
         if self.cpu:
             return f"measured: CPU by RAPL through codecarbon{gpu}; RAM by codecarbon's estimate"
         return model + gpu
 
-    def idle_watts(self) -> dict[str, float] | None:
-        """Watts of each component while nothing runs, over five seconds; None where no counter can
-        be read.
+    def measure_idle_watts(self) -> dict[str, float] | None:
+        """Return the watts of each component over five seconds in which nothing is measured.
+
+        Returns:
+            Watts by component, such as `cpu_w`; None if no counter can be read.
         """
         if self.tracker is None:
             return None
-        with self.window() as energy:
+        with self.measure_window() as energy:
             started = time.perf_counter()
             time.sleep(IDLE_SECONDS)
             hours = (time.perf_counter() - started) / 3600
         return {
             name.replace("_wh", "_w"): round(value / hours, 3)
-            for name, value in energy.record().items()
+            for name, value in energy.to_dict().items()
             if value is not None
         }
 
     @contextmanager
-    def window(self) -> Iterator[Energy]:
-        """Measure the block; the caller passes the result through `complete` with the CPU-seconds
-        of the block.
+    def measure_window(self) -> Iterator[Energy]:
+        """Measure the energy of the block; pass the result to `complete` afterwards.
 
-        Raises: HarnessError if codecarbon returned nothing, or its counters stood still for more
-        than COUNTER_SECONDS: an error, not a zero.
+        Raises:
+            HarnessError: codecarbon returned nothing, or its counters did not change in more than
+                COUNTER_SECONDS: an error and not zero energy.
         """
         energy = Energy()
         if self.tracker is None:
@@ -109,30 +121,38 @@ class Meter:
             energy.gpu_wh = data.gpu_energy * 1000
 
     def complete(self, energy: Energy, cpu_seconds: float) -> Energy:
-        """The same with modelled watt-hours, where the CPU is not measured."""
+        """Return the energy of a window, with the modelled energy of the CPU if it is not measured.
+
+        Args:
+            energy: the result of `measure_window`; it is changed.
+            cpu_seconds: CPU-seconds that the window used.
+        """
         if not self.cpu:
             energy.cpu_wh = self.watts * cpu_seconds / 3600
         return energy
 
     def close(self) -> None:
-        """Stop the tracker's thread."""
+        """Stop the thread of codecarbon."""
         if self.tracker is not None:
             self.tracker.stop()
 
 
-def rapl_readable() -> bool:
-    """Whether codecarbon finds RAPL counters that this user may read."""
+def is_rapl_readable() -> bool:
+    """Return whether codecarbon finds RAPL counters that this user may read."""
     from codecarbon.core.cpu import is_rapl_available
 
     return bool(is_rapl_available())
 
 
 @lru_cache
-def grams_co2_per_kwh(country: str) -> float:
-    """Carbon intensity of a country's electricity, from codecarbon's table. country: three-letter
-    code.
+def get_grams_co2_per_kwh(country: str) -> float:
+    """Return the carbon intensity of a country's electricity, in g CO2/kWh.
 
-    Raises: HarnessError if codecarbon does not know the country.
+    Args:
+        country: three-letter code.
+
+    Raises:
+        HarnessError: codecarbon's table does not have the country.
     """
     from codecarbon.core.emissions import Emissions
     from codecarbon.core.units import Energy as Kwh
@@ -140,16 +160,18 @@ def grams_co2_per_kwh(country: str) -> float:
     from codecarbon.input import DataSource
 
     tables = DataSource()
-    if country not in tables.get_global_energy_mix_data():  # codecarbon would take the world's
+    if country not in tables.get_global_energy_mix_data():  # it would take the world's average
         raise HarnessError(
-            f"country {country!r} is not in codecarbon's table. Use a three-letter code, as USA."
+            f"country {country!r} is not in codecarbon's table. Use a three-letter code "
+            "such as USA."
         )
-    place = GeoMetadata(country_iso_code=country)
-    return float(Emissions(tables).get_country_emissions(Kwh.from_energy(kWh=1.0), place) * 1000)
+    geography = GeoMetadata(country_iso_code=country)
+    kilograms = Emissions(tables).get_country_emissions(Kwh.from_energy(kWh=1.0), geography)
+    return float(kilograms * 1000)
 
 
-def _tracker(country: str) -> Any:
-    """A codecarbon tracker with every setting given, so that a user's own file changes nothing."""
+def _build_tracker(country: str) -> Any:
+    """Every setting is given, so that a configuration file of the user changes nothing."""
     from codecarbon import OfflineEmissionsTracker
 
     logging.getLogger("codecarbon").setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""The machine and the software that a measurement was made with."""
+"""The fingerprint of a machine, its CPU time, and the versions of the software."""
 
 import importlib.metadata
 import os
@@ -31,27 +31,29 @@ FLAGS = (
 )
 
 
-def fingerprint(isolation: str) -> dict[str, Any]:
-    """What tells one machine from another, and what disturbs timings on it.
+def build_fingerprint(isolation: str) -> dict[str, Any]:
+    """Return what tells this machine from another one, and what disturbs timings on it.
 
-    isolation: of its workers, one of `sandbox.KINDS`.
+    Args:
+        isolation: how workers are isolated, one of `sandbox.KINDS`.
     """
-    info = read("/proc/cpuinfo")
-    fields = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-    stripped = {key.strip(): value.strip() for key, value in fields.items()}
-    flags = (stripped.get("flags") or stripped.get("Features") or "").split()
+    lines = read_kernel_file("/proc/cpuinfo").splitlines()
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    info = {key.strip(): value.strip() for key, value in pairs}
+    flags = (info.get("flags") or info.get("Features") or "").split()
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     )
+    governor = read_kernel_file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
+    smt = read_kernel_file("/sys/devices/system/cpu/smt/active").strip()
     return {
-        "cpu": stripped.get("model name") or platform.processor() or platform.machine(),
+        "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
         "memory_gb": round(memory / 2**30, 1),
-        "quota": quota(),
-        "governor": read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
-        or "unknown",
-        "smt": {"1": True, "0": False}.get(read("/sys/devices/system/cpu/smt/active").strip()),
+        "quota": read_cpu_quota(),
+        "governor": governor or "unknown",
+        "smt": {"1": True, "0": False}.get(smt),
         "hypervisor": "hypervisor" in flags,
         "system": platform.system(),
         "kernel": platform.release(),
@@ -59,57 +61,52 @@ def fingerprint(isolation: str) -> dict[str, Any]:
     }
 
 
-def ticks() -> tuple[float, float]:
-    """CPU-seconds since the start of the machine: busy (of all processes), and stolen by the
-    hypervisor.
+def read_cpu_seconds() -> tuple[float, float]:
+    """Return the CPU-seconds since the machine started.
+
+    Returns:
+        Those that all processes were busy, and those that the hypervisor took.
     """
-    first = read("/proc/stat").partition("\n")[0].split()[1:]
+    first = read_kernel_file("/proc/stat").partition("\n")[0].split()[1:]
     user, nice, system, _, _, irq, softirq, steal = map(int, first[:8])
     hertz = os.sysconf("SC_CLK_TCK")
     return (user + nice + system + irq + softirq) / hertz, steal / hertz
 
 
-def software() -> dict[str, str]:
-    """Package versions, and the revision of this project where it is a git checkout."""
-    found = versions()
-    command = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+def get_software() -> dict[str, str]:
+    """Return package versions, and the revision of this project if it is a git checkout."""
+    software = get_versions()
+    folder = str(Path(__file__).parent)
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        found["revision"] = subprocess.run(
+        software["revision"] = subprocess.run(
             command, capture_output=True, text=True, timeout=10, check=True
         ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        found["revision"] = "unknown"
-    return found
+        software["revision"] = "unknown"
+    return software
 
 
-def quota() -> float | None:
-    """The cgroup's limit in cores; None where there is none."""
-    limit, _, period = read("/sys/fs/cgroup/cpu.max").strip().partition(" ")
+def read_cpu_quota() -> float | None:
+    """Return the cgroup's CPU limit in cores; None if there is none."""
+    limit, _, period = read_kernel_file("/sys/fs/cgroup/cpu.max").strip().partition(" ")
     return int(limit) / int(period) if limit.isdigit() and period else None
 
 
-def read(path: str) -> str:
-    """A file of the kernel's; '' where it is missing."""
+def read_kernel_file(path: str) -> str:
+    """Return the content of a file below /proc or /sys; '' if it cannot be read."""
     try:
         return Path(path).read_text()
     except OSError:
         return ""
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape an artifact or a measurement."""
-    found = {"python": platform.python_version()}
+def get_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that affect artifacts and measurements."""
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,6 +1,6 @@
-"""The driver's side of docs/protocol.md: start a worker, load, ask, end it.
+"""The driver's side of the worker protocol (docs/protocol.md): start, load, query and end a worker.
 
-Labels never cross this border.
+Labels are never sent.
 """
 
 import json
@@ -23,11 +23,11 @@ from typing import IO, Any
 
 from harness.errors import HarnessError, WorkerError
 from harness.results.record import Timing
-from harness.store.cache import scratch_folder
-from harness.worker import process_tree, sandbox
+from harness.store.cache import create_scratch_folder
+from harness.worker import limits, process_tree, sandbox
 from harness.worker.sandbox import SandboxSpec
 
-PASSED = (
+PASSED_VARIABLES = (
     "PATH",
     "LANG",
     "LC_ALL",
@@ -36,18 +36,21 @@ PASSED = (
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
 )
-"""Environment variables that a worker gets from the driver; all others stay out."""
+"""Environment variables that a worker gets from the driver; it gets no others."""
 
 BUILT_IN = (sys.executable, "-m", "harness.worker.process")
-LEAVE_SECONDS = 2.0
+EXIT_SECONDS = 2.0
 PIPE_BYTES, READ_BYTES = 1 << 20, 1 << 16
 STDERR_LINES = 12
 LINE_BYTES = 64 << 20
 
 
-def environment(threads: int, home: str) -> dict[str, str]:
-    """What a worker's environment holds: the allow-list, an empty home, and the thread counts of
-    every library that would take all cores.
+def make_environment(threads: int, home: str) -> dict[str, str]:
+    """Return the environment variables of a worker.
+
+    Args:
+        threads: the number of threads for every library that would otherwise use all cores.
+        home: its home directory and folder of temporary files.
     """
     counts = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     fixed = {
@@ -58,24 +61,32 @@ def environment(threads: int, home: str) -> dict[str, str]:
         "HOME": home,
         "TMPDIR": home,
     }
-    if path := sandbox.python_path():
+    if path := sandbox.make_python_path():
         fixed["PYTHONPATH"] = path
     if site.ENABLE_USER_SITE:
         fixed["PYTHONUSERBASE"] = site.getuserbase()
     return (
-        {name: os.environ[name] for name in PASSED if name in os.environ}
+        {name: os.environ[name] for name in PASSED_VARIABLES if name in os.environ}
         | dict.fromkeys(counts, str(threads))
         | fixed
     )
 
 
 class Worker:
-    """A worker process, pinned to the first `cores` logical CPUs that the driver may use.
+    """A worker process, pinned to the first logical CPUs that the driver may use.
 
     Every method raises WorkerError, with the last lines of the worker's stderr, if the worker dies,
-    hangs, breaks the protocol or leaves its limits.
+    hangs, violates the protocol or exceeds its limits.
 
-    `reports`: whether its examples may leave early, so that it is asked where they did.
+    Args:
+        cores: the number of logical CPUs.
+        command: the program.
+        spec: the sandbox.
+
+    Attributes:
+        has_stages: whether its examples may leave early, so that it can report at which stage.
+        input_fd: the descriptor that queries are written to.
+        output_fd: the descriptor that replies are read from.
     """
 
     def __init__(
@@ -83,31 +94,35 @@ class Worker:
     ) -> None:
         sandboxed = spec.isolation != "process"
         self.sandbox_processes = sandbox.SANDBOX_PROCESSES if sandboxed else 0
-        self.buffer, self.reports, self.cores = bytearray(), False, cores
-        self.home = scratch_folder()
+        self.buffer = bytearray()  # the beginning of a reply
+        self.has_stages = False
+        self.cores = cores
+        self.home = create_scratch_folder()
         home = Path("/tmp") if sandboxed else self.home  # noqa: S108
         folder = spec.folder or home
-        readable = (*sandbox.python_paths(), *spec.readable)
+        readable = (*sandbox.find_python_paths(), *spec.readable)
         try:
-            full = sandbox.sandbox_command(command, replace(spec, readable=readable, folder=folder))
+            full_command = sandbox.sandbox_command(
+                command, replace(spec, readable=readable, folder=folder)
+            )
         except HarnessError:
             shutil.rmtree(self.home, ignore_errors=True)
             raise
         self.stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed by close)
         allowed = os.sched_getaffinity(0)
         pinned = sorted(allowed)[:cores]
-        process_tree.adopt_orphans()
-        self.mark = f"WATTBENCH_WORKER={secrets.token_hex(8)}"
+        limits.adopt_orphans()
+        self.marker = f"WATTBENCH_WORKER={secrets.token_hex(8)}"
         # the child inherits it, and so is pinned from its first instruction on
         os.sched_setaffinity(0, pinned)
         try:
             self.process = subprocess.Popen(
-                full,
+                full_command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.stderr,
                 cwd="/" if sandboxed else folder,
-                env=environment(cores, str(home)) | dict([self.mark.split("=")]),
+                env=make_environment(cores, str(home)) | dict([self.marker.split("=")]),
                 start_new_session=True,
                 pipesize=PIPE_BYTES,
             )
@@ -117,58 +132,68 @@ class Worker:
             raise WorkerError(f"the worker cannot be started: {error}") from None
         finally:
             os.sched_setaffinity(0, allowed)
-        limits = process_tree.Limits(spec.memory_gb * 2**30, frozenset(pinned))
-        self.watch = process_tree.Watch(self.process.pid, self.stderr, limits)
-        self.watch.start()
+        allowed_use = limits.Limits(spec.memory_gb * 2**30, frozenset(pinned))
+        self.monitor = limits.LimitsMonitor(self.process.pid, self.stderr, allowed_use)
+        self.monitor.start()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.to, self.back = self.process.stdin.fileno(), self.process.stdout.fileno()
-        os.set_blocking(self.to, False)
-        os.set_blocking(self.back, False)
+        self.input_fd, self.output_fd = self.process.stdin.fileno(), self.process.stdout.fileno()
+        os.set_blocking(self.input_fd, False)
+        os.set_blocking(self.output_fd, False)
         self.writable, self.readable = selectors.DefaultSelector(), selectors.DefaultSelector()
-        self.writable.register(self.to, selectors.EVENT_WRITE)
-        self.writable.register(self.back, selectors.EVENT_READ)
-        self.readable.register(self.back, selectors.EVENT_READ)
+        self.writable.register(self.input_fd, selectors.EVENT_WRITE)
+        self.writable.register(self.output_fd, selectors.EVENT_READ)
+        self.readable.register(self.output_fd, selectors.EVENT_READ)
 
     def load(self, message: dict[str, Any], timeout: float = Timing.load_timeout) -> None:
-        """Send a load message and wait (at most `timeout` seconds) until the worker is ready."""
+        """Send a load message and wait until the worker is ready.
+
+        Args:
+            message: the keys of the load message (docs/protocol.md).
+            timeout: seconds until the worker counts as hung.
+        """
         line = json.dumps({"op": "load", **message}).encode() + b"\n"
-        reply = self.parse(self.ask(line, timeout))
+        reply = self.parse_reply(self.ask(line, timeout))
         if reply.get("ready") is not True:
-            raise self.fault(
+            raise self.make_error(
                 f"it answered {str(reply)[:100]!r} to the load message instead of ready"
             )
         if self.sandbox_processes:
-            for pid in process_tree.worker_processes(self.process.pid, self.sandbox_processes):
-                self.watch.tmpfs = process_tree.own_tmpfs(pid) or self.watch.tmpfs
+            for pid in process_tree.find_worker_processes(self.process.pid, self.sandbox_processes):
+                self.monitor.tmpfs = process_tree.find_private_tmpfs(pid) or self.monitor.tmpfs
 
-    def report(self) -> list[int]:
-        """How many examples left at each stage since the last report (early exit, cascades)."""
-        reply = self.parse(self.ask(b'{"op":"report"}\n', Timing.load_timeout)).get("report")
-        left = reply.get("left") if isinstance(reply, dict) else None
-        if not isinstance(left, list) or not all(type(each) is int for each in left):
-            raise self.fault(f"it reported {reply!r}; `left` must be a list of whole numbers")
-        return left
+    def read_stage_counts(self) -> list[int]:
+        """Return how many examples left at each stage since the last call."""
+        report = self.parse_reply(self.ask(b'{"op":"report"}\n', Timing.load_timeout)).get("report")
+        counts = report.get("left") if isinstance(report, dict) else None
+        if not isinstance(counts, list) or not all(type(count) is int for count in counts):
+            raise self.make_error(f"it reported {report!r}; `left` must be a list of integers")
+        return counts
 
     def ask(self, line: bytes, timeout: float) -> bytes:
-        """Send one line, sleep until its reply is there, and return that line unread."""
+        """Send one line and return the line of its reply; sleeps meanwhile.
+
+        Args:
+            line: a message, with its line end.
+            timeout: seconds until the worker counts as hung.
+        """
         if self.buffer or self.readable.select(0):
-            raise self.fault("it sent something before it was asked, or closed its output")
-        replies = self.exchange([line], timeout)
-        return replies[0]
+            raise self.make_error("it sent something before it was asked, or closed its output")
+        return self.exchange([line], timeout)[0]
 
     def exchange(self, lines: Sequence[bytes], timeout: float) -> list[bytes]:
-        """Send many lines, reading while writing, and return as many replies in the order they
-        came.
+        """Send lines, reading while writing, and return as many replies in the order of arrival.
 
-        timeout: seconds that all of it may take before the worker counts as hung.
+        Args:
+            lines: messages, each with its line end.
+            timeout: seconds that the whole exchange may take before the worker counts as hung.
         """
         replies: list[bytes] = []
         position, offset = 0, 0
         deadline = time.monotonic() + timeout
         while len(replies) < len(lines):
             if position < len(lines):
-                offset += self.push(memoryview(lines[position])[offset:])
+                offset += self.write_available(memoryview(lines[position])[offset:])
                 if offset == len(lines[position]):
                     position, offset = position + 1, 0
             waiting = self.readable if position == len(lines) else self.writable
@@ -176,26 +201,26 @@ class Worker:
             ready = waiting.select(left) if left > 0 else []
             if not ready:
                 missing = f" to {len(lines) - len(replies)} of {len(lines)}" if lines[1:] else ""
-                raise self.fault(f"it gave no answer{missing} for {timeout:.0f} seconds")
-            if any(key.fd == self.back for key, _ in ready):
-                replies += self.replies()
-        self.settled(len(replies) - len(lines))
+                raise self.make_error(f"it gave no answer{missing} within {timeout:g} s")
+            if any(key.fd == self.output_fd for key, _ in ready):
+                replies += self.read_replies()
+        self.check_surplus(len(replies) - len(lines))
         return replies
 
-    def push(self, data: bytearray | memoryview) -> int:
-        """Write what the pipe takes now. Returns: how many bytes."""
+    def write_available(self, data: bytearray | memoryview) -> int:
+        """Write as much as the pipe takes now, and return the number of bytes."""
         try:
-            return os.write(self.to, data)
+            return os.write(self.input_fd, data)
         except BlockingIOError:
             return 0
         except BrokenPipeError:
-            raise self.fault("it closed its input") from None
+            raise self.make_error("it closed its input") from None
 
-    def replies(self) -> list[bytes]:
-        """The lines that are there, unread; to be called when there is something."""
-        data = os.read(self.back, READ_BYTES)
+    def read_replies(self) -> list[bytes]:
+        """Return the whole lines that have arrived; to be called when something can be read."""
+        data = os.read(self.output_fd, READ_BYTES)
         if not data:
-            raise self.fault("it closed its output")
+            raise self.make_error("it closed its output")
         if b"\n" not in data:
             self.buffer += data
             lines = []
@@ -203,110 +228,118 @@ class Worker:
             *lines, rest = (self.buffer + data).split(b"\n")
             self.buffer = bytearray(rest)
         if len(self.buffer) > LINE_BYTES:
-            raise self.fault(f"it sent a line longer than {LINE_BYTES >> 20} MiB")
-        return [bytes(each) for each in lines]
+            raise self.make_error(f"it sent a line longer than {LINE_BYTES >> 20} MiB")
+        return [bytes(line) for line in lines]
 
-    def settled(self, surplus: int) -> None:
-        """After the last reply: nothing more may have come."""
+    def check_surplus(self, surplus: int) -> None:
+        """Check after the last reply that nothing more has arrived.
+
+        Args:
+            surplus: the number of replies less that of queries.
+        """
         if surplus > 0 or self.buffer:
-            raise self.fault("it sent more than was asked for")
+            raise self.make_error("it sent more replies than it got queries")
 
-    def parse(self, line: bytes) -> dict[str, Any]:
-        """A reply as JSON."""
+    def parse_reply(self, line: bytes) -> dict[str, Any]:
+        """Return a reply as a JSON object."""
         try:
             reply = json.loads(line)
         except (ValueError, RecursionError):
-            raise self.fault(f"it sent a line that is not JSON: {line[:80]!r}") from None
+            raise self.make_error(f"it sent a line that is not JSON: {line[:80]!r}") from None
         if not isinstance(reply, dict):
-            raise self.fault(f"it sent {line[:80]!r}, which is no JSON object")
+            raise self.make_error(f"it sent {line[:80]!r}, which is not a JSON object")
         if "error" in reply:
-            raise self.fault(str(reply["error"])[:500])
+            raise self.make_error(str(reply["error"])[:500])
         return reply
 
-    def answers(self, line: bytes, sizes: Mapping[int, Sequence[int]]) -> tuple[int, list[int]]:
-        """The id and the answers of a reply. sizes: for each id that was asked, how many answers
-        are possible for each example.
+    def parse_answers(
+        self, line: bytes, choices: Mapping[int, Sequence[int]]
+    ) -> tuple[int, list[int]]:
+        """Return the id and the answers of a reply.
+
+        Args:
+            line: the reply.
+            choices: by the id of each pending query, how many answers each of its examples has.
         """
-        reply = self.parse(line)
-        number, given = reply.get("id"), reply.get("answers")
-        if not isinstance(number, int) or number not in sizes:
-            raise self.fault(
-                f"it answered id {number!r}, which was not asked, or was answered before"
+        reply = self.parse_reply(line)
+        number, answers = reply.get("id"), reply.get("answers")
+        if not isinstance(number, int) or number not in choices:
+            raise self.make_error(
+                f"it answered id {number!r}, which was not sent, or was answered before"
             )
-        possible = sizes[number]
-        if not isinstance(given, list) or len(given) != len(possible):
-            count = len(given) if isinstance(given, list) else "no"
-            raise self.fault(f"it gave {count} answers to {len(possible)} examples (id {number})")
-        for answer, limit in zip(given, possible, strict=True):
+        example_choices = choices[number]
+        if not isinstance(answers, list) or len(answers) != len(example_choices):
+            count = len(answers) if isinstance(answers, list) else "no"
+            raise self.make_error(
+                f"it gave {count} answers to {len(example_choices)} examples (id {number})"
+            )
+        for answer, limit in zip(answers, example_choices, strict=True):
             if type(answer) is not int or not 0 <= answer < limit:
-                raise self.fault(
-                    f"it answered {answer!r}; an answer is a whole number in 0..{limit - 1}"
+                raise self.make_error(
+                    f"it answered {answer!r}; an answer is an integer in 0..{limit - 1}"
                 )
-        return number, given
+        return number, answers
 
     def cpu_seconds(self) -> float:
-        """User and system time of the worker and all its children so far."""
-        return process_tree.cpu_seconds(self.process.pid)
+        """Return user and system time of the worker's process tree so far."""
+        return process_tree.read_cpu_seconds(self.process.pid)
 
     def peak_memory_mb(self) -> float:
-        """Peak resident memory of the worker's process tree, in 10^6 bytes; not to be called in a
-        window.
+        """Return the peak resident memory of the worker's process tree, in 10^6 bytes.
 
-        Also looks once more whether the worker keeps to its limits.
+        Also checks its limits once more. Not to be called in a timed window.
         """
-        if reason := self.watch.reason or self.watch.look():
-            raise self.fault(reason)
-        return process_tree.peak_memory(self.process.pid, self.sandbox_processes) / 1e6
+        if violation := self.monitor.violation or self.monitor.find_violation():
+            raise self.make_error(violation)
+        return process_tree.peak_memory_bytes(self.process.pid, self.sandbox_processes) / 1e6
 
-    def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
-        """Raises: WorkerError if a window holds more CPU time than its cores can give."""
+    def check_cores(self, seconds: float, cpu_seconds: float) -> None:
+        """Check that a window holds no more CPU time than the worker's cores can provide."""
         if cpu_seconds > 1.1 * self.cores * seconds + 0.1:
-            raise self.fault(
-                f"it used {cpu_seconds / seconds:.1f} cores of the {self.cores} that it has"
+            raise self.make_error(
+                f"it used {cpu_seconds / seconds:.1f} cores; the configuration has {self.cores}"
             )
 
-    def fault(self, reason: str) -> WorkerError:
-        """The error to raise, with how the process ended and the last lines of its stderr; where it
-        left its limits that is the reason.
+    def make_error(self, reason: str) -> WorkerError:
+        """Return the error to raise, with how the process ended and the last lines of its stderr.
+
+        A limit that the worker exceeded replaces the reason.
         """
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(0.2)
-        ended = self.process.poll()
-        if broken := self.watch.reason or self.watch.look():
-            reason = broken
-        elif ended is not None:
-            number = -ended if ended < 0 else ended - 128  # bubblewrap: 128 + signal
-            known = number in {each.value for each in signal.Signals}
-            name = f"signal {signal.Signals(number).name}" if known else f"status {ended}"
-            reason = f"{reason} (the worker ended with {name})"
+        status = self.process.poll()
+        if violation := self.monitor.violation or self.monitor.find_violation():
+            reason = violation
+        elif status is not None:
+            number = -status if status < 0 else status - 128  # bubblewrap: 128 + signal
+            is_signal = number in {known.value for known in signal.Signals}
+            end = f"signal {signal.Signals(number).name}" if is_signal else f"status {status}"
+            reason = f"{reason} (the worker ended with {end})"
         size = self.stderr.seek(0, os.SEEK_END)
         self.stderr.seek(max(0, size - 8192))
         tail = self.stderr.read().decode(errors="replace").strip().splitlines()[-STDERR_LINES:]
-        error = WorkerError(_printable(reason))
-        error.add_note("\n".join(map(_printable, tail)))
+        error = WorkerError(_make_printable(reason))
+        error.add_note("\n".join(map(_make_printable, tail)))
         return error
 
     def close(self) -> None:
-        """End of input, two seconds to leave, then all processes are killed that came of it.
-
-        Nothing is left behind.
-        """
-        members = set(process_tree.tree(self.process.pid))
+        """End the worker: end of input, two seconds to exit, then all its processes are killed."""
+        members = set(process_tree.find_tree(self.process.pid))
         if self.process.stdin is not None:
             with suppress(OSError):
                 self.process.stdin.close()
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(LEAVE_SECONDS)
-        self.watch.end()
+            self.process.wait(EXIT_SECONDS)
+        self.monitor.stop()
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        left = process_tree.tree(self.process.pid)
-        process_tree.kill(left)
+        left = process_tree.find_tree(self.process.pid)
+        limits.kill(left)
         self.process.wait()
-        mine = (members | set(left)) & set(
-            process_tree.children(os.getpid())
-        )  # not a number used anew
-        process_tree.bury(mine | process_tree.orphans(self.mark))
+        adopted = (members | set(left)) & set(  # of these numbers none was used again
+            process_tree.find_children(os.getpid())
+        )
+        limits.kill_and_reap(adopted | process_tree.find_marked_children(self.marker))
         shutil.rmtree(self.home, ignore_errors=True)
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -326,7 +359,7 @@ class Worker:
         self.close()
 
 
-def _printable(text: str) -> str:
-    """Without what no file and no terminal should be sent: lone surrogates, control characters."""
-    whole = text.encode("utf-8", "replace").decode()
-    return "".join(each if each.isprintable() else " " for each in whole)
+def _make_printable(text: str) -> str:
+    """Return text without lone surrogates and control characters."""
+    valid = text.encode("utf-8", "replace").decode()
+    return "".join(char if char.isprintable() else " " for char in valid)

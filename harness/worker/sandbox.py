@@ -73,7 +73,7 @@ class MissingSandbox:
 
 
 @cache
-def missing() -> MissingSandbox | None:
+def check_sandbox() -> MissingSandbox | None:
     """Tries the sandbox. Returns: None where it works."""
     if not shutil.which("bwrap"):
         return MissingSandbox("bubblewrap is not installed", INSTALL)
@@ -90,9 +90,9 @@ def missing() -> MissingSandbox | None:
     return MissingSandbox(f"bubblewrap does not work here ({said})", ALLOW)
 
 
-def default_kind() -> str:
+def get_default_isolation() -> str:
     """`bubblewrap` where it works, else `process`."""
-    return KINDS[-1] if missing() else KINDS[0]
+    return KINDS[-1] if check_sandbox() else KINDS[0]
 
 
 def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], None]) -> str:
@@ -109,7 +109,7 @@ def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], N
     Raises:
         HarnessError: a sandbox is required and does not work here.
     """
-    fault = missing() if request != "process" else None
+    fault = check_sandbox() if request != "process" else None
     if request == "sandbox" and fault:
         raise HarnessError(
             f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then nothing keeps "
@@ -140,7 +140,7 @@ def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
 
 
 @cache
-def python_paths() -> tuple[Path, ...]:
+def find_python_paths() -> tuple[Path, ...]:
     """The interpreter, its packages and this package: what the built-in worker imports.
 
     Not the project's folder, though an editable installation would lead there: it holds records.
@@ -152,24 +152,25 @@ def python_paths() -> tuple[Path, ...]:
     paths += [
         Path(other)
         for other in others
-        if other and not any(hidden.is_relative_to(Path(other).absolute()) for hidden in secrets())
+        if other
+        and not any(hidden.is_relative_to(Path(other).absolute()) for hidden in find_hidden_paths())
     ]
     if not any(package.is_relative_to(path) for path in paths):
         paths.append(package)
     return tuple(path.absolute() for path in paths if path.exists())
 
 
-def python_path() -> str:
+def make_python_path() -> str:
     """PYTHONPATH for a worker: this very package first, even if another checkout is installed.
 
     In the sandbox the folder it lies in holds nothing else.
     """
     package = Path(harness.__file__).parent
-    own = [str(package.parent)] if package in python_paths() else []
+    own = [str(package.parent)] if package in find_python_paths() else []
     return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def secrets() -> list[Path]:
+def find_hidden_paths() -> list[Path]:
     """What a worker may never see, wherever it lies: the home, the cache, and the project."""
     above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
     project = [folder for folder in above if (folder / "baselines").is_dir()]
@@ -215,7 +216,7 @@ def _mounts(readable: Sequence[Path]) -> Mounts:
     system = [Path(name) for name in (*SYSTEM, *SETTINGS) if os.path.lexists(name)]
     wanted = {path.absolute() for path in (*system, *readable) if path != Path("/")}
     mounts: dict[Path, bool] = {}
-    for path in sorted(wanted | set(secrets())):
+    for path in sorted(wanted | set(find_hidden_paths())):
         above = next((parent for parent in path.parents if parent in mounts), None)
         visible = above is not None and mounts[above] and not above.is_symlink()
         if (path in wanted) != visible:

@@ -1,4 +1,4 @@
-"""How much memory the largest task takes: a file of the size of ReCoRD's training split."""
+"""Memory that the largest task needs: a file of the size of ReCoRD's training split."""
 
 import json
 import os
@@ -11,35 +11,38 @@ from pathlib import Path
 from pytest_benchmark.fixture import BenchmarkFixture
 
 QUERIES, PASSAGES, ENTITIES, WORDS = 100_730, 65_709, 10, 220
-MOST_BYTES = 10**9
+MAX_BYTES = 10**9
 
 
-def write(path: Path) -> None:
-    """Passages of some 1,500 letters with ten entities, one or two queries each."""
-    draw = random.Random(0)
-    words = ["".join(draw.choices("abcdefghijklmnop", k=draw.randint(2, 10))) for _ in range(5000)]
+def write_record_split(path: Path) -> None:
+    """Write passages of about 1,500 characters with ten entities and one or two queries each."""
+    generator = random.Random(0)
+    words = [
+        "".join(generator.choices("abcdefghijklmnop", k=generator.randint(2, 10)))
+        for _ in range(5000)
+    ]
     names = [f"{word.capitalize()} Smith" for word in dict.fromkeys(words[:500])]
     number = 0
     with path.open("w") as file:
         for passage in range(PASSAGES):
-            inside = draw.sample(names, ENTITIES)
-            text = " ".join(draw.choices(words, k=WORDS) + inside)
+            entities = generator.sample(names, ENTITIES)
+            text = " ".join(generator.choices(words, k=WORDS) + entities)
             spans = [
                 {"start": text.index(name), "end": text.index(name) + len(name) - 1}
-                for name in inside
+                for name in entities
             ]
             count = 1 + (passage < QUERIES - PASSAGES)
-            answers = [{**span, "text": name} for span, name in zip(spans, inside, strict=True)]
-            asked = [
+            answers = [{**span, "text": name} for span, name in zip(spans, entities, strict=True)]
+            queries = [
                 {
                     "query": f"It was @placeholder, {number}.",
                     "answers": answers[:1],
-                    "idx": number + n,
+                    "idx": number + offset,
                 }
-                for n in range(count)
+                for offset in range(count)
             ]
             number += count
-            row = {"passage": {"text": text, "entities": spans}, "qas": asked, "idx": passage}
+            row = {"passage": {"text": text, "entities": spans}, "qas": queries, "idx": passage}
             file.write(json.dumps(row) + "\n")
     assert number == QUERIES
 
@@ -52,12 +55,12 @@ from harness.optimize.training import tokens
 from harness.tasks.registry import get_task
 
 examples = get_task("record").examples("train")
-choices = sum(len(each.candidates) for each in examples)
+choices = sum(len(example.candidates) for example in examples)
 tokenizer = tokenization.load_tokenizer(Path(sys.argv[1]), 512)
 rows = tokens.tokenize(tokenizer, lambda: tokens.rows_from_examples(examples[:4_000]))
-draw = random.Random(0)
+generator = random.Random(0)
 for _ in range(100):
-    rows.batch(draw.sample(range(len(rows)), 32))
+    rows.batch(generator.sample(range(len(rows)), 32))
 print(len(examples), choices, len(rows))
 print(Path("/proc/self/status").read_text())
 """
@@ -66,11 +69,12 @@ print(Path("/proc/self/status").read_text())
 def test_training_passages_of_record_are_not_held_in_memory(
     benchmark: BenchmarkFixture, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    """Peak resident memory, the pages mapped from files among it: of all examples, and of the token
-    ids of 4,000 of them.
+    """Peak resident memory for all examples and the token ids of 4,000 of them.
+
+    It includes the pages that are mapped from files.
     """
     (tmp_path / "data" / "ReCoRD").mkdir(parents=True)
-    write(tmp_path / "data" / "ReCoRD" / "train.jsonl")
+    write_record_split(tmp_path / "data" / "ReCoRD" / "train.jsonl")
     environment = {
         **os.environ,
         "WATTBENCH_DATA": str(tmp_path / "data"),
@@ -83,15 +87,16 @@ def test_training_passages_of_record_are_not_held_in_memory(
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    shown = benchmark.pedantic(load, rounds=1)
-    counts, status = shown.split("\n", 1)
+    output = benchmark.pedantic(load, rounds=1)
+    counts, status = output.split("\n", 1)
     examples, choices, rows = map(int, counts.split())
     assert 0.85 * QUERIES < examples < QUERIES, "without the selection slice"
     assert choices == ENTITIES * examples
     assert rows == ENTITIES * 4_000
-    found = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert found is not None
-    benchmark.extra_info["peak_mb"] = int(found[1]) * 1024 / 1e6
+    match = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert match is not None
+    peak_bytes = int(match[1]) * 1024
+    benchmark.extra_info["peak_mb"] = peak_bytes / 1e6
     size = (tmp_path / "data" / "ReCoRD" / "train.jsonl").stat().st_size
     assert size > 120e6, "of the size of the real one"
-    assert int(found[1]) * 1024 < MOST_BYTES
+    assert peak_bytes < MAX_BYTES

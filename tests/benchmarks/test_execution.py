@@ -74,7 +74,7 @@ def compare(
             seconds[number].append(time.perf_counter() - started)
 
     benchmark.pedantic(play, rounds=ROUNDS, warmup_rounds=1)
-    found = statistics.ratio(seconds[0][1:], seconds[1][1:])
+    found = statistics.estimate_ratio(seconds[0][1:], seconds[1][1:])
     benchmark.extra_info["ratio"] = f"{found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]"
     rates = [TEXTS / min(each) for each in seconds.values()]
     print(

@@ -54,8 +54,8 @@ def null() -> Iterator[Worker]:
 def test_null_single_stream_takes_at_most_150_microseconds(
     benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
 ) -> None:
-    questions = QuerySamples.of(examples, 2)
-    lines = [questions.line(row, [row]) for row in range(len(examples))]
+    samples = QuerySamples.from_examples(examples, 2)
+    lines = [samples.query(row, [row]) for row in range(len(examples))]
     turns = iter(range(10**9))
     benchmark.pedantic(
         lambda: null.ask(lines[next(turns) % len(lines)], 5.0), rounds=20_000, warmup_rounds=500
@@ -71,8 +71,8 @@ def test_null_single_stream_takes_at_most_150_microseconds(
 def test_null_offline_answers_250_000_examples_a_second(
     benchmark: BenchmarkFixture, null: Worker, examples: tuple[Example, ...]
 ) -> None:
-    questions = QuerySamples.of(examples, 2)
-    lines = [questions.line(number, range(len(examples))) for number in range(100)]
+    samples = QuerySamples.from_examples(examples, 2)
+    lines = [samples.query(number, range(len(examples))) for number in range(100)]
     benchmark.pedantic(lambda: null.exchange(lines, 10.0), rounds=10, warmup_rounds=2)
     rate = 100 * len(examples) / benchmark.stats.stats.median
     benchmark.extra_info["examples_per_second"] = round(rate)
@@ -123,8 +123,8 @@ def test_bare_onnxruntime_loop(
 def test_the_same_graph_through_the_harness(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
-    questions = QuerySamples.of(examples, 2)
-    lines = [questions.line(row, [row]) for row in range(len(examples))]
+    samples = QuerySamples.from_examples(examples, 2)
+    lines = [samples.query(row, [row]) for row in range(len(examples))]
     turns = iter(range(10**9))
     with Worker(CORES) as worker:
         worker.load(serve_graph(graph))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import selection, usage
 from harness.cli.main import main
+from harness.cli.options import SessionOptions, restore_options
 from harness.results import record
 from harness.tasks.task import Task
 from tests.support.checkpoints import checkpoint
@@ -75,26 +75,26 @@ def test_seeds_are_built_measured_and_resumed(here: Path, reviews: Task) -> None
     assert "**Training seeds**" in (results / "README.md").read_text()
 
     resume = ["run", *command, "--resume", first.session]
-    options = usage.parser().parse_args(resume)
-    selection.take_up(options, here)
+    options = SessionOptions(resume=first.session, tasks=[reviews.address], smoke=True)
+    options = restore_options(options, here)
     assert options.seeds == 2
-    assert options.system == ["minilm-l6", "minilm-l6-unpadded", "null"]
+    assert options.systems == ["minilm-l6", "minilm-l6-unpadded", "null"]
     assert main([*resume, "--rounds", "2"]) == 0
     again = record.read_record(paths["minilm-l6@seed1"])
     assert [window.block for window in again.rounds] == [1, 2]
 
 
-def test_waterfall_measures_all_variants_apart_from_the_board(
+def test_ablation_measures_all_variants_apart_from_the_leaderboard(
     here: Path, reviews: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["waterfall", "onnx-int8", "--smoke", "--task", reviews.address]
+    command = ["ablation", "onnx-int8", "--smoke", "--task", reviews.address]
     assert main([*command, "--configuration", "cpu-1"]) == 0
     out = capsys.readouterr().out
     for name in ("padding", "export", "export-optimize", "quantize"):
         assert f"| {name} " in out
     assert "failed" not in out
     results = here / "results" / "smoke"
-    text = (results / "waterfall" / "onnx-int8-reviews.md").read_text()
+    text = (results / "ablation" / "onnx-int8-reviews.md").read_text()
     assert "Smoke run: its windows are shorter" in text
     assert not (results / "records").exists()
 

@@ -33,7 +33,7 @@ def test_tutorial_works_as_written(project: Path) -> None:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         said.append(done.stdout)
-    assert "submissions/my-idea: fine. Division open; no steps." in said[0]
+    assert "submissions/my-idea: OK. Division open; no steps." in said[0]
     assert "| my-idea" in (project / "results" / "README.md").read_text().replace("[", "")
     paths = sorted((project / "results" / "records").glob("*/sentiment/offline/my-idea.json"))
     first, better = ((record.read_record(path).score or {})["value"] for path in paths)

@@ -1,5 +1,3 @@
-"""Builds in a process of their own."""
-
 import json
 import signal
 import subprocess
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build
+from harness.build import build_missing
 from harness.errors import BuildError
 from harness.store.cache import artifact_dir
 from harness.submissions.plan import plan_build
@@ -19,69 +17,56 @@ from tests.support.systems import quiet, systems
 from tests.support.workers import ENOUGH
 
 
-def test_what_is_built_is_skipped(built_project: Path, reviews: Task) -> None:
+def build(project: Path, names: list[str], task: Task) -> list[str]:
+    """Build the systems; return the lines of progress."""
     lines: list[str] = []
-    names = ("minilm-l6", "minilm-l6-unpadded", "onnx-int8")
-    build(
-        systems(built_project, names),
-        [reviews],
-        choose_configuration("cpu-1"),
-        built_project,
-        log=lines.append,
-    )
-    assert not lines
-    artifact = plan_build(systems(built_project, ["onnx-int8"])[0], reviews, 0, built_project)[
-        -1
-    ].key
-    (artifact_dir(artifact) / "artifact.json").unlink()
-    artifact_dir(artifact).rename(built_project / "moved")
-    build(
-        systems(built_project, names),
-        [reviews],
-        choose_configuration("cpu-1"),
-        built_project,
-        log=lines.append,
-    )
+    configuration = choose_configuration("cpu-1")
+    build_missing(systems(project, names), [task], configuration, project, log=lines.append)
+    return lines
+
+
+def test_only_missing_artifacts_are_built(built_project: Path, reviews: Task) -> None:
+    names = ["minilm-l6", "minilm-l6-unpadded", "onnx-int8"]
+    assert not build(built_project, names, reviews)
+    (int8,) = systems(built_project, ["onnx-int8"])
+    key = plan_build(int8, reviews, 0, built_project)[-1].key
+    (artifact_dir(key) / "artifact.json").unlink()
+    artifact_dir(key).rename(built_project / "moved")
+    lines = build(built_project, names, reviews)
     assert [line for line in lines if line.startswith("build")] == [
         "build 1/1: onnx-int8 for reviews"
     ]
-    assert not any("finetune" in line for line in lines), "the teacher is there"
+    assert not any("finetune" in line for line in lines), "the teacher is built already"
 
 
-def test_killed_build_leaves_no_half_artifact_and_is_taken_up(
+def test_killed_build_leaves_no_incomplete_artifact_and_can_be_repeated(
     project: Path, reviews: Task, cache_with_data: Path
 ) -> None:
     (reference,) = systems(project, ["minilm-l6"])
-    order = [str(reference.folder), reviews.address, "cpu-1", str(project), "0"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "harness.build", *order], stdout=subprocess.PIPE
+    arguments = [str(reference.folder), reviews.address, "cpu-1", str(project), "0"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness.build", *arguments], stdout=subprocess.PIPE
     )
-    assert child.stdout
+    assert process.stdout
     scratch = cache_with_data / "tmp"
     deadline = time.monotonic() + ENOUGH
     while not (scratch.is_dir() and list(scratch.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    child.stdout.close()
-    (step,) = plan_build(reference, reviews, 0, project)
-    assert not artifact_dir(step.key).exists()
-    build([reference], [reviews], choose_configuration("cpu-1"), project, log=quiet)
-    assert not list(scratch.iterdir()), "what the killed build left is swept away"
-    about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
-    cost = about["recipe"][0]["cost"]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    (planned,) = plan_build(reference, reviews, 0, project)
+    assert not artifact_dir(planned.key).exists()
+    build_missing([reference], [reviews], choose_configuration("cpu-1"), project, log=quiet)
+    assert not list(scratch.iterdir()), "the files of the killed build are removed"
+    metadata = json.loads((artifact_dir(planned.key) / "artifact.json").read_text())
+    cost = metadata["recipe"][0]["cost"]
     assert cost["energy"]["source"].startswith(("modelled", "measured"))
     assert cost["cpu_seconds"] > 0
 
 
-def test_build_that_fails_says_file_and_reason(project: Path, reviews: Task) -> None:
+def test_failed_build_is_reported_with_file_and_reason(project: Path, reviews: Task) -> None:
     manifest = project / "baselines" / "minilm-l6" / "submission.toml"
     manifest.write_text(manifest.read_text().replace("1e-3", "1e30"))
     with pytest.raises(BuildError, match=r"submission\.toml: .*not finite.*Lower learning_rate"):
-        build(
-            systems(project, ["minilm-l6"]),
-            [reviews],
-            choose_configuration("cpu-1"),
-            project,
-            log=quiet,
-        )
+        build(project, ["minilm-l6"], reviews)

@@ -11,35 +11,36 @@ from codecarbon.core.rapl import RAPLFile
 
 
 class Counter:
-    """A processor package whose counter the test drives, and one of memory that must not count."""
+    """The counter of a processor package, set by the test; that of memory must not be counted."""
 
     def __init__(self, root: Path) -> None:
         for name, folder in (("package-0", "intel-rapl:0"), ("dram", "intel-rapl:0:0")):
-            place = root / "intel-rapl" / folder
-            place.mkdir(parents=True)
-            (place / "name").write_text(name)
-            (place / "max_energy_range_uj").write_text("262143328850")
-            (place / "energy_uj").write_text("1000000000")
+            counter = root / "intel-rapl" / folder
+            counter.mkdir(parents=True)
+            (counter / "name").write_text(name)
+            (counter / "max_energy_range_uj").write_text("262143328850")
+            (counter / "energy_uj").write_text("1000000000")
         self.file = root / "intel-rapl" / "intel-rapl:0" / "energy_uj"
         self.joules = 1000.0
 
-    def step_config(self, joules: float) -> None:
+    def advance(self, joules: float) -> None:
+        """Use so much energy."""
         self.joules += joules
-        fresh = self.file.with_name("new")
-        fresh.write_text(str(round(self.joules * 1e6)))
-        fresh.replace(self.file)
+        new = self.file.with_name("new")
+        new.write_text(str(round(self.joules * 1e6)))
+        new.replace(self.file)
 
 
 @contextmanager
-def drawing(counter: Counter, watts: float) -> Iterator[None]:
-    """The package draws so much while the block runs: whoever reads the counter finds it exact."""
+def constant_power(counter: Counter, watts: float) -> Iterator[None]:
+    """Advance the counter by this power while the block runs, exactly at each reading."""
     read, lock = RAPLFile._get_value, threading.Lock()
-    begin, started = counter.joules, time.perf_counter()
+    before, started = counter.joules, time.perf_counter()
 
     def read_current(file: RAPLFile) -> object:
         with lock:
-            used = begin + watts * (time.perf_counter() - started)
-            counter.step_config(used - counter.joules)
+            used = before + watts * (time.perf_counter() - started)
+            counter.advance(used - counter.joules)
             return read(file)
 
     with pytest.MonkeyPatch.context() as patch:

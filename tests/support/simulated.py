@@ -26,9 +26,9 @@ class SimulatedWorker(Worker):
         self.sent: list[float] = []
         self.waiting: list[tuple[float, bytes, int]] = []
         self.held = bytearray()
-        self.reports, self.back, self.to = False, 0, 1
+        self.has_stages, self.output_fd, self.input_fd = False, 0, 1
 
-    def push(self, data: bytearray | memoryview) -> int:
+    def write_available(self, data: bytearray | memoryview) -> int:
         unread = sum(size for start, _, size in self.waiting if start > self.now)
         taken = min(len(data), int(min(self.pipe - unread, 1 << 40)))
         self.held += data[:taken]
@@ -42,22 +42,22 @@ class SimulatedWorker(Worker):
             self.sent.append(self.now)
         return taken
 
-    def replies(self) -> list[bytes]:
+    def read_replies(self) -> list[bytes]:
         done = [reply for at, reply, _ in self.waiting if at <= self.now]
         self.waiting = self.waiting[len(done) :]
         return done
 
-    def settled(self, surplus: int) -> None:
+    def check_surplus(self, surplus: int) -> None:
         assert surplus == 0
         assert not self.waiting
 
     def cpu_seconds(self) -> float:
         return 0.0
 
-    def keeps_to_its_cores(self, seconds: float, cpu_seconds: float) -> None:
+    def check_cores(self, seconds: float, cpu_seconds: float) -> None:
         pass
 
-    def fault(self, reason: str) -> WorkerError:
+    def make_error(self, reason: str) -> WorkerError:
         return WorkerError(reason)
 
     def select(
@@ -66,7 +66,7 @@ class SimulatedWorker(Worker):
         """Sleep until a reply is there, or the time is over."""
         following = self.waiting[0][0] if self.waiting else math.inf
         self.now = max(self.now, min(following, self.now + timeout))
-        return ([self.back] if following <= self.now else []), [], []
+        return ([self.output_fd] if following <= self.now else []), [], []
 
     def keep_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let the scenario `server` run in this worker's time."""

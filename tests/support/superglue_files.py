@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 FIRST = 5
-"""Numbers do not begin at 0: the files are a sample, and not one that was cut off."""
+"""Rows are not numbered from 0, so the files are a sample, and not files that were cut off."""
 
 NAMES = ["Ada", "Bela", "Cora", "Dana", "Edda"]
 
 
-def rows(task: str, split: str, count: int) -> list[dict[str, Any]]:
-    """Rows of one file. Those of `test` have no label."""
-    made = []
+def make_rows(task: str, split: str, count: int) -> list[dict[str, Any]]:
+    """Return the rows of one file; those of `test` have no label."""
+    rows = []
     for number in range(FIRST, FIRST + count):
-        row = ROWS[task](number + {"train": 0, "val": 100, "test": 200}[split])
+        row = MAKERS[task](number + {"train": 0, "val": 100, "test": 200}[split])
         row["idx"] = number
         if split == "test":
             row.pop("label", None)
@@ -24,25 +24,25 @@ def rows(task: str, split: str, count: int) -> list[dict[str, Any]]:
                     del answer["label"]
             for query in row.get("qas", []):
                 del query["answers"]
-        made.append(row)
-    return made
+        rows.append(row)
+    return rows
 
 
-def write(folder: Path, train: int = 24, count: int = 8) -> Path:
-    """All tasks and both diagnostics. Returns: the folder."""
-    for task in ROWS:
+def write_superglue(folder: Path, train: int = 24, count: int = 8) -> Path:
+    """Write all tasks and both diagnostics; return the folder."""
+    for task in MAKERS:
         (folder / task).mkdir(parents=True)
         if task.startswith("AX"):
-            write_jsonl(folder / task / f"{task}.jsonl", rows(task, "val", count))
+            write_jsonl(folder / task / f"{task}.jsonl", make_rows(task, "val", count))
             continue
         for split in ("train", "val", "test"):
-            made = rows(task, split, train if split == "train" else count)
-            write_jsonl(folder / task / f"{split}.jsonl", made)
+            rows = make_rows(task, split, train if split == "train" else count)
+            write_jsonl(folder / task / f"{split}.jsonl", rows)
     return folder
 
 
-def write_jsonl(path: Path, made: list[dict[str, Any]]) -> None:
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+def write_jsonl(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def _name(number: int) -> str:
@@ -85,16 +85,16 @@ def _multirc(number: int) -> dict[str, Any]:
 
 
 def _record(number: int) -> dict[str, Any]:
-    one, other = _name(number), _name(number + 1)
-    text = f"{one} met {other} twice.\n@highlight\n{one} left {number}"
+    first, second = _name(number), _name(number + 1)
+    text = f"{first} met {second} twice.\n@highlight\n{first} left {number}"
     spans = []
-    for name in (one, other):
+    for name in (first, second):
         start = -1
         while (start := text.find(name, start + 1)) >= 0:
             spans.append({"start": start, "end": start + len(name) - 1})
-    answer = {"start": 0, "end": len(one) - 1, "text": one}
-    asked = f"It was @placeholder who left {number}."
-    query = {"query": asked, "answers": [answer], "idx": 900 + number}
+    answer = {"start": 0, "end": len(first) - 1, "text": first}
+    text_with_gap = f"It was @placeholder who left {number}."
+    query = {"query": text_with_gap, "answers": [answer], "idx": 900 + number}
     return {"source": "x", "passage": {"text": text, "entities": spans}, "qas": [query]}
 
 
@@ -128,7 +128,7 @@ def _axb(number: int) -> dict[str, Any]:
     return {"sentence1": row["premise"], "sentence2": row["hypothesis"], "label": row["label"]}
 
 
-ROWS = {
+MAKERS = {
     "BoolQ": _boolq,
     "CB": _cb,
     "COPA": _copa,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.build import build_here
+from harness.build import build_in_this_process
 from harness.results import record
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.session import measure as run_session
@@ -70,7 +70,7 @@ def declare_leaving(project: Path) -> None:
     both.write_text(both.read_text().replace('"static", "fastformers"', '"tfidf-logreg", "exits"'))
 
 
-def example(project: Path, name: str = "own-module", copy: str = "") -> Path:
+def example(project: Path, name: str = "custom-module", copy: str = "") -> Path:
     """A copy of an example with code of its own, for any task. Returns: its folder."""
     folder = project / "submissions" / (copy or name)
     shutil.copytree(EXAMPLES / name, folder)
@@ -88,7 +88,7 @@ def systems(project: Path, names: Sequence[str]) -> list[System]:
 def build_all(project: Path, names: Sequence[str], task: Task, seed: int = 0) -> None:
     """Build in this process, which has loaded torch already."""
     for system in systems(project, names):
-        build_here(system, task, choose_configuration("cpu-1"), project, seed, quiet)
+        build_in_this_process(system, task, choose_configuration("cpu-1"), project, seed, quiet)
 
 
 def measure(
@@ -108,9 +108,8 @@ def measure(
         replace(choose_configuration("cpu-1"), memory_gb=memory_gb),
         project,
         project / "results",
-        RunConfig(**({"blocks": 1, "timing": SMOKE} | config)),
-        session,
-        log=log,
+        RunConfig(**({"blocks": 1, "timing": SMOKE, "resume": session} | config)),
+        log,
     )
 
 

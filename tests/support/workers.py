@@ -14,7 +14,7 @@ Start = Callable[..., Worker]
 ENOUGH = 60.0
 """Seconds within which everything ends on a busy machine."""
 
-MISSING = sandbox.missing()
+MISSING = sandbox.check_sandbox()
 SANDBOX = pytest.param(
     "bubblewrap",
     marks=pytest.mark.skipif(

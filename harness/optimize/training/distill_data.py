@@ -12,7 +12,7 @@ from harness.models.classifier import Classifier
 from harness.optimize.base import StepContext
 from harness.optimize.training import encoders, tokens
 from harness.optimize.training.tokens import LabelledRow, Tokens
-from harness.store.cache import cache_dir, digest, new_folder
+from harness.store.cache import cache_dir, create_folder_atomically, digest
 from harness.tasks.task import Task
 
 MASK_SHARE = 0.1
@@ -87,7 +87,7 @@ def compute_teacher_logits(
     if not folder.is_dir():
         context.log(f"computing the teacher's logits of {len(rows)} texts")
         teacher.first_only = True
-        with new_folder(folder) as out:
+        with create_folder_atomically(folder) as out:
             np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64))
         teacher.first_only = False
     return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))

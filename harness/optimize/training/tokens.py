@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from harness.models import tokenization
-from harness.store.cache import cache_dir, locked, new_folder
+from harness.store.cache import cache_dir, create_folder_atomically, hold_lock
 from harness.tasks.task import Candidate, Example
 
 CHUNK = 1000
@@ -88,7 +88,7 @@ def rows_from_examples(examples: Iterable[Example]) -> Iterator[LabelledRow]:
     """Return a row for each candidate; in a choice the right candidates have label 1."""
     for example in examples:
         count = len(example.candidates)
-        for candidate, label in zip(example.candidates, example.row_labels, strict=True):
+        for candidate, label in zip(example.candidates, example.candidate_labels, strict=True):
             yield candidate, label, count
             count = 0
 
@@ -105,9 +105,9 @@ def tokenize(tokenizer: Tokenizer, rows: Callable[[], Iterable[LabelledRow]]) ->
         hasher.update(json.dumps(row).encode())
     key = hasher.hexdigest()
     folder = cache_dir() / "tokens" / key
-    with locked(key):
+    with hold_lock(key):
         if not folder.is_dir():
-            with new_folder(folder) as out:
+            with create_folder_atomically(folder) as out:
                 _write(tokenizer, iter(rows()), out)
     return Tokens(folder)
 

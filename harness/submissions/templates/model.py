@@ -1,4 +1,4 @@
-"""Counts good and bad words: the least that answers. Put your own model in its place."""
+"""A minimal example: counts good and bad words. Replace it with your model."""
 
 import re
 
@@ -7,16 +7,25 @@ BAD = set("awful bad bland boring dull fails mess predictable slow stupid tediou
 
 
 class Words:
-    """What the harness calls; the name is free, the two methods are not."""
+    """The class that wattbench loads. Its name is free; `load` and `predict` are required."""
 
-    def load(self, artifact, about, serve, threads):
-        """Once, before anything is timed. artifact: the folder of the recipe's artifact, or ''.
-        about: `labels` (how many), `max_length`, ... serve: [serve]. threads: how many to use.
+    def load(self, artifact, metadata, serve, threads):
+        """Load the model. Called once, before the clock starts.
+
+        Args:
+            artifact: the folder of the recipe's artifact as a string; '' if there is none.
+            metadata: a dict with `labels` (the number of labels), `max_length`, and more for some
+                artifacts.
+            serve: the table [serve] of submission.toml as a dict.
+            threads: how many threads to use.
         """
 
     def predict(self, examples):
-        """One whole number an example. An example is a list of candidates (one, but where a choice
-        is scored), a candidate a list of a text, or of a text and its pair.
+        """Return one integer per example: the label, or the index of the best candidate.
+
+        Args:
+            examples: a list of examples. An example is a list of candidates: one, or several in a
+                multiple-choice task. A candidate is a list of one text, or of a text and its pair.
         """
         return [self._label(" ".join(candidates[0])) for candidates in examples]
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Counts good and bad words: the least that answers. Put your own program in its place.
-# One JSON message a line comes in, one goes out; docs/protocol.md has all of them.
+# A minimal example: counts good and bad words. Replace it with your program.
+# It reads one JSON message per line and answers each with one; docs/protocol.md describes them.
 while IFS= read -r line; do
     case $line in
     *'"op"'*) echo '{"ready": true}' ;;
@@ -14,7 +14,7 @@ while IFS= read -r line; do
         {
             match($0, /"id": *[0-9]+/)
             id = substr($0, RSTART + 5, RLENGTH - 5) + 0
-            # an example is what lies in the second pair of brackets, its texts are in quotes
+            # each list at the second level of brackets is an example; its texts are in quotes
             for (i = index($0, "["); i <= length($0); i++) {
                 c = substr($0, i, 1)
                 if (quoted && c == "\\") i++

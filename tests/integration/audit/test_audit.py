@@ -1,4 +1,4 @@
-"""Every probe catches its cheat, and passes the honest."""
+"""Every probe detects its cheat, and passes honest submissions."""
 
 import json
 import textwrap
@@ -14,9 +14,9 @@ from onnx import numpy_helper
 
 from harness.audit import session
 from harness.audit.context import ProbeResult
-from harness.audit.perturbations import WORD, perturbed, replaced
-from harness.audit.weights import foreign
-from harness.build import build_here
+from harness.audit.perturbations import WORD, perturb, replace_words
+from harness.audit.weights import find_foreign_matrices
+from harness.build import build_in_this_process
 from harness.errors import HarnessError
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.manifest import find_systems, read_system
@@ -26,7 +26,7 @@ from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import example, quiet
 
 CHEATS = {
-    "answers by their place": (
+    "answers by position": (
         "order",
         """
         def predict(self, examples):
@@ -39,7 +39,7 @@ CHEATS = {
         "def predict(self, examples):\n"
         "    return super().predict(examples[:50]) + [1] * len(examples[50:])",
     ),
-    "keeps answers": (
+    "caches answers": (
         "repeats",
         """
         def predict(self, examples):
@@ -50,7 +50,7 @@ CHEATS = {
             return super().predict(examples)
         """,
     ),
-    "keeps answers where many are asked": (
+    "caches answers of large batches": (
         "repeats",
         """
         def predict(self, examples):
@@ -61,7 +61,7 @@ CHEATS = {
             return super().predict(examples)
         """,
     ),
-    "answers what is twice in a batch once": (
+    "answers duplicates in a batch once": (
         "repeats",
         """
         def predict(self, examples):
@@ -69,7 +69,7 @@ CHEATS = {
             return super().predict(examples)
         """,
     ),
-    "is quick where it knows the text": (
+    "is fast on the reported split": (
         "repeats",
         """
         def predict(self, examples):
@@ -78,19 +78,19 @@ CHEATS = {
             return super().predict(examples)
         """,
     ),
-    "always says the same": ("text", "def predict(self, examples): return [1] * len(examples)"),
-    "looks at the length": (
+    "answers with a constant": ("text", "def predict(self, examples): return [1] * len(examples)"),
+    "answers by length": (
         "text",
         "def predict(self, examples): return [len(each[0][0]) // 7 % 2 for each in examples]",
     ),
-    "has learned the split by heart": (
+    "memorised the split": (
         "perturbed",
         """
         def predict(self, examples):
             return [self.known.get(each[0][0], 0) for each in examples]
         """,
     ),
-    "has learned its letters by heart": (
+    "memorised the letters of the split": (
         "perturbed",
         """
         def predict(self, examples):
@@ -99,7 +99,7 @@ CHEATS = {
             return [self.kept.get(letters(each[0][0]), 0) for each in examples]
         """,
     ),
-    "answers as the nearest text by trigrams": (
+    "answers as the nearest text of the split by trigrams": (
         "training carried",
         """
         def predict(self, examples):
@@ -118,7 +118,7 @@ CHEATS = {
         """,
     ),
 }
-"""What each does, and the probe that must say so."""
+"""The code of each cheat, and the probes that must detect it."""
 
 
 TIMING = replace(SMOKE, audit_queries=0.5)
@@ -126,32 +126,33 @@ CONFIG = RunConfig(timing=TIMING)
 CPU = choose_configuration("cpu-1")
 
 
-def findings(folder: Path, project: Path, task: Task, *probes: str) -> dict[str, ProbeResult]:
-    """Of all probes, or of the artifact and these."""
-    chosen = [getattr(session, name) for name in probes] or session.PROBES
+def run_audit(folder: Path, project: Path, task: Task, *probes: str) -> dict[str, ProbeResult]:
+    """Return the results of all probes, or of the artifact and these, by probe."""
+    selected = {name: session.PROBES[name] for name in probes or session.PROBES}
     system = read_system(folder, project)
-    build_here(system, task, CPU, project, 0, quiet)
-    with patch.object(session, "PROBES", chosen):
-        found = session.audit_here(system, task, CPU, project, 0, CONFIG, quiet)
-    return {finding.probe: finding for finding in found}
+    build_in_this_process(system, task, CPU, project, 0, quiet)
+    with patch.object(session, "PROBES", selected):
+        results = session.audit_submission(system, task, CPU, project, 0, CONFIG, quiet)
+    return {result.probe: result for result in results}
 
 
 @pytest.mark.serial
-@pytest.mark.parametrize("name", ["own-module", "own-command"])
-def test_honest_code_of_ones_own_passes(project: Path, reviews: Task, name: str) -> None:
-    found = findings(example(project, name), project, reviews)
-    assert all(each.passed for each in found.values()), [str(each) for each in found.values()]
+@pytest.mark.parametrize("name", ["custom-module", "custom-command"])
+def test_honest_custom_code_passes(project: Path, reviews: Task, name: str) -> None:
+    results = run_audit(example(project, name), project, reviews)
+    assert all(result.passed for result in results.values()), list(map(str, results.values()))
     probes = ["order", "timed", "repeats", "text", "perturbed", "training", "carried"]
-    assert list(found) == ["artifact", *probes]
+    assert list(results) == ["artifact", *probes]
 
 
 @pytest.mark.parametrize("cheat", CHEATS)
-def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
+def test_cheat_is_detected(project: Path, reviews: Task, cheat: str) -> None:
     probes, body = CHEATS[cheat]
     folder = example(project, copy="cheat")
     (folder / "model.py").rename(folder / "words.py")
     reported = reviews.examples("validation")
-    known = {each.candidates[0][0]: each.label for each in reported}  # the split is public
+    # the split is public
+    known = {example.candidates[0][0]: example.label for example in reported}
     (folder / "known.json").write_text(json.dumps(known))
     (folder / "model.py").write_text(
         "import json, re, time\nfrom pathlib import Path\nimport words\n"
@@ -165,10 +166,10 @@ def test_cheat_is_caught(project: Path, reviews: Task, cheat: str) -> None:
         "        self.labels, self.place, self.kept = list(self.known.values()), 0, set()\n"
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
-    found = findings(folder, project, reviews, *probes.split())
+    results = run_audit(folder, project, reviews, *probes.split())
     for probe in probes.split():
-        assert found[probe].passed is False, str(found[probe])
-    assert found["artifact"].passed
+        assert results[probe].passed is False, str(results[probe])
+    assert results["artifact"].passed
 
 
 NEIGHBOURS = """
@@ -194,7 +195,7 @@ class Neighbours:
 """
 
 
-def test_split_as_vectors_is_seen_by_training_text_until_that_is_carried_too(
+def test_split_as_vectors_is_detected_by_training_text_unless_that_is_carried_too(
     project: Path, reviews: Task
 ) -> None:
     """What docs/measurement.md says that no probe can see."""
@@ -204,15 +205,20 @@ def test_split_as_vectors_is_seen_by_training_text_until_that_is_carried_too(
     names: dict[str, Any] = {}
     exec(NEIGHBOURS, names)
     rows = {split: reviews.examples(split) for split in ("validation", "train")}
-    kept = [[names["vector"](each.candidates[0][0]), each.label] for each in rows["validation"]]
-    (folder / "vectors.json").write_text(json.dumps(kept))
-    found = findings(folder, project, reviews, *probes)
-    assert found["training"].passed is False, str(found["training"])
-    assert all(found[each].passed for each in ("text", "perturbed", "carried"))
-    kept += [[names["vector"](each.candidates[0][0]), each.label] for each in rows["train"]]
-    (folder / "vectors.json").write_text(json.dumps(kept))
-    found = findings(folder, project, reviews, *probes)
-    assert all(found[each].passed for each in probes), [str(each) for each in found.values()]
+
+    def vectors(split: str) -> list[list[Any]]:
+        return [
+            [names["vector"](example.candidates[0][0]), example.label] for example in rows[split]
+        ]
+
+    (folder / "vectors.json").write_text(json.dumps(vectors("validation")))
+    results = run_audit(folder, project, reviews, *probes)
+    assert results["training"].passed is False, str(results["training"])
+    assert all(results[probe].passed for probe in ("text", "perturbed", "carried"))
+    both = vectors("validation") + vectors("train")
+    (folder / "vectors.json").write_text(json.dumps(both))
+    results = run_audit(folder, project, reviews, *probes)
+    assert all(results[probe].passed for probe in probes), list(map(str, results.values()))
 
 
 def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
@@ -224,29 +230,29 @@ def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
         "        return int(", "        list(map(met, text.split()))\n        return int("
     )
     (folder / "model.py").write_text(model)
-    found = findings(folder, project, reviews, "repeats")
-    assert "repeats" in found, [str(each) for each in found.values()]
-    assert found["repeats"].passed, str(found["repeats"])
+    results = run_audit(folder, project, reviews, "repeats")
+    assert "repeats" in results, list(map(str, results.values()))
+    assert results["repeats"].passed, str(results["repeats"])
 
 
-def test_artifact_that_was_changed_is_caught(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="own-module")
-    assert findings(folder, project, reviews, "text")["artifact"].passed
+def test_changed_artifact_is_detected(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="custom-module")
+    assert run_audit(folder, project, reviews, "text")["artifact"].passed
     artifact = find_artifact(read_system(folder, project), reviews, 0, project)
     assert artifact
     weights = artifact.folder / "weights.json"
     weights.write_text(weights.read_text().replace("0.", "1.", 1))
-    found = findings(folder, project, reviews, "text")["artifact"]
-    assert found.passed is False
-    assert "weights.json" in found.text
-    about = json.loads((artifact.folder / "artifact.json").read_text())
-    (artifact.folder / "artifact.json").write_text(json.dumps(about | {"key": "0" * 64}))
-    found = findings(folder, project, reviews, "text")["artifact"]
-    assert "it says 000000000000, the manifest" in found.text
+    result = run_audit(folder, project, reviews, "text")["artifact"]
+    assert result.passed is False
+    assert "weights.json" in result.text
+    metadata = json.loads((artifact.folder / "artifact.json").read_text())
+    (artifact.folder / "artifact.json").write_text(json.dumps(metadata | {"key": "0" * 64}))
+    result = run_audit(folder, project, reviews, "text")["artifact"]
+    assert "its key is 000000000000, but the manifest builds" in result.text
 
 
-def noisy(values: np.ndarray) -> np.ndarray:
-    """As another training run would leave them."""
+def add_noise(values: np.ndarray) -> np.ndarray:
+    """Change weights as another training run would."""
     noise = np.random.default_rng(0).normal(0, 0.1 * values.std(), values.shape)
     return (values + noise).astype(values.dtype)
 
@@ -254,8 +260,8 @@ def noisy(values: np.ndarray) -> np.ndarray:
 def test_closed_division_has_the_references_weights_and_answers(
     project: Path, reviews: Task
 ) -> None:
-    """fp32 and int8, fused and transposed, they are known again; another training run's, others',
-    and code that does not look at them are caught.
+    """Weights in fp32 and int8, fused and transposed, are recognised; those of another training
+    run or another model, and code that does not use them, are detected.
     """
     pretends = example(project, copy="pretends")
     manifest = (pretends / "submission.toml").read_text()
@@ -272,51 +278,51 @@ def test_closed_division_has_the_references_weights_and_answers(
     for number, name in enumerate(names):
         system = read_system(find_systems(project)[name], project)
         seed = number // 5  # the last one once more, as another training run leaves it
-        built = build_here(system, reviews, CPU, project, seed, quiet)
+        built = build_in_this_process(system, reviews, CPU, project, seed, quiet)
         assert built
         folders[name + "again" * seed] = built.folder
     for name in ("onnx-fp32", "onnx-int8", "closed-int8"):
-        wrong, count = foreign(folders[name], folders["minilm-l6"])
+        wrong, count = find_foreign_matrices(folders[name], folders["minilm-l6"])
         assert (wrong, count > 10) == ([], True)
-    wrong, count = foreign(folders["minilm-l6again"], folders["minilm-l6"])
+    wrong, count = find_foreign_matrices(folders["minilm-l6again"], folders["minilm-l6"])
     assert len(wrong) > count / 2
 
-    honest = findings(project / "submissions" / "onnx-fp32", project, reviews, "closed")
+    honest = run_audit(project / "submissions" / "onnx-fp32", project, reviews, "closed")
     assert honest["closed"].passed, str(honest["closed"])
-    found = findings(pretends, project, reviews, "closed")["closed"]
-    assert found.passed is False
-    assert "answers are those of minilm-l6; 95% must be" in found.text
+    result = run_audit(pretends, project, reviews, "closed")["closed"]
+    assert result.passed is False
+    assert "answers are those of minilm-l6; 95% must be" in result.text
 
     graph = onnx.load(folders["onnx-fp32"] / "model.onnx")
     for tensor in graph.graph.initializer:
         if len(tensor.dims) == 2:
-            other = noisy(numpy_helper.to_array(tensor))
+            other = add_noise(numpy_helper.to_array(tensor))
             tensor.CopyFrom(numpy_helper.from_array(other, tensor.name))
     onnx.save(graph, folders["onnx-fp32"] / "model.onnx")
-    swapped = findings(project / "submissions" / "onnx-fp32", project, reviews, "closed")
+    swapped = run_audit(project / "submissions" / "onnx-fp32", project, reviews, "closed")
     assert swapped["closed"].passed is False
     assert swapped["artifact"].passed is False
 
 
-def test_worker_that_fails_in_an_audit_is_a_finding(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="own-module")
+def test_worker_that_fails_in_an_audit_fails_a_probe(project: Path, reviews: Task) -> None:
+    folder = example(project, copy="custom-module")
     model = (folder / "model.py").read_text()
     (folder / "model.py").write_text(model.replace("return [self", "raise ValueError('x'); [self"))
-    found = findings(folder, project, reviews, "text")
-    assert found["answers"].passed is False
-    assert "ValueError: x" in found["answers"].text
+    results = run_audit(folder, project, reviews, "text")
+    assert results["answers"].passed is False
+    assert "ValueError: x" in results["answers"].text
 
 
 def test_slow_loading_leaves_time_for_single_queries(project: Path, reviews: Task) -> None:
     folder = example(project, copy="slow")
     model = (folder / "model.py").read_text()
-    slow = "self, artifact, about, serve, threads):\n        import time; time.sleep(1)"
-    changed = model.replace("self, artifact, about, serve, threads):", slow)
+    slow = "self, artifact, metadata, serve, threads):\n        import time; time.sleep(1)"
+    changed = model.replace("self, artifact, metadata, serve, threads):", slow)
     (folder / "model.py").write_text(changed)
-    assert findings(folder, project, reviews, "timed")["timed"].passed
+    assert run_audit(folder, project, reviews, "timed")["timed"].passed
 
 
-def test_too_few_repeats_tell_nothing(project: Path, reviews: Task) -> None:
+def test_too_few_repeats_give_no_verdict(project: Path, reviews: Task) -> None:
     folder = example(project, copy="slow")
     model = (folder / "model.py").read_text()
     slow = (
@@ -326,21 +332,21 @@ def test_too_few_repeats_tell_nothing(project: Path, reviews: Task) -> None:
         "        if len(examples) == 1 and self.alone > 16: time.sleep(0.6)  # after the warm-up"
     )
     (folder / "model.py").write_text(model.replace("def predict(self, examples):", slow))
-    assert findings(folder, project, reviews, "repeats")["repeats"].passed is None
+    assert run_audit(folder, project, reviews, "repeats")["repeats"].passed is None
 
 
-def test_altered_texts(reviews: Task) -> None:
+def test_changed_texts_keep_labels_and_lengths(reviews: Task) -> None:
     examples = reviews.examples("validation")
-    changed = perturbed(examples)
-    assert all(one != two for one, two in zip(examples, changed, strict=True))
-    assert all(one.label == two.label for one, two in zip(examples, changed, strict=True))
-    for one, two in zip(examples, replaced(examples, examples), strict=True):
-        (before,), (after,) = one.candidates[0], two.candidates[0]
-        assert len(before) == len(after)
-        assert WORD.sub("", before) == WORD.sub("", after)
+    for before, after in zip(examples, perturb(examples), strict=True):
+        assert before != after
+        assert before.label == after.label
+    for before, after in zip(examples, replace_words(examples, examples), strict=True):
+        (old_text,), (new_text,) = before.candidates[0], after.candidates[0]
+        assert len(old_text) == len(new_text)
+        assert WORD.sub("", old_text) == WORD.sub("", new_text)
 
 
-def test_audit_of_what_is_not_built_says_how(project: Path, reviews: Task) -> None:
+def test_audit_of_an_unbuilt_system_says_how_to_build_it(project: Path, reviews: Task) -> None:
     system = read_system(example(project, copy="mine"), project)
     with pytest.raises(HarnessError, match=r"not built.*wattbench build --system mine"):
-        session.audit_here(system, reviews, CPU, project, 0)
+        session.audit_submission(system, reviews, CPU, project, 0)

@@ -9,27 +9,27 @@ import pytest
 from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import server
 from harness.loadgen.scenarios import QuerySamples, Window
-from harness.results.record import read_record, read_side
+from harness.results.record import read_record, read_side_file
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import choose_configuration
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 from harness.worker.driver import Worker
 from tests.support.systems import build_all, measure
 
 
 def play(folder: Path, body: str, rate: float, count: int, text: str = "text") -> Window:
     """Play a schedule against a real worker whose loop over lines is given."""
-    questions = QuerySamples.of([Example(((text,),), 0)] * 50, 2)
+    samples = QuerySamples.from_examples([Example(((text,),), 0)] * 50, 2)
     script = folder / "worker.py"
     script.write_text(
         "import json, sys, time\n"
         "def answer(line): print(json.dumps({'id': json.loads(line)['id'], 'answers': [0]}), "
         "flush=True)\n" + textwrap.dedent(body)
     )
-    meter = Meter(choose_configuration("cpu-1"))
+    meter = EnergyMeter(choose_configuration("cpu-1"))
     with Worker(1, [sys.executable, str(script)]) as worker:
-        worker.ask(questions.line(0, [0]), 60.0)
-        return server.poisson(worker, questions, range(50), rate, count, 1, 60.0, meter)
+        worker.ask(samples.query(0, [0]), 60.0)
+        return server.poisson(worker, samples, range(50), rate, count, 1, 60.0, meter)
 
 
 def test_writer_never_blocks_though_the_worker_does_not_read(tmp_path: Path) -> None:
@@ -68,10 +68,12 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
         assert set(record.sustained["rates"]) == {"1", "2"}
         for block, rate in record.sustained["rates"].items():
             windows = [window for window in record.rounds if window.block == int(block)]
-            held = [each.rate for each in windows if server.holds(each.examples, each.late or 0)]
+            held = [
+                each.rate for each in windows if server.meets_bound(each.examples, each.late or 0)
+            ]
             assert (rate is None) == (not held)
             assert rate is None or rate in held
-        side = read_side(folder / f"{name}.json")
+        side = read_side_file(folder / f"{name}.json")
         sizes = [window.examples for window in record.rounds]
         assert [len(latencies) for latencies in side["latency_us"]] == sizes
         if record.latency_ms and record.latency_ms["p99"]:
@@ -79,7 +81,7 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
     assert read_record(folder / "tfidf-logreg.json").system["serve"]["batch"] == 8
     sustained = read_record(folder / "null.json").sustained
     assert sustained is not None
-    assert (sustained["offline"], sustained["capped"]) == (server.DRIVER_RATE, True)
+    assert (sustained["offline"], sustained["capped"]) == (server.MAX_DRIVER_RATE, True)
     rows, faults = load_rows(built_project / "results" / "records")
     assert not faults
     assert "server" in {section.scenario for section in group_sections(rows)}

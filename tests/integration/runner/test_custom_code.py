@@ -5,11 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from harness.cli.options import SessionOptions, select_systems
 
-from harness.build import build
-from harness.cli import selection
+from harness.build import build_missing
 from harness.cli.main import main
-from harness.cli.usage import parser
 from harness.errors import HarnessError, ManifestError
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan_build
@@ -21,7 +20,7 @@ from tests.support.systems import EXAMPLES, example, measured
 
 
 def build_for_sentiment(system: System, project: Path) -> None:
-    build(
+    build_missing(
         [system],
         [get_task("sentiment")],
         choose_configuration("cpu-1"),
@@ -31,31 +30,31 @@ def build_for_sentiment(system: System, project: Path) -> None:
 
 
 def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task) -> None:
-    names = ("null", "own-module", "own-command")
+    names = ("null", "custom-module", "custom-command")
     for name in names[1:]:
         example(project, name)
     records = measured(project, names, reviews)
     for name in names[1:]:
         assert records[name].failure is None
-        assert records[name].machine["isolation"] == sandbox.default_kind()
+        assert records[name].machine["isolation"] == sandbox.get_default_isolation()
         assert (records[name].artifact or {})["format"] == "files"
-    assert records["own-module"].score == records["own-command"].score
-    assert records["own-module"].system["serve"]["module"] == "model.py"
-    assert records["own-command"].system["serve"]["command"] == ["./run.sh"]
+    assert records["custom-module"].score == records["custom-command"].score
+    assert records["custom-module"].system["serve"]["module"] == "model.py"
+    assert records["custom-command"].system["serve"]["command"] == ["./run.sh"]
     assert "command" not in records["null"].system["serve"]
-    left = {path.name for path in (project / "submissions" / "own-module").iterdir()}
-    assert left == {path.name for path in (EXAMPLES / "own-module").iterdir()}, "no bytecode"
+    left = {path.name for path in (project / "submissions" / "custom-module").iterdir()}
+    assert left == {path.name for path in (EXAMPLES / "custom-module").iterdir()}, "no bytecode"
 
 
 FAULTS = {
     'module = "other.py"': r"module = 'other\.py': there is no such Python file",
-    'module = "../own-command/run.sh"': "there is no such Python file in this folder",
+    'module = "../custom-command/run.sh"': "there is no such Python file in this folder",
     'module = "model.py"\nengine = "static"': "more than one of engine, module and command",
     'module = "model.py"\ncommand = ["x"]': "more than one of engine, module and command",
     'command = "run.sh"': r"give a list of texts, \['\./run\.sh'\]",
-    'command = ["./missing.sh"]': "is no file of this folder",
-    'command = ["/bin/sh"]': "is no file of this folder",
-    'module = "model.py"\n[serve.offline]\nmodule = "model.py"': "say it once, in",
+    'command = ["./missing.sh"]': "is not a file in this folder",
+    'command = ["/bin/sh"]': "is not a file in this folder",
+    'module = "model.py"\n[serve.offline]\nmodule = "model.py"': "set it once, in",
 }
 
 
@@ -72,7 +71,7 @@ WEIGHTS = {
     "{ file = 'weights.json' }": "write {file = ..., sha256 = ...} or",
     "'weights.json'": "write {file = ..., sha256 = ...} or",
     "{ file = 'none.json', sha256 = '0' }": "there is no such file",
-    "{ file = '../own-module/../../x', sha256 = '0' }": "there is no such file",
+    "{ file = '../custom-module/../../x', sha256 = '0' }": "there is no such file",
     "{ file = 'weights.json', sha256 = '0' }": "sha256 of weights.json is",
     "{ hub = 'a/b', revision = 'main' }": "give the commit, 40 hex digits",
     "{ hub = 'b', revision = '" + "0" * 40 + "' }": "give organisation/name",
@@ -133,7 +132,7 @@ def test_checkpoint_in_an_archive_is_adopted(project: Path, tiny_encoder: Path) 
     )
     (folder / "submission.toml").write_text(manifest)
     system = read_system(folder, project)
-    assert (system.shape["format"], system.shape["layers"]) == ("onnx", 2)
+    assert (system.spec["format"], system.spec["layers"]) == ("onnx", 2)
     build_for_sentiment(system, project)
     artifact = find_artifact(system, get_task("sentiment"), 0, project)
     assert artifact
@@ -154,7 +153,7 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     manifest.write_text(manifest.read_text().replace(line, hub))
     system = read_system(folder, project)
     (step,) = plan_build(system, get_task("sentiment"), 0, project)
-    with pytest.raises(HarnessError, match="the hub does not give them"):
+    with pytest.raises(HarnessError, match="could not be downloaded from the hub"):
         build_for_sentiment(system, project)
     snapshot = tmp_path / "hub" / "models--someone--words" / "snapshots" / commit
     snapshot.mkdir(parents=True)
@@ -173,23 +172,22 @@ def test_weights_of_the_hub_are_known_by_their_commit(
 def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     example(project)
     monkeypatch.chdir(project)
-    system = read_system(project / "submissions" / "own-module", project)
+    system = read_system(project / "submissions" / "custom-module", project)
     build_for_sentiment(system, project)
-    assert main(["export", "own-module", "out"]) == 2
+    assert main(["export", "custom-module", "out"]) == 2
     assert not (project / "out").exists()
 
 
 def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    elsewhere = project / "elsewhere" / "own-module"
-    shutil.copytree(EXAMPLES / "own-module", elsewhere)
-    command = f"bench --system {elsewhere} --rounds 1 --configuration cpu-1"
-    options = parser().parse_args(command.split())
-    found, _, _ = selection.systems(options, project)
-    assert {each.name for each in found} == {
-        *("own-module", "minilm-l6", "minilm-l6-unpadded", "null"),
+    elsewhere = project / "elsewhere" / "custom-module"
+    shutil.copytree(EXAMPLES / "custom-module", elsewhere)
+    options = SessionOptions(systems=[str(elsewhere)])
+    systems, _, _ = select_systems(options, project, project / "results")
+    assert {system.name for system in systems} == {
+        *("custom-module", "minilm-l6", "minilm-l6-unpadded", "null"),
     }
     example(project)
-    options = parser().parse_args(f"{command} --system own-module".split())
-    with pytest.raises(HarnessError, match="two systems are called own-module"):
-        selection.systems(options, project)
+    options = SessionOptions(systems=[str(elsewhere), "custom-module"])
+    with pytest.raises(HarnessError, match="two systems are called custom-module"):
+        select_systems(options, project, project / "results")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build_here
+from harness.build import build_in_this_process
 from harness.errors import HarnessError
 from harness.runner.predict import predict
 from harness.submissions.manifest import System, read_system
@@ -25,7 +25,7 @@ def majority() -> System:
 @pytest.mark.parametrize("name", [*get_suite("superglue").tasks, "axb", "axg"])
 def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
     task = get_task(name)
-    build_here(majority, task, *PLACE, lambda line: None)
+    build_in_this_process(majority, task, *PLACE, lambda line: None)
     path = predict(majority, task, "test", *PLACE, tmp_path)
     assert path == tmp_path / f"{task.archive}.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -57,7 +57,7 @@ def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority:
 def test_validation_and_a_file_name_may_be_asked_for(
     data: Path, tmp_path: Path, majority: System
 ) -> None:
-    build_here(majority, get_task("rte"), *PLACE, lambda line: None)
+    build_in_this_process(majority, get_task("rte"), *PLACE, lambda line: None)
     path = predict(majority, get_task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
     assert path == tmp_path / "mine.jsonl"
     assert len(path.read_text().splitlines()) == len(get_task("rte").examples("validation"))
@@ -77,14 +77,14 @@ def test_folder_that_is_not_there_yet_holds_a_file_a_task(
 ) -> None:
     out = f"{tmp_path}/{name}"
     for task in map(get_task, ("rte", "cb")):
-        build_here(majority, task, *PLACE, lambda line: None)
+        build_in_this_process(majority, task, *PLACE, lambda line: None)
         predict(majority, task, "test", *PLACE, out)
     assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
 
 
 def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: System) -> None:
     (tmp_path / "taken").write_text("mine")
-    build_here(majority, get_task("rte"), *PLACE, lambda line: None)
-    with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Name another place"):
+    build_in_this_process(majority, get_task("rte"), *PLACE, lambda line: None)
+    with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Choose another path"):
         predict(majority, get_task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
     assert (tmp_path / "taken").read_text() == "mine"

@@ -9,37 +9,36 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from harness.cli.usage import parser
 from harness.errors import BuildError, HarnessError
 from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import scenarios
 from harness.results import record
 from harness.results.record import Timing
-from harness.runner import session
+from harness.runner import records
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.evaluate import EvalData, RunContext
 from harness.submissions.plan import find_artifact
 from harness.tasks.metrics import ACCURACY
-from harness.tasks.registry import get_task as get_task
+from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 from harness.worker.driver import Worker
 from tests.support.systems import build_all, example, measure, measured, offline_records, systems
 
 
 def test_sentiment_is_measured_with_code_in_two_languages(project: Path) -> None:
     """The built-in task whole: 1,994 examples, a bag of words, and a program that is not Python."""
-    names = ("null", "tfidf-logreg", "own-module", "own-command")
+    names = ("null", "tfidf-logreg", "custom-module", "custom-command")
     for name in names[2:]:
         example(project, name)
     records = measured(project, names, get_task("sentiment"))
     assert not [each.failure for each in records.values() if each.failure]
     scores = {name: (each.score or {})["value"] for name, each in records.items()}
-    assert scores["own-module"] == scores["own-command"] == pytest.approx(0.7533, abs=0.0001)
+    assert scores["custom-module"] == scores["custom-command"] == pytest.approx(0.7533, abs=0.0001)
     assert 0.79 < scores["tfidf-logreg"] < 0.82
     path = records["tfidf-logreg"].path(project / "results" / "records")
-    side = record.read_side(path)
+    side = record.read_side_file(path)
     assert len(side["labels"]) == 1994
     score = ACCURACY.score(side["answers"], side["labels"], side["groups"])
     assert scores["tfidf-logreg"] == score.value
@@ -92,7 +91,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
         assert stated["weights_mb"] == round(size / 1e6, 3) < stated["size_mb"]
     folder = built_project / "results" / "records" / session / "reviews"
     single = record.read_record(folder / "single_stream" / "null.json")
-    times = record.read_side(folder / "single_stream" / "null.json")["latency_us"]
+    times = record.read_side_file(folder / "single_stream" / "null.json")["latency_us"]
     assert single.latency_ms
     assert single.latency_ms["queries"] == sum(map(len, times))
     assert single.rounds[0].load_seconds > 0.02
@@ -153,9 +152,9 @@ def test_system_that_is_not_built_is_said_with_the_command(project: Path, review
     with pytest.raises(BuildError, match="is not built for reviews") as caught:
         measure(project, ["tfidf-logreg"], reviews)
     remedy = str(caught.value).partition("Run: wattbench ")[2].split()
-    options = parser().parse_args(remedy)  # leaves with an error if it is no command
-    assert (options.command, options.system) == ("build", ["tfidf-logreg"])
-    assert options.task == [reviews.address]
+    command, values = parse_command(remedy)
+    assert (command, values["systems"]) == ("build", ["tfidf-logreg"])
+    assert values["tasks"] == [reviews.address]
 
 
 NOTHING = {
@@ -170,10 +169,10 @@ NOTHING = {
 def failed_null(project: Path, task: Task, memory_gb: float, answers: list[int]) -> str:
     """Why a round of `null` failed."""
     (null,) = systems(project, ["null"])
-    row = session._row(null, task, NOTHING, project, 0, RunConfig().scenarios)
+    row = records.make_run(null, task, NOTHING, project, RunConfig())
     row.answers = answers
     configuration = replace(choose_configuration("cpu-1"), memory_gb=memory_gb)
-    setting = RunContext(EvalData.of(task), configuration, Meter(configuration), timing=SMOKE)
+    setting = RunContext(EvalData.load(task), configuration, EnergyMeter(configuration), timing=SMOKE)
     session.run_round(row, 1, setting)
     assert row.failed
     failure = row.records["offline"].failure
@@ -198,10 +197,10 @@ def test_window_is_long_enough_though_the_expected_rate_was_wrong(
 ) -> None:
     """As after a first pass over few examples in which the machine stood still."""
     (null,) = systems(project, ["null"])
-    row = session._row(null, reviews, NOTHING, project, 0, RunConfig().scenarios)
+    row = records.make_run(null, reviews, NOTHING, project, RunConfig())
     row.answers, row.rate = [0] * 100, 10.0
     configuration = choose_configuration("cpu-1")
-    setting = RunContext(EvalData.of(reviews), configuration, Meter(configuration), timing=SMOKE)
+    setting = RunContext(EvalData.load(reviews), configuration, EnergyMeter(configuration), timing=SMOKE)
     session.run_round(row, 1, setting)
     (window,) = row.records["offline"].rounds
     assert window.seconds >= SMOKE.short_window / 2
@@ -224,9 +223,9 @@ def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
         "for n, line in enumerate(sys.stdin):\n"
         '    time.sleep(0.01); print(\'{"id": %d, "answers": [0]}\' % n, flush=True)'
     )
-    questions = scenarios.QuerySamples.of(reviews.examples("validation")[:50], 2)
+    questions = scenarios.QuerySamples.from_examples(reviews.examples("validation")[:50], 2)
     with Worker(1, [sys.executable, "-c", script]) as worker:
         window = scenarios.single_stream(
-            worker, questions, range(50), Meter(choose_configuration("cpu-1"))
+            worker, questions, range(50), EnergyMeter(choose_configuration("cpu-1"))
         )
     assert window.driver_cpu_seconds / window.seconds < 0.1

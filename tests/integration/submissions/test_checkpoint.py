@@ -14,7 +14,7 @@ import pytest
 import tomli_w
 import torch
 
-from harness.build import build_here
+from harness.build import build_in_this_process
 from harness.cli.main import main
 from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
@@ -23,7 +23,7 @@ from harness.models import tokenization
 from harness.models.label_order import find_label_order
 from harness.optimize.base import Artifact
 from harness.results import record
-from harness.submissions.checkpoint import declare, model_of, roles
+from harness.submissions.checkpoint import declare_model_systems, get_model_digest, get_reference_names
 from harness.submissions.manifest import read_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
@@ -50,9 +50,9 @@ def expected(folder: Path) -> np.ndarray:
 
 
 def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
-    system = read_system(declare(str(folder), {})[name], root)
+    system = read_system(declare_model_systems(str(folder), {})[name], root)
     where = configurations()["cpu-1"]
-    artifact = build_here(system, SENTIMENT, where, root, 0, lambda line: None)
+    artifact = build_in_this_process(system, SENTIMENT, where, root, 0, lambda line: None)
     assert artifact is not None
     return artifact, system.serve
 
@@ -84,12 +84,12 @@ def test_onnx_checkpoint_is_served_as_it_is(
     source = checkpoint(tmp_path / "source", tiny_encoder)
     system = tmp_path / "fp32"
     system.mkdir()
-    exported = read_system(declare(str(source), {})["source-int8"], project)
+    exported = read_system(declare_model_systems(str(source), {})["source-int8"], project)
     fp32 = tomllib.loads(exported.manifest.read_text())
     assert fp32["step"].pop()["use"] == "quantize"
     (system / "submission.toml").write_text(tomli_w.dumps(fp32))
     where = configurations()["cpu-1"]
-    graph = build_here(read_system(system, project), SENTIMENT, where, project, 0, print)
+    graph = build_in_this_process(read_system(system, project), SENTIMENT, where, project, 0, print)
     assert graph is not None
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -97,7 +97,7 @@ def test_onnx_checkpoint_is_served_as_it_is(
         shutil.copyfile(place / name, folder / name)
     config = {"id2label": {"0": "Negative", "1": "Positive"}, "max_position_embeddings": 64}
     (folder / "config.json").write_text(json.dumps(config))
-    assert list(declare(str(folder), {})) == ["mine", "mine-unpadded", "mine-int8"]
+    assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded", "mine-int8"]
     artifact, serve = built(folder, "mine", project)
     assert (artifact.format, serve["offline"].engine) == ("onnx", "onnxruntime")
     wanted = expected(source)[:, ::-1]
@@ -105,7 +105,7 @@ def test_onnx_checkpoint_is_served_as_it_is(
     small, _ = built(folder, "mine-int8", project)
     for name in ("model.onnx", "tokenizer.json"):
         shutil.copyfile(small.folder / name, folder / name)
-    assert list(declare(str(folder), {})) == ["mine", "mine-unpadded"], "it is int8 already"
+    assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded"], "it is int8 already"
 
 
 def order(task_labels: Sequence[str], *names: Any) -> list[int]:
@@ -187,7 +187,7 @@ def test_two_models_of_one_folder_name_have_manifests_of_their_own(
     """Two runs at once: both declare before either builds."""
     one = checkpoint(tmp_path / "a" / "checkpoint-500", tiny_encoder)
     other = checkpoint(tmp_path / "b" / "checkpoint-500", tiny_encoder, "distilbert")
-    first, second = (declare(str(each), {}) for each in (one, other))
+    first, second = (declare_model_systems(str(each), {}) for each in (one, other))
     assert list(first) == list(second)
     for folder, found in ((one, first), (other, second)):
         for name, manifest in found.items():
@@ -203,21 +203,21 @@ def test_second_model_of_one_name_on_a_board_gets_a_digest(
     records = tmp_path / "records"
 
     def names(folder: Path, name: str = "", session: str = "") -> list[str]:
-        return list(declare(str(folder), {}, name, records, session))
+        return list(declare_model_systems(str(folder), {}, name, records, session))
 
     for session, folder in (("first", one), ("second", other)):
-        for name, own in declare(str(folder), {}, "", records).items():
+        for name, own in declare_model_systems(str(folder), {}, "", records).items():
             it, side = make_record(name, [1.0], 0.5, session=session)
-            it.system["model"] = model_of(own)
+            it.system["model"] = get_model_digest(own)
             record.write_record(it, side, records)
     assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
-    digest = model_of(declare(str(other), {})["mine"])[:6]
+    digest = get_model_digest(declare_model_systems(str(other), {})["mine"])[:6]
     assert names(other) == [f"mine-{digest}{end}" for end in ("", "-unpadded", "-int8")]
     assert names(one, session="first") == ["mine", "mine-unpadded", "mine-int8"]
     assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
     with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
         names(other, "mine")
-    with pytest.raises(HarnessError, match=r"--name 'a b': take letters, digits"):
+    with pytest.raises(HarnessError, match=r"--name 'a b': use letters, digits"):
         names(other, "a b")
 
 
@@ -225,9 +225,9 @@ def test_model_without_a_padding_token_has_no_padded_system(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
     folder = checkpoint(tmp_path / "mine", tiny_encoder, "gpt2")
-    systems = declare(str(folder), {})
+    systems = declare_model_systems(str(folder), {})
     assert list(systems) == ["mine", "mine-int8"]
-    assert roles(systems) == ("mine", "mine")
+    assert get_reference_names(systems) == ("mine", "mine")
     artifact, serve = built(folder, "mine", project)
     wanted = expected(folder)[:, ::-1]
     assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
@@ -265,21 +265,21 @@ def test_what_is_no_checkpoint_is_refused_with_the_remedy(
 ) -> None:
     folder = checkpoint(tmp_path / "mine", tiny_encoder)
     with pytest.raises(HarnessError, match=r"a system is called 'mine' already. Rename"):
-        declare(str(folder), {"mine": tmp_path})
+        declare_model_systems(str(folder), {"mine": tmp_path})
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(SourceError, match=r"neither model.safetensors nor model.onnx"):
-        declare(str(folder), {})
+        declare_model_systems(str(folder), {})
     (folder / "tokenizer.json").unlink()
     with pytest.raises(SourceError, match=r"tokenizer.json is missing. Save the tokenizer again"):
-        declare(str(folder), {})
+        declare_model_systems(str(folder), {})
     (folder / "config.json").write_text("{")
     with pytest.raises(SourceError, match=r"config.json: not the configuration of a model"):
-        declare(str(folder), {})
+        declare_model_systems(str(folder), {})
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(
         SourceError, match="'org/nothing@main' is not a local folder and cannot be downloaded"
     ):
-        declare("org/nothing@main", {})
+        declare_model_systems("org/nothing@main", {})
 
 
 def test_model_of_the_hub_is_taken_from_its_cache(
@@ -292,6 +292,6 @@ def test_model_of_the_hub_is_taken_from_its_cache(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     for given in ("Org/Small", f"Org/Small@{'a' * 40}"):
-        found = declare(given, {})
+        found = declare_model_systems(given, {})
         assert list(found) == ["small", "small-unpadded", "small-int8"]
         assert str(folder) in (found["small"] / "submission.toml").read_text()

@@ -70,14 +70,14 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
         text += "    def predict(self, examples): return [0] * len(examples)\n    "
         (folder / "model.py").write_text(text + body.replace("\n", "\n    ") + "\n")
         names[fault] = folder.name
-    folder = example(project, "own-command", "fault-command")
+    folder = example(project, "custom-command", "fault-command")
     manifest = (folder / "submission.toml").read_text()
     (folder / "submission.toml").write_text(manifest.replace("./run.sh", "no-such-program"))
-    folder = example(project, "own-command", "chatty-command")
+    folder = example(project, "custom-command", "chatty-command")
     (folder / "run.sh").write_text("#!/bin/sh\necho Loading...\nexec sleep 600\n")
     example(project)
-    names_of_all = ("null", "own-module", *names.values(), "fault-command", "chatty-command")
-    before = set(process_tree.tree(os.getpid()))
+    names_of_all = ("null", "custom-module", *names.values(), "fault-command", "chatty-command")
+    before = set(process_tree.find_tree(os.getpid()))
     timing = replace(SMOKE, load_timeout=10.0, query_timeout=10.0)
     records = measured(project, names_of_all, reviews, memory_gb=0.5, timing=timing)
     for fault, (_, reason) in MODULES.items():
@@ -89,8 +89,8 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
     assert "no-such-program" in (records["fault-command"].failure or {})["stderr"]
     assert "no weights" in (records[names["dies at load"]].failure or {})["stderr"]
     assert records["null"].failure is None
-    assert records["own-module"].failure is None
-    left = [psutil.Process(pid) for pid in set(process_tree.tree(os.getpid())) - before]
+    assert records["custom-module"].failure is None
+    left = [psutil.Process(pid) for pid in set(process_tree.find_tree(os.getpid())) - before]
     assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
     assert not list((project.parent / "cache" / "tmp").iterdir())
 
@@ -98,7 +98,7 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
 def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) -> None:
     """Killed in its second block, the same command goes on with the whole block that it has."""
     example(project)
-    names = ("null", "own-module")
+    names = ("null", "custom-module")
     build_all(project, names, reviews)
     script = (
         "import sys\nfrom pathlib import Path\n"
@@ -130,7 +130,7 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
     _, alive = psutil.wait_procs(workers, timeout=ENOUGH)
     assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
     (session,) = (project / "results" / "records").iterdir()
-    path = session / "reviews" / "offline" / "own-module.json"
+    path = session / "reviews" / "offline" / "custom-module.json"
     assert [window.block for window in record.read_record(path).rounds] == [1]
 
     def run_again() -> str:
@@ -140,7 +140,7 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
     assert f"going on with session {session.name}, whose run was killed" in run_again()
     assert [window.block for window in record.read_record(path).rounds] == [1, 2, 3]
     assert list((project / "results" / "records").iterdir()) == [session]
-    assert not (session / resume.MARK).exists()
+    assert not (session / resume.MARKER).exists()
     assert "going on" not in run_again()
 
 
@@ -149,18 +149,18 @@ def test_mark_of_another_session_or_a_running_one_is_left_alone(tmp_path: Path) 
     with resume.running(folder, "asked"):
         (folder / "sentiment" / "offline").mkdir(parents=True)
         (folder / "sentiment" / "offline" / "null.json").write_text("{}")
-        assert resume.find(tmp_path, "asked", paths) == "", "it runs"
-        mark = (folder / resume.MARK).read_text()
-    assert not (folder / resume.MARK).exists()
+        assert resume.find_killed_session(tmp_path, "asked", paths) == "", "it runs"
+        mark = (folder / resume.MARKER).read_text()
+    assert not (folder / resume.MARKER).exists()
     dead = json.loads(mark) | {"pid": 4_000_000}
-    (folder / resume.MARK).write_text(json.dumps(dead))
-    assert resume.find(tmp_path, "another", paths) == ""
-    assert resume.find(tmp_path, "asked", paths) == "s1"
+    (folder / resume.MARKER).write_text(json.dumps(dead))
+    assert resume.find_killed_session(tmp_path, "another", paths) == ""
+    assert resume.find_killed_session(tmp_path, "asked", paths) == "s1"
     empty = tmp_path / "s2"
     (empty / "sentiment" / "offline").mkdir(parents=True)
     (empty / "sentiment" / "offline" / "null.json.gz").write_bytes(b"x")
-    (empty / resume.MARK).write_text(json.dumps(dead))
-    assert resume.find(tmp_path, "asked", paths) == "s1"
+    (empty / resume.MARKER).write_text(json.dumps(dead))
+    assert resume.find_killed_session(tmp_path, "asked", paths) == "s1"
     assert not empty.exists(), "killed in its first block, it holds nothing"
 
 
@@ -173,8 +173,8 @@ def test_custom_code_without_a_sandbox_runs_with_a_warning(
     example(project)
     monkeypatch.chdir(project)
     fault = sandbox.MissingSandbox("bubblewrap is not installed", "Install it")
-    monkeypatch.setattr(sandbox, "missing", lambda: fault)
-    command = ["audit", "own-module", "--task", reviews.address, "--configuration", "cpu-1"]
+    monkeypatch.setattr(sandbox, "check_sandbox", lambda: fault)
+    command = ["audit", "custom-module", "--task", reviews.address, "--configuration", "cpu-1"]
     for name in ("sandbox", "walls"):  # `walls` is the old spelling
         assert main([*command, "--isolation", name]) == 2
         assert "Install it, or leave --isolation sandbox out" in capsys.readouterr().err
@@ -182,11 +182,11 @@ def test_custom_code_without_a_sandbox_runs_with_a_warning(
     session = measure(project, ["null"], reviews, log=lines.append)
     assert lines[0] == "isolation: process, since bubblewrap is not installed. Install it."
     assert not any("warning" in line for line in lines)
-    records = measured(project, ("null", "own-module"), reviews, log=lines.append)
+    records = measured(project, ("null", "custom-module"), reviews, log=lines.append)
     assert any(line.startswith("warning: custom code runs without a sandbox") for line in lines)
     records |= offline_records(project, session)
     assert {each.machine["isolation"] for each in records.values()} == {"process"}
-    assert records["own-module"].failure is None
+    assert records["custom-module"].failure is None
 
 
 def test_record_of_an_older_sandbox_is_read_and_drawn(project: Path, reviews: Task) -> None:

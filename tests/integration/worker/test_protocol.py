@@ -17,17 +17,17 @@ from tests.support.workers import ENOUGH, KINDS, Start, query, with_each_isolati
 FAULTS = {
     "dies before the first word": ("return", r"closed its (in|out)put.*status 1"),
     "dies at once": ("sys.exit(3)", r"closed its output.*status 3"),
-    "hangs": ("time.sleep(60)", r"gave no answer for 1 second"),
+    "hangs": ("time.sleep(60)", r"gave no answer within 1 s"),
     "prints garbage": ("print('Loading weights...', flush=True)", "not JSON: b'Loading"),
     "nests without an end": ("print('[' * 200_000, flush=True)", "not JSON"),
-    "sends no object": ("print('[1]', flush=True)", "no JSON object"),
+    "sends no object": ("print('[1]', flush=True)", "not a JSON object"),
     "answers too few": ("say(id=7, answers=[1])", "gave 1 answers to 2 examples"),
     "answers too many": ("say(id=7, answers=[1, 0, 1])", "gave 3 answers to 2 examples"),
     "answers out of range": ("say(id=7, answers=[0, 2])", r"answered 2; .* 0\.\.1"),
     "answers a float": ("say(id=7, answers=[0, 1.0])", r"answered 1\.0"),
     "answers a boolean": ("say(id=7, answers=[0, True])", "answered True"),
     "answers nothing": ("say(id=7)", "gave no answers"),
-    "answers another id": ("say(id=8, answers=[0, 0])", "id 8, which was not asked"),
+    "answers another id": ("say(id=8, answers=[0, 0])", "id 8, which was not sent"),
     "says its error": ("say(error='out of luck'); sys.exit(1)", "out of luck"),
     "speaks twice": (
         "line = json.dumps({'id': 7, 'answers': [0, 0]}) + chr(10)\n"
@@ -43,7 +43,7 @@ def test_breach_ends_in_a_reason_and_leaves_no_process(start: Start, fault: str)
     body, reason = FAULTS[fault]
     patience = 1.0 if fault == "hangs" else ENOUGH
     with start(body) as worker, pytest.raises(WorkerError, match=reason):
-        worker.answers(worker.ask(query(7, 2), patience), {7: [2, 2]})
+        worker.parse_answers(worker.ask(query(7, 2), patience), {7: [2, 2]})
         worker.ask(query(8, 2), patience)
     assert not psutil.pid_exists(worker.process.pid)
     assert not worker.home.exists()
@@ -52,7 +52,7 @@ def test_breach_ends_in_a_reason_and_leaves_no_process(start: Start, fault: str)
 def test_what_a_worker_says_of_its_error_can_be_printed_and_kept(start: Start) -> None:
     body = "print('\\x1b[2J', file=sys.stderr); say(error='\\ud800 \\x1b[31m red')"
     with start(body) as worker, pytest.raises(WorkerError) as caught:
-        worker.parse(worker.ask(query(7), ENOUGH))
+        worker.parse_reply(worker.ask(query(7), ENOUGH))
     for text in (str(caught.value), *caught.value.__notes__):
         assert text.isprintable()
         text.encode()
@@ -105,7 +105,7 @@ def test_many_in_flight_come_back_in_any_order(start: Start) -> None:
     """
     with start(body) as worker:
         replies = worker.exchange([query(number) for number in range(50)], ENOUGH)
-        found = [worker.answers(reply, {number: [2] for number in range(50)}) for reply in replies]
+        found = [worker.parse_answers(reply, {number: [2] for number in range(50)}) for reply in replies]
     assert sorted(found) == [(number, [number % 2]) for number in range(50)]
     assert found[0][0] == 49
 
@@ -141,7 +141,7 @@ def test_built_in_worker_keeps_chatter_off_the_line(tmp_path: Path) -> None:
         1, [sys.executable, "-c", f"import sys; sys.path.append({str(tmp_path)!r})\n{script}"]
     ) as it:
         it.load({"artifact": "", "about": {}, "serve": {"engine": "chatty"}, "threads": 1})
-        assert it.answers(it.ask(query(5, 2), ENOUGH), {5: [2, 2]}) == (5, [1, 1])
+        assert it.parse_answers(it.ask(query(5, 2), ENOUGH), {5: [2, 2]}) == (5, [1, 1])
 
 
 def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_path: Path) -> None:
@@ -175,6 +175,6 @@ def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_pat
             it.load({"artifact": "", "about": {}, "serve": serve, "threads": 4})
             replies = it.exchange([query(number) for number in range(4)], ENOUGH)
             sizes = {number: [2] for number in range(4)}
-            assert sorted(it.answers(reply, sizes) for reply in replies) == [
+            assert sorted(it.parse_answers(reply, sizes) for reply in replies) == [
                 (number, [1]) for number in range(4)
             ]

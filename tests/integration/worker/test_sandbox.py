@@ -60,7 +60,7 @@ def test_worker_that_leaves_its_limits_is_ended(start: Start, limit: str) -> Non
     patience = 1.0 if "no answer" in reason else ENOUGH
     with start(body, 0.5) as worker, pytest.raises(WorkerError, match=reason):
         worker.ask(query(7), patience)
-    assert not process_tree.tree(worker.process.pid)
+    assert not process_tree.find_tree(worker.process.pid)
 
 
 @in_sandbox
@@ -72,7 +72,7 @@ def test_files_in_a_workers_own_folders_are_memory(
     hidden = tmp_path / "system" / "hidden"
     hidden.mkdir(parents=True)
     monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
-    monkeypatch.setattr(sandbox, "secrets", lambda: [hidden])
+    monkeypatch.setattr(sandbox, "find_hidden_paths", lambda: [hidden])
     path = f"{folder.format(hidden=hidden)}/x"
     body = f"open({path!r}, 'wb').write(b'x' * 700_000_000); time.sleep(600)"
     with start(body, 0.5) as worker:
@@ -86,13 +86,13 @@ def test_file_systems_of_the_machine_are_nobodys_memory(start: Start) -> None:
     """A worker's own ones are counted once it is ready, and before that nothing is: a sandbox that
     is still being set up has the /tmp of the machine.
     """
-    assert process_tree.own_tmpfs(os.getpid()) == {}
+    assert process_tree.find_private_tmpfs(os.getpid()) == {}
     with start("say(id=7, answers=[0])") as worker:
-        assert worker.watch.tmpfs == {}
+        assert worker.monitor.tmpfs == {}
         worker.load({})
-        worker_pid = process_tree.worker_processes(worker.process.pid, worker.sandbox_processes)[0]
-        assert {"/tmp", "/dev/shm"} <= set(worker.watch.tmpfs)
-        assert process_tree.files_in_memory([worker_pid], worker.watch.tmpfs) < 1 << 20
+        worker_pid = process_tree.find_worker_processes(worker.process.pid, worker.sandbox_processes)[0]
+        assert {"/tmp", "/dev/shm"} <= set(worker.monitor.tmpfs)
+        assert process_tree.memory_file_bytes([worker_pid], worker.monitor.tmpfs) < 1 << 20
 
 
 @in_sandbox
@@ -139,23 +139,23 @@ def test_tmpfs_counts_where_it_is_the_processs_own(
     assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
-    assert process_tree.own_tmpfs(process.pid) == {}
+    assert process_tree.find_private_tmpfs(process.pid) == {}
     print(file=process.stdin, flush=True)
     assert process.stdout.readline() == "mounted\n"
-    assert list(process_tree.own_tmpfs(process.pid)) == ["/mnt"]
+    assert list(process_tree.find_private_tmpfs(process.pid)) == ["/mnt"]
 
 
 def test_process_without_a_sandbox_has_no_tmpfs_of_its_own(
     ended: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    assert process_tree.own_tmpfs(ended("sleep", "600").pid) == {}
+    assert process_tree.find_private_tmpfs(ended("sleep", "600").pid) == {}
 
 
 def test_more_cpu_time_than_its_cores_can_give_is_a_breach(start: Start) -> None:
     with start("say(id=0, answers=[0])") as worker:
-        worker.keeps_to_its_cores(seconds=2.0, cpu_seconds=2.1)
-        with pytest.raises(WorkerError, match=r"used 1\.5 cores of the 1 that it has"):
-            worker.keeps_to_its_cores(seconds=2.0, cpu_seconds=3.0)
+        worker.check_cores(seconds=2.0, cpu_seconds=2.1)
+        with pytest.raises(WorkerError, match=r"used 1\.5 cores; the configuration has 1"):
+            worker.check_cores(seconds=2.0, cpu_seconds=3.0)
 
 
 @with_each_isolation
@@ -189,15 +189,15 @@ def test_worker_is_pinned_and_sees_only_allowed_variables(
     monkeypatch.setenv("SECRET_TOKEN", "x")
     before = os.sched_getaffinity(0)
     with start("say(cores=len(os.sched_getaffinity(0)), names=sorted(os.environ))") as worker:
-        found = worker.parse(worker.ask(query(1), ENOUGH))
+        found = worker.parse_reply(worker.ask(query(1), ENOUGH))
     assert found["cores"] == 1
     assert "SECRET_TOKEN" not in found["names"]
     assert os.sched_getaffinity(0) == before
 
 
 def test_thread_counts_follow_the_configuration() -> None:
-    assert driver.environment(3, "/tmp")["OMP_NUM_THREADS"] == "3"
-    assert driver.environment(1, "/tmp")["RAYON_NUM_THREADS"] == "1"
+    assert driver.make_environment(3, "/tmp")["OMP_NUM_THREADS"] == "3"
+    assert driver.make_environment(1, "/tmp")["RAYON_NUM_THREADS"] == "1"
 
 
 @with_each_isolation
@@ -240,14 +240,14 @@ def test_secrets_are_hidden_also_where_the_system_is_shown(
         (project / name).mkdir(parents=True)
         (project / name / "file").write_text("x")
     monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
-    monkeypatch.setattr(sandbox, "secrets", lambda: [project, tmp_path / "cache"])
+    monkeypatch.setattr(sandbox, "find_hidden_paths", lambda: [project, tmp_path / "cache"])
     body = f"""
     seen = [each for each in ("results/file", "artifact/file")
             if os.path.exists({str(project)!r} + "/" + each)]
     say(seen=seen, cache=os.path.exists({str(tmp_path / "cache")!r}))
     """
     with start(body, readable=(project / "artifact",)) as worker:
-        found = worker.parse(worker.ask(query(1), ENOUGH))
+        found = worker.parse_reply(worker.ask(query(1), ENOUGH))
     assert found == {"seen": ["artifact/file"], "cache": False}
 
 
@@ -263,7 +263,7 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
     be changed but a /tmp of its own.
     """
     (tmp_path / "cache" / "secret").write_text("labels")
-    readable = [str(path) for path in (tmp_path / "worker.py", *sandbox.python_paths())]
+    readable = [str(path) for path in (tmp_path / "worker.py", *sandbox.find_python_paths())]
     body = f"""
     import glob, socket
     cgroups = glob.glob("/sys/fs/cgroup/*") + glob.glob("/sys/fs/cgroup/*/cgroup.procs")
@@ -289,7 +289,7 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
     )
     """
     with start(body) as worker:
-        found = worker.parse(worker.ask(query(1), ENOUGH))
+        found = worker.parse_reply(worker.ask(query(1), ENOUGH))
     assert found == {
         "project": False,
         "secret": False,
@@ -312,7 +312,7 @@ def test_worker_imports_the_drivers_own_checkout(kind: str, tmp_path: Path, cach
         "import sys; from harness.worker.driver import Worker\n"
         "from harness.worker.sandbox import SandboxSpec\n"
         f"with Worker(1, [sys.executable, '-c', {said!r}], SandboxSpec({kind!r})) as worker:\n"
-        "    print(worker.parse(worker.ask(b'{}\\n', 60.0))['at'])"
+        "    print(worker.parse_reply(worker.ask(b'{}\\n', 60.0))['at'])"
     )
     ran = [sys.executable, "-c", program]
     done = subprocess.run(ran, cwd=tmp_path, capture_output=True, text=True, timeout=120)
@@ -324,7 +324,7 @@ def test_missing_sandbox_is_said_once_with_the_command_that_installs_it(
 ) -> None:
     lines: list[str] = []
     monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    sandbox.missing.cache_clear()
+    sandbox.check_sandbox.cache_clear()
     try:
         assert sandbox.choose_isolation("auto", [], lines.append) == "process"
         (line,) = lines
@@ -337,7 +337,7 @@ def test_missing_sandbox_is_said_once_with_the_command_that_installs_it(
         assert sandbox.choose_isolation("process", [], lines.append) == "process"
         assert len(lines) == 3, "who wants no sandbox need not be told how to get one"
     finally:
-        sandbox.missing.cache_clear()
+        sandbox.check_sandbox.cache_clear()
 
 
 def test_sandbox_that_does_not_work_says_why(
@@ -349,12 +349,12 @@ def test_sandbox_that_does_not_work_says_why(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    sandbox.missing.cache_clear()
+    sandbox.check_sandbox.cache_clear()
     sandbox._bubblewrap_options.cache_clear()
     try:
-        fault = sandbox.missing()
+        fault = sandbox.check_sandbox()
     finally:
-        sandbox.missing.cache_clear()
+        sandbox.check_sandbox.cache_clear()
         sandbox._bubblewrap_options.cache_clear()
     assert fault
     assert "No permissions to create new namespace)" in fault.reason

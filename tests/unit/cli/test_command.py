@@ -1,12 +1,15 @@
+import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import harness
-from harness.cli.main import main
-from harness.cli.usage import HELP, parser
+from harness.cli.main import app, main
+from harness.cli.options import SessionOptions
+from tests.support.commands import parse_command
 from tests.support.systems import REPOSITORY
 
 
@@ -53,8 +56,6 @@ def fault(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 def test_bad_input_is_one_message_and_status_2(
     capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    import re
-
     assert re.search(message, fault(capsys, *arguments))
 
 
@@ -94,25 +95,61 @@ def test_lists_name_every_task_and_system(capsys: pytest.CaptureFixture[str]) ->
     assert "null" in out
 
 
-@pytest.mark.parametrize("command", HELP)
+COMMANDS = [str(command.name) for command in app.registered_commands]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_each_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        main([command, "--help"])
-    assert "usage: wattbench" in capsys.readouterr().out
+    assert main([command, "--help"]) == 0
+    assert "Usage: wattbench" in capsys.readouterr().out
+
+
+def test_help_lists_every_command_but_not_the_old_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listed = re.findall(r"^  (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert set(COMMANDS) - {"waterfall"} <= set(listed)
+    assert "waterfall" not in listed
 
 
 def test_old_spellings_are_taken_and_not_advertised(capsys: pytest.CaptureFixture[str]) -> None:
-    assert parser().parse_args(["run", "--isolation", "walls"]).isolation == "sandbox"
-    with pytest.raises(SystemExit, match="0"):
-        main(["run", "--help"])
+    assert parse_command(["run", "--isolation", "walls"])[1]["isolation"] == "sandbox"
+    assert parse_command(["waterfall", "static"])[1]["name"] == "static"
+    assert main(["run", "--help"]) == 0
     assert "walls" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("rounds", ["0", "-1", "many"])
-def test_rounds_must_be_a_number_above_0(rounds: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(["run", f"--rounds={rounds}"])
-    assert "is not a whole number above 0" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--rounds=0"], "'--rounds': Input should be greater"),
+        (["run", "--rounds=-1"], "'--rounds': Input should be greater"),
+        (["run", "--rounds=many"], "'--rounds': Input should be a valid integer"),
+        (["run", "--until", "3"], "'3' is not a percentage from 0.1% to 99%"),
+        (["run", "--isolation", "wall"], "'wall' is not one of auto, sandbox, process"),
+        (["run", "--round", "3"], "No such option: --round"),
+        (["report", "power"], "'power' is not"),
+        (["new", "x", "--python", "--command"], "only one of --from, --python and --command"),
+        (["predict", "static"], "Missing option '--task'"),
+        (["runn"], "No such command 'runn'"),
+    ],
+)
+def test_bad_option_is_one_message_and_status_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_options_of_a_dataclass_become_options_of_the_command() -> None:
+    _, values = parse_command(["bench", "--task", "rte", "--task", "cb", "--smoke"])
+    assert (values["tasks"], values["smoke"], values["seeds"]) == (["rte", "cb"], True, 1)
+    assert set(values) == {field.name for field in fields(SessionOptions)}
+
+
+def test_command_starts_without_heavy_imports() -> None:
+    script = "import sys, harness.cli.main; print({'torch', 'pandas', 'rich'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_ctrl_c_leaves_with_130_and_says_how_to_go_on(
@@ -121,12 +158,12 @@ def test_ctrl_c_leaves_with_130_and_says_how_to_go_on(
     def interrupted(*arguments: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("harness.build.build", interrupted)
+    monkeypatch.setattr("harness.build.build_missing", interrupted)
     assert main(["build"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
 
-def test_public_face_is_sorted_and_there() -> None:
+def test_public_functions_are_sorted_and_importable() -> None:
     assert harness.__all__ == sorted(harness.__all__)
     for name in harness.__all__:
         assert callable(getattr(harness, name))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.cli import selection, usage
+from harness.cli.options import SessionOptions, restore_options
 from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.tables import build_frame
 from harness.results.record import write_record
@@ -13,9 +13,8 @@ def test_session_with_points_is_resumed_by_its_systems(project: Path, tmp_path: 
     for name in ("ref", "exits", "exits@soon"):
         record, side = make_record(name, [1.0], 0.9)
         write_record(record, side, tmp_path / "records")
-    options = usage.parser().parse_args(["run", "--resume", "s1", "--results", str(tmp_path)])
-    selection.take_up(options, project)
-    assert options.system == ["exits", "ref"]
+    options = restore_options(SessionOptions(resume="s1", results=str(tmp_path)), project)
+    assert options.systems == ["exits", "ref"]
 
 
 def test_points_are_not_ranked_and_lower_no_rank(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli.usage import parser
 from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.warnings import find_warnings
 from harness.results.record import Timing, read_record, write_record
 from harness.runner.config import SMOKE
+from tests.support.commands import parse_command
 from tests.support.records import make_record, set_server_rates
 
 STEADY = {"ref": [10.0, 10.1, 9.9, 10.0, 10.05], "fast": [1.0, 1.01, 0.99, 1.0, 1.01]}
@@ -76,8 +76,8 @@ def test_remedy_is_a_command(tmp_path: Path) -> None:
     times = STEADY | {"fast": [1.0, 1.3, 0.8, 1.1, 0.9]}
     (warning,) = [text for text in warnings_of(tmp_path, times) if "--until" in text]
     (command,) = re.findall(r"`wattbench (run [^`]*)`", warning)
-    options = parser().parse_args(command.split())
-    assert (options.resume, options.until) == ("s1", 0.05)
+    _, values = parse_command(command.split())
+    assert (values["resume"], values["until"]) == ("s1", 0.05)
 
 
 def warning_of_disturbance(folder: Path, others: float = 0.0, steal: float = 0.0) -> str:

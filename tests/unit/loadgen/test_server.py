@@ -14,17 +14,17 @@ from harness.errors import WorkerError
 from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import server
 from harness.loadgen.scenarios import QuerySamples, Window
-from harness.loadgen.server import Search
+from harness.loadgen.server import RateSearch
 from harness.results.record import write_record
 from harness.tasks.task import Example
 from harness.telemetry.configuration import configurations
-from harness.telemetry.energy import Meter
+from harness.telemetry.energy import EnergyMeter
 from harness.worker import process
 from tests.support.records import make_record, set_server_rates
 from tests.support.simulated import SimulatedWorker
 from tests.support.workers import ENOUGH
 
-QUESTIONS = QuerySamples.of([Example((("text",),), 0)] * 50, 2)
+SAMPLES = QuerySamples.from_examples([Example((("text",),), 0)] * 50, 2)
 Play = Callable[..., Window]
 
 
@@ -37,11 +37,11 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Play:
         rate: float,
         count: int,
         bound: float = 1.0,
-        questions: QuerySamples = QUESTIONS,
+        samples: QuerySamples = SAMPLES,
     ) -> Window:
         worker.keep_time(monkeypatch)
-        meter = Meter(configurations()["cpu-1"])
-        return server.poisson(worker, questions, range(50), rate, count, 1, bound, meter)
+        meter = EnergyMeter(configurations()["cpu-1"])
+        return server.poisson(worker, samples, range(50), rate, count, 1, bound, meter)
 
     return begin
 
@@ -80,9 +80,9 @@ def test_waiting_time_is_that_of_queueing_theory(play: Play) -> None:
 
 def test_queries_that_the_pipe_cannot_hold_wait_and_the_schedule_goes_on(play: Play) -> None:
     """More text than the pipe holds comes while the worker stands still for a second."""
-    large = QuerySamples.of([Example((("x" * 20_000,),), 0)] * 50, 2)
+    large = QuerySamples.from_examples([Example((("x" * 20_000,),), 0)] * 50, 2)
     worker = SimulatedWorker(lambda number: 1.0 if number == 1 else 0.0001, pipe=300_000)
-    window = play(worker, 200.0, 300, bound=10.0, questions=large)
+    window = play(worker, 200.0, 300, bound=10.0, samples=large)
     due = np.cumsum(np.diff(worker.sent, prepend=0.0))
     assert len(window.latencies) == 300
     assert due[-1] < 1.7, "the last one is sent when it is due, after 1.5 seconds"
@@ -100,12 +100,12 @@ def test_worker_that_hangs_is_a_fault(play: Play) -> None:
         play(hanging, 100.0, 20)
 
 
-def searched(truth: float, start: float | None = None) -> tuple[Search, list[float]]:
-    """Search where rates up to `truth` of the offline rate hold; also what it probed."""
-    search = Search(1000.0, start)
-    while (share := search.following()) is not None:
-        search.seen[share] = share <= truth
-    return search, list(search.seen)
+def searched(truth: float, start: float | None = None) -> tuple[RateSearch, list[float]]:
+    """RateSearch where rates up to `truth` of the offline rate hold; also what it probed."""
+    search = RateSearch(1000.0, start)
+    while (share := search.next_share()) is not None:
+        search.results[share] = share <= truth
+    return search, list(search.results)
 
 
 @pytest.mark.parametrize("start", [None, 0.5, 0.72, 0.95])
@@ -117,7 +117,7 @@ def test_search_closes_the_bracket_to_five_percent(truth: float, start: float | 
     assert high is not None
     assert low <= truth < high
     assert high - low <= 0.05 * high + 1e-6
-    assert len(probed) <= server.PROBES
+    assert len(probed) <= server.MAX_PROBES
 
 
 def test_search_begins_with_the_shares_of_the_design() -> None:
@@ -135,12 +135,12 @@ def test_search_that_begins_where_the_last_round_ended_takes_two_probes() -> Non
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.8, 0.9])
 def test_rate_that_the_last_round_held_is_not_probed_twice(offline: float, share: float) -> None:
     """Also where the record has it rounded."""
-    rate = Search(offline).rate(share)
-    search = Search(offline, round(rate / offline, 4))
-    first = search.following()
+    rate = RateSearch(offline).rate(share)
+    search = RateSearch(offline, round(rate / offline, 4))
+    first = search.next_share()
     assert first == share
-    search.seen[first] = False
-    following = search.following()
+    search.results[first] = False
+    following = search.next_share()
     assert following is not None
     assert search.rate(following) < 0.95 * rate
 
@@ -164,16 +164,16 @@ def test_system_that_holds_nothing_is_given_up() -> None:
 def test_rate_holds_where_its_99th_percentile_does() -> None:
     for late in range(12):
         latencies = [0.01] * (700 - late) + [0.09] * late
-        if server.holds(700, late):
+        if server.meets_bound(700, late):
             assert np.quantile(latencies, 0.99) <= 0.05
-        assert server.holds(700, late) == (late < 7)
+        assert server.meets_bound(700, late) == (late < 7)
 
 
 @pytest.mark.parametrize(
     ("blocks", "queries"), [(1, 662), (2, 331), (5, 133), (20, 133), (None, 133)]
 )
 def test_rounds_share_the_queries_that_a_p99_needs(blocks: int | None, queries: int) -> None:
-    assert server.queries_a_round(blocks) == queries
+    assert server.queries_per_round(blocks) == queries
 
 
 def test_probe_is_long_enough_but_not_endless() -> None:
@@ -225,10 +225,10 @@ def test_worker_takes_at_most_a_batch_of_the_waiting_queries(tmp_path: Path) -> 
     wire = process.Wire(queries, replies)
     thread = threading.Thread(target=process._answer, args=(wire, Counting(), 8))
     thread.start()
-    os.write(to, QUESTIONS.line(0, [0]))
+    os.write(to, SAMPLES.line(0, [0]))
     assert taken.wait(ENOUGH)
     for number in range(1, 21):
-        os.write(to, QUESTIONS.line(number, [0]))
+        os.write(to, SAMPLES.line(number, [0]))
     os.close(to)
     sent.set()
     thread.join(ENOUGH)

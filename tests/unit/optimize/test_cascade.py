@@ -186,7 +186,7 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
         ('"tfidf-logreg"', SERVE, "two systems or more"),
         ('"tfidf-logreg", "null"', SERVE, "null has no artifact"),
         ('"tfidf-logreg", "minilm"', SERVE, "'minilm' does not exist.*minilm-l6"),
-        ('"tfidf-logreg", "both"', SERVE, "both -> both is a circle"),
+        ('"tfidf-logreg", "both"', SERVE, "both -> both is a cycle"),
         ('"tfidf-logreg", "majority"', 'engine = "onnxruntime"\n', "cannot serve cascade"),
         ('"tfidf-logreg", "majority"', SERVE + "threshold = 0\n", "threshold = 0: choose"),
         (
@@ -208,7 +208,7 @@ def test_points_are_refused_where_nothing_leaves(project: Path) -> None:
     serve = 'engine = "onnxruntime"\nthreshold = 0.9\n[serve.points]\nfast = 0.5\n'
     with pytest.raises(ManifestError) as caught:
         read_system(declare(project, steps, serve, "plain"), project)
-    assert str(caught.value).count("nothing leaves early here") == 2
+    assert str(caught.value).count("this system has no early exits") == 2
 
 
 def test_never_threshold_is_infinite() -> None:

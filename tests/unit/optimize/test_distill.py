@@ -188,7 +188,7 @@ FAULTS = {
     "layers = [1, 6]": r"layers = \[1, 6\], but minilm-l6 has 2 layers. Choose from 0..1",
     "layers = [0, 1, 0]": "names a layer twice",
     "layers = 3": r"layers = 3, but minilm-l6 has 2. Choose 1..2",
-    "layers = [true]": "layers = .True. must be a whole number or a list of whole numbers",
+    "layers = [true]": "layers = .True. must be an integer or a list of integers",
     "": "the student is the teacher itself. Give layers, or student",
     'layers = 1\nstudent = "all-MiniLM-L6-v2"': "both layers and student",
     'student = "all-MiniLM-L9"': "student: encoder 'all-MiniLM-L9' is neither a pinned encoder",

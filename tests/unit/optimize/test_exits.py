@@ -223,9 +223,9 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
         for number, each in enumerate(asked()[:7]):
             line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(each).encode())
             worker.ask(line, 60)
-        assert sum(worker.report()) == 7
+        assert sum(worker.read_stage_counts()) == 7
         worker.ask(line, 60)
-        assert sum(worker.report()) == 1
+        assert sum(worker.read_stage_counts()) == 1
 
 
 @pytest.mark.parametrize(

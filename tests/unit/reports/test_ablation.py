@@ -6,7 +6,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.reports.ablation import render_ablation
 from harness.results.record import write_record
-from harness.submissions.ablation import variants
+from harness.submissions.ablation import create_variants
 from harness.submissions.manifest import System, find_systems, read_system
 from tests.support.figures import table_rows
 from tests.support.records import make_record
@@ -18,7 +18,7 @@ def load_system(project: Path, name: str) -> System:
 
 
 def variants_by_choice(system: System, project: Path, retrain: bool = False) -> dict[str, System]:
-    systems = variants(system, project, retrain)
+    systems = create_variants(system, project, retrain)
     return {variant.name.partition("-without-")[2]: variant for variant in systems}
 
 
@@ -65,14 +65,14 @@ def test_trained_steps_are_left_out_only_with_retrain(project: Path) -> None:
 def test_variant_has_the_files_of_the_submission_folder(project: Path) -> None:
     folder = declare(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
     (folder / "task.toml").write_text("")
-    for variant in variants(load_system(project, "mine"), project):
+    for variant in create_variants(load_system(project, "mine"), project):
         assert (variant.folder / "task.toml").is_file()
         assert tomllib.loads(variant.manifest.read_text())["title"] == variant.title
 
 
 def test_system_without_choices_to_leave_out_is_rejected(project: Path) -> None:
     with pytest.raises(HarnessError, match="nothing can be left out without training"):
-        variants(load_system(project, "minilm-l6"), project)
+        create_variants(load_system(project, "minilm-l6"), project)
 
 
 def test_contribution_is_a_ratio_within_blocks(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.leaderboard.ranking import load_sections
 from harness.reports import comparison, sessions
-from harness.results.record import read_record, read_side, write_record
+from harness.results.record import read_record, read_side_file, write_record
 from tests.support.records import golden_records, make_record
 
 
@@ -160,11 +160,11 @@ def test_more_memory_and_a_new_failure_are_worse(tmp_path: Path) -> None:
     record = read_record(path)
     for index, window in enumerate(record.rounds):
         window.memory_mb = 150.0 + index
-    write_record(record, read_side(path), tmp_path)
+    write_record(record, read_side_file(path), tmp_path)
     path = after / "sentiment" / "offline" / "b.json"
     record = read_record(path)
     record.failure = {"reason": "it used 5000 MB", "stderr": ""}
-    write_record(record, read_side(path), tmp_path)
+    write_record(record, read_side_file(path), tmp_path)
     text, worse = compare_sessions(before, after, 0.1)
     assert worse
     assert re.search(r"a .* memory .* worse", text)

@@ -7,7 +7,7 @@ from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.leaderboard.ranking import load_sections
 from harness.reports.verification import find_published_systems, render_verification
-from harness.results.record import read_record, read_side, write_record
+from harness.results.record import read_record, read_side_file, write_record
 from tests.support.figures import table_rows
 from tests.support.records import golden_records, make_record
 
@@ -93,7 +93,7 @@ def test_claim_that_a_failed_system_runs_does_not_hold(tmp_path: Path) -> None:
     (path,) = ours.glob("*/*/*/quick.json")
     record = read_record(path)
     record.failure = {"reason": "it closed its output", "stderr": ""}
-    write_record(record, read_side(path), ours)
+    write_record(record, read_side_file(path), ours)
     claims, failed = verdicts(published, ours)
     assert failed
     assert claims["quick runs"] == "does not hold"
@@ -151,7 +151,7 @@ def test_command_writes_the_verdicts_and_exits_with_1_if_a_claim_fails(
     assert "only s1 was measured on sentiment" in capsys.readouterr().err
     for path in (tmp_path / "mine").glob("records/s1/*/*/*.json"):
         record = read_record(path)
-        side = read_side(path)
+        side = read_side_file(path)
         record.session = "s9"
         write_record(record, side, tmp_path / "mine" / "records")
     shutil.rmtree(tmp_path / "mine" / "records" / "s1")
@@ -163,5 +163,5 @@ def test_command_writes_the_verdicts_and_exits_with_1_if_a_claim_fails(
     record = read_record(path)
     for window in record.rounds:
         window.seconds *= 2
-    write_record(record, read_side(path), tmp_path / "mine" / "records")
+    write_record(record, read_side_file(path), tmp_path / "mine" / "records")
     assert main(["verify", "results", "--against", "mine"]) == 1

@@ -1,3 +1,5 @@
+"""Records: invalid ones, and the round trip."""
+
 import copy
 import json
 from dataclasses import asdict
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import RecordError
-from harness.results.record import read_record, read_side, write_record
+from harness.results.record import read_record, read_side_file, write_record
 from tests.support.records import make_record
 
 
@@ -42,4 +44,4 @@ def test_record_survives_the_round_trip(tmp_path: Path) -> None:
     expected = copy.deepcopy(asdict(record))
     write_record(record, side, tmp_path)
     assert asdict(read_record(record.path(tmp_path))) == expected
-    assert read_side(record.path(tmp_path)) == side
+    assert read_side_file(record.path(tmp_path)) == side

@@ -16,40 +16,50 @@ CPU = "/sys/devices/system/cpu"
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
-    """Make the kernel say what a test wants."""
+    """Replace the files of the kernel."""
 
-    def log(files: Files) -> None:
-        monkeypatch.setattr(machine, "read", lambda path: files.get(path, ""))
+    def set_files(files: Files) -> None:
+        monkeypatch.setattr(machine, "read_kernel_file", lambda path: files.get(path, ""))
 
-    return log
+    return set_files
 
 
 @pytest.mark.parametrize(
-    ("check", "files", "found", "remedy"),
+    ("check", "files", "state", "remedy"),
     [
-        ("_quota", {"/sys/fs/cgroup/cpu.max": "50000 100000"}, "allows 0.5 of", "CPU limit"),
-        ("_quota", {"/sys/fs/cgroup/cpu.max": "max 100000"}, "no CPU quota", ""),
-        ("_quota", {}, "no CPU quota", ""),
+        ("_check_quota", {"/sys/fs/cgroup/cpu.max": "50000 100000"}, "allows 0.5 of", "CPU limit"),
+        ("_check_quota", {"/sys/fs/cgroup/cpu.max": "max 100000"}, "no CPU quota", ""),
+        ("_check_quota", {}, "no CPU quota", ""),
         (
-            "_governor",
+            "_check_governor",
             {f"{CPU}/cpu0/cpufreq/scaling_governor": "powersave\n"},
             "'powersave'",
             "cpupower frequency-set -g performance",
         ),
-        ("_governor", {f"{CPU}/cpu0/cpufreq/scaling_governor": "performance\n"}, "is 'perf", ""),
-        ("_turbo", {f"{CPU}/intel_pstate/no_turbo": "0\n"}, "turbo is on", "echo 1 | sudo tee"),
-        ("_turbo", {f"{CPU}/cpufreq/boost": "1\n"}, "turbo is on", "echo 0 | sudo tee"),
-        ("_turbo", {f"{CPU}/intel_pstate/no_turbo": "1\n"}, "turbo is off", ""),
+        (
+            "_check_governor",
+            {f"{CPU}/cpu0/cpufreq/scaling_governor": "performance\n"},
+            "is 'perf",
+            "",
+        ),
+        (
+            "_check_turbo",
+            {f"{CPU}/intel_pstate/no_turbo": "0\n"},
+            "turbo is on",
+            "echo 1 | sudo tee",
+        ),
+        ("_check_turbo", {f"{CPU}/cpufreq/boost": "1\n"}, "turbo is on", "echo 0 | sudo tee"),
+        ("_check_turbo", {f"{CPU}/intel_pstate/no_turbo": "1\n"}, "turbo is off", ""),
     ],
 )
 def test_kernel_settings_are_read_and_get_a_remedy(
-    kernel: Callable[[Files], None], check: str, files: Files, found: str, remedy: str
+    kernel: Callable[[Files], None], check: str, files: Files, state: str, remedy: str
 ) -> None:
     kernel(files)
-    line, remedy_text = getattr(doctor, check)()
-    assert found in line
-    assert remedy in remedy_text
-    assert bool(remedy) == bool(remedy_text)
+    found_state, found_remedy = getattr(doctor, check)()
+    assert state in found_state
+    assert remedy in found_remedy
+    assert bool(remedy) == bool(found_remedy)
 
 
 def test_cpus_that_share_a_core_are_counted(
@@ -58,82 +68,82 @@ def test_cpus_that_share_a_core_are_counted(
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     lists = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
     kernel({f"{CPU}/cpu{k}/topology/thread_siblings_list": v for k, v in lists.items()})
-    line, remedy_text = doctor._siblings()
+    line, remedy_text = doctor._check_siblings()
     assert line.startswith("2 of the 4 logical CPUs share a core")
     assert "smt/control" in remedy_text
 
 
 def test_busy_neighbours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([(100.0, 5.0), (101.5, 5.0), (100.0, 5.0), (100.0, 5.5)])
-    monkeypatch.setattr(machine, "ticks", lambda: next(seen))
+    monkeypatch.setattr(machine, "read_cpu_seconds", lambda: next(seen))
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.05)
-    line, remedy_text = doctor._quiet()
+    line, remedy_text = doctor._check_load()
     assert "other processes keep" in line
     assert remedy_text.startswith("Stop what is not needed (most CPU time so far: ")
-    _, remedy_text = doctor._quiet()
+    _, remedy_text = doctor._check_load()
     assert remedy_text.startswith("Neighbours share this host")
 
 
 def test_full_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor.psutil, "swap_memory", lambda: SimpleNamespace(used=5e9))
-    line, remedy_text = doctor._memory()
+    line, remedy_text = doctor._check_memory()
     assert line.startswith("5,000 MB are swapped out")
     assert "swapoff" in remedy_text
 
 
-def test_counters_that_cannot_be_read_come_with_the_command(
+def test_unreadable_counters_come_with_the_command_that_fixes_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(energy, "rapl_readable", lambda: True)
-    assert doctor._counters()[0].startswith("energy is measured")
-    monkeypatch.setattr(energy, "rapl_readable", lambda: False)
+    monkeypatch.setattr(energy, "is_rapl_readable", lambda: True)
+    assert doctor._check_energy_counters()[0].startswith("energy is measured")
+    monkeypatch.setattr(energy, "is_rapl_readable", lambda: False)
     monkeypatch.setattr(Path, "exists", lambda self: True)
-    assert "chmod" in doctor._counters()[1]
+    assert "chmod" in doctor._check_energy_counters()[1]
 
 
-def test_every_check_says_something_and_quick_warnings_are_among_them(
+def test_every_check_prints_a_line_and_quick_warnings_are_among_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)
-    found = list(doctor.examine())
-    assert len(found) == len(doctor.CHECKS)
-    assert all(line.startswith(("ok    ", "fix   ")) for line in found)
-    quick = [line.split(",")[0] for line in doctor.warnings()]
-    assert set(quick) <= {line.split(",")[0] for line in found if line.startswith("fix")}
+    lines = list(doctor.examine())
+    assert len(lines) == len(doctor.CHECKS)
+    assert all(line.startswith(("ok    ", "fix   ")) for line in lines)
+    quick = [line.split(",")[0] for line in doctor.find_quick_warnings()]
+    assert set(quick) <= {line.split(",")[0] for line in lines if line.startswith("fix")}
 
 
 def test_missing_sandbox_comes_with_the_command_that_installs_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fault = sandbox.MissingSandbox("bubblewrap is missing", "apt install it")
-    monkeypatch.setattr(sandbox, "missing", lambda: fault)
-    found, remedy = doctor._sandbox()
-    assert found.startswith("isolation: process")
-    assert found.endswith("bubblewrap is missing")
+    monkeypatch.setattr(sandbox, "check_sandbox", lambda: fault)
+    state, remedy = doctor._check_sandbox()
+    assert state.startswith("isolation: process")
+    assert state.endswith("bubblewrap is missing")
     assert remedy == "apt install it"
-    monkeypatch.setattr(sandbox, "missing", lambda: None)
-    assert doctor._sandbox()[0].startswith("isolation: bubblewrap")
+    monkeypatch.setattr(sandbox, "check_sandbox", lambda: None)
+    assert doctor._check_sandbox()[0].startswith("isolation: bubblewrap")
 
 
-def test_ticks_count_what_a_busy_process_uses() -> None:
-    busy, stolen = machine.ticks()
+def test_cpu_seconds_count_what_a_busy_process_uses() -> None:
+    busy, stolen = machine.read_cpu_seconds()
     end = time.process_time() + 0.3
     while time.process_time() < end:
         pass
-    after, still = machine.ticks()
+    after, still = machine.read_cpu_seconds()
     assert after - busy > 0.25
     assert still >= stolen
 
 
-def test_fingerprint_holds_what_tells_machines_apart() -> None:
-    found = machine.fingerprint("process")
+def test_fingerprint_tells_machines_apart() -> None:
+    fingerprint = machine.build_fingerprint("process")
     assert {"cpu", "flags", "cores", "quota", "governor", "smt", "kernel", "isolation"} <= set(
-        found
+        fingerprint
     )
-    assert machine.software()["revision"]
+    assert machine.get_software()["revision"]
 
 
-def test_command_prints_every_finding_also_where_it_holds_a_percentage(
+def test_command_prints_every_line_also_one_with_a_percentage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.1)

@@ -1,3 +1,5 @@
+"""The cache: digests, atomic writes, locks."""
+
 import errno
 import os
 import subprocess
@@ -7,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.store.cache import digest, locked, new_folder, write_atomically
+from harness.store.cache import create_folder_atomically, digest, hold_lock, write_atomically
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -15,51 +17,51 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert digest({"a": 1}) != digest({"a": 2})
 
 
-def test_folder_appears_whole_or_not_at_all(cache: Path) -> None:
+def test_folder_appears_complete_or_not_at_all(cache: Path) -> None:
     target = cache / "artifacts" / "key"
-    with pytest.raises(ValueError, match="half-way"), new_folder(target) as out:
+    with pytest.raises(ValueError, match="half-way"), create_folder_atomically(target) as out:
         (out / "weights").write_text("half")
         raise ValueError("half-way")
     assert not target.exists()
     assert not list((cache / "tmp").iterdir())
-    with new_folder(target) as out:
+    with create_folder_atomically(target) as out:
         assert not target.exists()
         (out / "weights").write_text("whole")
     assert (target / "weights").read_text() == "whole"
 
 
-def test_full_disk_is_said_with_a_remedy(cache: Path) -> None:
+def test_full_disk_is_reported_with_a_remedy(cache: Path) -> None:
     with (
         pytest.raises(HarnessError, match=r"disk is full.*WATTBENCH_CACHE"),
-        new_folder(cache / "artifacts" / "key"),
+        create_folder_atomically(cache / "artifacts" / "key"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert not list((cache / "tmp").iterdir())
 
 
-def test_cache_that_cannot_be_made_is_said_with_a_remedy(
+def test_cache_that_cannot_be_created_is_reported_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "file"))
-    with pytest.raises(HarnessError, match="WATTBENCH_CACHE"), locked("x"):
+    with pytest.raises(HarnessError, match="WATTBENCH_CACHE"), hold_lock("x"):
         pass
 
 
 def test_two_processes_never_hold_one_lock(cache: Path) -> None:
     script = (
-        "import sys, time; from harness.store.cache import locked\n"
-        "with locked('key'):\n"
+        "import sys, time; from harness.store.cache import hold_lock\n"
+        "with hold_lock('key'):\n"
         "    print('in', flush=True); time.sleep(0.2); print('out', flush=True)"
     )
     log = cache / "log"
     with log.open("w") as out:
-        both = [subprocess.Popen([sys.executable, "-c", script], stdout=out) for _ in range(2)]
-        assert [each.wait(30) for each in both] == [0, 0]
+        processes = [subprocess.Popen([sys.executable, "-c", script], stdout=out) for _ in range(2)]
+        assert [process.wait(30) for process in processes] == [0, 0]
     assert log.read_text().split() == ["in", "out", "in", "out"]
 
 
 def test_atomic_write_leaves_no_temporary_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "new" / "file", b"1")
     write_atomically(tmp_path / "new" / "file", b"2")
-    assert [each.read_bytes() for each in (tmp_path / "new").iterdir()] == [b"2"]
+    assert [path.read_bytes() for path in (tmp_path / "new").iterdir()] == [b"2"]

@@ -1,3 +1,5 @@
+"""Downloads: pinned files, local folders, the hub, and no network."""
+
 import dataclasses
 import hashlib
 import io
@@ -22,7 +24,7 @@ DATA = "movieReviewSnippets_GroundTruth.txt"
 
 @pytest.fixture
 def closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An index at a port where nobody listens."""
+    """The package index is a port on which nothing listens."""
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "")
     monkeypatch.setenv("PIP_NO_CACHE_DIR", "1")
@@ -30,18 +32,19 @@ def closed_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_FIND_LINKS", "")
 
 
-def sha(data: bytes) -> str:
+def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def wheel(path: Path, members: dict[str, bytes]) -> str:
+def write_wheel(path: Path, members: dict[str, bytes]) -> str:
+    """Write a wheel; return its sha256."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
-    return sha(path.read_bytes())
+    return sha256(path.read_bytes())
 
 
-def test_official_counts(cache_with_data: Path) -> None:
+def test_splits_of_sentiment_have_their_sizes(cache_with_data: Path) -> None:
     task = SENTIMENT
     assert [len(task.examples(split)) for split in SPLITS] == [1994, 821, 7257]
     assert sum(map(len, map(task.examples, SPLITS))) == 10072
@@ -50,7 +53,7 @@ def test_official_counts(cache_with_data: Path) -> None:
 def test_no_text_is_in_two_splits(cache_with_data: Path) -> None:
     task = SENTIMENT
     train, selection, validation = (
-        {each.candidates for each in task.examples(split)}
+        {example.candidates for example in task.examples(split)}
         for split in ("train", "selection", "validation")
     )
     assert not train & validation
@@ -73,7 +76,7 @@ def test_local_folder_comes_first_and_is_checked(
 
 
 @pytest.mark.usefixtures("closed_network")
-def test_no_network_is_said_with_two_ways_out_and_leaves_nothing(cache: Path) -> None:
+def test_missing_network_is_reported_with_two_remedies_and_leaves_nothing(cache: Path) -> None:
     with pytest.raises(SourceError, match=r"could not be downloaded.*network.*WATTBENCH_DATA"):
         VADER.fetch()
     assert not list((cache / "downloads").iterdir())
@@ -83,26 +86,30 @@ def test_no_network_is_said_with_two_ways_out_and_leaves_nothing(cache: Path) ->
 def test_index_that_serves_another_file_is_refused(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wheel(tmp_path / "thing-1.0-py3-none-any.whl", {"thing/a": b"a"})
+    write_wheel(tmp_path / "thing-1.0-py3-none-any.whl", {"thing/a": b"a"})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
-    source = Source("thing", {"a": sha(b"a")}, Package("thing==1.0", "0" * 64, 0.1, folder="thing"))
+    source = Source(
+        "thing", {"a": sha256(b"a")}, Package("thing==1.0", "0" * 64, 0.1, folder="thing")
+    )
     with pytest.raises(SourceError, match="index serves a file whose sha256 is not"):
         source.fetch()
     assert not (cache / "sources").exists()
 
 
 def make_source(folder: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) -> Source:
-    """A source in a wheel that pip finds in a folder."""
+    """Return a source whose wheel pip finds in a folder."""
     metadata = {
         "thing-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n",
         "thing-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n",
         "thing-1.0.dist-info/RECORD": b"",
     }
-    found = wheel(folder / "thing-1.0-py3-none-any.whl", {"thing/a": b"right", **metadata})
+    digest = write_wheel(folder / "thing-1.0-py3-none-any.whl", {"thing/a": b"right", **metadata})
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
-    return Source("thing", {"a": sha(expected)}, Package("thing==1.0", found, 0.1, folder="thing"))
+    return Source(
+        "thing", {"a": sha256(expected)}, Package("thing==1.0", digest, 0.1, folder="thing")
+    )
 
 
 def test_fetched_once_then_from_the_cache(
@@ -114,7 +121,7 @@ def test_fetched_once_then_from_the_cache(
     assert source.available_locally()
     (tmp_path / "thing-1.0-py3-none-any.whl").unlink()
     assert (source.fetch() / "a").read_bytes() == b"right"
-    assert not list((cache / "downloads").iterdir()), "the package is not kept twice"
+    assert not list((cache / "downloads").iterdir()), "the package is not stored twice"
 
 
 def test_member_with_a_wrong_hash_never_reaches_the_cache(
@@ -138,28 +145,29 @@ def test_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
         info.size = len(inner.getvalue())
         archive.addfile(info, io.BytesIO(inner.getvalue()))
     package = Package(
-        "x==1", "", 1, folder="folder", archive="inner.tar", archive_sha256=sha(inner.getvalue())
+        "x==1", "", 1, folder="folder", archive="inner.tar", archive_sha256=sha256(inner.getvalue())
     )
     with pytest.raises(SourceError, match="not a file"):
-        list(downloads._members(tmp_path / "outer.tar", package, ["a"]))
+        list(downloads._read_members(tmp_path / "outer.tar", package, ["a"]))
     other = dataclasses.replace(package, archive_sha256="0" * 64)
     with pytest.raises(SourceError, match="sha256"):
-        list(downloads._members(tmp_path / "outer.tar", other, ["a"]))
+        list(downloads._read_members(tmp_path / "outer.tar", other, ["a"]))
 
 
 @pytest.mark.parametrize("line", ["7\tno number\ttext", "7\t1.5"])
-def test_line_that_is_not_a_snippet_is_named(tmp_path: Path, line: str) -> None:
+def test_line_that_is_not_a_snippet_is_reported_with_its_number(tmp_path: Path, line: str) -> None:
     (tmp_path / "file").write_bytes(f"1\t1.5\tgood\r\n{line}\r\n".encode())
     with pytest.raises(SourceError, match="line 2 is not"):
         read_sentiment(tmp_path / "file")
 
 
-def test_only_clear_ratings_are_kept(tmp_path: Path) -> None:
+def test_only_clear_ratings_have_labels(tmp_path: Path) -> None:
     rows = [(0.5, "a"), (0.49, "b"), (-0.5, "c"), (-0.49, "d"), (0.0, "e")]
     text = "".join(f"{number}\t{rating}\t{name}\r\n" for number, (rating, name) in enumerate(rows))
     (tmp_path / "file").write_bytes(text.encode())
-    kept = [(each.candidates[0][0], each.label) for each in read_sentiment(tmp_path / "file")]
-    assert kept == [("a", 1), ("c", 0)]
+    examples = read_sentiment(tmp_path / "file")
+    labels = {example.candidates[0][0]: example.label for example in examples}
+    assert labels == {"a": 1, "c": 0}
 
 
 def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: Path) -> None:
@@ -172,7 +180,7 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
     script = (
         "from harness.store.downloads import Package, Source\n"
         "package = Package('thing==1.0', '0' * 64, 1)\n"
-        f"source = Source('thing', {{'a': {sha(b'right')!r}}}, package, hub='org/model')\n"
+        f"source = Source('thing', {{'a': {sha256(b'right')!r}}}, package, hub='org/model')\n"
         "print(source.fetch())"
     )
     environment = {
@@ -186,36 +194,36 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
     assert done.stdout.strip() == str(snapshot), done.stderr
     (snapshot / "a").write_bytes(b"wrong")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert "could not be downloaded" in done.stderr, "another revision is passed over"
+    assert "could not be downloaded" in done.stderr, "another revision is ignored"
 
 
 @pytest.mark.usefixtures("closed_network")
-def test_unreachable_hub_is_given_up_in_seconds(cache: Path, tmp_path: Path) -> None:
+def test_unreachable_hub_costs_seconds(cache: Path, tmp_path: Path) -> None:
     script = (
-        "import time; from harness.store.downloads import hub_snapshot\n"
-        "begun = time.monotonic()\n"
-        "print(hub_snapshot('org/model', '', ['a']), time.monotonic() - begun)"
+        "import time; from harness.store.downloads import fetch_hub_snapshot\n"
+        "start = time.monotonic()\n"
+        "print(fetch_hub_snapshot('org/model', '', ['a']), time.monotonic() - start)"
     )
     environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    found, seconds = done.stdout.split()
-    assert found == "None"
+    folder, seconds = done.stdout.split()
+    assert folder == "None"
     assert float(seconds) < 20, "huggingface_hub's own retries take longer"
 
 
-def test_reaching_the_hub_goes_by_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine behind a proxy cannot reach the hub itself, and need not."""
+def test_hub_is_reached_through_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine behind a proxy need not reach the hub directly."""
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.invalid")
         monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-        assert downloads.hub_reachable()
+        assert downloads.is_hub_reachable()
         monkeypatch.setenv("no_proxy", "hub.invalid")
-        assert not downloads.hub_reachable()
+        assert not downloads.is_hub_reachable()
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         monkeypatch.delenv("no_proxy")
-        assert not downloads.hub_reachable()
+        assert not downloads.is_hub_reachable()

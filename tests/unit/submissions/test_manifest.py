@@ -34,8 +34,8 @@ FAULTS = {
     "unknown step": ('"quantize"', '"quantise"', "step 2: step 'quantise' does not exist. Did you"),
     "step without a name": ('use = "export"', "", "step 1: the key 'use' is missing"),
     "missing teacher": ('"minilm-l6"', '"minilm-l7"', "'minilm-l7' does not exist in .*Did you"),
-    "two origins": ("[[step]]", 'pretrained = "x"\n[[step]]', r"both teacher and pretrained"),
-    "task that is not there": (
+    "two models": ("[[step]]", 'pretrained = "x"\n[[step]]', r"both teacher and pretrained"),
+    "unknown task": (
         '"sentiment"',
         '"sentimint"',
         "task 'sentimint' does not exist. Did",
@@ -45,7 +45,7 @@ FAULTS = {
         '"shut"',
         "division = 'shut': choose 'baseline', 'closed', 'open'",
     ),
-    "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8 must be a text"),
+    "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8 must be a string"),
     "wrong value": ('"int8"', '"int7"', "dtype = 'int7': choose 'int8'"),
     "wrong order": (
         'use = "export"',
@@ -68,8 +68,12 @@ FAULTS = {
         'use = "prune"\nheads = 16\nffn = 768\n[[step]]\nuse = "export"',
         "step 1 'prune': heads = 16, but minilm-l6 has 12 heads. Choose 1..12",
     ),
-    "steps that are no tables": ("[[step]]\nuse", "[step]\nuse", "with two brackets|Cannot"),
-    "scenario that is no table": ("[serve.offline]\nbatch = 4", "offline = 4", "serve.offline"),
+    "steps that are not an array of tables": (
+        "[[step]]\nuse",
+        "[step]\nuse",
+        "with two brackets|Cannot",
+    ),
+    "scenario that is not a table": ("[serve.offline]\nbatch = 4", "offline = 4", "serve.offline"),
     "not TOML": ("title =", "title", r"\(at line 2, column 7\)"),
 }
 
@@ -78,21 +82,21 @@ FAULTS = {
 def folder(tmp_path: Path) -> Path:
     """A submission beside the shipped baselines."""
     (tmp_path / "baselines").symlink_to(REPOSITORY / "baselines")
-    mine = tmp_path / "submissions" / "mine"
-    mine.mkdir(parents=True)
-    (mine / "submission.toml").write_text(GOOD)
-    return mine
+    folder = tmp_path / "submissions" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "submission.toml").write_text(GOOD)
+    return folder
 
 
 def test_manifest_is_read_with_its_overrides(folder: Path) -> None:
     system = read_system(folder)
     assert [step_config.step.name for step_config in system.recipe] == ["export", "quantize"]
     assert (system.serve["offline"].batch, system.serve["single_stream"].batch) == (4, 1)
-    assert system.shape["format"] == "onnx"
+    assert system.spec["format"] == "onnx"
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_is_said_with_file_place_and_remedy(folder: Path, fault: str) -> None:
+def test_fault_is_reported_with_file_place_and_fix(folder: Path, fault: str) -> None:
     old, new, message = FAULTS[fault]
     assert old in GOOD
     (folder / "submission.toml").write_text(GOOD.replace(old, new, 1))
@@ -101,7 +105,7 @@ def test_fault_is_said_with_file_place_and_remedy(folder: Path, fault: str) -> N
     assert str(caught.value).startswith(str(folder / "submission.toml"))
 
 
-def test_all_faults_are_said_at_once(folder: Path) -> None:
+def test_all_faults_are_reported_at_once(folder: Path) -> None:
     text = GOOD.replace('"Mine"', '""').replace("dtype", "dtipe").replace('"closed"', '"shut"')
     (folder / "submission.toml").write_text(text)
     with pytest.raises(ManifestError) as caught:
@@ -109,7 +113,7 @@ def test_all_faults_are_said_at_once(folder: Path) -> None:
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_closed_division_allows_no_step_that_trains(folder: Path) -> None:
+def test_closed_division_rejects_a_step_that_trains(folder: Path) -> None:
     text = GOOD.replace("[[step]]", FINETUNE + "[[step]]", 1)
     (folder / "submission.toml").write_text(text)
     with pytest.raises(ManifestError, match="allows no step that trains, but 'finetune' does"):
@@ -122,13 +126,13 @@ def test_closed_division_allows_no_step_that_trains(folder: Path) -> None:
     ("line", "message"),
     [
         ("epochs = 0", r"step 1 'finetune': epochs = 0: choose 1..100"),
-        ("epochs = 2.5", "epochs = 2.5 must be a whole number"),
-        ("epochs = true", "epochs = True must be a whole number"),
+        ("epochs = 2.5", "epochs = 2.5 must be an integer"),
+        ("epochs = true", "epochs = True must be an integer"),
         ("learning_rate = 0", "learning_rate = 0: choose a number above 0"),
         ("max_length = 600", r"max_length = 600: choose 0..128"),
     ],
 )
-def test_parameters_are_checked_against_the_models_shape(
+def test_parameters_are_checked_against_the_encoder(
     folder: Path, tiny_encoder: Path, line: str, message: str
 ) -> None:
     text = OPEN.replace('teacher = "minilm-l6"', f'pretrained = "{tiny_encoder}"')
@@ -138,13 +142,13 @@ def test_parameters_are_checked_against_the_models_shape(
         read_system(folder)
 
 
-def test_circle_of_teachers_is_refused(folder: Path) -> None:
+def test_cycle_of_teachers_is_rejected(folder: Path) -> None:
     (folder / "submission.toml").write_text(GOOD.replace('"minilm-l6"', '"mine"'))
-    with pytest.raises(ManifestError, match="mine -> mine is a circle"):
+    with pytest.raises(ManifestError, match="mine -> mine is a cycle"):
         read_system(folder)
 
 
-def test_encoder_that_is_not_there_is_named(folder: Path) -> None:
+def test_unknown_encoder_is_rejected_with_the_nearest_name(folder: Path) -> None:
     text = OPEN.replace('teacher = "minilm-l6"', 'pretrained = "all-MiniLM-L6-v3"')
     text = text.replace("[[step]]", FINETUNE + "[[step]]", 1)
     (folder / "submission.toml").write_text(text)
@@ -154,16 +158,16 @@ def test_encoder_that_is_not_there_is_named(folder: Path) -> None:
         read_system(folder)
 
 
-def test_two_systems_of_one_name_are_refused(folder: Path) -> None:
+def test_two_systems_of_one_name_are_rejected(folder: Path) -> None:
     (folder.parent / "null").mkdir()
     (folder.parent / "null" / "submission.toml").write_text(GOOD)
     with pytest.raises(ManifestError, match="has the same name"):
         find_systems(folder.parent.parent)
 
 
-def test_everything_that_is_shipped_is_valid_and_described() -> None:
-    found = find_systems(REPOSITORY)
-    assert len(found) >= 8
-    for name, shipped in found.items():
-        assert read_system(shipped).name == name
-        assert (shipped / "README.md").read_text().startswith(f"# {name}")
+def test_shipped_systems_are_valid_and_described() -> None:
+    folders = find_systems(REPOSITORY)
+    assert len(folders) >= 8
+    for name, folder in folders.items():
+        assert read_system(folder).name == name
+        assert (folder / "README.md").read_text().startswith(f"# {name}")

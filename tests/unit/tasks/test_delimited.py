@@ -1,4 +1,4 @@
-"""CSV and TSV: quotation marks, blank lines, places."""
+"""CSV and TSV: quotation marks, blank lines, line numbers."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import ManifestError, SourceError
 from harness.tasks.readers import read_rows
-from tests.support.data_files import declared, loaded, written
+from tests.support.data_files import load_task, write_rows, write_task
 
 LINES = [
     "sentence\tlabel",
@@ -20,46 +20,46 @@ LINES = [
 ]
 
 
-def test_quotation_marks_in_tsv_are_letters(tmp_path: Path) -> None:
+def test_quotation_marks_in_tsv_are_ordinary_characters(tmp_path: Path) -> None:
     path = tmp_path / "rows.tsv"
     path.write_text("\n".join(LINES) + "\n")
-    rows = [each.values for each in read_rows(path)]
+    rows = [row.values for row in read_rows(path)]
     assert [(row["sentence"], row["label"]) for row in rows] == [
         tuple(line.split("\t")) for line in LINES[1:]
     ]
 
 
-def test_lines_that_are_quoted_all_over_are_refused_unless_it_is_said(tmp_path: Path) -> None:
+def test_quoted_fields_in_tsv_are_refused_unless_quoting_is_set(tmp_path: Path) -> None:
     rows = [{"text": 'He said "so"', "label": "pos"}, {"text": "two\nlines", "label": "neg"}]
     path = tmp_path / "rows.tsv"
-    written(path, rows)  # doubled marks inside, as pandas writes them, too
+    write_rows(path, rows)  # doubled marks inside, as pandas writes them, too
     with pytest.raises(SourceError, match=r'line 2 has a field .* quoting = "minimal".* or "none"'):
         list(read_rows(path))
-    assert [each.values for each in read_rows(path, quoting="minimal")] == rows
+    assert [row.values for row in read_rows(path, quoting="minimal")] == rows
     path.write_text('text\tlabel\n"He said ""so"""\tpos\n')
     assert next(read_rows(path, quoting="none")).values["text"] == '"He said ""so"""'
     path.write_text('"text"\t"label"\n"a"\t"pos"\n')
     with pytest.raises(SourceError, match=r"line 1 has a field that is enclosed"):
         list(read_rows(path))
     path.write_text('text\tlabel\n"two\nlines"\tneg\n')
-    with pytest.raises(SourceError, match=r"line 2 has 1 fields.* set quoting = \"minimal\""):
+    with pytest.raises(SourceError, match=r"line 2 has 1 field,.* set quoting = \"minimal\""):
         list(read_rows(path))
 
 
-def test_quoting_of_the_declaration_is_used(cache: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "own"
-    path = declared(folder, "tsv", ["neg", "pos"])
-    written(folder / "rows.tsv", [{"text": 'He said "so"', "label": "pos"}])
+def test_quoting_of_the_declaration_applies(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "task"
+    path = write_task(folder, "tsv", ["neg", "pos"])
+    write_rows(folder / "rows.tsv", [{"text": 'He said "so"', "label": "pos"}])
     with pytest.raises(SourceError, match="quoting"):
-        loaded(path).examples("validation")
+        load_task(path).examples("validation")
     plain = path.read_text()
     path.write_text(f'quoting = "minimal"\n{plain}')
-    assert loaded(path).examples("validation")[0].candidates == (('He said "so"',),)
+    assert load_task(path).examples("validation")[0].candidates == (('He said "so"',),)
     path.write_text(f'quoting = "none"\n{plain}')
-    assert loaded(path).examples("validation")[0].candidates == (('"He said ""so"""',),)
+    assert load_task(path).examples("validation")[0].candidates == (('"He said ""so"""',),)
     path.write_text(f'quoting = "all"\n{plain}')
     with pytest.raises(ManifestError, match=r"quoting = 'all': choose 'none', 'minimal'"):
-        loaded(path)
+        load_task(path)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_quoting_of_the_declaration_is_used(cache: Path, tmp_path: Path) -> None
         ('text,label\n"with ""doubled"" ones,neg\n', 2),
     ],
 )
-def test_quote_that_never_closes_is_said_with_the_line_where_it_opens(
+def test_unclosed_quote_is_reported_with_the_line_where_it_opens(
     tmp_path: Path, content: str, line: int
 ) -> None:
     path = tmp_path / "rows.csv"
@@ -82,15 +82,15 @@ def test_quote_that_never_closes_is_said_with_the_line_where_it_opens(
         list(read_rows(path))
 
 
-def test_blank_lines_are_skipped_and_places_are_lines(tmp_path: Path) -> None:
+def test_blank_lines_are_skipped_and_line_numbers_stay_right(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text('\ntext,label\n\n"a\nb",pos\n   \nc,neg\n\n')
     rows = list(read_rows(path))
-    assert [each.values for each in rows] == [
+    assert [row.values for row in rows] == [
         {"text": "a\nb", "label": "pos"},
         {"text": "c", "label": "neg"},
     ]
-    assert [each.place.rpartition(" ")[2] for each in rows] == ["4", "7"]
+    assert [row.location.rpartition(" ")[2] for row in rows] == ["4", "7"]
 
 
 def test_long_field_is_read(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+"""SuperGLUE: rows of the archive and the hub, examples, faults, predictions."""
+
 import json
 import os
 import shutil
@@ -8,37 +10,36 @@ from pathlib import Path
 import pytest
 
 from harness.errors import SourceError
-from harness.tasks import superglue
+from harness.tasks import superglue, superglue_formats
 from harness.tasks.metrics import METRICS
 from harness.tasks.registry import builtin_tasks, get_suite, get_task
+from harness.tasks.task import Example
 from tests.support import superglue_files
 
-FOLDERS = {each.name: each.archive for each in superglue.TASKS}
+FOLDERS = {task.name: task.archive for task in superglue.TASKS}
 
 
-def first(name: str, split: str = "validation"):
+def first(name: str, split: str = "validation") -> Example:
     return get_task(name).examples(split)[0]
 
 
 def test_suite_has_the_eight_tasks_and_no_diagnostic() -> None:
     assert len(get_suite("superglue").tasks) == 8
     assert {"axb", "axg"}.isdisjoint(get_suite("superglue").tasks)
-    assert set(get_suite("superglue").tasks) | {"axb", "axg"} == {
-        each.name for each in superglue.TASKS
-    }
+    assert set(get_suite("superglue").tasks) | {"axb", "axg"} == FOLDERS.keys()
 
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_task_has_labelled_and_unlabelled_splits(data: Path, name: str) -> None:
-    asked = get_task(name)
+    task = get_task(name)
     for split in ("train", "selection", "validation"):
-        labels = {each.label for each in asked.examples(split)}
-        assert labels <= set(range(3)), "known"
-    assert asked.available_locally()
-    if not asked.trains_on:
-        assert {each.label for each in asked.examples("test")} == {-1}
-        whole = len(asked.examples("train")) + len(asked.examples("selection"))
-        assert whole == len(superglue_files.rows(asked.archive, "train", 24)) * (
+        labels = {example.label for example in task.examples(split)}
+        assert labels <= set(range(3)), "all have a label"
+    assert task.available_locally()
+    if not task.trains_on:
+        assert {example.label for example in task.examples("test")} == {-1}
+        count = len(task.examples("train")) + len(task.examples("selection"))
+        assert count == len(superglue_files.make_rows(task.archive, "train", 24)) * (
             5 if name == "multirc" else 1
         )
 
@@ -57,7 +58,7 @@ def test_fields_are_rendered(data: Path) -> None:
     assert first("axb").candidates == first("axg").candidates == (("Ada left 105.", "She left."),)
 
 
-def test_record_asks_for_each_entity_the_most_frequent_first(data: Path) -> None:
+def test_record_has_a_candidate_per_entity_and_the_most_frequent_first(data: Path) -> None:
     example = first("record")
     text = "Ada met Bela twice. Ada left 105"
     assert example.candidates == (
@@ -65,7 +66,7 @@ def test_record_asks_for_each_entity_the_most_frequent_first(data: Path) -> None
         (text, "It was Bela who left 105."),
     )
     assert (example.label, example.right, example.gold) == (0, (0,), [[1.0, 1.0], [0.0, 0.0]])
-    assert example.row_labels == [1, 0]
+    assert example.candidate_labels == [1, 0]
 
 
 def test_several_gold_answers_are_all_right(data: Path) -> None:
@@ -76,7 +77,7 @@ def test_several_gold_answers_are_all_right(data: Path) -> None:
     assert first("record").right == (0, 1), "case and punctuation do not count"
 
 
-def test_name_is_found_where_its_words_stand_nearest(data: Path) -> None:
+def test_name_is_marked_at_the_occurrence_nearest_to_its_index(data: Path) -> None:
     path = data / "WSC" / "val.jsonl"
     row = json.loads(path.read_text().splitlines()[0])
     row["text"] = "It was late. Ada's cat saw Ada, and she ran."
@@ -87,10 +88,10 @@ def test_name_is_found_where_its_words_stand_nearest(data: Path) -> None:
 
 def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
     superglue_files.write_jsonl(
-        data / "MultiRC" / "train.jsonl", superglue_files.rows("MultiRC", "train", 200)
+        data / "MultiRC" / "train.jsonl", superglue_files.make_rows("MultiRC", "train", 200)
     )
     train, selection = (
-        {each.group for each in get_task("multirc").examples(split)}
+        {example.group for example in get_task("multirc").examples(split)}
         for split in ("train", "selection")
     )
     assert train
@@ -99,36 +100,36 @@ def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
     assert 0.04 < len(selection) / 200 < 0.18
 
 
-def test_diagnostics_are_answered_by_what_is_built_for_rte(data: Path) -> None:
+def test_diagnostics_are_answered_by_systems_built_for_rte(data: Path) -> None:
     assert get_task("axb").training_task.name == get_task("axg").training_task.name == "rte"
     rte = get_task("rte")
     assert list(get_task("axb").examples("train")) == list(rte.examples("train"))
-    pairs = [each.gold[1] for each in get_task("axg").examples("validation")]
+    pairs = [example.gold[1] for example in get_task("axg").examples("validation")]
     assert pairs == [2, 3, 3, 4, 4, 5, 5, 6]
 
 
-def test_version_is_that_of_the_data_and_not_of_its_place(
+def test_version_depends_on_the_data_and_not_on_its_path(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: get_task(name).version for name in FOLDERS}
-    shutil.move(data, tmp_path / "elsewhere")
-    monkeypatch.setenv("WATTBENCH_DATA", str(tmp_path / "elsewhere"))
+    shutil.move(data, tmp_path / "moved")
+    monkeypatch.setenv("WATTBENCH_DATA", str(tmp_path / "moved"))
     assert {name: get_task(name).version for name in FOLDERS} == before
-    path = tmp_path / "elsewhere" / "CB" / "val.jsonl"
+    path = tmp_path / "moved" / "CB" / "val.jsonl"
     path.write_text(path.read_text().replace("It is.", "It was."))
     assert get_task("cb").version != before["cb"]
 
 
-def test_a_part_of_a_task_is_shown_as_one(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_incomplete_data_is_shown_as_a_part(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from harness.cli.main import main
 
     assert main(["tasks", "cb", "axb"]) == 0
-    shown = capsys.readouterr().out
-    assert "a part: 32 of 306 examples" in shown
-    assert "a part: 8 of 1104 examples" in shown
+    output = capsys.readouterr().out
+    assert "a part: 32 of 306 examples" in output
+    assert "a part: 8 of 1104 examples" in output
 
 
-def broken(path: Path, old: str, new: str) -> None:
+def replace_in_line_3(path: Path, old: str, new: str) -> None:
     lines = path.read_text().splitlines()
     assert old in lines[2]
     lines[2] = lines[2].replace(old, new)
@@ -141,7 +142,7 @@ def broken(path: Path, old: str, new: str) -> None:
         ("boolq", '"question"', '"asked"', "question is missing"),
         ("boolq", '"label": false', '"label": "yes"', r'label is "yes", not one of false, true'),
         ("cb", '"label": "neutral"', '"label": "maybe"', 'label is "maybe", not one of entail'),
-        ("cb", '"hypothesis": "It is."', '"hypothesis": 7', "hypothesis is 7, not a text"),
+        ("cb", '"hypothesis": "It is."', '"hypothesis": 7', "hypothesis is 7, not a string"),
         ("copa", '"question": "effect"', '"question": "why"', "question is 'why', not 'cause'"),
         ("copa", '"label": 1', '"label": 2', "label is 2, not one of choice1, choice2"),
         ("copa", '"label": 1', '"labl": 1', "label is missing"),
@@ -149,12 +150,12 @@ def broken(path: Path, old: str, new: str) -> None:
         ("multirc", '"label": 1', '"label": 5', "label is 5, not one of"),
         ("record", "@placeholder", "X", "no @placeholder"),
         ("record", '"text": "Cora"', '"text": "Zoe"', "none of the answers .* is an entity"),
-        ("rte", '"premise": "Cora left 107."', '"premise": ""', 'premise is "", not a text'),
+        ("rte", '"premise": "Cora left 107."', '"premise": ""', 'premise is "", not a string'),
         ("wic", '"end1": 6', '"end1": 99', "characters 2 to 99 are not inside sentence1"),
-        ("wic", '"start2": 0', '"start2": "x"', 'start2 is "x", not a whole number'),
-        ("wsc", '"target": {', '"target": 3, "t": {', "target is 3, not a table"),
+        ("wic", '"start2": 0', '"start2": "x"', 'start2 is "x", not an integer'),
+        ("wsc", '"target": {', '"target": 3, "t": {', "target is 3, not an object"),
         ("wsc", '"span2_text": "she"', '"span2_text": "a b c d e f g h"', "is not in the text"),
-        ("axb", '"idx": 7', '"idx": 6', "idx 6 was there before"),
+        ("axb", '"idx": 7', '"idx": 6', "idx 6 occurs twice"),
     ],
 )
 def test_faulty_row_is_refused_with_its_line(
@@ -162,19 +163,19 @@ def test_faulty_row_is_refused_with_its_line(
 ) -> None:
     folder = FOLDERS[name]
     path = data / folder / ("AX-b.jsonl" if name == "axb" else "val.jsonl")
-    broken(path, old, new)
-    with pytest.raises(SourceError, match=rf"{path}: line 3: .*{reason}.*Unpack {folder} anew"):
+    replace_in_line_3(path, old, new)
+    with pytest.raises(SourceError, match=rf"{path}: line 3: .*{reason}.*Unpack {folder} again"):
         get_task(name).examples("validation")
     assert not list((Path(os.environ["WATTBENCH_CACHE"]) / "tmp").iterdir()), "nothing is left"
 
 
 def test_file_that_was_cut_off_is_refused(data: Path) -> None:
     path = data / "RTE" / "val.jsonl"
-    whole = path.read_text()
-    path.write_text(whole[:-20])
+    content = path.read_text()
+    path.write_text(content[:-20])
     with pytest.raises(SourceError, match=r"line 8 is not JSON .*may have been cut off"):
         get_task("rte").examples("validation")
-    rows = superglue_files.rows("RTE", "val", 8)
+    rows = superglue_files.make_rows("RTE", "val", 8)
     for number, row in enumerate(rows):
         row["idx"] = number
     superglue_files.write_jsonl(path, rows)
@@ -186,107 +187,106 @@ def test_file_that_was_cut_off_is_refused(data: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["[1, 2]\n", "null\n", '"label"\n'])
-def test_line_that_is_no_object_is_refused(data: Path, text: str) -> None:
+def test_line_that_is_not_an_object_is_refused(data: Path, text: str) -> None:
     (data / "RTE" / "val.jsonl").write_text(text)
     with pytest.raises(SourceError, match=r"line 1 is .*, not an object"):
         get_task("rte").examples("validation")
 
 
-def test_missing_data_is_said_in_one_line_with_the_way_to_get_it(data: Path) -> None:
+def test_missing_data_is_reported_in_one_line_with_the_way_to_get_it(data: Path) -> None:
     shutil.rmtree(data / "CB")
     assert not get_task("cb").available_locally()
-    with pytest.raises(SourceError) as found:
+    with pytest.raises(SourceError) as raised:
         get_task("cb").examples("validation")
-    assert str(found.value).count("\n") == 0
+    assert str(raised.value).count("\n") == 0
     for part in ("task 'cb'", "WATTBENCH_DATA", "CB/val.jsonl", "super.gluebenchmark.com"):
-        assert part in str(found.value)
+        assert part in str(raised.value)
 
 
-def parquet(data: Path, hub: Path) -> None:
-    """What the hub's cache holds after a download: the same rows, flat, labels numbered by name."""
+def write_hub_cache(data: Path, hub: Path) -> None:
+    """Write what the hub's cache holds after a download: the same rows, flattened, with classes."""
     from datasets import ClassLabel, Dataset
 
-    from harness.tasks.readers import Fields
+    from harness.tasks.readers import DataRow
 
     folder = hub / "datasets--aps--super_glue" / "snapshots" / superglue.REVISION
     names = {
-        "cb": superglue.COMMITMENT,
-        "rte": superglue.ENTAILMENT,
-        "axb": superglue.ENTAILMENT,
-        "axg": superglue.ENTAILMENT,
+        "cb": superglue_formats.COMMITMENT,
+        "rte": superglue_formats.ENTAILMENT,
+        "axb": superglue_formats.ENTAILMENT,
+        "axg": superglue_formats.ENTAILMENT,
     }
     names |= dict.fromkeys(("boolq", "multirc", "wic", "wsc"), ("False", "True"))
-    flats = {"multirc": superglue._multirc_flat, "record": superglue._record_flat}
-    flats["wsc"] = superglue._wsc_flat
     for name, archive in FOLDERS.items():
         diagnostic = name.startswith("ax")
         for split, file in superglue.FILES.items():
             path = data / archive / f"{archive if diagnostic else file}.jsonl"
             rows = [json.loads(line) for line in path.read_text().splitlines()]
-            flat = [
-                {key: value for key, value in each.items() if key != "target"}
+            flatten = superglue_formats.FORMATS[name].flatten
+            flat_rows = [
+                {key: value for key, value in flat_row.items() if key != "target"}
                 for row in rows
-                for each in (flats[name](Fields(row, "")) if name in flats else [row])
+                for flat_row in flatten(DataRow(row, ""))
             ]
-            for row in flat:
+            for row in flat_rows:
                 if name != "record":
-                    known = row.get("label")
-                    row["label"] = -1 if known is None else known
-                    if isinstance(known, str):
-                        row["label"] = names[name].index(known)
-            made = Dataset.from_list(flat)
+                    label = row.get("label")
+                    row["label"] = -1 if label is None else label
+                    if isinstance(label, str):
+                        row["label"] = names[name].index(label)
+            dataset = Dataset.from_list(flat_rows)
             if name in names:
-                made = made.cast_column("label", ClassLabel(names=list(names[name])))
+                dataset = dataset.cast_column("label", ClassLabel(names=list(names[name])))
             target = folder / name / f"{split}-00000-of-00001.parquet"
             target.parent.mkdir(parents=True, exist_ok=True)
             if not diagnostic or split == "test":
-                made.to_parquet(target)
+                dataset.to_parquet(target)
 
 
 def test_hub_gives_the_same_examples_as_the_archive(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parquet(data, tmp_path / "hub")
+    write_hub_cache(data, tmp_path / "hub")
     script = (
         "from harness.tasks.registry import builtin_tasks\n"
-        "for each in builtin_tasks().values():\n"
-        "    if each.archive not in ('', 'BoolQ'):\n"
+        "for task in builtin_tasks().values():\n"
+        "    if task.archive not in ('', 'BoolQ'):\n"
         "        splits = ('train', 'validation', 'test')\n"
-        "        print(each.name, each.available_locally(), each.version,\n"
-        "              [len(each.examples(split)) for split in splits],\n"
-        "              each.examples('test')[0])\n"
+        "        print(task.name, task.available_locally(), task.version,\n"
+        "              [len(task.examples(split)) for split in splits],\n"
+        "              task.examples('test')[0])\n"
     )
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
-    shown = []
-    for place in (str(data), ""):
-        environment["WATTBENCH_DATA"] = place
+    outputs = []
+    for folder in (str(data), ""):
+        environment["WATTBENCH_DATA"] = folder
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        shown.append(done.stdout)
-    assert shown[0] == shown[1]
-    assert shown[0].count(" True ") >= 9
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert outputs[0].count(" True ") >= 9
 
 
-def test_server_takes_the_predictions(data: Path) -> None:
+def test_predictions_have_the_format_of_the_server(data: Path) -> None:
     """The lines of jiant's submission formatter for the SuperGLUE server."""
 
-    def lines(name: str, answers: list[int]) -> list[object]:
-        asked = get_task(name)
-        assert asked.prediction_format is not None
-        return list(asked.prediction_format(asked.examples("test")[: len(answers)], answers))
+    def format_answers(name: str, answers: list[int]) -> list[object]:
+        task = get_task(name)
+        assert task.prediction_format is not None
+        return list(task.prediction_format(task.examples("test")[: len(answers)], answers))
 
-    assert lines("boolq", [1]) == [{"idx": 5, "label": "true"}]
-    assert lines("cb", [2]) == [{"idx": 5, "label": "neutral"}]
-    assert lines("copa", [1]) == [{"idx": 5, "label": 1}]
-    assert lines("rte", [1, 0]) == [
+    assert format_answers("boolq", [1]) == [{"idx": 5, "label": "true"}]
+    assert format_answers("cb", [2]) == [{"idx": 5, "label": "neutral"}]
+    assert format_answers("copa", [1]) == [{"idx": 5, "label": 1}]
+    assert format_answers("rte", [1, 0]) == [
         {"idx": 5, "label": "not_entailment"},
         {"idx": 6, "label": "entailment"},
     ]
-    assert lines("wic", [0]) == [{"idx": 5, "label": "false"}]
-    assert lines("wsc", [0]) == [{"idx": 5, "label": "False"}]
-    assert lines("record", [1]) == [{"idx": 1105, "label": "Bela"}]
-    assert lines("multirc", [1, 0, 1, 1, 0]) == [
+    assert format_answers("wic", [0]) == [{"idx": 5, "label": "false"}]
+    assert format_answers("wsc", [0]) == [{"idx": 5, "label": "False"}]
+    assert format_answers("record", [1]) == [{"idx": 1105, "label": "Bela"}]
+    assert format_answers("multirc", [1, 0, 1, 1, 0]) == [
         {
             "idx": 5,
             "passage": {
@@ -310,6 +310,6 @@ def test_server_takes_the_predictions(data: Path) -> None:
 
 
 def test_every_task_has_a_known_metric_and_an_edition() -> None:
-    for each in builtin_tasks().values():
-        assert each.metric in METRICS
-        assert each.edition
+    for task in builtin_tasks().values():
+        assert task.metric in METRICS
+        assert task.edition

@@ -1,3 +1,5 @@
+"""Configurations: which one fits, prices, hashes, GPUs."""
+
 import os
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,14 +9,14 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.telemetry import configuration
-from harness.telemetry.configuration import choose_configuration, configurations, nvml_devices
+from harness.telemetry.configuration import choose_configuration, configurations, list_nvml_devices
 
 
 def test_largest_cpu_configuration_that_fits_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
-    monkeypatch.setattr(configuration, "nvml_devices", lambda: ["V100"])
+    monkeypatch.setattr(configuration, "list_nvml_devices", lambda: ["V100"])
     assert choose_configuration().name == "cpu-4"
     with pytest.raises(
         HarnessError, match=r"'cpu-8' does not fit: it needs 8 cores.*Use --conf.*cpu-4"
@@ -23,29 +25,29 @@ def test_largest_cpu_configuration_that_fits_is_the_default(
 
 
 def test_prices_are_those_of_azures_list() -> None:
-    found = {name: each.usd_per_hour for name, each in configurations().items()}
+    prices = {name: known.usd_per_hour for name, known in configurations().items()}
     listed = {"cpu-2": 0.0846, "cpu-4": 0.169, "cpu-8": 0.338, "cpu-16": 0.677, "gpu-1": 3.06}
-    assert found == {"cpu-1": 0.0423, **listed}
-    assert all(each.price_date and each.price_source for each in configurations().values())
+    assert prices == {"cpu-1": 0.0423, **listed}
+    assert all(known.price_date and known.price_source for known in configurations().values())
 
 
-def test_hash_of_a_configuration_changes_with_what_it_declares() -> None:
-    one = configurations()["cpu-1"]
-    assert one.hash != replace(one, watts_per_core=5.0).hash
+def test_hash_of_a_configuration_changes_with_its_fields() -> None:
+    known = configurations()["cpu-1"]
+    assert known.hash != replace(known, watts_per_core=5.0).hash
 
 
 def test_gpu_configuration_is_refused_in_one_line_without_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(configuration, "nvml_devices", list)
+    monkeypatch.setattr(configuration, "list_nvml_devices", list)
     monkeypatch.chdir(configuration.FOLDER.parent.parent)
     assert main(["run", "--configuration", "gpu-1"]) == 2
-    said = capsys.readouterr().err
-    assert "'gpu-1' does not fit: it needs an NVIDIA GPU, and NVML finds none" in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert "'gpu-1' does not fit: it needs an NVIDIA GPU, and NVML finds none" in message
+    assert message.count("\n") == 1
 
 
-def test_gpu_configuration_fits_where_nvml_knows_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_configuration_fits_if_nvml_finds_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     library = SimpleNamespace(
         NVMLError=RuntimeError,
         nvmlInit=lambda: None,
@@ -54,6 +56,6 @@ def test_gpu_configuration_fits_where_nvml_knows_a_gpu(monkeypatch: pytest.Monke
         nvmlDeviceGetName=lambda handle: f"V100 number {handle}",
     )
     monkeypatch.setitem(__import__("sys").modules, "pynvml", library)
-    assert nvml_devices() == ["V100 number 0"]
+    assert list_nvml_devices() == ["V100 number 0"]
     small = replace(configurations()["gpu-1"], cores=1, memory_gb=0.1)
-    assert small.misfit() == ""
+    assert small.find_misfit() == ""

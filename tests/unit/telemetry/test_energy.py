@@ -1,4 +1,4 @@
-"""The measured path, on a fake tree of RAPL counters as the kernel lays it out."""
+"""Energy: measured, on fake RAPL counters, and modelled."""
 
 import time
 from types import SimpleNamespace
@@ -8,40 +8,40 @@ import pytest
 from harness.errors import HarnessError
 from harness.telemetry import energy
 from harness.telemetry.configuration import configurations
-from harness.telemetry.energy import Meter
-from tests.support.rapl import Counter, drawing
+from harness.telemetry.energy import EnergyMeter
+from tests.support.rapl import Counter, constant_power
 
 
 def test_measured_energy_is_exact_to_one_percent_and_of_the_window_alone(counter: Counter) -> None:
-    meter = Meter(configurations()["cpu-1"])
+    meter = EnergyMeter(configurations()["cpu-1"])
     assert meter.source.startswith("measured: CPU by RAPL")
     try:
         for joules in (5.0, 0.4, 80.0):
-            counter.step_config(33.0)  # between windows
-            with meter.window() as used:
-                counter.step_config(joules / 2)
+            counter.advance(33.0)  # between windows
+            with meter.measure_window() as energy_used:
+                counter.advance(joules / 2)
                 time.sleep(0.05)
-                counter.step_config(joules / 2)
+                counter.advance(joules / 2)
                 ended = time.perf_counter()
             assert time.perf_counter() - ended < 0.5, "read at once, not with the next sample"
-            counter.step_config(11.0)
-            found = meter.complete(used, cpu_seconds=1000.0)
-            assert found.cpu_wh * 3600 == pytest.approx(joules, rel=0.01)
-            assert found.ram_wh is not None
-            assert found.gpu_wh is None
+            counter.advance(11.0)
+            energy_used = meter.complete(energy_used, cpu_seconds=1000.0)
+            assert energy_used.cpu_wh * 3600 == pytest.approx(joules, rel=0.01)
+            assert energy_used.ram_wh is not None
+            assert energy_used.gpu_wh is None
     finally:
         meter.close()
 
 
-def test_counter_that_runs_over_its_end_is_followed(counter: Counter) -> None:
+def test_counter_overflow_is_handled(counter: Counter) -> None:
     counter.joules = 262143.0
-    counter.step_config(0)
-    meter = Meter(configurations()["cpu-1"])
+    counter.advance(0)
+    meter = EnergyMeter(configurations()["cpu-1"])
     try:
-        with meter.window() as used:
+        with meter.measure_window() as energy_used:
             counter.joules = 0.0
-            counter.step_config(4.67115)
-        assert used.cpu_wh * 3600 == pytest.approx(5.0, rel=0.01)
+            counter.advance(4.67115)
+        assert energy_used.cpu_wh * 3600 == pytest.approx(5.0, rel=0.01)
     finally:
         meter.close()
 
@@ -50,22 +50,22 @@ def test_idle_watts_are_those_of_the_counter(
     counter: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(energy, "IDLE_SECONDS", 1.0)
-    meter = Meter(configurations()["cpu-1"])
-    with drawing(counter, 25.0):
-        watts = meter.idle_watts()
+    meter = EnergyMeter(configurations()["cpu-1"])
+    with constant_power(counter, 25.0):
+        watts = meter.measure_idle_watts()
     meter.close()
     assert watts is not None
     assert watts["cpu_w"] == pytest.approx(25.0, rel=0.02)
 
 
-def test_counter_that_stands_still_is_an_error_not_a_zero(counter: Counter) -> None:
-    meter = Meter(configurations()["cpu-1"])
+def test_counter_that_does_not_change_is_an_error_not_a_zero(counter: Counter) -> None:
+    meter = EnergyMeter(configurations()["cpu-1"])
     try:
-        with pytest.raises(HarnessError, match=r"returned no energy.*RAPL"), meter.window():
+        with pytest.raises(HarnessError, match=r"returned no energy.*RAPL"), meter.measure_window():
             time.sleep(1.5 * energy.COUNTER_SECONDS)
-        with meter.window() as used:
+        with meter.measure_window() as energy_used:
             pass
-        assert used.cpu_wh is None, "too short for a counter to move"
+        assert energy_used.cpu_wh is None, "too short for a counter to move"
     finally:
         meter.close()
 
@@ -74,43 +74,47 @@ def test_tracker_that_returns_nothing_is_an_error_not_a_zero(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     silent = SimpleNamespace(start_task=lambda name: None, stop_task=lambda: None)
-    monkeypatch.setattr(energy, "rapl_readable", lambda: True)
-    monkeypatch.setattr(energy, "_tracker", lambda country: silent)
-    meter = Meter(configurations()["cpu-1"])
-    with pytest.raises(HarnessError, match="returned no energy"), meter.window():
+    monkeypatch.setattr(energy, "is_rapl_readable", lambda: True)
+    monkeypatch.setattr(energy, "_build_tracker", lambda country: silent)
+    meter = EnergyMeter(configurations()["cpu-1"])
+    with pytest.raises(HarnessError, match="returned no energy"), meter.measure_window():
         pass
 
 
-def test_gpu_is_measured_by_nvml_and_the_cpu_beside_it_modelled(
+def test_gpu_is_measured_by_nvml_while_the_cpu_is_modelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = SimpleNamespace(cpu_energy=9.0, ram_energy=9.0, gpu_energy=0.002)
     tracker = SimpleNamespace(start_task=lambda name: None, stop_task=lambda: data)
-    monkeypatch.setattr(energy, "rapl_readable", lambda: False)
-    monkeypatch.setattr(energy, "nvml_devices", lambda: ["V100"])
-    monkeypatch.setattr(energy, "_tracker", lambda country: tracker)
-    meter = Meter(configurations()["gpu-1"])
-    with meter.window() as used:
+    monkeypatch.setattr(energy, "is_rapl_readable", lambda: False)
+    monkeypatch.setattr(energy, "list_nvml_devices", lambda: ["V100"])
+    monkeypatch.setattr(energy, "_build_tracker", lambda country: tracker)
+    meter = EnergyMeter(configurations()["gpu-1"])
+    with meter.measure_window() as energy_used:
         pass
-    found = meter.complete(used, 3600.0)
-    assert (found.cpu_wh, found.ram_wh, found.gpu_wh) == (pytest.approx(4.82), None, 2.0)
-    assert meter.source.startswith("modelled: 4.82 W"), "not all of it is measured"
+    energy_used = meter.complete(energy_used, 3600.0)
+    assert (energy_used.cpu_wh, energy_used.ram_wh, energy_used.gpu_wh) == (
+        pytest.approx(4.82),
+        None,
+        2.0,
+    )
+    assert meter.source.startswith("modelled: 4.82 W"), "the CPU is not measured"
     assert "GPU measured by NVML" in meter.source
-    assert Meter(configurations()["cpu-1"]).gpu is False, "its GPU is not the configuration's"
+    assert EnergyMeter(configurations()["cpu-1"]).gpu is False, "the configuration has no GPU"
 
 
 def test_modelled_energy_is_watts_times_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(energy, "rapl_readable", lambda: False)
-    meter = Meter(configurations()["cpu-1"])
-    with meter.window() as used:
+    monkeypatch.setattr(energy, "is_rapl_readable", lambda: False)
+    meter = EnergyMeter(configurations()["cpu-1"])
+    with meter.measure_window() as energy_used:
         pass
-    assert meter.complete(used, 3600.0).cpu_wh == pytest.approx(4.27)
+    assert meter.complete(energy_used, 3600.0).cpu_wh == pytest.approx(4.27)
     assert meter.source.startswith("modelled: 4.27 W")
-    assert meter.idle_watts() is None
+    assert meter.measure_idle_watts() is None
 
 
 def test_carbon_intensity_is_codecarbons_and_unknown_countries_are_refused() -> None:
-    assert 300 < energy.grams_co2_per_kwh("USA") < 500
-    assert energy.grams_co2_per_kwh("FRA") < 100
+    assert 300 < energy.get_grams_co2_per_kwh("USA") < 500
+    assert energy.get_grams_co2_per_kwh("FRA") < 100
     with pytest.raises(HarnessError, match="'ZZZ' is not in codecarbon's table"):
-        energy.grams_co2_per_kwh("ZZZ")
+        energy.get_grams_co2_per_kwh("ZZZ")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 
 class Words:
-    def load(self, artifact, about, serve, threads):
+    def load(self, artifact, metadata, serve, threads):
         self.weights = json.loads((Path(artifact) / "weights.json").read_text())
 
     def predict(self, examples):

@@ -1,12 +1,12 @@
-"""Which tasks a command's options name."""
+"""Which tasks and systems the options of a command name."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.cli.main import main
-from harness.cli.selection import systems, tasks
-from harness.cli.usage import parser
+from harness.cli.options import SystemOptions, select_systems, select_tasks
 from harness.errors import HarnessError
 
 TASK = """
@@ -34,7 +34,7 @@ def test_two_tasks_of_one_name_are_refused(tmp_path: Path) -> None:
     one, other = declared(tmp_path / "v1"), declared(tmp_path / "v2")
     said = rf"{one} and {other} are two tasks of one name, 'mine'. Change `name` in one of them"
     with pytest.raises(HarnessError, match=said):
-        tasks([str(one), "rte", str(other)])
+        select_tasks([str(one), "rte", str(other)])
 
 
 def test_task_that_is_named_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,8 +49,8 @@ def test_task_that_is_named_twice_is_one(tmp_path: Path, monkeypatch: pytest.Mon
         "link.toml",
         str(tmp_path / "v1/../v1/task.toml"),
     ]
-    assert [each.name for each in tasks(names)] == ["mine", "rte"]
-    assert len(tasks([str(one), str(declared(tmp_path / "v2", "other"))])) == 2
+    assert [task.name for task in select_tasks(names)] == ["mine", "rte"]
+    assert len(select_tasks([str(one), str(declared(tmp_path / "v2", "other"))])) == 2
 
 
 def test_commands_refuse_two_tasks_of_one_name(
@@ -72,7 +72,17 @@ def test_commands_refuse_two_tasks_of_one_name(
 
 def test_system_that_is_named_twice_is_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
-    command = ["run", "--system", "onnx-int8", "--system", "submissions/onnx-int8"]
-    options = parser().parse_args([*command, "--system", f"{project}/submissions/onnx-int8"])
-    names = [each.name for each in systems(options, project)[0]]
-    assert sorted(names) == ["minilm-l6", "minilm-l6-unpadded", "null", "onnx-int8"]
+    names = ["onnx-int8", "submissions/onnx-int8", f"{project}/submissions/onnx-int8"]
+    systems, _, _ = select_systems(SystemOptions(systems=names), project, project / "results")
+    assert sorted(system.name for system in systems) == [
+        *("minilm-l6", "minilm-l6-unpadded", "null", "onnx-int8"),
+    ]
+
+
+def test_folder_that_is_called_like_a_reference_does_not_replace_it(
+    project: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(project / "baselines" / "minilm-l6", tmp_path / "minilm-l6")
+    options = SystemOptions(systems=[str(tmp_path / "minilm-l6")])
+    with pytest.raises(HarnessError, match="two systems are called minilm-l6"):
+        select_systems(options, project, project / "results")

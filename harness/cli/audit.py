@@ -1,0 +1,53 @@
+"""`wattbench audit`."""
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import Console
+from harness.cli.options import (
+    TASK_HELP,
+    Configuration,
+    Isolation,
+    Seed,
+    SessionOptions,
+    Smoke,
+    find_project,
+    make_run_config,
+    select_tasks,
+)
+
+
+def audit(
+    console: Console,
+    name: Annotated[str, typer.Argument(metavar="SUBMISSION", help="its name, or its folder")],
+    task_names: Annotated[
+        list[str] | None,
+        typer.Option("--task", metavar="NAME", help=f"only this one, {TASK_HELP}; repeatable"),
+    ] = None,
+    configuration: Configuration = "",
+    seed: Seed = 0,
+    isolation: Isolation = "auto",
+    smoke: Smoke = False,
+) -> int:
+    """Query a submission in ways that reveal caches and memorising.
+
+    The submission must be built. The probes, after MLPerf's compliance tests: another order and
+    other batches, repeated examples, other words of the same length, lightly changed text, timed
+    answers against those of the accuracy pass, the artifact, and in the closed division the
+    weights. The exit status is 1 when a probe fails; RULES.md says what follows.
+    """
+    from harness.audit.session import audit_submission
+    from harness.submissions.lookup import get_system
+    from harness.telemetry.configuration import choose_configuration
+
+    root = find_project()
+    system = get_system(name, root)
+    declared = ["sentiment"] if "any" in system.tasks else system.tasks
+    machine = choose_configuration(configuration)
+    config = make_run_config(SessionOptions(isolation=isolation, smoke=smoke))
+    passed = True
+    for task in select_tasks(task_names or declared):
+        results = audit_submission(system, task, machine, root, seed, config, console)
+        passed = passed and all(result.passed is not False for result in results)
+    return int(not passed)

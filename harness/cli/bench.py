@@ -1,0 +1,38 @@
+"""`wattbench bench`: build, run and board in one."""
+
+from harness.cli.build import build_systems
+from harness.cli.console import Console
+from harness.cli.options import (
+    SessionOptions,
+    find_project,
+    restore_options,
+    results_folder,
+    select_systems,
+)
+from harness.cli.run import run_session
+
+
+def bench(options: SessionOptions, console: Console) -> None:
+    """Build, measure and draw the leaderboard (`tox -e bench`).
+
+    Without --system the suite's default systems are taken, with --ladder those of its ladder, with
+    --all every system that declares one of its tasks; the reference, the unpadded reference and
+    `null` are always among them. The configuration fixes cores, threads, memory, price and watts;
+    one that does not fit this machine is refused.
+
+    Building takes minutes the first time and nothing after that. Measuring takes about a minute a
+    block for the default systems on two cores, and another minute in the first block, whose offline
+    pass covers the whole set. Keep the machine quiet meanwhile.
+    """
+    bench_session(options, console)
+
+
+def bench_session(options: SessionOptions, console: Console) -> None:
+    """Build and measure one session, then draw the leaderboard."""
+    root = find_project()
+    options = restore_options(options, root)
+    if not options.model:  # the systems of a model are built by `run`
+        results = results_folder(root, options.results, options.smoke)
+        systems, tasks, _ = select_systems(options, root, results, options.resume)
+        build_systems(systems, tasks, options, root, console)
+    run_session(options, console)

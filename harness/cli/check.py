@@ -1,0 +1,32 @@
+"""`wattbench check`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import Console
+from harness.cli.options import find_project
+from harness.errors import HarnessError
+
+
+def check(
+    console: Console,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="the submission's folder")],
+) -> None:
+    """Check a submission folder, and report all its errors at once.
+
+    Errors are printed with file, place and remedy. Steps are followed from the model on, so that a
+    step that cannot take its input, or more heads than the model has, is found before hours are
+    spent. Nothing of the submission is run. Also prints the build time, estimated from the size of
+    what is trained.
+    """
+    from harness.submissions.check import check as find_faults
+    from harness.submissions.check import describe
+
+    root = find_project()
+    system, faults = find_faults(folder, root)
+    if faults or system is None:
+        raise HarnessError("\n".join(faults))
+    for line in describe(system, root):
+        console(line)

@@ -1,0 +1,33 @@
+"""`wattbench export`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import Console
+from harness.cli.options import TASK_HELP, Results, Seed, find_project, results_folder
+
+
+def export(
+    console: Console,
+    name: Annotated[str, typer.Argument(metavar="SYSTEM", help="a system that is built")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="to write; must not exist yet")],
+    task: Annotated[str, typer.Option(metavar="NAME", help=TASK_HELP)] = "sentiment",
+    seed: Seed = 0,
+    results: Results = "",
+) -> None:
+    """Write a built system as a folder that runs on its own.
+
+    The folder holds the model, its tokenizer, the engine's own code, predict.py, requirements.txt
+    with what that needs and no more, and a model card with the figures that RESULTS has of the
+    system.
+    """
+    from harness.export.standalone import write_export
+    from harness.submissions.lookup import get_system
+    from harness.tasks.registry import get_task
+
+    root = find_project()
+    system = get_system(name, root)
+    write_export(system, get_task(task), seed, root, results_folder(root, results), folder)
+    console(f"written: {folder}. Try: cd {folder} && python predict.py TEXT")

@@ -1,0 +1,42 @@
+"""The records that commands read, with what is wrong with them on stderr."""
+
+import glob
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.leaderboard.ranking import Section
+
+
+def read_sections(records: Path, session: str = "", systems: Sequence[str] = ()) -> "list[Section]":
+    """Return what a folder of records shows.
+
+    Records that cannot be read and sessions of smoke runs are named on stderr.
+
+    Args:
+        records: the folder of the sessions.
+        session: only this one.
+        systems: of each machine and configuration, take the latest session that has these.
+    """
+    from harness.leaderboard.ranking import load_sections
+
+    sections, faults = load_sections(records, glob.escape(session) or "*", systems)
+    for fault in faults:
+        print(f"wattbench: left out: {fault}", file=sys.stderr)
+    smoke = {
+        section.session for section in sections if any(row.record.smoke for row in section.rows)
+    }
+    for name in sorted(smoke):
+        print(f"wattbench: {name} is a smoke run: its figures cannot be compared", file=sys.stderr)
+    return sections
+
+
+def find_session(records: Path, name: str) -> Path | None:
+    """Return the folder of a session, by its name, its path or the end of its name; None if no
+    session is called so, or several are.
+    """
+    endings = list(records.glob(f"*{glob.escape(name)}")) if "/" not in name else []
+    places = (records / name, Path(name), *(endings if len(endings) == 1 else ()))
+    return next((place for place in places if any(place.glob("*/*/*.json"))), None)

@@ -1,0 +1,39 @@
+"""`wattbench report`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+from harness.cli.console import Console
+from harness.cli.options import Results, find_project, results_folder
+from harness.cli.records import read_sections
+from harness.errors import HarnessError
+
+
+def report(
+    console: Console,
+    kind: Annotated[
+        Literal["energy"], typer.Argument(metavar="REPORT", help="which report: energy")
+    ],
+    style: Annotated[
+        Literal["md", "csv", "latex"], typer.Option("--format", help="of the report")
+    ] = "md",
+    task: Annotated[str, typer.Option(metavar="NAME", help="only this task")] = "",
+    session: Annotated[
+        str, typer.Option(metavar="SESSION", help="only this session (default: what is shown)")
+    ] = "",
+    results: Results = "",
+) -> None:
+    """Print the energy report, for an organiser or a paper.
+
+    For each system and task: watt-hours of the whole evaluation set, loading and answering apart,
+    mean watts, duration, CO2 and where the figures come from; and how much less than the reference
+    that is. `wattbench board` writes the same to RESULTS/energy-report.md and energy-report.csv.
+    """
+    from harness.reports.energy import render_energy_report
+
+    records = results_folder(find_project(), results) / "records"
+    if session and not (records / session).is_dir():
+        raise HarnessError(f"{records / session}: there is no such session.")
+    sections = read_sections(records, session)
+    console(render_energy_report(sections, style, task).rstrip())

@@ -1,0 +1,68 @@
+"""`wattbench reproduce`."""
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.bench import bench_session
+from harness.cli.console import Console
+from harness.cli.options import (
+    TASK_HELP,
+    Configuration,
+    Results,
+    Rounds,
+    Seed,
+    SessionOptions,
+    Smoke,
+    find_project,
+    get_suite_of,
+    results_folder,
+)
+from harness.cli.records import read_sections
+
+
+def reproduce(
+    console: Console,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="e.g. fastformers-table3")],
+    task_name: Annotated[str, typer.Option("--task", metavar="NAME", help=TASK_HELP)] = "boolq",
+    again: Annotated[
+        bool, typer.Option("--again", help="measure, even where a session has all of it")
+    ] = False,
+    rounds: Rounds = None,
+    configuration: Configuration = "",
+    seed: Seed = 0,
+    smoke: Smoke = False,
+    results: Results = "",
+) -> None:
+    """Set the suite's ladder beside a published table.
+
+    NAME is a file of baselines/published. Where no session holds the whole ladder on that task, or
+    with --again, the ladder is built and measured first.
+    """
+    from harness.reports.reproduction import PublishedTable, render_reproduction
+    from harness.store.cache import write_atomically
+    from harness.tasks.registry import get_task
+
+    root = find_project()
+    published, task = PublishedTable.read(root, name), get_task(task_name)
+    folder = results_folder(root, results, smoke)
+    text = ""
+    if not again:
+        sections = read_sections(folder / "records", systems=published.systems)
+        text = render_reproduction(sections, published, task.name)
+    if not text:
+        session = SessionOptions(
+            suite=get_suite_of(task).name,
+            tasks=[task_name],
+            systems=published.systems,
+            configuration=configuration,
+            seed=seed,
+            rounds=rounds,
+            smoke=smoke,
+            results=results,
+        )
+        bench_session(session, console)
+        text = render_reproduction(read_sections(folder / "records"), published, task.name)
+    path = folder / f"{name}-{task.name}.md"
+    write_atomically(path, text.encode())
+    console(f"{text}\nwritten: {path}")

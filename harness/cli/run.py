@@ -1,0 +1,89 @@
+"""`wattbench run`."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from harness.cli.board import draw_board
+from harness.cli.build import build_systems
+from harness.cli.console import Console
+from harness.cli.options import (
+    SessionOptions,
+    find_project,
+    make_run_config,
+    restore_options,
+    results_folder,
+    select_systems,
+)
+
+
+def run(
+    options: SessionOptions,
+    console: Console,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="print what would be measured, and measure nothing")
+    ] = False,
+) -> None:
+    """Measure built systems in one session and write its records.
+
+    Each block plays one round of every system in shuffled order, each in a fresh worker process.
+    Whole blocks are written to RESULTS/records; --resume continues a session, with its systems and
+    scenarios, until it has --rounds blocks.
+
+    --until 3% continues until the interval of every offline speed-up is within 3% of its value, or
+    the time is up. --explain prints what would be measured, for how long and why.
+
+    Without --system the suite's default systems are taken, with --ladder those of its ladder, with
+    --all every system that declares one of its tasks; the reference, the unpadded reference and
+    `null` are always among them. The configuration fixes cores, threads, memory, price and watts;
+    one that does not fit this machine is refused.
+    """
+    if explain:
+        _explain(options, console)
+    else:
+        run_session(options, console)
+
+
+def run_session(options: SessionOptions, console: Console) -> None:
+    """Measure one session, audit it if that is wanted, and draw the leaderboard."""
+    from harness.audit.session import audit_session
+    from harness.runner.session import measure
+    from harness.telemetry.configuration import choose_configuration
+
+    root = find_project()
+    options = restore_options(options, root)
+    configuration = choose_configuration(options.configuration)
+    results = results_folder(root, options.results, options.smoke)
+    systems, tasks, suite = select_systems(options, root, results, options.resume)
+    config = make_run_config(options)
+    if options.model:  # nothing is trained, so that one command does it all
+        systems = build_systems(systems, tasks, options, root, console)
+    started = time.monotonic()
+    session = measure(systems, tasks, suite, configuration, root, results, config, console)
+    console(f"measured: session {session} ({time.monotonic() - started:.0f} s)")
+    if options.audit:
+        audit_session(
+            systems,
+            tasks,
+            configuration,
+            root,
+            options.seed,
+            config.timing,
+            results / "records" / session,
+            console,
+        )
+    draw_board(results, console)
+
+
+def _explain(options: SessionOptions, console: Console) -> None:
+    from harness.runner.explain import explain
+    from harness.telemetry.configuration import choose_configuration
+
+    root = find_project()
+    options = restore_options(options, root)
+    configuration = choose_configuration(options.configuration)
+    results = results_folder(root, options.results, options.smoke)
+    systems, tasks, suite = select_systems(options, root, results, options.resume)
+    config = make_run_config(options)
+    console(explain(systems, tasks, suite, configuration, root, results, config))

@@ -1,0 +1,58 @@
+"""`wattbench tasks`."""
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.console import Console
+from harness.cli.options import TASK_HELP, select_tasks
+from harness.tasks.registry import all_suites, builtin_tasks
+from harness.tasks.task import Task
+
+
+def tasks(
+    console: Console,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[TASK]...", help=f"only these, {TASK_HELP}")
+    ] = None,
+) -> None:
+    """List the tasks: sizes, metric, majority score, licence, source."""
+    from tabulate import tabulate
+
+    lines = [_describe(task) for task in select_tasks(names or builtin_tasks())]
+    console(tabulate(lines, headers="keys", tablefmt="simple"))
+    if names:
+        return
+    for suite in all_suites().values():
+        console(
+            f"\nsuite {suite.name}: tasks {', '.join(suite.tasks)}; reference {suite.reference}; "
+            f"systems {', '.join(suite.systems)}"
+        )
+
+
+def _describe(task: Task) -> dict[str, object]:
+    """Return a line of the table; sizes and majority only of data that needs no download."""
+    from harness.tasks.metrics import METRICS
+
+    sizes, majority, local = "-", "-", "no: fetched when first used"
+    if task.archive and task.name != "boolq":
+        local = "no: set WATTBENCH_DATA to SuperGLUE's folder, or let the hub be reached"
+    if task.path or task.available_locally():
+        splits = ("validation",) if task.trains_on else ("train", "selection", "validation")
+        counts = [len(task.examples(split)) for split in splits]
+        sizes, local = " / ".join(map(str, counts)), "yes"
+        official = (sum(task.sizes[:1]), task.sizes[1])
+        if any(task.sizes) and (sum(counts[:-1]), counts[-1]) != official:
+            local = f"a part: {sum(counts)} of {sum(official)} examples"
+        truths = [example.truth for example in task.examples("validation")]
+        majority = f"{METRICS[task.metric].majority_value(truths):.4f}"
+    return {
+        "task": task.name,
+        "train / selection / validation": sizes,
+        "metric": task.metric,
+        "majority": majority,
+        "max length": task.max_length,
+        "licence": task.licence,
+        "source": task.source,
+        "available locally": local,
+    }

@@ -1,0 +1,78 @@
+"""`wattbench verify`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.bench import bench_session
+from harness.cli.console import Console
+from harness.cli.options import (
+    TASK_HELP,
+    Configuration,
+    Rounds,
+    Seed,
+    SessionOptions,
+    find_project,
+)
+from harness.cli.records import read_sections
+from harness.errors import HarnessError
+
+
+def verify(
+    console: Console,
+    published: Annotated[
+        Path, typer.Argument(metavar="PUBLISHED", help="the published results")
+    ] = Path("results"),
+    task: Annotated[str, typer.Option(metavar="NAME", help=TASK_HELP)] = "sentiment",
+    systems: Annotated[
+        list[str] | None,
+        typer.Option("--system", metavar="NAME", help="only this system; repeatable"),
+    ] = None,
+    against: Annotated[
+        str, typer.Option(metavar="FOLDER", help="results that were measured already")
+    ] = "",
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="where new records and the verdicts go")
+    ] = Path("verified"),
+    rounds: Rounds = None,
+    configuration: Configuration = "",
+    seed: Seed = 0,
+) -> int:
+    """Measure published records again, and say which claims hold.
+
+    Builds and measures the systems of the published session again, writes the new records to --out,
+    and compares scores on the same examples, the quality floor, speed-ups and the order of the
+    systems, claim by claim. A speed-up holds where both values are within a third. The exit status
+    is 1 when a claim does not hold. --against compares with records that exist, and measures
+    nothing.
+    """
+    from harness.reports.verification import find_published_systems, render_verification
+    from harness.store.cache import write_atomically
+    from harness.submissions.manifest import find_systems
+
+    records = published / "records"
+    own_records = Path(against or out) / "records"
+    for folder in (records, *((own_records,) if against else ())):
+        if not folder.is_dir():
+            raise HarnessError(f"{folder}: there is no such folder. Name one that holds records/.")
+    if against and own_records.resolve() == records.resolve():
+        raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
+    sections = read_sections(records)
+    known = None if against else list(find_systems(find_project()))
+    suite, names = find_published_systems(sections, task, systems, known)
+    if not against:
+        session = SessionOptions(
+            suite=suite,
+            tasks=[task],
+            systems=names,
+            configuration=configuration,
+            seed=seed,
+            rounds=rounds,
+            results=str(out),
+        )
+        bench_session(session, console)
+    text, failed = render_verification(sections, read_sections(own_records), task, systems)
+    write_atomically(out / "verification.md", text.encode())
+    console(f"{text}\nwritten: {out / 'verification.md'}")
+    return int(failed)

@@ -1,0 +1,1 @@
+"""Standalone export: a built system as a folder that answers without wattbench."""

@@ -1,0 +1,80 @@
+"""Systems by name or folder, and the reference systems that every session has."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.errors import HarnessError
+from harness.schema import suggest_name
+from harness.submissions.manifest import System, find_systems, read_system
+from harness.tasks.suites import Suite
+
+NULL_SYSTEM = "null"
+"""Answers without a model: what it takes is the harness' own time."""
+
+
+def get_system(name: str, root: Path) -> System:
+    """Read one system.
+
+    Args:
+        name: its name, or the path of its folder.
+        root: the folder that holds baselines/ and submissions/.
+
+    Raises:
+        HarnessError: there is no such system; the message names the nearest one.
+    """
+    return read_system(find_folder(name, find_systems(root), root), root)
+
+
+def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
+    """Return the folder of a system.
+
+    Args:
+        name: its name, or the path of its folder.
+        folders: folders of the known systems, by name.
+        root: the folder that they were found in, for the message.
+
+    Raises:
+        HarnessError: there is no such system; the message names the nearest one.
+    """
+    if "/" in name and (Path(name) / "submission.toml").is_file():
+        return Path(name)
+    if name not in folders:
+        raise HarnessError(
+            f"system {name!r} does not exist in {root}. {suggest_name(name, folders)}"
+        )
+    return folders[name]
+
+
+def add_references(
+    systems: Sequence[System],
+    suite: Suite,
+    root: Path,
+    folders: Mapping[str, Path] | None = None,
+) -> list[System]:
+    """Return the systems of a session: those named, then the references that are not among them.
+
+    The references are the suite's reference, its unpadded reference, and the null system. Every
+    session measures them, because every ratio is taken within one session.
+
+    Args:
+        systems: the systems to measure; one that is named twice is measured once.
+        suite: names the references.
+        root: the folder that holds baselines/ and submissions/.
+        folders: folders of the known systems, by name (default: those below `root`).
+
+    Raises:
+        HarnessError: a reference does not exist, or two folders are called the same.
+    """
+    known = find_systems(root) if folders is None else folders
+    by_folder = {system.folder.resolve(): system for system in systems}
+    for name in (suite.reference, suite.unpadded_reference, NULL_SYSTEM):
+        folder = find_folder(name, known, root)
+        if folder.resolve() not in by_folder:
+            by_folder[folder.resolve()] = read_system(folder, root)
+    names = [system.name for system in by_folder.values()]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise HarnessError(
+            f"two systems are called {', '.join(sorted(repeated))}. Rename the folder of one of "
+            "them."
+        )
+    return list(by_folder.values())
