@@ -1,5 +1,5 @@
-"""The process in which an engine runs while it is measured; speaks docs/protocol.md over stdin and
-stdout.
+"""The process in which an engine runs while it is measured. It speaks the worker protocol
+(docs/protocol.md) over stdin and stdout.
 
 It imports only what its engine needs, and it never sees a label.
 """
@@ -25,138 +25,158 @@ from harness.engines.base import (
 from harness.engines.registry import load_engine
 
 READ_BYTES = 1 << 16
-"""Below what malloc maps and unmaps anew for each read, which costs as much as a small query."""
+"""Less than the size from which malloc maps new memory for each read, which costs as much as a
+small query."""
 
 
-class Wire:
-    """The two pipes to the driver; the engine's instances take from the one and send to the other.
+class Connection:
+    """The two pipes to the driver, which the instances of the engine share.
 
-    order: the last message that was no query, until it is carried out.
+    Args:
+        queries: the descriptor that messages are read from.
+        replies: the descriptor that replies are written to.
+
+    Attributes:
+        command: the last message that is not a query, until it is carried out.
     """
 
     def __init__(self, queries: int, replies: int) -> None:
-        self.queries, self.replies = queries, replies
-        self.parts: list[bytes] = []
-        self.lines: deque[bytes] = deque()
-        self.taking, self.sending = threading.Lock(), threading.Lock()
-        self.order: dict[str, Any] | None = None
+        self._queries, self._replies = queries, replies
+        self._unfinished: list[bytes] = []
+        self._lines: deque[bytes] = deque()
+        self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
+        self.command: dict[str, Any] | None = None
 
-    def take(self, most: int) -> list[dict[str, Any]]:
-        """The next query, and of those already there as many as hold `most` examples in all.
+    def take_queries(self, most: int) -> list[dict[str, Any]]:
+        """Wait for a query, and take further ones that have arrived, up to `most` examples in all.
 
-        Returns: nothing at the end of the input, or while there is an order.
+        Returns:
+            The queries; none at the end of the input, or while there is a command.
         """
         taken: list[dict[str, Any]] = []
         count = 0
-        with self.taking:
-            while count < most and self.order is None:
-                if not self.lines and not self._read(wait=not taken):
+        with self._read_lock:
+            while count < most and self.command is None:
+                if not self._lines and not self._read_line(wait=not taken):
                     break
-                message = json.loads(self.lines.popleft())
+                message = json.loads(self._lines.popleft())
                 if "op" in message:
-                    self.order = message
+                    self.command = message
                 else:
                     taken.append(message)
                     count += len(message["examples"])
         return taken
 
     def send(self, *messages: dict[str, Any]) -> None:
-        """Each as a line."""
-        data = memoryview("".join(json.dumps(each) + "\n" for each in messages).encode())
-        with self.sending:
+        """Send messages, one per line."""
+        data = memoryview("".join(json.dumps(message) + "\n" for message in messages).encode())
+        with self._write_lock:
             while data:
-                data = data[os.write(self.replies, data) :]
+                data = data[os.write(self._replies, data) :]
 
-    def leave(self, fault: BaseException | None = None) -> NoReturn:
-        """At once: no library's own farewell may keep the driver waiting."""
-        if fault is not None and not isinstance(fault, BrokenPipeError):
-            reason = f"{type(fault).__name__}: {fault}"
+    def exit(self, error: BaseException | None = None) -> NoReturn:
+        """End the process at once, so that no exit handler of a library keeps the driver waiting.
+
+        Args:
+            error: why, to be reported to the driver.
+        """
+        if error is not None and not isinstance(error, BrokenPipeError):
+            reason = f"{type(error).__name__}: {error}"
             print(reason, file=sys.stderr, flush=True)
             self.send({"error": reason})
             os._exit(1)
         os._exit(0)
 
-    def _read(self, wait: bool) -> bool:
-        """Read until a line is whole, or without `wait` what is there.
+    def _read_line(self, wait: bool) -> bool:
+        """Read until a line is complete, or without `wait` what has arrived.
 
-        Returns: whether a line is whole.
+        Returns:
+            Whether a line is complete.
         """
-        while wait or select.select([self.queries], [], [], 0)[0]:
-            data = os.read(self.queries, READ_BYTES)
+        while wait or select.select([self._queries], [], [], 0)[0]:
+            data = os.read(self._queries, READ_BYTES)
             if not data:
                 return False
-            self.parts.append(data)
+            self._unfinished.append(data)
             if b"\n" in data:
-                *lines, rest = b"".join(self.parts).split(b"\n")
-                self.lines.extend(lines)
-                self.parts = [rest]
+                *lines, rest = b"".join(self._unfinished).split(b"\n")
+                self._lines.extend(lines)
+                self._unfinished = [rest]
                 return True
         return False
 
 
-def serve(wire: Wire) -> None:
-    """Load the engine that is ordered and answer with it, until the input ends."""
-    assert not wire.take(1), "a query came before the engine was loaded"
-    while wire.order is not None and wire.order["op"] == "load":
-        what = EngineConfig(
-            Path(wire.order["artifact"]),
-            wire.order["about"],
-            ServeConfig(**wire.order["serve"]),
-            wire.order["threads"],
-            wire.order.get("device", "cpu"),
-            Path(wire.order["folder"]) if wire.order.get("folder") else None,
+def serve(connection: Connection) -> None:
+    """Load the engine that the driver names and answer with it, until the input ends."""
+    assert not connection.take_queries(1), "a query came before the engine was loaded"
+    while connection.command is not None and connection.command["op"] == "load":
+        message = connection.command
+        config = EngineConfig(
+            Path(message["artifact"]),
+            message["about"],
+            ServeConfig(**message["serve"]),
+            message["threads"],
+            message.get("device", "cpu"),
+            Path(message["folder"]) if message.get("folder") else None,
         )
-        engine = load_engine(what)
-        wire.order = None
-        wire.send({"ready": True})
-        while _play(wire, engine, what) == "report":
-            wire.order = None
-            wire.send({"report": engine.report() if isinstance(engine, ReportingEngine) else {}})
+        engine = load_engine(config)
+        connection.command = None
+        connection.send({"ready": True})
+        while _answer_until_command(connection, engine, config) == "report":
+            connection.command = None
+            report = engine.report() if isinstance(engine, ReportingEngine) else {}
+            connection.send({"report": report})
 
 
-def _play(wire: Wire, engine: Engine, what: EngineConfig) -> str:
-    """All instances answer until the input ends, or there is an order. Returns: which, or ''."""
-    work = (wire, engine, what.serve.batch)
-    instances = what.instances
-    helpers = [threading.Thread(target=_answer, args=work) for _ in range(instances - 1)]
-    for each in helpers:
-        each.start()
-    _answer(*work)
-    for each in helpers:
-        each.join()
-    return str(wire.order["op"]) if wire.order else ""
+def _answer_until_command(connection: Connection, engine: Engine, config: EngineConfig) -> str:
+    """Let all instances answer until the input ends or there is a command.
+
+    Returns:
+        The name of the command, or ''.
+    """
+    arguments = (connection, engine, config.serve.batch)
+    others = [
+        threading.Thread(target=_run_instance, args=arguments) for _ in range(config.instances - 1)
+    ]
+    for thread in others:
+        thread.start()
+    _run_instance(*arguments)
+    for thread in others:
+        thread.join()
+    return str(connection.command["op"]) if connection.command else ""
 
 
-def _answer(wire: Wire, engine: Engine, batch: int) -> None:
-    """One instance: whenever it is free it takes at most a batch of the waiting queries."""
+def _run_instance(connection: Connection, engine: Engine, batch: int) -> None:
+    """Answer as one instance: whenever it is free it takes at most a batch of waiting queries."""
     try:
-        while messages := wire.take(batch):
-            examples = [each for message in messages for each in message["examples"]]
+        while queries := connection.take_queries(batch):
+            examples = [example for query in queries for example in query["examples"]]
             if isinstance(engine, AnsweringEngine):
-                given = iter(engine.predict(examples))
+                answers = iter(engine.predict(examples))
             else:
-                given = iter(
-                    answers_from_scores(engine.scores(examples), [len(each) for each in examples])
-                )
-            wire.send(
+                sizes = [len(example) for example in examples]
+                answers = iter(answers_from_scores(engine.scores(examples), sizes))
+            connection.send(
                 *(
-                    {"id": each["id"], "answers": list(islice(given, len(each["examples"])))}
-                    for each in messages
+                    {"id": query["id"], "answers": list(islice(answers, len(query["examples"])))}
+                    for query in queries
                 )
             )
     except BaseException as error:
-        wire.leave(error)
+        connection.exit(error)
 
 
 def main() -> None:
-    """Move the real stdout aside, so that a chatty library cannot speak on the line; then serve."""
-    wire = Wire(0, os.dup(1))
+    """Serve, with stdout redirected to stderr, so that what a library prints is not taken for a
+    reply.
+    """
+    connection = Connection(0, os.dup(1))
     os.dup2(2, 1)
     try:
-        serve(wire)
+        serve(connection)
     except BaseException as error:
-        wire.leave(error)
-    wire.leave()
+        connection.exit(error)
+    connection.exit()
 
 
 if __name__ == "__main__":

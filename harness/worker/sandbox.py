@@ -21,10 +21,10 @@ from harness.errors import HarnessError
 from harness.store.cache import cache_dir
 
 KINDS = ("bubblewrap", "process")
-"""What a record's `isolation` says; older records may also say `namespaces`."""
+"""Values of a record's `isolation`; older records may also have `namespaces`."""
 
 CHOICES = ("auto", "sandbox", "process")
-"""What a user can request: the sandbox where it works, the sandbox or an error, or none."""
+"""Values of `--isolation`: the sandbox if it works, the sandbox or an error, or none."""
 
 SANDBOX_PROCESSES = 2
 """Processes of bubblewrap between the driver and the worker: its monitor, and the first process of
@@ -50,11 +50,14 @@ Mounts = list[tuple[Path, bool]]
 
 @dataclass(frozen=True)
 class SandboxSpec:
-    """What surrounds a worker.
+    """How a worker is isolated.
 
-    isolation: one of KINDS. readable: files and folders that it may read beside the system and the
-    Python environment. folder: its working directory (of custom code: the submission's); None: its
-    empty home. memory_gb: GiB that it may hold. gpu: whether it gets the NVIDIA devices.
+    Attributes:
+        isolation: one of KINDS.
+        readable: files and folders that it may read beside the system and the Python environment.
+        folder: its working directory (of custom code: the submission's); None for its empty home.
+        memory_gb: GiB that it may use.
+        gpu: whether it gets the NVIDIA devices.
     """
 
     isolation: str = "process"
@@ -66,7 +69,7 @@ class SandboxSpec:
 
 @dataclass(frozen=True)
 class MissingSandbox:
-    """Why there is no sandbox on this machine, and what to do about it."""
+    """Why the sandbox does not work on this machine, and the remedy."""
 
     reason: str
     remedy: str
@@ -74,7 +77,11 @@ class MissingSandbox:
 
 @cache
 def check_sandbox() -> MissingSandbox | None:
-    """Tries the sandbox. Returns: None where it works."""
+    """Try the sandbox once.
+
+    Returns:
+        None if it works, else what is missing.
+    """
     if not shutil.which("bwrap"):
         return MissingSandbox("bubblewrap is not installed", INSTALL)
     try:
@@ -86,22 +93,22 @@ def check_sandbox() -> MissingSandbox | None:
         return MissingSandbox(f"bubblewrap cannot be started ({error})", INSTALL)
     if not done.returncode:
         return None
-    said = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
-    return MissingSandbox(f"bubblewrap does not work here ({said})", ALLOW)
+    message = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
+    return MissingSandbox(f"bubblewrap does not work here ({message})", ALLOW)
 
 
 def get_default_isolation() -> str:
-    """`bubblewrap` where it works, else `process`."""
+    """Return `bubblewrap` if it works, else `process`."""
     return KINDS[-1] if check_sandbox() else KINDS[0]
 
 
 def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], None]) -> str:
-    """The kind of isolation for one of CHOICES; says what is missing without a sandbox.
+    """Return the isolation for one of CHOICES, and log what is missing for a sandbox.
 
     Args:
         request: one of CHOICES.
-        custom: names of the systems that bring code of their own.
-        log: called with one line for each thing to know.
+        custom: names of the systems that run custom code.
+        log: takes lines for the user.
 
     Returns:
         One of KINDS.
@@ -112,8 +119,8 @@ def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], N
     fault = check_sandbox() if request != "process" else None
     if request == "sandbox" and fault:
         raise HarnessError(
-            f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then nothing keeps "
-            "a worker from the network and the labels."
+            f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then a worker can "
+            "reach the network and the labels."
         )
     kind = "process" if request == "process" or fault else "bubblewrap"
     if fault:
@@ -127,7 +134,7 @@ def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], N
 
 
 def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
-    """The command that runs `command` as `spec` says.
+    """Return the command that runs another command in a sandbox.
 
     Raises:
         HarnessError: bubblewrap is not installed.
@@ -141,9 +148,9 @@ def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
 
 @cache
 def find_python_paths() -> tuple[Path, ...]:
-    """The interpreter, its packages and this package: what the built-in worker imports.
+    """Return what the built-in worker imports: the interpreter, its packages and this package.
 
-    Not the project's folder, though an editable installation would lead there: it holds records.
+    The project's folder, which an editable installation refers to, is left out: it holds records.
     """
     package = Path(harness.__file__).parent
     paths = [Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).resolve().parent.parent]
@@ -161,17 +168,17 @@ def find_python_paths() -> tuple[Path, ...]:
 
 
 def make_python_path() -> str:
-    """PYTHONPATH for a worker: this very package first, even if another checkout is installed.
+    """Return the PYTHONPATH of a worker: this package first, even if another checkout is installed.
 
-    In the sandbox the folder it lies in holds nothing else.
+    In the sandbox, the folder above the package holds nothing else.
     """
     package = Path(harness.__file__).parent
-    own = [str(package.parent)] if package in find_python_paths() else []
-    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+    first = [str(package.parent)] if package in find_python_paths() else []
+    return os.pathsep.join([*first, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def find_hidden_paths() -> list[Path]:
-    """What a worker may never see, wherever it lies: the home, the cache, and the project."""
+    """Return what a worker must not see: the home directory, the cache, and the project."""
     above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
     project = [folder for folder in above if (folder / "baselines").is_dir()]
     return [path.absolute() for path in (Path.home(), cache_dir(), *project)]
@@ -181,13 +188,13 @@ def _bubblewrap(command: Sequence[str], spec: SandboxSpec) -> list[str]:
     program = shutil.which("bwrap")
     if not program:
         raise HarnessError(f"bubblewrap is not installed. {INSTALL}.")
-    known = _bubblewrap_options()
-    sized = ["--size", str(TMP_BYTES)] if "--size" in known else []
+    supported = _bubblewrap_options()
+    sized = ["--size", str(TMP_BYTES)] if "--size" in supported else []
     namespaces = "--unshare-all --unshare-user --die-with-parent --new-session --cap-drop ALL"
     options = [program, *namespaces.split()]
-    options += ["--disable-userns"] if "--disable-userns" in known else []
+    options += ["--disable-userns"] if "--disable-userns" in supported else []
     options += ["--proc", "/proc"]
-    for path in KERNEL:  # else root could change what does not belong to a namespace
+    for path in KERNEL:  # otherwise root could change settings outside of any namespace
         options += ["--ro-bind", path, path] if Path(path).exists() else []
     options += ["--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
     options += [*sized, "--tmpfs", "/tmp", "--ro-bind", "/sys", "/sys"]  # noqa: S108
@@ -210,15 +217,17 @@ def _bubblewrap_options() -> str:
 
 
 def _mounts(readable: Sequence[Path]) -> Mounts:
-    """What to mount, from the root down: a readable path (True) unless it lies in another, and over
-    what is secret in it something empty (False), in which readable paths may lie again.
+    """Return what to mount, from the root down.
+
+    A readable path (True) is mounted unless it is within another one. An empty folder (False)
+    covers a hidden path within a readable one; readable paths within that are mounted again.
     """
     system = [Path(name) for name in (*SYSTEM, *SETTINGS) if os.path.lexists(name)]
-    wanted = {path.absolute() for path in (*system, *readable) if path != Path("/")}
+    readable_paths = {path.absolute() for path in (*system, *readable) if path != Path("/")}
     mounts: dict[Path, bool] = {}
-    for path in sorted(wanted | set(find_hidden_paths())):
+    for path in sorted(readable_paths | set(find_hidden_paths())):
         above = next((parent for parent in path.parents if parent in mounts), None)
         visible = above is not None and mounts[above] and not above.is_symlink()
-        if (path in wanted) != visible:
-            mounts[path] = path in wanted
+        if (path in readable_paths) != visible:
+            mounts[path] = path in readable_paths
     return list(mounts.items())

@@ -16,8 +16,12 @@ from harness.worker.driver import Worker
 class SimulatedWorker(Worker):
     """Answers one query after the other, each when its service time is over.
 
-    service: seconds that a query takes, by its number; infinite: it is never answered. sent: when
-    each query reached the worker. pipe: bytes that it may hold unread while it is busy.
+    Args:
+        service: seconds that a query takes, by its number; infinite if it is never answered.
+        pipe: bytes that the pipe holds unread while the worker is busy.
+
+    Attributes:
+        sent: when each query reached the worker.
     """
 
     def __init__(self, service: Callable[[int], float], pipe: float = math.inf) -> None:
@@ -25,15 +29,15 @@ class SimulatedWorker(Worker):
         self.now = self.free = 0.0
         self.sent: list[float] = []
         self.waiting: list[tuple[float, bytes, int]] = []
-        self.held = bytearray()
+        self.unfinished = bytearray()
         self.has_stages, self.output_fd, self.input_fd = False, 0, 1
 
     def write_available(self, data: bytearray | memoryview) -> int:
         unread = sum(size for start, _, size in self.waiting if start > self.now)
         taken = min(len(data), int(min(self.pipe - unread, 1 << 40)))
-        self.held += data[:taken]
-        *lines, rest = bytes(self.held).split(b"\n")
-        self.held = bytearray(rest)
+        self.unfinished += data[:taken]
+        *lines, rest = bytes(self.unfinished).split(b"\n")
+        self.unfinished = bytearray(rest)
         for line in lines:
             number = json.loads(line)["id"]
             self.free = max(self.free, self.now) + self.service(number)
@@ -43,7 +47,7 @@ class SimulatedWorker(Worker):
         return taken
 
     def read_replies(self) -> list[bytes]:
-        done = [reply for at, reply, _ in self.waiting if at <= self.now]
+        done = [reply for done_at, reply, _ in self.waiting if done_at <= self.now]
         self.waiting = self.waiting[len(done) :]
         return done
 
@@ -63,13 +67,13 @@ class SimulatedWorker(Worker):
     def select(
         self, read: Sequence[int], write: Sequence[int], _: Sequence[int], timeout: float
     ) -> tuple[list[int], list[int], list[int]]:
-        """Sleep until a reply is there, or the time is over."""
+        """Sleep until a reply has arrived, or the time is over."""
         following = self.waiting[0][0] if self.waiting else math.inf
         self.now = max(self.now, min(following, self.now + timeout))
         return ([self.output_fd] if following <= self.now else []), [], []
 
     def keep_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Let the scenario `server` run in this worker's time."""
+        """Let the scenario `server` run in the time of this worker."""
         clock: Any = SimpleNamespace(perf_counter=lambda: self.now)
         monkeypatch.setattr(server, "time", clock)
         monkeypatch.setattr(server, "select", SimpleNamespace(select=self.select))

@@ -32,8 +32,8 @@ from tests.support.workers import ENOUGH
 
 MODULES = {
     "dies at load": ("def load(self, *_): raise RuntimeError('no weights')", "RuntimeError: no w"),
-    "never gets ready": ("def load(self, *_): time.sleep(600)", "gave no answer for 10 seconds"),
-    "hangs": ("def predict(self, examples): time.sleep(600)", "gave no answer for 10 seconds"),
+    "never gets ready": ("def load(self, *_): time.sleep(600)", "gave no answer within 10 s"),
+    "hangs": ("def predict(self, examples): time.sleep(600)", "gave no answer within 10 s"),
     "dies half-way": (
         "def predict(self, examples):\n    self.n = getattr(self, 'n', 0) + len(examples)\n"
         "    if self.n > 300: os.kill(os.getpid(), 9)\n    return [0] * len(examples)",

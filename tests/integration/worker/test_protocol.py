@@ -39,17 +39,17 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_breach_ends_in_a_reason_and_leaves_no_process(start: Start, fault: str) -> None:
+def test_protocol_violation_has_a_reason_and_leaves_no_process(start: Start, fault: str) -> None:
     body, reason = FAULTS[fault]
-    patience = 1.0 if fault == "hangs" else ENOUGH
+    timeout = 1.0 if fault == "hangs" else ENOUGH
     with start(body) as worker, pytest.raises(WorkerError, match=reason):
-        worker.parse_answers(worker.ask(query(7, 2), patience), {7: [2, 2]})
-        worker.ask(query(8, 2), patience)
+        worker.parse_answers(worker.ask(query(7, 2), timeout), {7: [2, 2]})
+        worker.ask(query(8, 2), timeout)
     assert not psutil.pid_exists(worker.process.pid)
     assert not worker.home.exists()
 
 
-def test_what_a_worker_says_of_its_error_can_be_printed_and_kept(start: Start) -> None:
+def test_error_of_a_worker_can_be_printed_and_stored(start: Start) -> None:
     body = "print('\\x1b[2J', file=sys.stderr); say(error='\\ud800 \\x1b[31m red')"
     with start(body) as worker, pytest.raises(WorkerError) as caught:
         worker.parse_reply(worker.ask(query(7), ENOUGH))
@@ -75,7 +75,7 @@ def test_worker_that_is_killed_says_by_what(start: Start) -> None:
 
 def test_worker_that_never_gets_ready_is_ended(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; time.sleep(600)"]
-    with Worker(1, command) as worker, pytest.raises(WorkerError, match="no answer for 1 second"):
+    with Worker(1, command) as worker, pytest.raises(WorkerError, match="no answer within 1 s"):
         worker.load({}, 1.0)
 
 
@@ -105,7 +105,9 @@ def test_many_in_flight_come_back_in_any_order(start: Start) -> None:
     """
     with start(body) as worker:
         replies = worker.exchange([query(number) for number in range(50)], ENOUGH)
-        found = [worker.parse_answers(reply, {number: [2] for number in range(50)}) for reply in replies]
+        found = [
+            worker.parse_answers(reply, {number: [2] for number in range(50)}) for reply in replies
+        ]
     assert sorted(found) == [(number, [number % 2]) for number in range(50)]
     assert found[0][0] == 49
 

@@ -1,4 +1,4 @@
-"""What surrounds a worker: sandbox, limits, and what its whole process tree uses."""
+"""The sandbox of a worker, its limits, and the resources of its process tree."""
 
 import contextlib
 import os
@@ -17,11 +17,11 @@ from harness.worker import driver, process_tree, sandbox
 from tests.support.workers import ENOUGH, KINDS, Start, in_sandbox, query, with_each_isolation
 
 LIMITS = {
-    "takes too much memory": (
+    "uses too much memory": (
         "held = [bytearray(b'x' * 50_000_000) for _ in iter(int, 1)]",
         r"it used \d+ MB, but the configuration allows 0\.5 GiB",
     ),
-    "takes too much in its children": (
+    "uses too much memory in its children": (
         "code = \"b = b'x' * 300_000_000; import time; time.sleep(600)\"\n"
         "for _ in range(2): subprocess.Popen([sys.executable, '-c', code])\n"
         "time.sleep(600)",
@@ -35,31 +35,34 @@ LIMITS = {
     ),
     "has too many processes": (
         "for _ in range(300):\n    if os.fork() == 0: time.sleep(600)\ntime.sleep(600)",
-        "processes; at most 256",
+        "processes; the limit is 256",
     ),
-    "writes a line without an end": (
+    "writes an endless line": (
         "os.write(1, b'x' * (8 << 20))\nwhile True: os.write(1, b'x')",
-        "gave no answer for 1 second",
+        "gave no answer within 1 s",
     ),
     "floods stderr": (
         "for _ in range(100): sys.stderr.write('x' * 1_000_000)\ntime.sleep(600)",
-        r"it wrote \d+ MiB to stderr; at most 16",
+        r"it wrote \d+ MiB to stderr; the limit is 16",
     ),
     "leaves its cores": (
         "os.sched_setaffinity(0, range(os.cpu_count()))\ntime.sleep(600)",
         "left the cores",
     ),
-    "drips": ("while True: os.write(1, b'x'); time.sleep(0.05)", "gave no answer for 1 second"),
+    "writes slowly without end": (
+        "while True: os.write(1, b'x'); time.sleep(0.05)",
+        "gave no answer within 1 s",
+    ),
 }
 
 
 @with_each_isolation
 @pytest.mark.parametrize("limit", LIMITS)
-def test_worker_that_leaves_its_limits_is_ended(start: Start, limit: str) -> None:
+def test_worker_that_exceeds_a_limit_is_killed(start: Start, limit: str) -> None:
     body, reason = LIMITS[limit]
-    patience = 1.0 if "no answer" in reason else ENOUGH
+    timeout = 1.0 if "no answer" in reason else ENOUGH
     with start(body, 0.5) as worker, pytest.raises(WorkerError, match=reason):
-        worker.ask(query(7), patience)
+        worker.ask(query(7), timeout)
     assert not process_tree.find_tree(worker.process.pid)
 
 
@@ -68,7 +71,7 @@ def test_worker_that_leaves_its_limits_is_ended(start: Start, limit: str) -> Non
 def test_files_in_a_workers_own_folders_are_memory(
     start: Start, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in the empty folders that hide others."""
+    """Also in the empty folders that cover hidden ones."""
     hidden = tmp_path / "system" / "hidden"
     hidden.mkdir(parents=True)
     monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
@@ -82,21 +85,23 @@ def test_files_in_a_workers_own_folders_are_memory(
 
 
 @in_sandbox
-def test_file_systems_of_the_machine_are_nobodys_memory(start: Start) -> None:
-    """A worker's own ones are counted once it is ready, and before that nothing is: a sandbox that
-    is still being set up has the /tmp of the machine.
+def test_file_systems_of_the_machine_do_not_count_as_memory(start: Start) -> None:
+    """Those of the worker count once it is ready, and none before: a sandbox that is still being
+    set up has the /tmp of the machine.
     """
     assert process_tree.find_private_tmpfs(os.getpid()) == {}
     with start("say(id=7, answers=[0])") as worker:
         assert worker.monitor.tmpfs == {}
         worker.load({})
-        worker_pid = process_tree.find_worker_processes(worker.process.pid, worker.sandbox_processes)[0]
+        worker_pid = process_tree.find_worker_processes(
+            worker.process.pid, worker.sandbox_processes
+        )[0]
         assert {"/tmp", "/dev/shm"} <= set(worker.monitor.tmpfs)
         assert process_tree.memory_file_bytes([worker_pid], worker.monitor.tmpfs) < 1 << 20
 
 
 @in_sandbox
-def test_files_count_also_where_a_process_that_was_orphaned_has_ended(start: Start) -> None:
+def test_files_count_also_after_an_orphaned_process_has_ended(start: Start) -> None:
     body = """
     if message["id"] == 1:
         subprocess.run(["sh", "-c", "setsid sleep 0.5 &"])
@@ -114,7 +119,7 @@ def test_files_count_also_where_a_process_that_was_orphaned_has_ended(start: Sta
 
 
 @pytest.fixture
-def ended() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_process() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start a process that ends with the test."""
     with contextlib.ExitStack() as stack:
 
@@ -131,11 +136,11 @@ def ended() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 @pytest.mark.usefixtures("start")
 @in_sandbox
 def test_tmpfs_counts_where_it_is_the_processs_own(
-    ended: Callable[..., subprocess.Popen[str]],
+    start_process: Callable[..., subprocess.Popen[str]],
 ) -> None:
     """In a mount namespace that begins with the machine's file systems, as a sandbox's does."""
     script = "echo begun; read go; mount -t tmpfs own /mnt; echo mounted; read go"
-    process = ended("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
+    process = start_process("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script)
     assert process.stdin
     assert process.stdout
     assert process.stdout.readline() == "begun\n"
@@ -146,9 +151,9 @@ def test_tmpfs_counts_where_it_is_the_processs_own(
 
 
 def test_process_without_a_sandbox_has_no_tmpfs_of_its_own(
-    ended: Callable[..., subprocess.Popen[str]],
+    start_process: Callable[..., subprocess.Popen[str]],
 ) -> None:
-    assert process_tree.find_private_tmpfs(ended("sleep", "600").pid) == {}
+    assert process_tree.find_private_tmpfs(start_process("sleep", "600").pid) == {}
 
 
 def test_more_cpu_time_than_its_cores_can_give_is_a_breach(start: Start) -> None:

@@ -88,20 +88,20 @@ def test_queries_that_the_pipe_cannot_hold_wait_and_the_schedule_goes_on(play: P
     assert due[-1] < 1.7, "the last one is sent when it is due, after 1.5 seconds"
 
 
-def test_hopeless_rate_is_given_up_and_everything_sent_is_answered(play: Play) -> None:
+def test_hopeless_rate_ends_early_and_all_sent_queries_are_answered(play: Play) -> None:
     window = play(steady(0.01), 400.0, 1000, bound=0.05)
     assert len(window.latencies) == len(window.rows) < 300
     assert sum(latency > 0.05 for latency in window.latencies) > 30
 
 
-def test_worker_that_hangs_is_a_fault(play: Play) -> None:
+def test_worker_that_hangs_fails(play: Play) -> None:
     hanging = SimulatedWorker(lambda number: 0.001 if number < 5 else math.inf)
-    with pytest.raises(WorkerError, match="no answer for 60 seconds"):
+    with pytest.raises(WorkerError, match="gave no answer within 60 s"):
         play(hanging, 100.0, 20)
 
 
-def searched(truth: float, start: float | None = None) -> tuple[RateSearch, list[float]]:
-    """RateSearch where rates up to `truth` of the offline rate hold; also what it probed."""
+def run_search(truth: float, start: float | None = None) -> tuple[RateSearch, list[float]]:
+    """Return a search in which shares up to `truth` meet the bound, and what it probed."""
     search = RateSearch(1000.0, start)
     while (share := search.next_share()) is not None:
         search.results[share] = share <= truth
@@ -111,7 +111,7 @@ def searched(truth: float, start: float | None = None) -> tuple[RateSearch, list
 @pytest.mark.parametrize("start", [None, 0.5, 0.72, 0.95])
 @pytest.mark.parametrize("truth", [0.07, 0.3, 0.5, 0.62, 0.71, 0.86, 0.93])
 def test_search_closes_the_bracket_to_five_percent(truth: float, start: float | None) -> None:
-    search, probed = searched(truth, start)
+    search, probed = run_search(truth, start)
     low, high = search.bracket
     assert low is not None
     assert high is not None
@@ -120,34 +120,36 @@ def test_search_closes_the_bracket_to_five_percent(truth: float, start: float | 
     assert len(probed) <= server.MAX_PROBES
 
 
-def test_search_begins_with_the_shares_of_the_design() -> None:
-    assert searched(0.93)[1][:4] == [0.5, 0.7, 0.8, 0.9]
+def test_search_begins_with_the_first_shares() -> None:
+    assert run_search(0.93)[1][:4] == [0.5, 0.7, 0.8, 0.9]
 
 
 def test_search_that_begins_where_the_last_round_ended_takes_two_probes() -> None:
-    first, _ = searched(0.71)
+    first, _ = run_search(0.71)
     low, _ = first.bracket
-    _, probed = searched(0.71, low)
+    _, probed = run_search(0.71, low)
     assert probed == [low, pytest.approx(low / 0.95)]
 
 
 @pytest.mark.parametrize("offline", [1213.5583, 37.1234, 0.7])
 @pytest.mark.parametrize("share", [0.5, 0.7, 0.8, 0.9])
-def test_rate_that_the_last_round_held_is_not_probed_twice(offline: float, share: float) -> None:
-    """Also where the record has it rounded."""
+def test_rate_that_met_the_bound_last_time_is_not_probed_twice(
+    offline: float, share: float
+) -> None:
+    """Also if the record has it rounded."""
     rate = RateSearch(offline).rate(share)
     search = RateSearch(offline, round(rate / offline, 4))
     first = search.next_share()
     assert first == share
     search.results[first] = False
-    following = search.next_share()
-    assert following is not None
-    assert search.rate(following) < 0.95 * rate
+    next_share = search.next_share()
+    assert next_share is not None
+    assert search.rate(next_share) < 0.95 * rate
 
 
 def test_rate_is_never_above_the_offline_rate() -> None:
     for start in (None, 0.9, 0.95):
-        search, probed = searched(5.0, start)
+        search, probed = run_search(5.0, start)
         low, high = search.bracket
         assert low is not None
         assert low >= 0.95
@@ -155,13 +157,13 @@ def test_rate_is_never_above_the_offline_rate() -> None:
         assert max(probed) < 1
 
 
-def test_system_that_holds_nothing_is_given_up() -> None:
-    search, probed = searched(0.0)
+def test_search_ends_if_no_rate_meets_the_bound() -> None:
+    search, probed = run_search(0.0)
     assert search.bracket[0] is None
-    assert probed[-1] == server.LOWEST
+    assert probed[-1] == server.LOWEST_SHARE
 
 
-def test_rate_holds_where_its_99th_percentile_does() -> None:
+def test_rate_meets_the_bound_if_its_99th_percentile_does() -> None:
     for late in range(12):
         latencies = [0.01] * (700 - late) + [0.09] * late
         if server.meets_bound(700, late):
@@ -176,7 +178,7 @@ def test_rounds_share_the_queries_that_a_p99_needs(blocks: int | None, queries: 
     assert server.queries_per_round(blocks) == queries
 
 
-def test_probe_is_long_enough_but_not_endless() -> None:
+def test_probe_is_long_enough_but_bounded() -> None:
     assert server.probe_seconds(1000.0, 133) == 3
     assert server.probe_seconds(20.0, 133) == pytest.approx(6.65)
     assert server.probe_seconds(1.0, 133) == 15
@@ -190,13 +192,13 @@ def test_speedup_of_server_is_the_ratio_of_the_blocks_rates(tmp_path: Path) -> N
         "dead": [None, None, None],
     }
     for name, sustained in rates.items():
-        it, side = make_record(name, [1.0] * 3, 0.9, scenario="server")
-        set_server_rates(it, sustained)
-        write_record(it, side, tmp_path)
+        record, side = make_record(name, [1.0] * 3, 0.9, scenario="server")
+        set_server_rates(record, sustained)
+        write_record(record, side, tmp_path)
     (section,) = group_sections(load_rows(tmp_path)[0])
     rows = {row.name: row for row in section.rows}
-    found = rows["fast"].speedup
-    assert (found.value, found.low, found.high) == pytest.approx((5.0, 5.0, 5.0))
+    speedup = rows["fast"].speedup
+    assert (speedup.value, speedup.low, speedup.high) == pytest.approx((5.0, 5.0, 5.0))
     assert rows["fast"].throughput == pytest.approx((50 * 55 * 50) ** (1 / 3))
     for name in ("once", "dead"):
         assert rows[name].speedup is None
@@ -209,7 +211,7 @@ def test_speedup_of_server_is_the_ratio_of_the_blocks_rates(tmp_path: Path) -> N
 
 
 def test_worker_takes_at_most_a_batch_of_the_waiting_queries(tmp_path: Path) -> None:
-    """Twenty queries wait while the first is answered; the engine sees them by eights."""
+    """Twenty queries wait while the first is answered; the engine gets them in eights."""
     sizes: list[int] = []
     taken, sent = threading.Event(), threading.Event()
 
@@ -220,17 +222,17 @@ def test_worker_takes_at_most_a_batch_of_the_waiting_queries(tmp_path: Path) -> 
             assert sent.wait(ENOUGH)
             return np.zeros((len(examples), 2), np.float32)
 
-    queries, to = os.pipe()
-    back, replies = os.pipe()
-    wire = process.Wire(queries, replies)
-    thread = threading.Thread(target=process._answer, args=(wire, Counting(), 8))
+    queries, query_end = os.pipe()
+    reply_end, replies = os.pipe()
+    connection = process.Connection(queries, replies)
+    thread = threading.Thread(target=process._run_instance, args=(connection, Counting(), 8))
     thread.start()
-    os.write(to, SAMPLES.line(0, [0]))
+    os.write(query_end, SAMPLES.query(0, [0]))
     assert taken.wait(ENOUGH)
     for number in range(1, 21):
-        os.write(to, SAMPLES.line(number, [0]))
-    os.close(to)
+        os.write(query_end, SAMPLES.query(number, [0]))
+    os.close(query_end)
     sent.set()
     thread.join(ENOUGH)
     assert sizes == [1, 8, 8, 4]
-    assert os.read(back, 1 << 16).count(b"\n") == 21
+    assert os.read(reply_end, 1 << 16).count(b"\n") == 21

@@ -27,7 +27,7 @@ def test_all_faults_of_a_folder_are_reported_at_once(project: Path) -> None:
 
 
 MODULE_FAULTS = {
-    "def load(self): pass\n    def predict(self, examples): pass": "load is called with 4 arguments",
+    "def load(self): pass\n    def predict(self, examples): pass": "load is called with 4 arg",
     "def load(self, *rest): pass\n    def predict(self): pass": "predict is called with 1 arg",
     "def predict(self, examples): pass": "0 classes have `load` and `predict`",
     "x = (": "not Python",

@@ -68,7 +68,7 @@ FAULTS = {
         'use = "prune"\nheads = 16\nffn = 768\n[[step]]\nuse = "export"',
         "step 1 'prune': heads = 16, but minilm-l6 has 12 heads. Choose 1..12",
     ),
-    "steps that are not an array of tables": (
+    "step that is not a list": (
         "[[step]]\nuse",
         "[step]\nuse",
         "with two brackets|Cannot",
