@@ -158,9 +158,14 @@ def _read_custom_code(faults: Faults, common: dict[str, Any], table: dict[str, A
             faults.add(f"[serve] module = {module!r}: there is no such Python file in this folder.")
         return key
     command = common["command"]
-    if not isinstance(command, list) or not command or not isinstance(command[0], str):
-        faults.add(f"[serve] command = {command!r} must be a list of strings, like ['./run.sh'].")
-    elif "/" in command[0] and not _is_inside(folder, command[0]):
+    if command == []:
+        faults.add("[serve] command is empty. Name a program and its arguments, like ['./run.sh'].")
+    elif (
+        isinstance(command, list)  # `build_params` reports other types
+        and isinstance(command[0], str)
+        and "/" in command[0]
+        and not _is_inside(folder, command[0])
+    ):
         faults.add(
             f"[serve] command = {command!r}: {command[0]} is not a file in this folder. Name one, "
             "like './run.sh', or an installed program without a path."

@@ -9,8 +9,8 @@ from harness.cli.main import main
 from harness.cli.options import SessionOptions, restore_options
 from harness.results import record
 from harness.tasks.task import Task
-from tests.support.checkpoints import checkpoint
-from tests.support.systems import example
+from tests.support.checkpoints import save_checkpoint
+from tests.support.systems import copy_example
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -25,7 +25,7 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     here: Path, reviews: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("honest", "cheat"):
-        example(here, copy=name)
+        copy_example(here, copy=name)
     model = here / "submissions" / "cheat" / "model.py"
     model.write_text(
         model.read_text() + "\n    def predict(self, examples):\n"
@@ -129,7 +129,7 @@ def test_model_of_a_user_is_measured_in_one_command_without_training(
     tmp_path: Path, tiny_encoder: Path, reviews: Task, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Against itself, padded: the shipped reference is not built."""
-    folder = checkpoint(tmp_path / "My Model", tiny_encoder)
+    folder = save_checkpoint(tmp_path / "My Model", tiny_encoder)
     results = tmp_path / "out"
     command = ["run", "--smoke", "--model", str(folder), "--task", reviews.address]
     command += ["--configuration", "cpu-1", "--results", str(results)]

@@ -14,7 +14,7 @@ from harness.runner.predict import predict
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from tests.support.records import make_record
-from tests.support.systems import build_all, declare_leaving, quiet, systems
+from tests.support.systems import build_all, load_systems, quiet, write_early_exit_submissions
 from tests.support.words import TEXTS
 
 NAMES = ("tfidf-logreg", "onnx-int8", "minilm-l6-unpadded", "exits", "cascade")
@@ -31,7 +31,7 @@ REQUIREMENTS = {
 @pytest.fixture
 def exportable(built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project in which all of NAMES are built."""
-    declare_leaving(built_project)
+    write_early_exit_submissions(built_project)
     build_all(built_project, NAMES, reviews)
     monkeypatch.chdir(built_project)
     return built_project
@@ -56,7 +56,7 @@ def run_python(folder: Path, *arguments: str, stdin: str = "") -> list[str]:
 def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
     exportable: Path, reviews: Task, tmp_path: Path
 ) -> None:
-    for system in systems(exportable, NAMES):
+    for system in load_systems(exportable, NAMES):
         out = tmp_path / system.name
         assert main(["export", system.name, str(out), "--task", reviews.address]) == 0
         lines = (out / "requirements.txt").read_text().splitlines()

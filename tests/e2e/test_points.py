@@ -9,10 +9,10 @@ from harness.submissions.plan import find_artifact
 from harness.tasks.task import Task
 from tests.support.systems import (
     build_all,
-    declare_leaving,
+    load_systems,
     measure,
     offline_records,
-    systems,
+    write_early_exit_submissions,
 )
 
 NAMES = ("minilm-l6", "minilm-l6-unpadded", "null", "tfidf-logreg", "exits", "cascade")
@@ -21,7 +21,7 @@ NAMES = ("minilm-l6", "minilm-l6-unpadded", "null", "tfidf-logreg", "exits", "ca
 def test_points_are_measured_and_are_one_curve_on_the_board(
     built_project: Path, reviews: Task
 ) -> None:
-    declare_leaving(built_project)
+    write_early_exit_submissions(built_project)
     build_all(built_project, NAMES, reviews)
     session = measure(built_project, NAMES, reviews)
     records = offline_records(built_project, session)
@@ -38,7 +38,7 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     folder = built_project / "results" / "records" / session / "reviews"
     single = record.read_record(folder / "single_stream" / "exits@soon.json").rounds[0]
     assert sum(single.left or []) == single.examples
-    artifact = find_artifact(systems(built_project, ["cascade"])[0], reviews, 0, built_project)
+    artifact = find_artifact(load_systems(built_project, ["cascade"])[0], reviews, 0, built_project)
     assert artifact
     steps = [step["use"] for step in artifact.about["recipe"]]
     assert steps == ["tfidf-logreg", "finetune", "exits", "export", "calibrate", "cascade"]

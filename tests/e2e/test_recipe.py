@@ -18,7 +18,7 @@ from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
-from tests.support.systems import declare
+from tests.support.systems import write_submission
 
 LEARN = """
 [[step]]
@@ -69,7 +69,7 @@ sys.exit(_main(sys.argv[2:]))
 
 @pytest.fixture
 def system(project: Path) -> System:
-    return read_system(declare(project, STEPS, SERVE, "all-steps"), project)
+    return read_system(write_submission(project, STEPS, SERVE, "all-steps"), project)
 
 
 def build_and_die(key: str, system: System, task: Task, project: Path) -> int:
@@ -141,7 +141,7 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
     from harness.tasks.task import Transfer
 
     steps = STEPS.replace("transfer = false", "transfer = true")
-    learned = read_system(declare(project, steps, SERVE, "with-transfer"), project)
+    learned = read_system(write_submission(project, steps, SERVE, "with-transfer"), project)
     asked = get_task("sentiment")
     assert asked.transfer is not None
     other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
@@ -158,7 +158,7 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 
 def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     """Two systems whose recipes begin alike share the artifacts of the beginning."""
-    folder = declare(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
+    folder = write_submission(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
     shorter = plan_build(read_system(folder, project), get_task("sentiment"), 0, project)
     whole = plan_build(system, get_task("sentiment"), 0, project)
     assert [each.key for each in shorter] == [each.key for each in whole[:2]]

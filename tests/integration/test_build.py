@@ -13,7 +13,7 @@ from harness.store.cache import artifact_dir
 from harness.submissions.plan import plan_build
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
-from tests.support.systems import quiet, systems
+from tests.support.systems import load_systems, quiet
 from tests.support.workers import ENOUGH
 
 
@@ -21,14 +21,14 @@ def build(project: Path, names: list[str], task: Task) -> list[str]:
     """Build the systems; return the lines of progress."""
     lines: list[str] = []
     configuration = choose_configuration("cpu-1")
-    build_missing(systems(project, names), [task], configuration, project, log=lines.append)
+    build_missing(load_systems(project, names), [task], configuration, project, log=lines.append)
     return lines
 
 
 def test_only_missing_artifacts_are_built(built_project: Path, reviews: Task) -> None:
     names = ["minilm-l6", "minilm-l6-unpadded", "onnx-int8"]
     assert not build(built_project, names, reviews)
-    (int8,) = systems(built_project, ["onnx-int8"])
+    (int8,) = load_systems(built_project, ["onnx-int8"])
     key = plan_build(int8, reviews, 0, built_project)[-1].key
     (artifact_dir(key) / "artifact.json").unlink()
     artifact_dir(key).rename(built_project / "moved")
@@ -42,7 +42,7 @@ def test_only_missing_artifacts_are_built(built_project: Path, reviews: Task) ->
 def test_killed_build_leaves_no_incomplete_artifact_and_can_be_repeated(
     project: Path, reviews: Task, cache_with_data: Path
 ) -> None:
-    (reference,) = systems(project, ["minilm-l6"])
+    (reference,) = load_systems(project, ["minilm-l6"])
     arguments = [str(reference.folder), reviews.address, "cpu-1", str(project), "0"]
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.build", *arguments], stdout=subprocess.PIPE

@@ -1,4 +1,4 @@
-"""Fine-tuned models as their owners save them."""
+"""Fine-tuned checkpoints as users save them."""
 
 import json
 import shutil
@@ -33,11 +33,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "pad_token_id": 0,
     },
 }
-"""By architecture; `gpt2` has no padding token, and `fnet` cannot be exported to ONNX."""
+"""Settings by architecture; `gpt2` has no padding token, and `fnet` cannot be exported to ONNX."""
 
 
-def checkpoint(folder: Path, encoder: Path, kind: str = "bert", **settings: object) -> Path:
-    """A classifier with random weights, as transformers saves it, with the tiny tokenizer."""
+def save_checkpoint(folder: Path, encoder: Path, kind: str = "bert", **settings: object) -> Path:
+    """Save a classifier with random weights as transformers does, with the tiny tokenizer."""
     import transformers
 
     folder.mkdir(parents=True)
@@ -50,7 +50,9 @@ def checkpoint(folder: Path, encoder: Path, kind: str = "bert", **settings: obje
     torch.manual_seed(1)
     config = transformers.AutoConfig.for_model(kind, **SETTINGS[kind], **common | settings)
     model = transformers.AutoModelForSequenceClassification.from_config(config)
-    for parameter in model.parameters():  # the usual small ones tell labels apart by 1e-3 only
+    for (
+        parameter
+    ) in model.parameters():  # the default ones are small: logits would differ by 1e-3 only
         torch.nn.init.normal_(parameter, std=0.3)
     model.save_pretrained(folder)
     return folder

@@ -1,4 +1,4 @@
-"""Submissions as tests declare them, and short sessions of some systems."""
+"""Submissions for tests, and short sessions of some systems."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -52,26 +52,27 @@ never = "never"
 
 
 def quiet(line: str) -> None:
-    """Where progress goes."""
+    """Discard a line of progress."""
 
 
-def declare(project: Path, steps: str, serve: str, name: str = "mine") -> Path:
-    """A submission of the project that begins with `minilm-l6`. Returns: its folder."""
+def write_submission(project: Path, steps: str, serve: str, name: str = "mine") -> Path:
+    """Write a submission that starts from `minilm-l6`; return its folder."""
     folder = project / "submissions" / name
     folder.mkdir(exist_ok=True)
     (folder / "submission.toml").write_text(MANIFEST.format(steps=steps, serve=serve))
     return folder
 
 
-def declare_leaving(project: Path) -> None:
-    """`exits`, with three operating points, and `cascade` of a bag of words and `exits`."""
-    declare(project, EXITS, SERVE_EXITS, "exits")
-    both = project / "submissions" / "cascade" / "submission.toml"
-    both.write_text(both.read_text().replace('"static", "fastformers"', '"tfidf-logreg", "exits"'))
+def write_early_exit_submissions(project: Path) -> None:
+    """Write `exits`, with two operating points, and let `cascade` be of `tfidf-logreg` and it."""
+    write_submission(project, EXITS, SERVE_EXITS, "exits")
+    manifest = project / "submissions" / "cascade" / "submission.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"static", "fastformers"', '"tfidf-logreg", "exits"'))
 
 
-def example(project: Path, name: str = "custom-module", copy: str = "") -> Path:
-    """A copy of an example with code of its own, for any task. Returns: its folder."""
+def copy_example(project: Path, name: str = "custom-module", copy: str = "") -> Path:
+    """Copy an example with custom code, and declare it for any task; return its folder."""
     folder = project / "submissions" / (copy or name)
     shutil.copytree(EXAMPLES / name, folder)
     manifest = folder / "submission.toml"
@@ -79,15 +80,15 @@ def example(project: Path, name: str = "custom-module", copy: str = "") -> Path:
     return folder
 
 
-def systems(project: Path, names: Sequence[str]) -> list[System]:
-    """The systems of these names."""
+def load_systems(project: Path, names: Sequence[str]) -> list[System]:
+    """Return the systems of these names."""
     known = find_systems(project)
     return [read_system(known[name], project) for name in names]
 
 
 def build_all(project: Path, names: Sequence[str], task: Task, seed: int = 0) -> None:
-    """Build in this process, which has loaded torch already."""
-    for system in systems(project, names):
+    """Build in this process, which has imported torch already."""
+    for system in load_systems(project, names):
         build_in_this_process(system, task, choose_configuration("cpu-1"), project, seed, quiet)
 
 
@@ -100,9 +101,9 @@ def measure(
     log: Callable[[str], None] = quiet,
     **config: Any,
 ) -> str:
-    """A session with short windows, of one block unless said otherwise. Returns: its name."""
+    """Run a session with short windows, by default of one block; return its name."""
     return run_session(
-        systems(project, names),
+        load_systems(project, names),
         [task],
         get_suite("quick"),
         replace(choose_configuration("cpu-1"), memory_gb=memory_gb),
@@ -113,12 +114,12 @@ def measure(
     )
 
 
-def measured(
+def build_and_measure(
     project: Path, names: Sequence[str], task: Task, **options: Any
 ) -> dict[str, record.Record]:
-    """Build, and measure with the options of `measure`.
+    """Build and measure; return the records of `offline` by system.
 
-    Returns: the records of `offline` by system.
+    `options` are those of `measure`.
     """
     build_all(project, names, task)
     session = measure(project, names, task, **options)
@@ -126,6 +127,6 @@ def measured(
 
 
 def offline_records(project: Path, session: str) -> dict[str, record.Record]:
-    """The records of `offline` of a session, by system."""
+    """Return the records of `offline` of a session, by system."""
     paths = (project / "results" / "records" / session).glob("*/offline/*.json")
     return {path.stem: record.read_record(path) for path in paths}

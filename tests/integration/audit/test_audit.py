@@ -23,7 +23,7 @@ from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import find_artifact
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
-from tests.support.systems import example, quiet
+from tests.support.systems import copy_example, quiet
 
 CHEATS = {
     "answers by position": (
@@ -139,7 +139,7 @@ def run_audit(folder: Path, project: Path, task: Task, *probes: str) -> dict[str
 @pytest.mark.serial
 @pytest.mark.parametrize("name", ["custom-module", "custom-command"])
 def test_honest_custom_code_passes(project: Path, reviews: Task, name: str) -> None:
-    results = run_audit(example(project, name), project, reviews)
+    results = run_audit(copy_example(project, name), project, reviews)
     assert all(result.passed for result in results.values()), list(map(str, results.values()))
     probes = ["order", "timed", "repeats", "text", "perturbed", "training", "carried"]
     assert list(results) == ["artifact", *probes]
@@ -148,7 +148,7 @@ def test_honest_custom_code_passes(project: Path, reviews: Task, name: str) -> N
 @pytest.mark.parametrize("cheat", CHEATS)
 def test_cheat_is_detected(project: Path, reviews: Task, cheat: str) -> None:
     probes, body = CHEATS[cheat]
-    folder = example(project, copy="cheat")
+    folder = copy_example(project, copy="cheat")
     (folder / "model.py").rename(folder / "words.py")
     reported = reviews.examples("validation")
     # the split is public
@@ -200,7 +200,7 @@ def test_split_as_vectors_is_detected_by_training_text_unless_that_is_carried_to
 ) -> None:
     """What docs/measurement.md says that no probe can see."""
     probes = ("text", "perturbed", "training", "carried")
-    folder = example(project, copy="neighbours")
+    folder = copy_example(project, copy="neighbours")
     (folder / "model.py").write_text(NEIGHBOURS)
     names: dict[str, Any] = {}
     exec(NEIGHBOURS, names)
@@ -222,7 +222,7 @@ def test_split_as_vectors_is_detected_by_training_text_unless_that_is_carried_to
 
 
 def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="words")
+    folder = copy_example(project, copy="words")
     model = (folder / "model.py").read_text()
     slow = "@functools.cache\ndef met(word):\n    time.sleep(0.0001)\n\n\nclass Words"
     model = "import functools, time\n" + model.replace("class Words", slow)
@@ -236,7 +236,7 @@ def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
 
 
 def test_changed_artifact_is_detected(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="custom-module")
+    folder = copy_example(project, copy="custom-module")
     assert run_audit(folder, project, reviews, "text")["artifact"].passed
     artifact = find_artifact(read_system(folder, project), reviews, 0, project)
     assert artifact
@@ -263,7 +263,7 @@ def test_closed_division_has_the_references_weights_and_answers(
     """Weights in fp32 and int8, fused and transposed, are recognised; those of another training
     run or another model, and code that does not use them, are detected.
     """
-    pretends = example(project, copy="pretends")
+    pretends = copy_example(project, copy="pretends")
     manifest = (pretends / "submission.toml").read_text()
     begin, end = manifest.index("[model]"), manifest.index("[serve]")
     manifest = manifest.replace('"open"', '"closed"').replace(
@@ -305,7 +305,7 @@ def test_closed_division_has_the_references_weights_and_answers(
 
 
 def test_worker_that_fails_in_an_audit_fails_a_probe(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="custom-module")
+    folder = copy_example(project, copy="custom-module")
     model = (folder / "model.py").read_text()
     (folder / "model.py").write_text(model.replace("return [self", "raise ValueError('x'); [self"))
     results = run_audit(folder, project, reviews, "text")
@@ -314,7 +314,7 @@ def test_worker_that_fails_in_an_audit_fails_a_probe(project: Path, reviews: Tas
 
 
 def test_slow_loading_leaves_time_for_single_queries(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="slow")
+    folder = copy_example(project, copy="slow")
     model = (folder / "model.py").read_text()
     slow = "self, artifact, metadata, serve, threads):\n        import time; time.sleep(1)"
     changed = model.replace("self, artifact, metadata, serve, threads):", slow)
@@ -323,7 +323,7 @@ def test_slow_loading_leaves_time_for_single_queries(project: Path, reviews: Tas
 
 
 def test_too_few_repeats_give_no_verdict(project: Path, reviews: Task) -> None:
-    folder = example(project, copy="slow")
+    folder = copy_example(project, copy="slow")
     model = (folder / "model.py").read_text()
     slow = (
         "def predict(self, examples):\n"
@@ -347,6 +347,6 @@ def test_changed_texts_keep_labels_and_lengths(reviews: Task) -> None:
 
 
 def test_audit_of_an_unbuilt_system_says_how_to_build_it(project: Path, reviews: Task) -> None:
-    system = read_system(example(project, copy="mine"), project)
+    system = read_system(copy_example(project, copy="mine"), project)
     with pytest.raises(HarnessError, match=r"not built.*wattbench build --system mine"):
         session.audit_submission(system, reviews, CPU, project, 0)

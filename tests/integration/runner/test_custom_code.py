@@ -5,10 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness.cli.options import SessionOptions, select_systems
 
 from harness.build import build_missing
 from harness.cli.main import main
+from harness.cli.options import SessionOptions, select_systems
 from harness.errors import HarnessError, ManifestError
 from harness.submissions.manifest import System, read_system
 from harness.submissions.plan import find_artifact, plan_build
@@ -16,7 +16,7 @@ from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from harness.worker import sandbox
-from tests.support.systems import EXAMPLES, example, measured
+from tests.support.systems import EXAMPLES, build_and_measure, copy_example
 
 
 def build_for_sentiment(system: System, project: Path) -> None:
@@ -32,8 +32,8 @@ def build_for_sentiment(system: System, project: Path) -> None:
 def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task) -> None:
     names = ("null", "custom-module", "custom-command")
     for name in names[1:]:
-        example(project, name)
-    records = measured(project, names, reviews)
+        copy_example(project, name)
+    records = build_and_measure(project, names, reviews)
     for name in names[1:]:
         assert records[name].failure is None
         assert records[name].machine["isolation"] == sandbox.get_default_isolation()
@@ -51,7 +51,7 @@ FAULTS = {
     'module = "../custom-command/run.sh"': "there is no such Python file in this folder",
     'module = "model.py"\nengine = "static"': "more than one of engine, module and command",
     'module = "model.py"\ncommand = ["x"]': "more than one of engine, module and command",
-    'command = "run.sh"': r"give a list of texts, \['\./run\.sh'\]",
+    'command = "run.sh"': r"command = 'run.sh' must be a list of strings",
     'command = ["./missing.sh"]': "is not a file in this folder",
     'command = ["/bin/sh"]': "is not a file in this folder",
     'module = "model.py"\n[serve.offline]\nmodule = "model.py"': "set it once, in",
@@ -60,7 +60,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("serve", FAULTS)
 def test_own_code_is_checked_by_the_manifest(project: Path, serve: str) -> None:
-    folder = example(project)
+    folder = copy_example(project)
     manifest = folder / "submission.toml"
     manifest.write_text(manifest.read_text().replace('module = "model.py"', serve))
     with pytest.raises(ManifestError, match=FAULTS[serve]):
@@ -80,7 +80,7 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_weights_are_checked_by_the_manifest(project: Path, weights: str) -> None:
-    folder = example(project)
+    folder = copy_example(project)
     manifest = (folder / "submission.toml").read_text()
     line = next(each for each in manifest.splitlines() if each.startswith("weights"))
     (folder / "submission.toml").write_text(manifest.replace(line, f"weights = {weights}"))
@@ -90,7 +90,7 @@ def test_weights_are_checked_by_the_manifest(project: Path, weights: str) -> Non
 
 
 def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path) -> None:
-    folder = example(project)
+    folder = copy_example(project)
     manifest = folder / "submission.toml"
     asked = get_task("sentiment")
     (before,) = plan_build(read_system(folder, project), asked, 0, project)
@@ -146,7 +146,7 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     commit = "0123456789abcdef" * 2 + "01234567"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    folder = example(project)
+    folder = copy_example(project)
     manifest = folder / "submission.toml"
     line = next(each for each in manifest.read_text().splitlines() if each.startswith("weights"))
     hub = f'weights = {{ hub = "someone/words", revision = "{commit}" }}'
@@ -170,7 +170,7 @@ def test_weights_of_the_hub_are_known_by_their_commit(
 
 
 def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example(project)
+    copy_example(project)
     monkeypatch.chdir(project)
     system = read_system(project / "submissions" / "custom-module", project)
     build_for_sentiment(system, project)
@@ -187,7 +187,7 @@ def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.Mo
     assert {system.name for system in systems} == {
         *("custom-module", "minilm-l6", "minilm-l6-unpadded", "null"),
     }
-    example(project)
+    copy_example(project)
     options = SessionOptions(systems=[str(elsewhere), "custom-module"])
     with pytest.raises(HarnessError, match="two systems are called custom-module"):
         select_systems(options, project, project / "results")

@@ -14,9 +14,10 @@ from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import scenarios
 from harness.results import record
 from harness.results.record import Timing
-from harness.runner import records
+from harness.runner import session as session_module
 from harness.runner.config import SMOKE, RunConfig
-from harness.runner.evaluate import EvalData, RunContext
+from harness.runner.evaluate import EvalData, RunContext, SystemRun, run_round
+from harness.runner.records import make_run
 from harness.submissions.plan import find_artifact
 from harness.tasks.metrics import ACCURACY
 from harness.tasks.registry import get_task
@@ -24,15 +25,23 @@ from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from harness.telemetry.energy import EnergyMeter
 from harness.worker.driver import Worker
-from tests.support.systems import build_all, example, measure, measured, offline_records, systems
+from tests.support.commands import parse_command
+from tests.support.systems import (
+    build_all,
+    build_and_measure,
+    copy_example,
+    load_systems,
+    measure,
+    offline_records,
+)
 
 
 def test_sentiment_is_measured_with_code_in_two_languages(project: Path) -> None:
     """The built-in task whole: 1,994 examples, a bag of words, and a program that is not Python."""
     names = ("null", "tfidf-logreg", "custom-module", "custom-command")
     for name in names[2:]:
-        example(project, name)
-    records = measured(project, names, get_task("sentiment"))
+        copy_example(project, name)
+    records = build_and_measure(project, names, get_task("sentiment"))
     assert not [each.failure for each in records.values() if each.failure]
     scores = {name: (each.score or {})["value"] for name, each in records.items()}
     assert scores["custom-module"] == scores["custom-command"] == pytest.approx(0.7533, abs=0.0001)
@@ -46,7 +55,7 @@ def test_sentiment_is_measured_with_code_in_two_languages(project: Path) -> None
         assert file.stat().st_size < 10_000
 
 
-def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
+def test_damaged_artifact_fails_its_row_alone_and_the_session_continues(
     built_project: Path, reviews: Task
 ) -> None:
     names = ("minilm-l6", "null", "onnx-int8", "tfidf-logreg", "broken")
@@ -57,7 +66,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
     plain = manifest.read_text().replace('use = "export"', 'use = "export"\noptimize = false')
     manifest.write_text(plain)
     build_all(built_project, names, reviews)
-    broken = find_artifact(systems(built_project, ["broken"])[0], reviews, 0, built_project)
+    broken = find_artifact(load_systems(built_project, ["broken"])[0], reviews, 0, built_project)
     assert broken
     (broken.folder / "model.onnx").write_bytes(b"damaged")
 
@@ -69,26 +78,26 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_goes_on(
     assert "INVALID_PROTOBUF" in failure["reason"].upper().replace(
         "INVALIDPROTOBUF", "INVALID_PROTOBUF"
     )
-    good = [each for name, each in records.items() if name != "broken"]
-    assert all(len(each.rounds) == 1 and each.failure is None for each in good)
+    others = [record for name, record in records.items() if name != "broken"]
+    assert all(len(record.rounds) == 1 and record.failure is None for record in others)
     assert records["null"].timing == {**records["null"].timing, "window": SMOKE.window}
     assert records["null"].smoke
 
     measure(built_project, names, reviews, session, blocks=2)
-    again = offline_records(built_project, session)["minilm-l6"]
-    assert [window.block for window in again.rounds] == [1, 2]
-    assert again.started == records["minilm-l6"].started
+    resumed = offline_records(built_project, session)["minilm-l6"]
+    assert [window.block for window in resumed.rounds] == [1, 2]
+    assert resumed.started == records["minilm-l6"].started
     with pytest.raises(HarnessError, match="has 2 blocks already"):
         measure(built_project, names, reviews, session, blocks=2)
     with pytest.raises(HarnessError, match=r"timing changed since"):
         measure(built_project, names, reviews, session, blocks=3, timing=Timing())
 
     for name, suffix in (("minilm-l6", "safetensors"), ("onnx-int8", "onnx")):
-        stated = records[name].artifact or {}
-        artifact = find_artifact(systems(built_project, [name])[0], reviews, 0, built_project)
+        fields = records[name].artifact or {}
+        artifact = find_artifact(load_systems(built_project, [name])[0], reviews, 0, built_project)
         assert artifact
         size = (artifact.folder / f"model.{suffix}").stat().st_size
-        assert stated["weights_mb"] == round(size / 1e6, 3) < stated["size_mb"]
+        assert fields["weights_mb"] == round(size / 1e6, 3) < fields["size_mb"]
     folder = built_project / "results" / "records" / session / "reviews"
     single = record.read_record(folder / "single_stream" / "null.json")
     times = record.read_side_file(folder / "single_stream" / "null.json")["latency_us"]
@@ -102,7 +111,9 @@ def test_parameters_of_a_quantized_graph_are_those_of_its_weights(
 ) -> None:
     session = measure(built_project, ("minilm-l6", "onnx-int8", "tfidf-logreg"), reviews)
     records = offline_records(built_project, session)
-    artifact = find_artifact(systems(built_project, ["minilm-l6"])[0], reviews, 0, built_project)
+    artifact = find_artifact(
+        load_systems(built_project, ["minilm-l6"])[0], reviews, 0, built_project
+    )
     assert artifact
     with safe_open(artifact.folder / "model.safetensors", "np") as file:
         weights = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
@@ -111,22 +122,22 @@ def test_parameters_of_a_quantized_graph_are_those_of_its_weights(
     assert (records["tfidf-logreg"].artifact or {})["parameters"] > 500
 
 
-def test_interrupted_block_is_dropped_and_the_session_goes_on(
+def test_interrupted_block_is_dropped_and_the_session_can_be_resumed(
     built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ("null", "majority")
-    play_round, calls = session.run_round, []
+    play_round, calls = session_module.run_round, []
 
-    def interrupted(*arguments: object) -> None:
+    def interrupt(*arguments: object) -> None:
         calls.append(arguments)
         if len(calls) == 4:
             raise KeyboardInterrupt
         play_round(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session, "run_round", interrupted)
+    monkeypatch.setattr(session_module, "run_round", interrupt)
     with pytest.raises(KeyboardInterrupt):
         measure(built_project, names, reviews, blocks=3)
-    monkeypatch.setattr(session, "run_round", play_round)
+    monkeypatch.setattr(session_module, "run_round", play_round)
     (path,) = (built_project / "results" / "records").glob("*/reviews/offline/null.json")
     assert [window.block for window in record.read_record(path).rounds] == [1]
     measure(built_project, names, reviews, path.parts[-4], blocks=3)
@@ -143,12 +154,14 @@ def test_session_resumed_with_other_counters_is_refused(project: Path, reviews: 
         measure(project, ["null"], reviews, session, blocks=2)
 
 
-def test_session_cannot_be_resumed_by_another_experiment(project: Path, reviews: Task) -> None:
+def test_session_cannot_be_resumed_with_other_systems(project: Path, reviews: Task) -> None:
     with pytest.raises(HarnessError, match=r"has no record .*Start a new session"):
         measure(project, ["null"], reviews, "2026-01-01T000000-cpu-1-abcd")
 
 
-def test_system_that_is_not_built_is_said_with_the_command(project: Path, reviews: Task) -> None:
+def test_system_that_is_not_built_is_reported_with_the_command(
+    project: Path, reviews: Task
+) -> None:
     with pytest.raises(BuildError, match="is not built for reviews") as caught:
         measure(project, ["tfidf-logreg"], reviews)
     remedy = str(caught.value).partition("Run: wattbench ")[2].split()
@@ -157,38 +170,45 @@ def test_system_that_is_not_built_is_said_with_the_command(project: Path, review
     assert values["tasks"] == [reviews.address]
 
 
-NOTHING = {
+SESSION_FIELDS = {
     "session": "s",
     "started": "2026-01-01T00:00:00Z",
     "suite": "quick",
     **{part: {} for part in ("roles", "configuration", "machine", "software", "energy")},
 }
-"""What all records of a session share, where a test needs none of it."""
+"""What all records of a session share, for tests that need none of it."""
 
 
-def failed_null(project: Path, task: Task, memory_gb: float, answers: list[int]) -> str:
-    """Why a round of `null` failed."""
-    (null,) = systems(project, ["null"])
-    row = records.make_run(null, task, NOTHING, project, RunConfig())
-    row.answers = answers
+def run_null(
+    project: Path, task: Task, answers: list[int], rate: float = 0.0, memory_gb: float = 4.0
+) -> SystemRun:
+    """Play a round of `null` after an accuracy pass with these answers."""
+    (null,) = load_systems(project, ["null"])
+    run = make_run(null, task, SESSION_FIELDS, project, RunConfig())
+    run.answers, run.rate = answers, rate
     configuration = replace(choose_configuration("cpu-1"), memory_gb=memory_gb)
-    setting = RunContext(EvalData.load(task), configuration, EnergyMeter(configuration), timing=SMOKE)
-    session.run_round(row, 1, setting)
-    assert row.failed
-    failure = row.records["offline"].failure
+    meter = EnergyMeter(configuration)
+    run_round(run, 1, RunContext(EvalData.load(task), configuration, meter, timing=SMOKE))
+    return run
+
+
+def find_reason(run: SystemRun) -> str:
+    """Return why a round failed."""
+    failure = run.records["offline"].failure
+    assert run.failed
     assert failure
-    return failure["reason"]
+    return str(failure["reason"])
 
 
 def test_answers_that_differ_from_the_accuracy_pass_fail_the_row(
     project: Path, reviews: Task
 ) -> None:
-    reason = failed_null(project, reviews, 4.0, [1] * 100)
+    reason = find_reason(run_null(project, reviews, [1] * 100))
     assert "0.00% of its answers in single_stream" in reason
 
 
 def test_memory_over_the_configuration_fails_the_row(project: Path, reviews: Task) -> None:
-    reason = failed_null(project, reviews, 0.001, [])
+    reason = find_reason(run_null(project, reviews, [], memory_gb=0.001))
     assert "the configuration allows 0.001 GiB" in reason
 
 
@@ -196,13 +216,8 @@ def test_window_is_long_enough_though_the_expected_rate_was_wrong(
     project: Path, reviews: Task
 ) -> None:
     """As after a first pass over few examples in which the machine stood still."""
-    (null,) = systems(project, ["null"])
-    row = records.make_run(null, reviews, NOTHING, project, RunConfig())
-    row.answers, row.rate = [0] * 100, 10.0
-    configuration = choose_configuration("cpu-1")
-    setting = RunContext(EvalData.load(reviews), configuration, EnergyMeter(configuration), timing=SMOKE)
-    session.run_round(row, 1, setting)
-    (window,) = row.records["offline"].rounds
+    run = run_null(project, reviews, [0] * 100, rate=10.0)
+    (window,) = run.records["offline"].rounds
     assert window.seconds >= SMOKE.short_window / 2
 
 
@@ -210,9 +225,9 @@ def test_board_sections_never_mix_sessions(project: Path, reviews: Task) -> None
     first, second = (measure(project, ["null"], reviews) for _ in range(2))
     rows, faults = load_rows(project / "results" / "records")
     assert not faults
-    shown = [{row.record.session for row in section.rows} for section in group_sections(rows)]
-    assert len(shown) == 2, "single_stream and offline"
-    assert all(len(names) == 1 and names <= {first, second} for names in shown)
+    sessions = [{row.record.session for row in section.rows} for section in group_sections(rows)]
+    assert len(sessions) == 2, "single_stream and offline"
+    assert all(len(names) == 1 and names <= {first, second} for names in sessions)
 
 
 @pytest.mark.serial
@@ -223,9 +238,9 @@ def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
         "for n, line in enumerate(sys.stdin):\n"
         '    time.sleep(0.01); print(\'{"id": %d, "answers": [0]}\' % n, flush=True)'
     )
-    questions = scenarios.QuerySamples.from_examples(reviews.examples("validation")[:50], 2)
+    samples = scenarios.QuerySamples.from_examples(reviews.examples("validation")[:50], 2)
     with Worker(1, [sys.executable, "-c", script]) as worker:
         window = scenarios.single_stream(
-            worker, questions, range(50), EnergyMeter(choose_configuration("cpu-1"))
+            worker, samples, range(50), EnergyMeter(choose_configuration("cpu-1"))
         )
     assert window.driver_cpu_seconds / window.seconds < 0.1

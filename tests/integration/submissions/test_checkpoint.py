@@ -1,4 +1,4 @@
-"""Someone's own fine-tuned checkpoint, measured as it is."""
+"""A user's fine-tuned checkpoint, measured as it is."""
 
 import json
 import re
@@ -22,95 +22,104 @@ from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.models import tokenization
 from harness.models.label_order import find_label_order
 from harness.optimize.base import Artifact
-from harness.results import record
-from harness.submissions.checkpoint import declare_model_systems, get_model_digest, get_reference_names
+from harness.results.record import write_record
+from harness.submissions.checkpoint import (
+    declare_model_systems,
+    get_model_digest,
+    get_reference_names,
+)
 from harness.submissions.manifest import read_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import configurations
-from tests.support.checkpoints import checkpoint
+from tests.support.checkpoints import save_checkpoint
 from tests.support.records import make_record
+from tests.support.systems import quiet
 from tests.support.words import TEXTS
 
 SENTIMENT = get_task("sentiment")
 
 
-def expected(folder: Path) -> np.ndarray:
-    """transformers' own logits of TEXTS, one at a time, columns as the model has them."""
+def transformers_logits(folder: Path) -> np.ndarray:
+    """Logits of TEXTS by transformers, one text at a time, in the model's order of labels."""
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 64)
     rows = []
-    for each in TEXTS:
-        ids = torch.tensor([tokenizer.encode(each).ids])
+    for text in TEXTS:
+        ids = torch.tensor([tokenizer.encode(text).ids])
         with torch.inference_mode():
             rows.append(model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0].numpy())
     return np.stack(rows)
 
 
-def built(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
+def build(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
     system = read_system(declare_model_systems(str(folder), {})[name], root)
-    where = configurations()["cpu-1"]
-    artifact = build_in_this_process(system, SENTIMENT, where, root, 0, lambda line: None)
+    configuration = configurations()["cpu-1"]
+    artifact = build_in_this_process(system, SENTIMENT, configuration, root, 0, quiet)
     assert artifact is not None
     return artifact, system.serve
 
 
-def logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
-    loaded = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
-    return loaded.scores([[(each,)] for each in TEXTS])
+def compute_logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
+    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
+    return engine.scores([[(text,)] for text in TEXTS])
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "roberta"])
-def test_logits_are_the_checkpoints_in_the_tasks_order_of_labels(
+def test_logits_equal_the_checkpoints_in_the_tasks_label_order(
     project: Path, tmp_path: Path, tiny_encoder: Path, kind: str
 ) -> None:
-    folder = checkpoint(tmp_path / "mine", tiny_encoder, kind)
-    wanted = expected(folder)[:, ::-1]  # the task says negative first
+    folder = save_checkpoint(tmp_path / "mine", tiny_encoder, kind)
+    reference = transformers_logits(folder)[:, ::-1]  # the task has negative first
     for name in ("mine", "mine-unpadded"):
-        artifact, serve = built(folder, name, project)
-        assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+        artifact, serve = build(folder, name, project)
+        assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
         assert artifact.about["max_length"] == 64, "no longer than its positions"
-    artifact, serve = built(folder, "mine-int8", project)
+    artifact, serve = build(folder, "mine-int8", project)
     assert (artifact.format, artifact.about["dtype"]) == ("onnx", "int8")
-    found = logits(artifact, serve["offline"])
-    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.98
+    logits = compute_logits(artifact, serve["offline"])
+    assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
 
 
 def test_onnx_checkpoint_is_served_as_it_is(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    source = checkpoint(tmp_path / "source", tiny_encoder)
-    system = tmp_path / "fp32"
-    system.mkdir()
+    source = save_checkpoint(tmp_path / "source", tiny_encoder)
+    fp32_folder = tmp_path / "fp32"
+    fp32_folder.mkdir()
     exported = read_system(declare_model_systems(str(source), {})["source-int8"], project)
     fp32 = tomllib.loads(exported.manifest.read_text())
     assert fp32["step"].pop()["use"] == "quantize"
-    (system / "submission.toml").write_text(tomli_w.dumps(fp32))
-    where = configurations()["cpu-1"]
-    graph = build_in_this_process(read_system(system, project), SENTIMENT, where, project, 0, print)
+    (fp32_folder / "submission.toml").write_text(tomli_w.dumps(fp32))
+    configuration = configurations()["cpu-1"]
+    graph = build_in_this_process(
+        read_system(fp32_folder, project), SENTIMENT, configuration, project, 0, quiet
+    )
     assert graph is not None
     folder = tmp_path / "mine"
     folder.mkdir()
-    for place, name in ((graph.folder, "model.onnx"), (source, "tokenizer.json")):
-        shutil.copyfile(place / name, folder / name)
+    for origin, name in ((graph.folder, "model.onnx"), (source, "tokenizer.json")):
+        shutil.copyfile(origin / name, folder / name)
     config = {"id2label": {"0": "Negative", "1": "Positive"}, "max_position_embeddings": 64}
     (folder / "config.json").write_text(json.dumps(config))
     assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded", "mine-int8"]
-    artifact, serve = built(folder, "mine", project)
+    artifact, serve = build(folder, "mine", project)
     assert (artifact.format, serve["offline"].engine) == ("onnx", "onnxruntime")
-    wanted = expected(source)[:, ::-1]
-    assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
-    small, _ = built(folder, "mine-int8", project)
+    reference = transformers_logits(source)[:, ::-1]
+    assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
+    small, _ = build(folder, "mine-int8", project)
     for name in ("model.onnx", "tokenizer.json"):
         shutil.copyfile(small.folder / name, folder / name)
-    assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded"], "it is int8 already"
+    assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded"], (
+        "it is int8 already"
+    )
 
 
-def order(task_labels: Sequence[str], *names: Any) -> list[int]:
-    asked = replace(SENTIMENT, labels=tuple(task_labels))
-    return find_label_order({"id2label": dict(enumerate(names))}, asked, Path("mine"))
+def match_labels(task_labels: Sequence[str], *names: Any) -> list[int]:
+    task = replace(SENTIMENT, labels=tuple(task_labels))
+    return find_label_order({"id2label": dict(enumerate(names))}, task, Path("mine"))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +146,7 @@ def order(task_labels: Sequence[str], *names: Any) -> list[int]:
 def test_labels_are_matched_by_their_names(
     task_labels: tuple[str, ...], names: tuple[str, ...], expected: list[int]
 ) -> None:
-    assert order(task_labels, *names) == expected
+    assert match_labels(task_labels, *names) == expected
 
 
 @pytest.mark.parametrize(
@@ -158,16 +167,16 @@ def test_labels_are_matched_by_their_names(
         (("negative", "positive"), ("0", "1")),
     ],
 )
-def test_names_that_may_mean_something_else_are_refused(
+def test_ambiguous_label_names_are_rejected(
     task_labels: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     with pytest.raises(
         BuildError, match=r"id2label has .*, but sentiment has .* Rename the labels"
     ):
-        order(task_labels, *names)
+        match_labels(task_labels, *names)
 
 
-def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
+def test_checkpoint_without_label_names_has_the_tasks_order() -> None:
     assert find_label_order({}, SENTIMENT, Path("mine")) == [0, 1]
     assert find_label_order({"id2label": None}, SENTIMENT, Path("mine")) == [0, 1]
 
@@ -176,43 +185,43 @@ def test_checkpoint_that_names_no_labels_has_them_in_order() -> None:
     "table",
     [["neg", "pos"], "neg,pos", 2, {}, {"1": "neg", "2": "pos"}, {"a": "neg", "b": "pos"}, [{}]],
 )
-def test_what_is_no_table_of_names_is_refused(table: Any) -> None:
+def test_malformed_id2label_is_rejected(table: Any) -> None:
     with pytest.raises(BuildError, match=r"config.json: id2label is .*, but must map 0, 1"):
         find_label_order({"id2label": table}, SENTIMENT, Path("mine"))
 
 
-def test_two_models_of_one_folder_name_have_manifests_of_their_own(
+def test_two_models_of_one_folder_name_have_separate_manifests(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    """Two runs at once: both declare before either builds."""
-    one = checkpoint(tmp_path / "a" / "checkpoint-500", tiny_encoder)
-    other = checkpoint(tmp_path / "b" / "checkpoint-500", tiny_encoder, "distilbert")
-    first, second = (declare_model_systems(str(each), {}) for each in (one, other))
+    """As in two concurrent runs: both manifests are written before either is built."""
+    one = save_checkpoint(tmp_path / "a" / "checkpoint-500", tiny_encoder)
+    other = save_checkpoint(tmp_path / "b" / "checkpoint-500", tiny_encoder, "distilbert")
+    first, second = (declare_model_systems(str(model), {}) for model in (one, other))
     assert list(first) == list(second)
-    for folder, found in ((one, first), (other, second)):
-        for name, manifest in found.items():
-            system = read_system(manifest, project)
-            assert (system.name, system.pretrained) == (name, str(folder))
+    for model, folders in ((one, first), (other, second)):
+        for name, folder in folders.items():
+            system = read_system(folder, project)
+            assert (system.name, system.pretrained) == (name, str(model))
 
 
-def test_second_model_of_one_name_on_a_board_gets_a_digest(
+def test_second_model_of_one_name_in_the_records_gets_a_digest(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    one = checkpoint(tmp_path / "a" / "mine", tiny_encoder)
-    other = checkpoint(tmp_path / "b" / "mine", tiny_encoder, "distilbert")
+    one = save_checkpoint(tmp_path / "a" / "mine", tiny_encoder)
+    other = save_checkpoint(tmp_path / "b" / "mine", tiny_encoder, "distilbert")
     records = tmp_path / "records"
 
-    def names(folder: Path, name: str = "", session: str = "") -> list[str]:
-        return list(declare_model_systems(str(folder), {}, name, records, session))
+    def names(model: Path, name: str = "", session: str = "") -> list[str]:
+        return list(declare_model_systems(str(model), {}, name, records, session))
 
-    for session, folder in (("first", one), ("second", other)):
-        for name, own in declare_model_systems(str(folder), {}, "", records).items():
-            it, side = make_record(name, [1.0], 0.5, session=session)
-            it.system["model"] = get_model_digest(own)
-            record.write_record(it, side, records)
+    for session, model in (("first", one), ("second", other)):
+        for name, folder in declare_model_systems(str(model), {}, "", records).items():
+            record, side = make_record(name, [1.0], 0.5, session=session)
+            record.system["model"] = get_model_digest(folder)
+            write_record(record, side, records)
     assert names(one) == ["mine", "mine-unpadded", "mine-int8"]
     digest = get_model_digest(declare_model_systems(str(other), {})["mine"])[:6]
-    assert names(other) == [f"mine-{digest}{end}" for end in ("", "-unpadded", "-int8")]
+    assert names(other) == [f"mine-{digest}{suffix}" for suffix in ("", "-unpadded", "-int8")]
     assert names(one, session="first") == ["mine", "mine-unpadded", "mine-int8"]
     assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
     with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
@@ -224,23 +233,23 @@ def test_second_model_of_one_name_on_a_board_gets_a_digest(
 def test_model_without_a_padding_token_has_no_padded_system(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
-    folder = checkpoint(tmp_path / "mine", tiny_encoder, "gpt2")
+    folder = save_checkpoint(tmp_path / "mine", tiny_encoder, "gpt2")
     systems = declare_model_systems(str(folder), {})
     assert list(systems) == ["mine", "mine-int8"]
     assert get_reference_names(systems) == ("mine", "mine")
-    artifact, serve = built(folder, "mine", project)
-    wanted = expected(folder)[:, ::-1]
-    assert logits(artifact, serve["offline"]) == pytest.approx(wanted, abs=1e-4)
+    artifact, serve = build(folder, "mine", project)
+    reference = transformers_logits(folder)[:, ::-1]
+    assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
     manifest = systems["mine"] / "submission.toml"
     for old, new in (('"longest"', '"max"'), ("batch = 1", "batch = 2")):
-        own = tmp_path / new.strip('"').replace(" ", "")
-        own.mkdir()
-        (own / "submission.toml").write_text(manifest.read_text().replace(old, new))
+        changed = tmp_path / new.strip('"').replace(" ", "")
+        changed.mkdir()
+        (changed / "submission.toml").write_text(manifest.read_text().replace(old, new))
         with pytest.raises(ManifestError, match=r"has no padding token .* set padding = 'longest'"):
-            read_system(own, project)
+            read_system(changed, project)
 
 
-def test_quantized_form_that_cannot_be_built_is_left_out(
+def test_int8_form_that_cannot_be_built_is_left_out(
     project: Path,
     tmp_path: Path,
     tiny_encoder: Path,
@@ -248,22 +257,22 @@ def test_quantized_form_that_cannot_be_built_is_left_out(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    folder = checkpoint(tmp_path / "mine", tiny_encoder, "fnet")
+    folder = save_checkpoint(tmp_path / "mine", tiny_encoder, "fnet")
     monkeypatch.chdir(project)
     command = ["run", "--model", str(folder), "--task", reviews.address, "--smoke"]
     results = tmp_path / "results"
     assert main([*command, "--configuration", "cpu-1", "--results", str(results)]) == 0
-    printed = capsys.readouterr().out
-    assert re.search("^left out: .*fnet cannot be exported to ONNX", printed, re.MULTILINE)
-    assert "graph(" not in printed  # what PyTorch's exporter prints, up to the middle of a line
+    output = capsys.readouterr().out
+    assert re.search("^left out: .*fnet cannot be exported to ONNX", output, re.MULTILINE)
+    assert "graph(" not in output, "the output of PyTorch's exporter is not shown"
     names = {path.stem for path in results.glob("records/*/*/offline/*.json")}
     assert names == {"mine", "mine-unpadded", "null"}
 
 
-def test_what_is_no_checkpoint_is_refused_with_the_remedy(
+def test_incomplete_checkpoint_is_rejected_with_the_fix(
     tmp_path: Path, tiny_encoder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = checkpoint(tmp_path / "mine", tiny_encoder)
+    folder = save_checkpoint(tmp_path / "mine", tiny_encoder)
     with pytest.raises(HarnessError, match=r"a system is called 'mine' already. Rename"):
         declare_model_systems(str(folder), {"mine": tmp_path})
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
@@ -282,16 +291,16 @@ def test_what_is_no_checkpoint_is_refused_with_the_remedy(
         declare_model_systems("org/nothing@main", {})
 
 
-def test_model_of_the_hub_is_taken_from_its_cache(
+def test_model_on_the_hub_is_read_from_the_hubs_cache(
     tmp_path: Path, tiny_encoder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = tmp_path / "hub" / "models--Org--Small"
-    folder = checkpoint(hub / "snapshots" / ("a" * 40), tiny_encoder)
+    folder = save_checkpoint(hub / "snapshots" / ("a" * 40), tiny_encoder)
     (hub / "refs").mkdir()
     (hub / "refs" / "main").write_text("a" * 40)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    for given in ("Org/Small", f"Org/Small@{'a' * 40}"):
-        found = declare_model_systems(given, {})
-        assert list(found) == ["small", "small-unpadded", "small-int8"]
-        assert str(folder) in (found["small"] / "submission.toml").read_text()
+    for model in ("Org/Small", f"Org/Small@{'a' * 40}"):
+        folders = declare_model_systems(model, {})
+        assert list(folders) == ["small", "small-unpadded", "small-int8"]
+        assert str(folder) in (folders["small"] / "submission.toml").read_text()

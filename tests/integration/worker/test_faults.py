@@ -23,9 +23,9 @@ from harness.worker import process_tree, sandbox
 from tests.support.systems import (
     REPOSITORY,
     build_all,
-    example,
+    build_and_measure,
+    copy_example,
     measure,
-    measured,
     offline_records,
 )
 from tests.support.workers import ENOUGH
@@ -65,21 +65,21 @@ MODULES = {
 def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None:
     names = {}
     for number, (fault, (body, _)) in enumerate(MODULES.items()):
-        folder = example(project, copy=f"fault-{number}")
+        folder = copy_example(project, copy=f"fault-{number}")
         text = "import os, sys, time\nclass Faulty:\n    def load(self, *_): pass\n"
         text += "    def predict(self, examples): return [0] * len(examples)\n    "
         (folder / "model.py").write_text(text + body.replace("\n", "\n    ") + "\n")
         names[fault] = folder.name
-    folder = example(project, "custom-command", "fault-command")
+    folder = copy_example(project, "custom-command", "fault-command")
     manifest = (folder / "submission.toml").read_text()
     (folder / "submission.toml").write_text(manifest.replace("./run.sh", "no-such-program"))
-    folder = example(project, "custom-command", "chatty-command")
+    folder = copy_example(project, "custom-command", "chatty-command")
     (folder / "run.sh").write_text("#!/bin/sh\necho Loading...\nexec sleep 600\n")
-    example(project)
+    copy_example(project)
     names_of_all = ("null", "custom-module", *names.values(), "fault-command", "chatty-command")
     before = set(process_tree.find_tree(os.getpid()))
     timing = replace(SMOKE, load_timeout=10.0, query_timeout=10.0)
-    records = measured(project, names_of_all, reviews, memory_gb=0.5, timing=timing)
+    records = build_and_measure(project, names_of_all, reviews, memory_gb=0.5, timing=timing)
     for fault, (_, reason) in MODULES.items():
         failure = records[names[fault]].failure
         assert failure, fault
@@ -96,8 +96,8 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
 
 
 def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) -> None:
-    """Killed in its second block, the same command goes on with the whole block that it has."""
-    example(project)
+    """Killed in its second block, the same command continues with the whole block that it has."""
+    copy_example(project)
     names = ("null", "custom-module")
     build_all(project, names, reviews)
     script = (
@@ -106,9 +106,9 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
         "from harness.runner import session\n"
         "from harness.runner.config import SMOKE, RunConfig\n"
         "from harness.tasks.registry import get_suite, get_task\n"
-        "from tests.support.systems import systems\n"
+        "from tests.support.systems import load_systems\n"
         f"root = Path({str(project)!r})\n"
-        f"session.measure(systems(root, {names!r}), [get_task({reviews.address!r})], \n"
+        f"session.measure(load_systems(root, {names!r}), [get_task({reviews.address!r})], \n"
         "    get_suite('quick'),\n"
         "    choose_configuration('cpu-1'), root, root / 'results', RunConfig(3, timing=SMOKE),\n"
         "    log=lambda line: print(line, flush=True))\n"
@@ -128,7 +128,7 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
     driver.wait()
     driver.stdout.close()
     _, alive = psutil.wait_procs(workers, timeout=ENOUGH)
-    assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
+    assert all(process.status() == psutil.STATUS_ZOMBIE for process in alive)
     (session,) = (project / "results" / "records").iterdir()
     path = session / "reviews" / "offline" / "custom-module.json"
     assert [window.block for window in record.read_record(path).rounds] == [1]
@@ -137,30 +137,30 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         return done.stdout
 
-    assert f"going on with session {session.name}, whose run was killed" in run_again()
+    assert f"continuing session {session.name}, whose run was killed" in run_again()
     assert [window.block for window in record.read_record(path).rounds] == [1, 2, 3]
     assert list((project / "results" / "records").iterdir()) == [session]
     assert not (session / resume.MARKER).exists()
-    assert "going on" not in run_again()
+    assert "continuing" not in run_again()
 
 
-def test_mark_of_another_session_or_a_running_one_is_left_alone(tmp_path: Path) -> None:
+def test_marker_of_another_session_or_a_running_one_is_ignored(tmp_path: Path) -> None:
     folder, paths = tmp_path / "s1", ["sentiment/offline/null.json"]
-    with resume.running(folder, "asked"):
+    with resume.running(folder, "settings"):
         (folder / "sentiment" / "offline").mkdir(parents=True)
         (folder / "sentiment" / "offline" / "null.json").write_text("{}")
-        assert resume.find_killed_session(tmp_path, "asked", paths) == "", "it runs"
-        mark = (folder / resume.MARKER).read_text()
+        assert resume.find_killed_session(tmp_path, "settings", paths) == "", "it runs"
+        marker = (folder / resume.MARKER).read_text()
     assert not (folder / resume.MARKER).exists()
-    dead = json.loads(mark) | {"pid": 4_000_000}
+    dead = json.loads(marker) | {"pid": 4_000_000}
     (folder / resume.MARKER).write_text(json.dumps(dead))
     assert resume.find_killed_session(tmp_path, "another", paths) == ""
-    assert resume.find_killed_session(tmp_path, "asked", paths) == "s1"
+    assert resume.find_killed_session(tmp_path, "settings", paths) == "s1"
     empty = tmp_path / "s2"
     (empty / "sentiment" / "offline").mkdir(parents=True)
     (empty / "sentiment" / "offline" / "null.json.gz").write_bytes(b"x")
     (empty / resume.MARKER).write_text(json.dumps(dead))
-    assert resume.find_killed_session(tmp_path, "asked", paths) == "s1"
+    assert resume.find_killed_session(tmp_path, "settings", paths) == "s1"
     assert not empty.exists(), "killed in its first block, it holds nothing"
 
 
@@ -170,7 +170,7 @@ def test_custom_code_without_a_sandbox_runs_with_a_warning(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    example(project)
+    copy_example(project)
     monkeypatch.chdir(project)
     fault = sandbox.MissingSandbox("bubblewrap is not installed", "Install it")
     monkeypatch.setattr(sandbox, "check_sandbox", lambda: fault)
@@ -182,10 +182,10 @@ def test_custom_code_without_a_sandbox_runs_with_a_warning(
     session = measure(project, ["null"], reviews, log=lines.append)
     assert lines[0] == "isolation: process, since bubblewrap is not installed. Install it."
     assert not any("warning" in line for line in lines)
-    records = measured(project, ("null", "custom-module"), reviews, log=lines.append)
+    records = build_and_measure(project, ("null", "custom-module"), reviews, log=lines.append)
     assert any(line.startswith("warning: custom code runs without a sandbox") for line in lines)
     records |= offline_records(project, session)
-    assert {each.machine["isolation"] for each in records.values()} == {"process"}
+    assert {record.machine["isolation"] for record in records.values()} == {"process"}
     assert records["custom-module"].failure is None
 
 

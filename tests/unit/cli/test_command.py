@@ -78,7 +78,7 @@ def test_check_says_what_is_fine_and_what_is_missing(
 ) -> None:
     folder = here / "submissions" / "onnx-int8"
     assert main(["check", str(folder)]) == 0
-    assert "fine. Division closed; export > quantize" in capsys.readouterr().out
+    assert "OK. Division closed; export > quantize" in capsys.readouterr().out
     (folder / "README.md").write_text(" ")
     assert "README.md: missing or empty" in fault(capsys, "check", str(folder))
 

@@ -10,7 +10,7 @@ from harness.runner.session import expand_systems
 from harness.submissions.plan import is_trained
 from harness.tasks.registry import get_task
 from tests.support.records import golden_records
-from tests.support.systems import systems
+from tests.support.systems import load_systems
 
 
 def offline_section(records: Path) -> Section:
@@ -20,7 +20,7 @@ def offline_section(records: Path) -> Section:
 
 
 def test_only_trained_systems_have_seeds(project: Path) -> None:
-    known = systems(project, ("minilm-l6", "onnx-int8", "null"))
+    known = load_systems(project, ("minilm-l6", "onnx-int8", "null"))
     assert [is_trained(system, get_task("sentiment"), project) for system in known] == [
         True,
         True,

@@ -21,7 +21,7 @@ from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan_build
 from harness.tasks.registry import get_task
 from harness.tasks.task import Example
-from tests.support.systems import declare
+from tests.support.systems import write_submission
 from tests.support.words import TASK, keep, only_selection
 
 EXAMPLES = [each.candidates for each in TASK.examples("validation")]
@@ -162,7 +162,7 @@ SERVE = 'engine = "cascade"\n'
 
 
 def manifest(project: Path, members: str, serve: str = SERVE) -> Path:
-    folder = declare(project, STEP, serve, "both")
+    folder = write_submission(project, STEP, serve, "both")
     path = folder / "submission.toml"
     text = path.read_text()
     before, _, after = text.partition("[model]\n")
@@ -183,7 +183,7 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "serve", "fault"),
     [
-        ('"tfidf-logreg"', SERVE, "two systems or more"),
+        ('"tfidf-logreg"', SERVE, "at least two different systems"),
         ('"tfidf-logreg", "null"', SERVE, "null has no artifact"),
         ('"tfidf-logreg", "minilm"', SERVE, "'minilm' does not exist.*minilm-l6"),
         ('"tfidf-logreg", "both"', SERVE, "both -> both is a cycle"),
@@ -207,7 +207,7 @@ def test_points_are_refused_where_nothing_leaves(project: Path) -> None:
     steps = '[[step]]\nuse = "export"\n'
     serve = 'engine = "onnxruntime"\nthreshold = 0.9\n[serve.points]\nfast = 0.5\n'
     with pytest.raises(ManifestError) as caught:
-        read_system(declare(project, steps, serve, "plain"), project)
+        read_system(write_submission(project, steps, serve, "plain"), project)
     assert str(caught.value).count("this system has no early exits") == 2
 
 

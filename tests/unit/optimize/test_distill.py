@@ -18,7 +18,7 @@ from harness.optimize.vocabulary import Vocabulary
 from harness.submissions.manifest import read_system
 from harness.tasks.task import Transfer
 from tests.conftest import save_encoder
-from tests.support.systems import declare
+from tests.support.systems import write_submission
 from tests.support.words import (
     NEGATIVE,
     POSITIVE,
@@ -201,7 +201,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("parameters", FAULTS)
 def test_fault_of_distill_is_said_before_anything_is_built(project: Path, parameters: str) -> None:
-    folder = declare(project, f'[[step]]\nuse = "distill"\n{parameters}\n', SERVE)
+    folder = write_submission(project, f'[[step]]\nuse = "distill"\n{parameters}\n', SERVE)
     with pytest.raises(ManifestError, match=FAULTS[parameters]) as caught:
         read_system(folder, project)
     assert str(caught.value).startswith(f"{folder / 'submission.toml'}: step 1 'distill': ")
@@ -214,7 +214,7 @@ def test_shape_is_followed_through_the_recipe(project: Path) -> None:
         'use = "distill"',
         'use = "prune"\nheads = 3\nffn = 32',
     ]
-    folder = declare(project, "".join(f"[[step]]\n{each}\n" for each in steps), SERVE)
+    folder = write_submission(project, "".join(f"[[step]]\n{each}\n" for each in steps), SERVE)
     with pytest.raises(ManifestError) as caught:
         read_system(folder, project)
     assert str(caught.value).count("\n") == 0
@@ -222,7 +222,7 @@ def test_shape_is_followed_through_the_recipe(project: Path) -> None:
 
 
 def test_student_needs_a_teacher(project: Path) -> None:
-    folder = declare(project, '[[step]]\nuse = "distill"\nlayers = 1\n', SERVE)
+    folder = write_submission(project, '[[step]]\nuse = "distill"\nlayers = 1\n', SERVE)
     manifest = folder / "submission.toml"
     manifest.write_text(
         manifest.read_text().replace('teacher = "minilm-l6"', 'pretrained = "all-MiniLM-L6-v2"')

@@ -17,7 +17,7 @@ from harness.optimize.prune import Prune
 from harness.optimize.quantize import Quantize
 from harness.submissions.manifest import read_system
 from harness.tasks.task import Example
-from tests.support.systems import declare
+from tests.support.systems import write_submission
 from tests.support.words import TASK, keep, scores, share_right
 from tests.support.workers import ENOUGH
 
@@ -114,14 +114,14 @@ FAULTS = {
 def test_what_cannot_work_is_said_before_anything_is_built(
     project: Path, steps: str, serve: str
 ) -> None:
-    folder = declare(project, steps, serve)
+    folder = write_submission(project, steps, serve)
     with pytest.raises(ManifestError, match=FAULTS[steps, serve]):
         read_system(folder, project)
 
 
 def test_single_stream_has_one_instance(project: Path) -> None:
     serve = ORT + '\ninstances = "per-core"'
-    system = read_system(declare(project, EXPORT, serve), project)
+    system = read_system(write_submission(project, EXPORT, serve), project)
     assert system.serve["offline"].count_instances(4) == 4
     assert system.serve["single_stream"].count_instances(4) == 1
 

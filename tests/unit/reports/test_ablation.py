@@ -10,7 +10,7 @@ from harness.submissions.ablation import create_variants
 from harness.submissions.manifest import System, find_systems, read_system
 from tests.support.figures import table_rows
 from tests.support.records import make_record
-from tests.support.systems import declare
+from tests.support.systems import write_submission
 
 
 def load_system(project: Path, name: str) -> System:
@@ -63,7 +63,7 @@ def test_trained_steps_are_left_out_only_with_retrain(project: Path) -> None:
 
 
 def test_variant_has_the_files_of_the_submission_folder(project: Path) -> None:
-    folder = declare(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
+    folder = write_submission(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
     (folder / "task.toml").write_text("")
     for variant in create_variants(load_system(project, "mine"), project):
         assert (variant.folder / "task.toml").is_file()

@@ -4,11 +4,11 @@ import pytest
 
 from harness.submissions.check import check, describe
 from harness.submissions.manifest import read_system
-from tests.support.systems import example
+from tests.support.systems import copy_example
 
 
 def test_all_faults_of_a_folder_are_reported_at_once(project: Path) -> None:
-    folder = example(project)
+    folder = copy_example(project)
     manifest = folder / "submission.toml"
     manifest.write_text(
         manifest.read_text().replace("authors = [", "authors = [] #").replace("licence", "#")
@@ -36,7 +36,7 @@ MODULE_FAULTS = {
 
 @pytest.mark.parametrize("body", MODULE_FAULTS)
 def test_module_is_parsed_but_not_run(project: Path, body: str) -> None:
-    folder = example(project)
+    folder = copy_example(project)
     (folder / "model.py").write_text(f"raise SystemExit\nclass Words:\n    {body}\n")
     _, (fault,) = check(folder, project)
     assert MODULE_FAULTS[body] in fault
@@ -44,7 +44,7 @@ def test_module_is_parsed_but_not_run(project: Path, body: str) -> None:
 
 
 def test_command_must_be_executable(project: Path) -> None:
-    folder = example(project, "custom-command")
+    folder = copy_example(project, "custom-command")
     assert check(folder, project)[1] == []
     (folder / "run.sh").write_text("echo no first line\n")
     assert "Start the file with a line like #!/bin/sh" in check(folder, project)[1][0]

@@ -2,11 +2,11 @@ from pathlib import Path
 
 from harness.submissions.plan import plan_build
 from harness.tasks.registry import get_task
-from tests.support.systems import systems
+from tests.support.systems import load_systems
 
 
 def plan_keys(project: Path, name: str, seed: int = 0) -> list[str]:
-    (system,) = systems(project, (name,))
+    (system,) = load_systems(project, (name,))
     return [planned.key for planned in plan_build(system, get_task("sentiment"), seed, project)]
 
 
@@ -25,7 +25,7 @@ def test_change_of_the_teachers_recipe_changes_all_keys(project: Path) -> None:
 
 def test_change_of_a_step_changes_the_keys_from_this_step_on(project: Path) -> None:
     before = plan_keys(project, "onnx-int8")
-    (system,) = systems(project, ("onnx-int8",))
+    (system,) = load_systems(project, ("onnx-int8",))
     text = system.manifest.read_text()
     system.manifest.write_text(text.replace('"export"', '"export"\noptimize = false'))
     after = plan_keys(project, "onnx-int8")

@@ -6,7 +6,7 @@ import pytest
 from harness.cli.main import main
 from harness.submissions.manifest import System, read_system
 from harness.tasks.task import Task
-from tests.support.systems import measured
+from tests.support.systems import build_and_measure
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_templates_with_custom_code_answer_alike_and_above_chance(
         manifest = create(project, name, option).manifest
         manifest.write_text(manifest.read_text().replace('["sentiment"]', '["any"]'))
     assert os.access(project / "submissions" / "sh" / "run.sh", os.X_OK)
-    records = measured(project, ("null", "py", "sh"), reviews)
+    records = build_and_measure(project, ("null", "py", "sh"), reviews)
     assert records["py"].failure is records["sh"].failure is None
     assert records["py"].score == records["sh"].score
     assert (records["py"].score or {})["value"] > 0.53
