@@ -137,7 +137,7 @@ def _run_step(
             "cpu_seconds": round(cpu_seconds, 2),
             "energy": {**meter.complete(energy, cpu_seconds).to_dict(), "source": meter.source},
         }
-        max_length = inputs.artifact.about["max_length"] if inputs.artifact else task.max_length
+        max_length = inputs.artifact.metadata["max_length"] if inputs.artifact else task.max_length
         metadata = {
             "key": planned.key,
             "task": [task.name, task.version],
@@ -180,7 +180,7 @@ def _get_previous_steps(inputs: Inputs) -> list[dict[str, Any]]:
     members = [member.artifact for member in inputs.members]
     steps: list[dict[str, Any]] = []
     for artifact in [inputs.artifact] if inputs.artifact else members:
-        for step in artifact.about["recipe"]:
+        for step in artifact.metadata["recipe"]:
             if step not in steps:
                 steps.append(step)
     return steps

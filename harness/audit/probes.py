@@ -214,7 +214,7 @@ def probe_artifact(run: SystemRun, root: Path, seed: int) -> ProbeResult:
     if key != planned:
         text = f"its key is {key[:12]}, but the manifest builds {planned[:12]}"
         return ProbeResult("artifact", False, text)
-    sha256_by_name = run.artifact.about.get("files")
+    sha256_by_name = run.artifact.metadata.get("files")
     if not sha256_by_name:
         text = "built by a version that did not store the sha256 of its files; build it again"
         return ProbeResult("artifact", None, text)

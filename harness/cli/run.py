@@ -39,15 +39,19 @@ def run(
     `null` are always among them. The configuration fixes cores, threads, memory, price and watts;
     one that does not fit this machine is refused.
     """
-    if explain:
-        _explain(options, console)
-    else:
-        run_session(options, console)
+    run_session(options, console, explain)
 
 
-def run_session(options: SessionOptions, console: Console) -> None:
-    """Measure one session, audit it if that is wanted, and draw the leaderboard."""
+def run_session(options: SessionOptions, console: Console, only_explain: bool = False) -> None:
+    """Measure one session, audit it if that is wanted, and draw the leaderboard.
+
+    Args:
+        options: which systems and tasks, and how they are measured.
+        console: takes lines of progress.
+        only_explain: print what would be measured instead.
+    """
     from harness.audit.session import audit_session
+    from harness.runner.explain import explain
     from harness.runner.session import measure
     from harness.telemetry.configuration import choose_configuration
 
@@ -57,6 +61,9 @@ def run_session(options: SessionOptions, console: Console) -> None:
     results = results_folder(root, options.results, options.smoke)
     systems, tasks, suite = select_systems(options, root, results, options.resume)
     config = make_run_config(options)
+    if only_explain:
+        console(explain(systems, tasks, suite, configuration, root, results, config))
+        return
     if options.model:  # nothing is trained, so that one command does it all
         systems = build_systems(systems, tasks, options, root, console)
     started = time.monotonic()
@@ -74,16 +81,3 @@ def run_session(options: SessionOptions, console: Console) -> None:
             console,
         )
     draw_board(results, console)
-
-
-def _explain(options: SessionOptions, console: Console) -> None:
-    from harness.runner.explain import explain
-    from harness.telemetry.configuration import choose_configuration
-
-    root = find_project()
-    options = restore_options(options, root)
-    configuration = choose_configuration(options.configuration)
-    results = results_folder(root, options.results, options.smoke)
-    systems, tasks, suite = select_systems(options, root, results, options.resume)
-    config = make_run_config(options)
-    console(explain(systems, tasks, suite, configuration, root, results, config))

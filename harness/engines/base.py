@@ -1,4 +1,4 @@
-"""What every engine shares: how an artifact is served, the protocols, and from scores to answers.
+"""What every engine shares: how an artifact is served, and the protocols.
 
 A worker imports this module before it is ready, so it needs NumPy alone.
 """
@@ -8,14 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-from numpy.typing import NDArray
+from harness.models.answers import Scores
 
 Candidates = Sequence[Sequence[str]]
 """The candidates of one example as the protocol sends them: each a text, or a text and its pair."""
-
-Scores = NDArray[np.float32]
-"""float32 [candidates, labels]."""
 
 
 @dataclass(frozen=True)
@@ -125,23 +121,3 @@ class ReportingEngine(Protocol):
 
     def report(self) -> dict[str, Any]:
         """Return `left`: how many examples exited at each stage since the last report."""
-
-
-def answers_from_scores(scores: Scores, candidates: Sequence[int]) -> list[int]:
-    """Return one answer per example: the best label, or the best of several candidates.
-
-    Of several candidates the best is the one with the largest margin of label 1 over label 0.
-
-    Args:
-        scores: float32 [candidates, labels], the candidates of all examples in order.
-        candidates: number of candidates of each example.
-    """
-    if len(scores) == len(candidates):
-        labels: list[int] = scores.argmax(axis=1).tolist()
-        return labels
-    margins = scores[:, 1] - scores[:, 0]
-    ends = np.cumsum(candidates)
-    return [
-        int(scores[end - 1].argmax()) if count == 1 else int(margins[end - count : end].argmax())
-        for end, count in zip(ends, candidates, strict=True)
-    ]

@@ -6,9 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from tokenizers import Tokenizer
 
-from harness.engines.base import Candidates, EngineConfig, Scores
+from harness.engines.base import Candidates, EngineConfig
 from harness.errors import HarnessError
 from harness.models import tokenization
+from harness.models.answers import Scores
 
 
 class EncoderEngine:

@@ -6,10 +6,11 @@ Viola & Jones (2001); FrugalGPT: Chen et al. (2023).
 from collections.abc import Sequence
 from dataclasses import replace
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
 from harness.engines.confidence import ExitRule, Rows, run_stages
 from harness.engines.registry import load_engine
 from harness.engines.stages import ExitCounter
+from harness.models.answers import Scores
 
 
 class CascadeEngine:

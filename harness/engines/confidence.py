@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Scores, answers_from_scores
+from harness.models.answers import Scores, answers_from_scores
 
 CRITERIA = ("probability", "entropy", "patience")
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
+from harness.models.answers import Scores
 
 
 class ConstantEngine:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from model2vec import StaticModel
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
+from harness.models.answers import Scores
 from harness.models.model2vec import embed_rows
 
 

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from harness.engines.base import Engine, EngineConfig, Scores
+from harness.engines.base import Engine, EngineConfig
 from harness.engines.batching import EncoderEngine
 from harness.engines.stages import Stage, StagesEngine
 from harness.errors import HarnessError
+from harness.models.answers import Scores
 
 DISABLED_FUSIONS = ("SkipLayerNormFusion", "EmbedLayerNormFusion")
 """Fusions that a session may not make: what the step `export` left unfused is faster unfused (a

@@ -7,10 +7,11 @@ import threading
 
 import openvino
 
-from harness.engines.base import Engine, EngineConfig, Scores
+from harness.engines.base import Engine, EngineConfig
 from harness.engines.batching import EncoderEngine
 from harness.errors import HarnessError
 from harness.models import tokenization
+from harness.models.answers import Scores
 
 
 def load(config: EngineConfig) -> Engine:

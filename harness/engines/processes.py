@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
+from harness.models.answers import Scores
 
 CHUNKS_PER_INSTANCE = 8
 """Number of chunks that an instance's share of the examples is split into, so that all instances

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 
-from harness.engines.base import Engine, EngineConfig, Scores
+from harness.engines.base import Engine, EngineConfig
 from harness.engines.batching import EncoderEngine
 from harness.errors import HarnessError
 from harness.models import classifier, tokenization
+from harness.models.answers import Scores
 
 
 def load(config: EngineConfig) -> Engine:

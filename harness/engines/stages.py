@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from harness.engines.base import EngineConfig, Scores
+from harness.engines.base import EngineConfig
 from harness.engines.batching import EncoderEngine
 from harness.engines.confidence import ExitRule, Rows, run_stages
 from harness.models import tokenization
+from harness.models.answers import Scores
 
 Stage = Callable[[dict[str, Any]], list[Scores]]
 """From named inputs to logits, hidden states and mask (of the last stage: logits alone)."""

@@ -5,8 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
 from harness.models import static
+from harness.models.answers import Scores
 
 CHUNK = 512
 """Number of texts that one instance scores at once."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from harness.engines.base import Candidates, Engine, EngineConfig, Scores
+from harness.engines.base import Candidates, Engine, EngineConfig
+from harness.models.answers import Scores
 
 
 class LinearEngine:

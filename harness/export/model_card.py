@@ -87,7 +87,7 @@ def render_model_card(
         measurements=_format_measurements(system, task, artifact, results),
         steps=_format_steps(artifact),
         key=artifact.key,
-        seed=artifact.about.get("seed", 0),
+        seed=artifact.metadata.get("seed", 0),
     )
 
 
@@ -136,7 +136,7 @@ def _format_row(row: Row) -> dict[str, str]:
 
 
 def _format_steps(artifact: Artifact) -> str:
-    steps = artifact.about.get("recipe", [])
+    steps = artifact.metadata.get("recipe", [])
     if not steps:
         return "Nothing was trained."
     return "\n".join(

@@ -16,8 +16,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.engines.base import Candidates, Engine, EngineConfig, ServeConfig, answers_from_scores
+from harness.engines.base import Candidates, Engine, EngineConfig, ServeConfig
 from harness.engines.registry import load_engine
+from harness.models.answers import answers_from_scores
 
 FOLDER = Path(__file__).parent
 

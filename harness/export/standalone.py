@@ -57,9 +57,9 @@ def write_export(
             f"{system.name} is served by custom code, which is not exported. Copy its folder "
             f"{system.folder} and the artifact {artifact.folder} instead."
         )
-    engines = _find_engines(serve.engine, artifact.about)
+    engines = _find_engines(serve.engine, artifact.metadata)
     modules = _find_modules([ENGINES[engine].module for engine in engines])
-    requirements = _find_requirements(modules.values(), artifact.about)
+    requirements = _find_requirements(modules.values(), artifact.metadata)
     with _create_folder(folder) as out:
         shutil.copytree(artifact.folder, out / "model")
         _copy_modules(modules, system, out)
@@ -117,13 +117,13 @@ def _find_engines(engine: str, metadata: dict[str, Any]) -> list[str]:
 
 
 def _find_modules(names: list[str]) -> dict[str, Path]:
-    """Return these modules of wattbench, those that they import, and the registry of engines.
+    """Return these modules of wattbench, and all that they and `predict.py` import.
 
     Returns:
         The files of the modules and of their packages, by module name.
     """
     modules: dict[str, Path] = {}
-    pending = ["harness.engines.registry", *names]
+    pending = [*_find_imports(PREDICT), *names]
     while pending:
         name = pending.pop()
         spec = importlib.util.find_spec(name) if name not in modules else None
@@ -131,11 +131,18 @@ def _find_modules(names: list[str]) -> dict[str, Path]:
             continue
         modules[name] = Path(spec.origin)
         pending.append(name.rpartition(".")[0])
-        for node in ast.walk(ast.parse(modules[name].read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness"):
-                imported = [f"{node.module}.{alias.name}" for alias in node.names]
-                pending += [node.module or "", *filter(_is_module, imported)]
+        pending += _find_imports(modules[name])
     return modules
+
+
+def _find_imports(path: Path) -> list[str]:
+    """Return the modules of wattbench that a file imports."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("harness"):
+            imported = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [node.module or "", *filter(_is_module, imported)]
+    return names
 
 
 def _is_module(name: str) -> bool:

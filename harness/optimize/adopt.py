@@ -1,4 +1,4 @@
-"""Taking a fine-tuned checkpoint as it is: nothing is trained."""
+"""Adopting a fine-tuned checkpoint as it is; nothing is trained."""
 
 import inspect
 import json
@@ -24,42 +24,44 @@ if TYPE_CHECKING:
 
 WEIGHTS = "model.safetensors"
 
-TAKES = {"input_ids", "attention_mask", "token_type_ids"}
+GRAPH_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 """Inputs that a graph may have."""
 
-TEXTS = 64
-"""Training texts of which some are tried."""
+MAX_TEXTS = 64
+"""Training texts from which a sample is tried."""
 
 
 @dataclass(frozen=True)
 class Adopt:
-    """Take over a fine-tuned classifier with its own classification layer; nothing is trained.
+    """Take a fine-tuned classifier with its own classification layer; nothing is trained.
 
     A BERT becomes `safetensors`, which every step takes; another architecture `transformers`, which
     `export` takes; an ONNX graph `onnx`. Its labels are put into the task's order by their names
-    (`id2label` in config.json), or are in that order where they are called LABEL_0, LABEL_1, ...
+    (`id2label` in config.json), or are in that order if they are called LABEL_0, LABEL_1, ...
     No parameters.
     """
 
 
 def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict[str, Any]:
-    """Write the model in the task's order of labels.
+    """Write the model with the labels in the task's order.
 
-    Raises: BuildError if the labels are not the task's, or the graph takes something unknown.
+    Raises:
+        BuildError: the labels are not the task's, or the graph has an unknown input.
     """
     from harness.models import classifier, tokenization
     from harness.models.model_inputs import find_tokenizer_inputs, load_tokenizer_config
     from harness.optimize.training import encoders
 
-    assert inputs.encoder is not None, "a manifest without a checkpoint is refused before"
+    assert inputs.encoder is not None, "a manifest without a checkpoint is refused earlier"
     folder = inputs.encoder.folder
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     order = find_label_order(config, task, folder)
-    described = load_tokenizer_config(folder)
-    names = find_tokenizer_inputs(described, config)
+    tokenizer_config = load_tokenizer_config(folder)
+    names = find_tokenizer_inputs(tokenizer_config, config)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", task.max_length)
-    if described.get("truncation_side") in tokenization.SIDES:
-        tokenization.set_truncation(tokenizer, task.max_length, described["truncation_side"])
+    truncation_side = tokenizer_config.get("truncation_side")
+    if truncation_side in tokenization.SIDES:
+        tokenization.set_truncation(tokenizer, task.max_length, truncation_side)
     if "token_type_ids" not in names:
         tokenizer = tokenization.remove_token_types(tokenizer)
     if (folder / WEIGHTS).is_file() and is_plain_bert(config):
@@ -70,44 +72,60 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
     if (folder / WEIGHTS).is_file():
         for name in ("config.json", WEIGHTS):
             shutil.copyfile(folder / name, context.out / name)
-        run, names, limit = _transformers(folder, names, context.threads)
-        about: dict[str, Any] = {"format": "transformers"}
-        parameters = _parameters(folder / WEIGHTS)
+        forward, names, limit = _load_transformers(folder, names, context.threads)
+        metadata: dict[str, Any] = {"format": "transformers"}
+        parameters = _count_parameters(folder / WEIGHTS)
     else:
         for name in GRAPH:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, context.out / name)
-        parameters, quantized = _graph(context.out / GRAPH[0])
-        about = {"format": "onnx", "dtype": "int8" if quantized else "fp32"}
-        run = _onnxruntime(context.out / GRAPH[0], context.threads)
+        parameters, is_quantized = _inspect_graph(context.out / GRAPH[0])
+        metadata = {"format": "onnx", "dtype": "int8" if is_quantized else "fp32"}
+        forward = _load_graph(context.out / GRAPH[0], context.threads)
         positions = config.get("max_position_embeddings")
         limit = positions if isinstance(positions, int) else 0
     length = min(task.max_length, limit) if limit > 0 else task.max_length
-    kind = str(config.get("model_type", "unknown"))
-    model_about = {"parameters": parameters, "order": order, "architecture": kind, "inputs": names}
-    token = get_padding_id(config, tokenizer.get_vocab_size())
+    spec = {
+        "parameters": parameters,
+        "order": order,
+        "architecture": str(config.get("model_type", "unknown")),
+        "inputs": names,
+    }
+    padding_id = get_padding_id(config, tokenizer.get_vocab_size())
     try:
-        length, padding = _tried(run, tokenizer, task, token, length, len(order), context.log)
+        length, padding = _find_length_and_padding(
+            forward, tokenizer, task, padding_id, length, len(order), context.log
+        )
     except BuildError as error:
         raise BuildError(f"{folder}: {error}") from None
-    except Exception as error:  # every runtime has its own
+    except Exception as error:  # every runtime has its own exceptions
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BuildError(f"{folder}: the model fails on texts of {task.name} ({reason}).") from None
-    return about | {"max_length": length, "model": model_about | {"padding": padding}}
+    return metadata | {"max_length": length, "model": spec | {"padding": padding}}
 
 
-def _tried(
-    run: "Forward",
+def _find_length_and_padding(
+    forward: "Forward",
     tokenizer: "Tokenizer",
     task: Task,
-    token: int | None,
+    padding_id: int | None,
     limit: int,
     labels: int,
     log: Callable[[str], None],
 ) -> tuple[int, dict[str, Any] | None]:
-    """The longest input and the padding, found on some training texts.
+    """Return the longest input in tokens, and the padding, found by trying some training texts.
 
-    Raises: BuildError if the model does not take them, or gives other logits than one a label.
+    Args:
+        forward: the model.
+        tokenizer: its tokenizer; gets the truncation.
+        task: has the texts.
+        padding_id: the id of the padding token; None if there is none.
+        limit: the longest input to try, in tokens.
+        labels: the number of labels.
+        log: takes a warning about padding.
+
+    Raises:
+        BuildError: the model fails on the texts, or does not return one logit per label.
     """
     from harness.models import tokenization
     from harness.models.model_inputs import (
@@ -117,17 +135,17 @@ def _tried(
         find_padding,
     )
 
-    texts = list(islice(task.texts(transfer=False), TEXTS))
-    length = find_longest_input(run, tokenizer, texts, token, limit)
+    texts = list(islice(task.texts(transfer=False), MAX_TEXTS))
+    length = find_longest_input(forward, tokenizer, texts, padding_id, limit)
     tokenization.set_truncation(tokenizer, length)
-    by_length = sorted(texts, key=lambda each: sum(map(len, each)))
-    some = by_length[:: max(1, len(texts) // SAMPLE_SIZE)][:SAMPLE_SIZE]
+    by_length = sorted(texts, key=lambda text: sum(map(len, text)))
+    sample = by_length[:: max(1, len(texts) // SAMPLE_SIZE)][:SAMPLE_SIZE]
     padding = None
-    if token is not None:
-        padding, moved = find_padding(run, tokenizer, some, token, length)
-        if moved > PADDING_TOLERANCE:
-            log(f"padding changes this architecture's logits by up to {moved:.2g}")
-    logits = run(tokenization.pad(tokenization.tokenize(tokenizer, some[:1])))
+    if padding_id is not None:
+        padding, difference = find_padding(forward, tokenizer, sample, padding_id, length)
+        if difference > PADDING_TOLERANCE:
+            log(f"padding changes this architecture's logits by up to {difference:.2g}")
+    logits = forward(tokenization.pad(tokenization.tokenize(tokenizer, sample[:1])))
     if logits.shape != (1, labels):
         raise BuildError(
             f"the model gives logits of shape {logits.shape} for one text, but its id2label has "
@@ -138,7 +156,7 @@ def _tried(
     return length, asdict(padding) if padding else None
 
 
-def _onnxruntime(path: Path, threads: int) -> "Forward":
+def _load_graph(path: Path, threads: int) -> "Forward":
     from harness.engines import onnxruntime
 
     try:
@@ -149,13 +167,22 @@ def _onnxruntime(path: Path, threads: int) -> "Forward":
     return lambda batch: graph(batch.feeds)[0]
 
 
-def _transformers(
+def _load_transformers(
     folder: Path, names: Sequence[str], threads: int
 ) -> "tuple[Forward, tuple[str, ...], int]":
-    """The class that transformers has for it: its forward pass, those of the tokenizer's inputs
-    that it takes, and how many positions it says it has (0: it does not).
+    """Load a checkpoint into its class of transformers.
 
-    Raises: BuildError if weights are missing or misfit: transformers would draw them at random.
+    Args:
+        folder: the checkpoint.
+        names: the inputs that the tokenizer provides.
+        threads: cores that the model may use.
+
+    Returns:
+        The forward pass, those of the inputs that it takes, and its number of positions (0 if it
+        does not state one).
+
+    Raises:
+        BuildError: weights are missing or do not fit; transformers would draw them at random.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, logging
@@ -166,63 +193,63 @@ def _transformers(
     logging.set_verbosity_error()
     torch.set_num_threads(threads)
     try:
-        model, found = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder,
             local_files_only=True,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except Exception as error:  # of any of the libraries that it is made of
+    except Exception as error:  # of any library that it uses
         raise BuildError(
             f"{folder}: not a fine-tuned classifier ({' '.join(str(error).split())[:300]})."
         ) from None
-    if missing := sorted(found["missing_keys"]):
+    if missing := sorted(loading["missing_keys"]):
         raise BuildError(
-            f"{folder / WEIGHTS}: {', '.join(missing[:3])} must be in it, but "
-            "is not: this is no fine-tuned classifier. Fine-tune it first."
+            f"{folder / WEIGHTS}: it lacks {', '.join(missing[:3])}, so this is not a fine-tuned "
+            "classifier. Fine-tune it first."
         )
     if name := find_nonfinite(model.state_dict()):
         raise BuildError(
             f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint."
         )
-    takes = inspect.signature(model.forward).parameters
+    parameters = inspect.signature(model.forward).parameters
     limit = getattr(model.config, "max_position_embeddings", None) or 0
-    fed = tuple(name for name in names if name in takes)
-    return build_forward(model, fed), fed, int(limit)
+    inputs = tuple(name for name in names if name in parameters)
+    return build_forward(model, inputs), inputs, int(limit)
 
 
-def _parameters(path: Path) -> int:
+def _count_parameters(path: Path) -> int:
     from safetensors import safe_open
 
     with safe_open(path, "np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
 
 
-def _graph(path: Path) -> tuple[int, bool]:
-    """The number of weights, and whether some of them are quantized."""
+def _inspect_graph(path: Path) -> tuple[int, bool]:
+    """Return the number of weights of a graph, and whether some of them are quantized."""
     import onnx
 
     untrusted.check_graph(path)
     model = onnx.load(path)
-    if unknown := {each.name for each in model.graph.input} - TAKES:
+    if unknown := {tensor.name for tensor in model.graph.input} - GRAPH_INPUTS:
         raise BuildError(
-            f"{path}: the graph takes {', '.join(sorted(unknown))}. Export it so that it takes "
-            f"{', '.join(sorted(TAKES))} and gives the logits first."
+            f"{path}: the graph has the inputs {', '.join(sorted(unknown))}. Export it with the "
+            f"inputs {', '.join(sorted(GRAPH_INPUTS))} and the logits as first output."
         )
-    weights = sum(math.prod(each.dims) for each in model.graph.initializer)
+    weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
     kinds = {node.op_type for node in model.graph.node}
     return weights, any("QuantizeLinear" in kind or "Integer" in kind for kind in kinds)
 
 
-def output_spec(params: Adopt, shape: dict[str, Any]) -> dict[str, Any]:
-    """What of the shape is another afterwards."""
-    return {"format": shape.get("becomes", "safetensors"), "finetuned": True}
+def output_spec(params: Adopt, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what the step changes in the model specification."""
+    return {"format": spec.get("becomes", "safetensors"), "finetuned": True}
 
 
-def validate(params: Adopt, shape: dict[str, Any]) -> list[str]:
-    """Weights must be a model as transformers saves it."""
-    return [shape["unfit"].rstrip(".")] if "unfit" in shape else []
+def validate(params: Adopt, spec: dict[str, Any]) -> list[str]:
+    """Return the error of a checkpoint that is not a model as transformers saves it."""
+    return [spec["unfit"].rstrip(".")] if "unfit" in spec else []
 
 
 STEP = Step("adopt", 2, Adopt, ("checkpoint",), run, validate, output_spec)

@@ -1,5 +1,5 @@
-"""What a step is: a function from artifact to artifact, with its parameters in one dataclass, found
-by name in the registry.
+"""Steps: functions from artifact to artifact, each with its parameters in one dataclass, found by
+name in a registry.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any
 from harness.errors import BuildError
 from harness.models.pretrained import Encoder
 from harness.schema import suggest_name
-from harness.tasks.task import Example, Task
+from harness.tasks.task import Task
 
 STEP_MODULES = {
     "adopt": "harness.optimize.adopt",
@@ -33,39 +33,49 @@ STEP_MODULES = {
     "majority": "harness.optimize.majority",
     "tfidf-logreg": "harness.optimize.tfidf",
 }
-"""Every step's module; each holds one `STEP`. They import what is heavy only when they run."""
-
+"""The module of every step, which holds one `STEP`. Heavy libraries are imported only when a step
+runs."""
 
 ENGINE_METADATA_KEYS = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
+"""The keys of `artifact.json` that an engine needs."""
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What a recipe leaves on disk: a folder and what its `artifact.json` says."""
+    """What a recipe builds: a folder with an `artifact.json`.
+
+    Attributes:
+        folder: the folder.
+        metadata: the content of `artifact.json`.
+    """
 
     folder: Path
-    about: dict[str, Any]
+    metadata: dict[str, Any]
 
     @property
     def key(self) -> str:
         """The content address."""
-        return str(self.about["key"])
+        return str(self.metadata["key"])
 
     @property
     def format(self) -> str:
         """`safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`,
         `tfidf`, `constant` or `files`.
         """
-        return str(self.about["format"])
+        return str(self.metadata["format"])
 
     @property
     def engine_metadata(self) -> dict[str, Any]:
-        """What an engine is told of it."""
-        return {key: self.about[key] for key in ENGINE_METADATA_KEYS if key in self.about}
+        """The part of the metadata that an engine needs."""
+        return {key: self.metadata[key] for key in ENGINE_METADATA_KEYS if key in self.metadata}
 
     @staticmethod
     def read(folder: Path) -> "Artifact":
-        """Raises: BuildError if the folder holds no artifact."""
+        """Read the artifact in a folder.
+
+        Raises:
+            BuildError: the folder holds no artifact.
+        """
         try:
             return Artifact(folder, json.loads((folder / "artifact.json").read_text()))
         except (OSError, ValueError) as error:
@@ -76,7 +86,13 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Member:
-    """Another system that a cascade is made of: its name, its artifact, and the engine it has."""
+    """A system that is part of a cascade.
+
+    Attributes:
+        name: its name.
+        artifact: its artifact.
+        engine: the engine that serves it.
+    """
 
     name: str
     artifact: Artifact
@@ -87,10 +103,12 @@ class Member:
 class Inputs:
     """What a step starts from.
 
-    artifact: of the step before, or, for a first step, of the teacher.
-    encoder: a pretrained one, of the manifest's model or of the step's own parameters.
-    teacher: the artifact of the manifest's teacher, for a step that learns from it.
-    members: the systems of a cascade.
+    Attributes:
+        artifact: of the step before, or, for a first step, of the teacher.
+        encoder: a pretrained encoder or checkpoint, of the manifest's model or of the step's own
+            parameters.
+        teacher: the artifact of the manifest's teacher, for a step that learns from it.
+        members: the systems of a cascade.
     """
 
     artifact: Artifact | None = None
@@ -99,7 +117,7 @@ class Inputs:
     members: tuple[Member, ...] = ()
 
     def keys(self) -> dict[str, str]:
-        """Content addresses of all inputs."""
+        """Return the content addresses of all inputs."""
         keys = {}
         if self.artifact:
             keys["artifact"] = self.artifact.key
@@ -107,45 +125,52 @@ class Inputs:
             keys["encoder"] = self.encoder.key
         if self.teacher:
             keys["teacher"] = self.teacher.key
-        keys |= {each.name: each.artifact.key for each in self.members}
-        return keys
+        return keys | {member.name: member.artifact.key for member in self.members}
 
 
 @dataclass(frozen=True)
 class StepContext:
-    """Where a step works.
+    """Where and how a step runs.
 
-    out: the folder to fill; it becomes the artifact when the step returns, and vanishes when it
-    does not.
-    seed: of everything random.
-    threads: cores that the step may use.
-    say: takes a line of progress.
-    kept: a folder that outlives an interruption, for checkpoints; None to keep none.
+    Attributes:
+        out: the folder to fill; it becomes the artifact when the step returns, and is removed if
+            the step fails.
+        seed: of all random draws.
+        threads: cores that the step may use.
+        log: takes a line of progress.
+        checkpoints: a folder for checkpoints, which remains after an interruption; None to write
+            none.
     """
 
     out: Path
     seed: int
     threads: int
     log: Callable[[str], None] = field(default=lambda line: None)
-    kept: Path | None = None
+    checkpoints: Path | None = None
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimization.
+    """An optimization.
 
-    version: changes whenever the same inputs would give another artifact.
-    params: the dataclass of its parameters; their defaults and docstring are the manifest's schema
-    and documentation.
-    takes: the artifact formats it can be applied to; `encoder` for a pretrained one, `checkpoint`
-    for a fine-tuned one, `members` for other systems, empty for none at all.
-    run: writes files into `context.out` and returns what `artifact.json` shall say of them.
-    validate: faults of the parameters against the shape that comes in (where it is known), as
-    sentences.
-    output_spec: what of the shape is another after it; its `format` at least, where that changes.
-    target: what of this machine's instruction set changes the artifact, for the key.
-    trains: whether it learns from labels; not allowed in the closed division.
-    taught: whether it learns from the manifest's teacher, and so depends on it.
+    A *model specification* is a dict with what is known of a model before it is built: its format,
+    dtype, layers, heads, and so on.
+
+    Attributes:
+        name: its name in manifests.
+        version: changes whenever the same inputs would give another artifact.
+        params: the dataclass of its parameters; their defaults and docstring are the manifest's
+            schema and documentation.
+        takes: the artifact formats that it can be applied to; `encoder` for a pretrained encoder,
+            `checkpoint` for a fine-tuned model, `members` for other systems, empty for nothing.
+        run: writes files into `context.out` and returns the metadata for `artifact.json`.
+        validate: returns the errors of the parameters, as sentences, given the specification of the
+            model that the step gets.
+        output_spec: returns what the step changes in that specification; at least `format`, if
+            that changes.
+        target: returns the part of this machine's instruction set that changes the artifact.
+        trains: whether it learns from labels, which the closed division does not allow.
+        needs_teacher: whether it learns from the manifest's teacher, and so depends on it.
     """
 
     name: str
@@ -153,63 +178,64 @@ class Step:
     params: type
     takes: tuple[str, ...]
     run: Callable[[Inputs, Task, Any, StepContext], dict[str, Any]]
-    validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, shape: [])
+    validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, spec: [])
     output_spec: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(
-        default=lambda params, shape: {}
+        default=lambda params, spec: {}
     )
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
     needs_teacher: bool = False
 
 
-def fp32_fault(shape: dict[str, Any]) -> list[str]:
-    """The fault of a step that works on fp32 weights where it gets others."""
-    dtype = shape.get("dtype", "fp32")
-    return (
-        [] if dtype == "fp32" else [f"it takes fp32 weights, but gets {dtype}; quantize after it"]
-    )
+def find_dtype_faults(spec: dict[str, Any]) -> list[str]:
+    """Return the error of a step that needs fp32 weights and gets others, as sentences."""
+    dtype = spec.get("dtype", "fp32")
+    if dtype == "fp32":
+        return []
+    return [f"it needs fp32 weights, but gets {dtype}; quantize after it"]
 
 
-def inner_faults(after: Sequence[int], shape: dict[str, Any]) -> list[str]:
-    """Faults of a choice of layers that must not hold the last one, as sentences."""
-    most = shape.get("layers")
+def find_layer_faults(after: Sequence[int], spec: dict[str, Any]) -> list[str]:
+    """Return the errors of a choice of inner layers (all but the last), as sentences.
+
+    Args:
+        after: the layers, counted from 0.
+        spec: the model specification.
+    """
+    layers = spec.get("layers")
     if not after or list(after) != sorted(set(after)):
         return [f"after = {list(after)}: name layers, each once and in order"]
-    if after[0] < 0 or (most and after[-1] > most - 2):
-        name = shape.get("name", "the model")
+    if after[0] < 0 or (layers and after[-1] > layers - 2):
+        name = spec.get("name", "the model")
         return [
-            f"after = {list(after)}, but {name} has {most} layers. Choose from 0..{(most or 2) - 2}"
+            f"after = {list(after)}, but {name} has {layers} layers. "
+            f"Choose from 0..{(layers or 2) - 2}"
         ]
     return []
 
 
-def accuracy(scores: Any, examples: Sequence[Example]) -> float:
-    """Share of the examples that are answered right. scores: float32 [candidates, labels]."""
-    from harness.engines import base
-
-    answers = base.answers_from_scores(scores, [len(each.candidates) for each in examples])
-    right = (
-        answer in (each.right or (each.label,))
-        for answer, each in zip(answers, examples, strict=True)
-    )
-    return sum(right) / len(examples)
-
-
-def describe_step(found: Step) -> str:
-    """A step's name, what it does, and each parameter with its default, out of its dataclass."""
-    parts = [inspect.cleandoc(each.__doc__ or "") for each in found.params.__mro__[:-1]]
+def describe_step(step: Step) -> str:
+    """Return the name of a step, what it does, and its parameters with their defaults."""
+    documentation = [inspect.cleandoc(part.__doc__ or "") for part in step.params.__mro__[:-1]]
     defaults = [
-        f"{each.name} = {each.default!r}" if each.default is not MISSING else f"{each.name} (given)"
-        for each in fields(found.params)
+        f"{param.name} (required)"
+        if param.default is MISSING
+        else f"{param.name} = {param.default!r}"
+        for param in fields(step.params)
     ]
-    lines = [f"[{found.name}] {', '.join(defaults)}", *"\n\n".join(parts).splitlines()]
+    lines = [f"[{step.name}] {', '.join(defaults)}"]
+    lines += "\n\n".join(documentation).splitlines()
     return "\n    ".join(line.rstrip() for line in lines).replace("    \n", "\n") + "\n"
 
 
 def get_step(name: str) -> Step:
-    """The step of this name. Raises: BuildError that names the nearest one."""
+    """Return the step of a name.
+
+    Raises:
+        BuildError: there is no such step; the message names the nearest one.
+    """
     if name not in STEP_MODULES:
         raise BuildError(f"step {name!r} does not exist. {suggest_name(name, STEP_MODULES)}")
-    found = importlib.import_module(STEP_MODULES[name]).STEP
-    assert isinstance(found, Step)
-    return found
+    step = importlib.import_module(STEP_MODULES[name]).STEP
+    assert isinstance(step, Step)
+    return step

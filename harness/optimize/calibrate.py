@@ -1,5 +1,5 @@
-"""Where examples leave a model with exits: chosen on the selection slice, of the graphs as they are
-served (after quantization, that is).
+"""Calibration of early exits: at which confidence examples leave, selected on the selection slice
+with the graphs as they are served (after quantization).
 """
 
 import os
@@ -13,13 +13,13 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class Calibrate:
-    """Scale the exits' confidences, and choose one threshold for all of them.
+    """Scale the confidences of the exits, and choose one threshold for all of them.
 
-    criterion: an example leaves by its `probability`, by its `entropy`, or by `patience`, once so
-        many exits agree.
-    max_drop: the score that may be lost against the whole model, 0..1.
-    cost: instead of it, the mean cost that is wanted, as a share of the whole model's layers, 0..1;
-        0: by max_drop.
+    criterion: an example leaves by its `probability`, by its `entropy`, or by `patience`, when
+        enough exits agree.
+    max_drop: the score that may be lost against the complete model, 0..1.
+    cost: instead of max_drop, the mean cost of an example as a share of the complete model's
+        layers, 0..1; 0 to use max_drop.
     """
 
     criterion: str = "probability"
@@ -27,8 +27,8 @@ class Calibrate:
     cost: float = 0.0
 
 
-def validate(params: Calibrate, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Calibrate, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = []
     if params.criterion not in CRITERIA:
         choices = " or ".join(map(repr, CRITERIA))
@@ -36,19 +36,20 @@ def validate(params: Calibrate, shape: dict[str, Any]) -> list[str]:
     for key in ("max_drop", "cost"):
         if not 0 <= getattr(params, key) <= 1:
             faults.append(f"{key} = {getattr(params, key)}: choose 0..1")
-    if params.criterion == "patience" and len(shape.get("exits") or (0, 0)) < 2:
-        faults.append("patience needs two exits or more. Give the step 'exits' more of them")
+    if params.criterion == "patience" and len(spec.get("exits") or (0, 0)) < 2:
+        faults.append("patience needs at least two exits. Give the step 'exits' more layers")
     return faults
 
 
 def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> dict[str, Any]:
     """Keep the graphs and add the rule by which examples leave.
 
-    Raises: BuildError without a selection slice.
+    Raises:
+        BuildError: the selection slice is empty.
     """
     from harness.engines import base, registry
     from harness.engines.stages import StagesEngine
-    from harness.optimize.thresholds import Slice
+    from harness.optimize.thresholds import SelectionSlice
 
     assert inputs.artifact is not None
     before = inputs.artifact
@@ -57,20 +58,23 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
             os.link(path, context.out / path.name)
     serve = base.ServeConfig("onnxruntime", threshold="never")
     loaded = registry.load_engine(
-        base.EngineConfig(before.folder, before.about, serve, context.threads)
+        base.EngineConfig(before.folder, before.metadata, serve, context.threads)
     )
     assert isinstance(loaded, StagesEngine)
-    selection = [each.candidates for each in task.examples("selection")]
-    model = before.about["model"]
+    selection = [example.candidates for example in task.examples("selection")]
+    model = before.metadata["model"]
     ends = [*(layer + 1 for layer in model["exits"]), model["layers"]]
     logits = []
-    for number in range(len(ends)):  # each stage's own answers: all leave there
-        thresholds = tuple(-1.0 if number == each else NEVER for each in range(len(ends) - 1))
+    for stage in range(len(ends)):  # the logits of each stage: all examples leave there
+        thresholds = tuple(-1.0 if stage == exit_ else NEVER for exit_ in range(len(ends) - 1))
         loaded.rule = replace(loaded.rule, thresholds=thresholds)
         logits.append(loaded.scores(selection))
-    slice_ = Slice(task, logits, [each / model["layers"] for each in ends], by_input=True)
-    kept = {key: before.about[key] for key in ("format", "dtype", "model")}
-    return kept | slice_.choose(params.criterion, params.max_drop, params.cost, joint=False)
+    costs = [end / model["layers"] for end in ends]
+    selection_slice = SelectionSlice(task, logits, costs, by_input=True)
+    unchanged = {key: before.metadata[key] for key in ("format", "dtype", "model")}
+    return unchanged | selection_slice.choose_rule(
+        params.criterion, params.max_drop, params.cost, joint=False
+    )
 
 
 STEP = Step("calibrate", 1, Calibrate, ("stages",), run, validate, trains=True)

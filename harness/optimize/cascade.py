@@ -1,4 +1,4 @@
-"""A cascade: other systems in order, the cheapest first; each answers where its calibrated
+"""Cascades: other systems in order, the cheapest first; each one answers if its calibrated
 confidence passes its threshold (Viola & Jones 2001; FrugalGPT: Chen et al. 2023).
 """
 
@@ -16,7 +16,7 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class Cascade:
-    """Scale the members' confidences, and choose a threshold for each but the last, jointly.
+    """Scale the confidences of the members, and choose a threshold for each but the last, jointly.
 
     criterion: an example is answered by its `probability` or by its `entropy`.
     max_drop: the score that may be lost against the last member, 0..1.
@@ -27,11 +27,11 @@ class Cascade:
 
 
 PASSES = 3
-"""Times that a member's speed is taken; the shortest counts."""
+"""How often the speed of a member is measured; the shortest time counts."""
 
 
-def validate(params: Cascade, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Cascade, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = []
     if params.criterion not in ("probability", "entropy"):
         faults.append(f"criterion = {params.criterion!r}: choose 'probability' or 'entropy'")
@@ -41,43 +41,46 @@ def validate(params: Cascade, shape: dict[str, Any]) -> list[str]:
 
 
 def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> dict[str, Any]:
-    """Put the members' files side by side, with the rule by which they pass on.
+    """Write the files of all members, and the rule by which they pass examples on.
 
-    What a member costs is the time it takes for the selection slice here, one by one.
-    Raises: BuildError without a selection slice.
+    The cost of a member is its time for the selection slice on this machine, one example after the
+    other.
+
+    Raises:
+        BuildError: the selection slice is empty.
     """
     from harness.engines import base, registry
-    from harness.optimize.thresholds import Slice
+    from harness.optimize.thresholds import SelectionSlice
 
-    examples = [each.candidates for each in task.examples("selection")]
+    examples = [example.candidates for example in task.examples("selection")]
     members: list[dict[str, Any]] = []
     logits, costs = [], []
-    for number, each in enumerate(inputs.members):
+    for number, member in enumerate(inputs.members):
         folder = context.out / str(number)
-        shutil.copytree(each.artifact.folder, folder, copy_function=os.link)
-        about = each.artifact.engine_metadata
-        serve = base.ServeConfig(each.engine)
-        loaded = registry.load_engine(base.EngineConfig(folder, about, serve, context.threads))
+        shutil.copytree(member.artifact.folder, folder, copy_function=os.link)
+        metadata = member.artifact.engine_metadata
+        serve = base.ServeConfig(member.engine)
+        loaded = registry.load_engine(base.EngineConfig(folder, metadata, serve, context.threads))
         logits.append(loaded.scores(examples))
-        costs.append(_seconds(loaded, examples))
-        context.log(f"{each.name}: {costs[-1] * 1e6:.0f} us an example")
-        members.append({"name": each.name, "engine": each.engine, "about": about})
-    slice_ = Slice(task, logits, list(accumulate(costs)), by_input=False)
-    chosen = slice_.choose(params.criterion, params.max_drop, 0.0, joint=True)
-    dtypes = {str(each["about"].get("dtype", "fp32")) for each in members}
-    count = sum(each["about"].get("model", {}).get("parameters", 0) for each in members)
+        costs.append(_time_example(loaded, examples))
+        context.log(f"{member.name}: {costs[-1] * 1e6:.0f} µs per example")
+        members.append({"name": member.name, "engine": member.engine, "about": metadata})
+    selection_slice = SelectionSlice(task, logits, list(accumulate(costs)), by_input=False)
+    rule = selection_slice.choose_rule(params.criterion, params.max_drop, 0.0, joint=True)
+    dtypes = {str(member["about"].get("dtype", "fp32")) for member in members}
+    parameters = sum(member["about"].get("model", {}).get("parameters", 0) for member in members)
     return {
         "format": "cascade",
-        "dtype": next((each for each in sorted(dtypes) if each != "fp32"), "fp32"),
-        "model": {"parameters": count},
+        "dtype": next((dtype for dtype in sorted(dtypes) if dtype != "fp32"), "fp32"),
+        "model": {"parameters": parameters},
         "members": members,
         "seconds": costs,
-        **chosen,
+        **rule,
     }
 
 
-def _seconds(loaded: Any, examples: Sequence[Any]) -> float:
-    """For an example, in the fastest of some passes."""
+def _time_example(loaded: Any, examples: Sequence[Any]) -> float:
+    """Return the seconds of an example in the fastest of some passes."""
     best = float("inf")
     for _ in range(PASSES):
         started = time.perf_counter()
@@ -93,6 +96,6 @@ STEP = Step(
     ("members",),
     run,
     validate,
-    output_spec=lambda params, shape: {"format": "cascade"},
+    output_spec=lambda params, spec: {"format": "cascade"},
     trains=True,
 )

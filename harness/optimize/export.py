@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.errors import BuildError
-from harness.optimize.base import Artifact, Inputs, Step, StepContext, fp32_fault
+from harness.optimize.base import Artifact, Inputs, Step, StepContext, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 LOGGERS = ("onnxruntime.transformers.fusion_attention",)
 TOLERANCE = 1e-3
-"""Largest difference of a logit between PyTorch and the exported graph, in fp32."""
+"""Largest allowed difference of a logit between PyTorch and the exported graph, in fp32."""
+
+SAMPLE_SIZE = 16
+"""Texts that the graph is traced and compared with."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +33,10 @@ class Export:
     """Write the model as an ONNX graph with dynamic batch and sequence.
 
     optimize: fuse attention, GELU and layer norm into one node each.
-    norm: `layer` leaves the residual addition in front of the layer norm and the embeddings'
-        look-ups as they are; `skip` fuses those too (SkipLayerNormalization and
-        EmbedLayerNormalization), whose CPU kernels are several times slower than the parts.
-    first_only: let the last layer compute the first token alone; the logits are the same.
+    norm: `layer` keeps the residual addition before the layer norm and the embedding look-ups as
+        separate nodes; `skip` fuses those too (SkipLayerNormalization and EmbedLayerNormalization),
+        whose CPU kernels are several times slower than the separate nodes.
+    first_only: let the last layer compute only the first token; the logits are the same.
     """
 
     optimize: bool = True
@@ -41,18 +44,20 @@ class Export:
     first_only: bool = True
 
 
-def validate(params: Export, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Export, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = []
     if params.norm not in ("layer", "skip"):
         faults.append(f"norm = {params.norm!r}: choose 'layer' or 'skip'")
-    return faults + fp32_fault(shape)
+    return faults + find_dtype_faults(spec)
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dict[str, Any]:
-    """Write `model.onnx`, or of a model with exits a graph for each stage, `stage-0.onnx`, ...
+    """Write `model.onnx`, or one graph per stage of a model with exits (`stage-0.onnx`, ...).
 
-    Raises: BuildError if the fused nodes are not one a layer, or the logits differ from PyTorch's.
+    Raises:
+        BuildError: the number of fused nodes is not that of the layers, or the logits differ from
+            PyTorch's.
     """
     import torch
 
@@ -60,92 +65,99 @@ def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dic
 
     assert inputs.artifact is not None
     torch.set_num_threads(context.threads)
-    model, takes = _model(inputs.artifact, task, params)
+    model, names = _load_model(inputs.artifact, task, params)
     path = inputs.artifact.folder / "tokenizer.json"
-    tokenizer = tokenization.load_tokenizer(path, int(inputs.artifact.about["max_length"]))
-    padding: Any = inputs.artifact.about["model"].get("padding", {})
-    texts = chain(*(each.candidates for each in task.examples("selection")), task.texts(False))
-    rows = list(islice(texts, 16 if padding is not None else 1))
-    feeds = tokenization.pad(
+    tokenizer = tokenization.load_tokenizer(path, int(inputs.artifact.metadata["max_length"]))
+    padding: Any = inputs.artifact.metadata["model"].get("padding", {})
+    selection = task.examples("selection")
+    texts = chain(*(example.candidates for example in selection), task.texts(False))
+    rows = list(islice(texts, SAMPLE_SIZE if padding is not None else 1))
+    batch = tokenization.pad(
         tokenization.tokenize(tokenizer, rows), None, tokenization.Padding(**(padding or {}))
-    ).feeds
-    feeds = {name: each for name, each in feeds.items() if name in takes}
+    )
+    feeds = {name: values for name, values in batch.feeds.items() if name in names}
     tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    about: dict[str, Any] = {"dtype": "fp32", "model": inputs.artifact.about["model"]}
+    spec = inputs.artifact.metadata["model"]
+    metadata: dict[str, Any] = {"dtype": "fp32", "model": spec}
     if inputs.artifact.format == "transformers":
-        return about | _other(model, feeds, params, context.out, about["model"]["architecture"])
-    layers = int(about["model"]["layers"])
-    if about["model"].get("exits"):
-        found = _chain(model, feeds, about["model"], params, context.out)
-        return {"format": "stages", **about, "logit_differences": found}
+        return metadata | _export_other(model, feeds, params, context.out, spec["architecture"])
+    if spec.get("exits"):
+        differences = _export_stages(model, feeds, spec, params, context.out)
+        return {"format": "stages", **metadata, "logit_differences": differences}
     path = context.out / "model.onnx"
-    expected = _trace(model, feeds, OUTPUTS[:1], path)
+    expected = _trace(model, feeds, STAGE_OUTPUTS[:1], path)
     if params.optimize:
-        about["fused"] = _optimize(path, about["model"], params, _wanted(layers, params))
-    difference = _difference(path, feeds, expected[0])
-    return {"format": "onnx", **about, "logit_difference": difference}
+        counts = _expected_node_counts(int(spec["layers"]), params)
+        metadata["fused"] = _optimize_graph(path, spec, params, counts)
+    difference = _check_logits(path, feeds, expected[0])
+    return {"format": "onnx", **metadata, "logit_difference": difference}
 
 
-def _other(
+def _export_other(
     model: Any, feeds: dict[str, Any], params: Export, out: Path, architecture: str
 ) -> dict[str, Any]:
-    """A graph of another architecture than BERT, which not all that is in it may survive."""
+    """Export another architecture than BERT, which tracer or optimizer may not support."""
     path = out / "model.onnx"
     try:
-        expected = _trace(model, feeds, OUTPUTS[:1], path)
+        expected = _trace(model, feeds, STAGE_OUTPUTS[:1], path)
         if params.optimize:
-            _optimize(path, {}, params, {})
-        difference = _difference(path, feeds, expected[0])
+            _optimize_graph(path, {}, params, {})
+        difference = _check_logits(path, feeds, expected[0])
     except Exception as error:  # of the tracer, the optimizer or the runtime
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BuildError(f"{architecture} cannot be exported to ONNX ({reason}).") from None
     return {"format": "onnx", "fused": {}, "logit_difference": difference}
 
 
-OUTPUTS = ("logits", "hidden", "mask")
-"""Of a stage; the last one has its logits alone."""
+STAGE_OUTPUTS = ("logits", "hidden", "mask")
+"""Outputs of a stage; the last one has only the logits."""
 
 
-def _chain(
+def _export_stages(
     model: Any,
     feeds: dict[str, Any],
-    described: dict[str, Any],
+    spec: dict[str, Any],
     params: Export,
     out: Path,
 ) -> list[float]:
-    """One graph a stage. Returns: the largest difference of each one's logits from PyTorch's."""
+    """Export one graph per stage.
+
+    Returns:
+        The largest difference of each stage's logits from PyTorch's.
+    """
     from harness.models.classifier import Stage
 
-    differences, layers = [], int(described["layers"])
-    ends = [each + 1 for each in described["exits"]]
+    differences, layers = [], int(spec["layers"])
+    ends = [layer + 1 for layer in spec["exits"]]
     for number, start, stop in zip(range(layers), [0, *ends], [*ends, layers], strict=False):
-        path, last = out / f"stage-{number}.onnx", stop == layers
-        outputs = OUTPUTS[:1] if last else OUTPUTS
-        found = _trace(Stage(model, number).eval(), feeds, outputs, path)
+        path, is_last = out / f"stage-{number}.onnx", stop == layers
+        outputs = STAGE_OUTPUTS[:1] if is_last else STAGE_OUTPUTS
+        expected = _trace(Stage(model, number).eval(), feeds, outputs, path)
         if params.optimize:
-            wanted = _wanted(stop - start, params, begins=number == 0, ends=last)
-            _optimize(path, {**described, "layers": stop - start}, params, wanted)
-        differences.append(_difference(path, feeds, found[0]))
-        if not last:  # every second input stays
-            feeds = {"hidden": found[1], "mask": found[2], "rows": np.arange(0, len(found[1]), 2)}
+            counts = _expected_node_counts(stop - start, params, number == 0, is_last)
+            _optimize_graph(path, {**spec, "layers": stop - start}, params, counts)
+        differences.append(_check_logits(path, feeds, expected[0]))
+        if not is_last:  # every second input goes on to the next stage
+            rows = np.arange(0, len(expected[1]), 2)
+            feeds = {"hidden": expected[1], "mask": expected[2], "rows": rows}
     return differences
 
 
 def _trace(model: Any, feeds: dict[str, Any], outputs: Sequence[str], path: Path) -> list[Any]:
-    """Export a module. Returns: what it gives for these inputs."""
+    """Export a module, and return its outputs for these inputs."""
     import torch
 
-    given = tuple(torch.from_numpy(each) for each in feeds.values())
+    inputs = tuple(torch.from_numpy(values) for values in feeds.values())
     axes = {name: {0: "inputs", 1: "length"} for name in feeds if name != "rows"}
     axes |= {name: {0: "inputs"} for name in ("logits", "rows")}
-    # a stage's outputs bear the names of the next one's inputs, behind a prefix of their own
+    # the outputs of a stage are named after the inputs of the next one, with a prefix
     names = [name if name == "logits" else f"next_{name}" for name in outputs]
     axes |= {name: {0: "staying", 1: "kept"} for name in names[1:]}
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the tracer's remarks; the logits are compared below
+        warnings.simplefilter("ignore")  # of the tracer; the logits are compared below
         torch.onnx.export(
             model,
-            given,
+            inputs,
             path,
             input_names=list(feeds),
             output_names=names,
@@ -153,34 +165,49 @@ def _trace(model: Any, feeds: dict[str, Any], outputs: Sequence[str], path: Path
             opset_version=17,
             dynamo=False,
         )
-        found = model(*given)
-    return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
+        results = model(*inputs)
+    tensors = results if isinstance(results, tuple) else (results,)
+    return [tensor.numpy() for tensor in tensors]
 
 
-def _difference(path: Path, feeds: dict[str, Any], expected: Any) -> float:
-    """The largest difference of a logit. Raises: BuildError if it is too large."""
-    difference = float(np.abs(_logits(path, feeds) - expected).max())
+def _check_logits(path: Path, feeds: dict[str, Any], expected: Any) -> float:
+    """Return the largest difference of a logit.
+
+    Raises:
+        BuildError: it is too large.
+    """
+    difference = float(np.abs(_run_graph(path, feeds) - expected).max())
     if difference > TOLERANCE:
         raise BuildError(
-            f"the exported graph's logits differ from PyTorch's by {difference:.2g} (at most "
-            f"{TOLERANCE})."
+            f"the logits of the exported graph differ from PyTorch's by {difference:.2g}; the "
+            f"limit is {TOLERANCE}."
         )
     return difference
 
 
-def _wanted(layers: int, params: Export, begins: bool = True, ends: bool = True) -> dict[str, int]:
-    """How many nodes of each fused kind so many layers of a BERT must have. begins, ends: whether
-    the embeddings and the last layer are among them.
+def _expected_node_counts(
+    layers: int, params: Export, has_embeddings: bool = True, has_last_layer: bool = True
+) -> dict[str, int]:
+    """Return how many nodes of each fused kind some layers of a BERT must have.
+
+    Args:
+        layers: the number of layers.
+        params: the parameters of the step.
+        has_embeddings: whether the embeddings are part of the graph.
+        has_last_layer: whether the last layer is among the layers.
     """
-    wanted = {"Attention": layers - (params.first_only and ends)}
+    counts = {"Attention": layers - (params.first_only and has_last_layer)}
     if params.norm == "skip":
-        skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": int(begins)}
-        return wanted | skip
-    return wanted | {"LayerNormalization": 2 * layers + begins}
+        embeddings = int(has_embeddings)
+        skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": embeddings}
+        return counts | skip
+    return counts | {"LayerNormalization": 2 * layers + has_embeddings}
 
 
-def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, Collection[str]]":
-    """The model to trace, and the names of what it takes, in order."""
+def _load_model(
+    artifact: Artifact, task: Task, params: Export
+) -> "tuple[nn.Module, Collection[str]]":
+    """Return the model to trace, and the names of its inputs, in order."""
     import torch
     from torch import nn
 
@@ -200,7 +227,7 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
         dtype=torch.float32,
     )
     inner.eval()
-    names = artifact.about["model"]["inputs"]
+    names = artifact.metadata["model"]["inputs"]
 
     class Logits(nn.Module):
         def __init__(self) -> None:
@@ -213,12 +240,19 @@ def _model(artifact: Artifact, task: Task, params: Export) -> "tuple[nn.Module, 
     return Logits().eval(), names
 
 
-def _optimize(
-    path: Path, model: dict[str, Any], params: Export, wanted: dict[str, int]
+def _optimize_graph(
+    path: Path, spec: dict[str, Any], params: Export, expected: dict[str, int]
 ) -> dict[str, int]:
-    """Optimize the graph in place. Returns: the count of each fused kind of node.
+    """Optimize a graph in place, and return the number of nodes of each fused kind.
 
-    Raises: BuildError if one is not as wanted.
+    Args:
+        path: the graph.
+        spec: the model specification of what it computes.
+        params: the parameters of the step.
+        expected: how many nodes of each kind it must have; empty to check none.
+
+    Raises:
+        BuildError: a number is not as expected.
     """
     import onnx
     from onnxruntime.transformers import optimizer
@@ -229,31 +263,31 @@ def _optimize(
     options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip
     options.enable_embed_layer_norm = skip
     loggers = [logging.getLogger(name) for name in LOGGERS]
-    for each in loggers:  # remarks on pruned heads, whose columns are not the width
-        each.setLevel(logging.ERROR)
+    for logger in loggers:  # no remarks on pruned heads, whose columns are not the width
+        logger.setLevel(logging.ERROR)
     optimized = optimizer.optimize_model(
         str(path),
         model_type="bert",
-        num_heads=0,  # read off the graph, where each layer may have its own
+        num_heads=0,  # taken from the graph, where layers may differ
         hidden_size=0,
         opt_level=1,
         optimization_options=options,
     )
     onnx.save(optimized.model, str(path))
     counts = Counter(node.op_type for node in optimized.model.graph.node)
-    if wanted and model.get("activation", "gelu") == "gelu":
-        wanted = wanted | {"BiasGelu": int(model["layers"])}
-    for kind, number in wanted.items():
+    if expected and spec.get("activation", "gelu") == "gelu":
+        expected = expected | {"BiasGelu": int(spec["layers"])}
+    for kind, number in expected.items():
         if counts[kind] != number:
             raise BuildError(
-                f"graph optimization fused {counts[kind]} {kind} nodes, but {model['layers']} "
+                f"graph optimization fused {counts[kind]} {kind} nodes, but {spec['layers']} "
                 f"layers need {number}. Set optimize = false, or use the onnxruntime version of "
                 "constraints.txt."
             )
-    return {kind: counts[kind] for kind in wanted}
+    return {kind: counts[kind] for kind in expected}
 
 
-def _logits(path: Any, feeds: dict[str, Any]) -> Any:
+def _run_graph(path: Any, feeds: dict[str, Any]) -> Any:
     import onnxruntime
 
     from harness.engines.onnxruntime import DISABLED_FUSIONS, INPUT_TYPES
@@ -261,7 +295,7 @@ def _logits(path: Any, feeds: dict[str, Any]) -> Any:
     session = onnxruntime.InferenceSession(
         path, providers=["CPUExecutionProvider"], disabled_optimizers=list(DISABLED_FUSIONS)
     )
-    kinds = {each.name: INPUT_TYPES[each.type] for each in session.get_inputs()}
+    kinds = {tensor.name: INPUT_TYPES[tensor.type] for tensor in session.get_inputs()}
     return session.run(None, {name: feeds[name].astype(kind) for name, kind in kinds.items()})[0]
 
 
@@ -272,5 +306,5 @@ STEP = Step(
     ("safetensors", "transformers"),
     run,
     validate,
-    output_spec=lambda params, shape: {"format": "stages" if shape.get("exits") else "onnx"},
+    output_spec=lambda params, spec: {"format": "stages" if spec.get("exits") else "onnx"},
 )

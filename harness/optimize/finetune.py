@@ -1,4 +1,4 @@
-"""Fine-tuning a pretrained encoder on a task's training split."""
+"""Fine-tuning of a pretrained encoder on a task's training split."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +13,16 @@ from harness.tasks.task import Task
 class Finetune(Schedule):
     """Train all weights on the training split; keep the epoch that is best on the selection slice.
 
-    It goes on where it was interrupted, from a checkpoint written once a minute.
+    An interrupted training continues from a checkpoint that is written once a minute.
     """
 
 
 def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> dict[str, Any]:
-    """Write weights, configuration and tokenizer. Raises: BuildError if training diverges."""
+    """Write weights, configuration and tokenizer.
+
+    Raises:
+        BuildError: training diverges.
+    """
     from harness.models import classifier, tokenization
     from harness.optimize.training import encoders, loop
 
@@ -26,7 +30,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
     if inputs.artifact:
         model, tokenizer = encoders.load_model(inputs.artifact, task, params.max_length)
     else:
-        assert inputs.encoder is not None, "a recipe without a model is refused before"
+        assert inputs.encoder is not None, "a recipe without a model is refused earlier"
         folder = inputs.encoder.folder
         model = classifier.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, model.spec.positions)
@@ -50,7 +54,7 @@ STEP = Step(
     Finetune,
     ("encoder", "safetensors"),
     run,
-    lambda params, shape: schedule.find_faults(params, shape),
-    output_spec=lambda params, shape: {"format": "safetensors", "finetuned": True},
+    lambda params, spec: schedule.find_faults(params, spec),
+    output_spec=lambda params, spec: {"format": "safetensors", "finetuned": True},
     trains=True,
 )

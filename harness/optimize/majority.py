@@ -1,4 +1,4 @@
-"""The most frequent label of the training split."""
+"""A constant answer: the most frequent label of the training split."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -10,16 +10,17 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class Majority:
-    """Count the labels of the training split and always answer the most frequent one.
+    """Count the labels of the training split and always answer the most frequent one; for a choice,
+    the first candidate.
 
-    Where a choice is scored, that is the first candidate.
     No parameters.
     """
 
 
 def run(inputs: Inputs, task: Task, params: Majority, context: StepContext) -> dict[str, Any]:
-    """The artifact is its own description; there is no other file."""
-    counts = Counter(label for each in task.examples("train") for label in each.candidate_labels)
+    """Return the answer as metadata; no other file is written."""
+    examples = task.examples("train")
+    counts = Counter(label for example in examples for label in example.candidate_labels)
     return {"format": "constant", "answer": min(counts, key=lambda label: (-counts[label], label))}
 
 
@@ -29,6 +30,6 @@ STEP = Step(
     Majority,
     ("",),
     run,
-    output_spec=lambda params, shape: {"format": "constant"},
+    output_spec=lambda params, spec: {"format": "constant"},
     trains=True,
 )

@@ -1,5 +1,5 @@
-"""model2vec (Tulkens & van Dongen 2024): every token's vector out of the pretrained encoder once,
-then means of them; with logistic regression on top. Needs the extra `wattbench[model2vec]`.
+"""model2vec (Tulkens & van Dongen 2024): one static vector per token from a pretrained encoder, and
+logistic regression on the mean of a text's vectors. Needs the extra `wattbench[model2vec]`.
 """
 
 import os
@@ -18,27 +18,28 @@ class Model2Vec:
     """Distill static embeddings, and fit scikit-learn's LogisticRegression on them; the
     regularisation is chosen on the selection slice.
 
-    width: columns of the embeddings, 1..the encoder's width.
+    width: columns of the embeddings, 1..the width of the encoder.
     """
 
     width: int = 256
 
 
-def validate(params: Model2Vec, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Model2Vec, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     return [] if params.width >= 1 else [f"width = {params.width}: choose 1 or above"]
 
 
 def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> dict[str, Any]:
     """Write the folder `embedding`, as model2vec saves it, and `weights.npz`.
 
-    Raises: BuildError if model2vec is not installed, or there is nothing to learn.
+    Raises:
+        BuildError: model2vec is not installed, or there is nothing to learn.
     """
-    from harness.optimize.tfidf import best_logistic, check_labels
+    from harness.optimize.tfidf import check_labels, fit_best_logistic_regression
 
     assert inputs.encoder is not None
     check_labels(task)
-    os.environ["HF_HUB_OFFLINE"] = "1"  # it would ask the hub who made the encoder
+    os.environ["HF_HUB_OFFLINE"] = "1"  # otherwise it queries the hub about the encoder
     try:
         from model2vec.distill import distill_from_model
 
@@ -54,20 +55,21 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
     torch.set_num_threads(context.threads)
     encoder = AutoModel.from_pretrained(inputs.encoder.folder, local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.folder, local_files_only=True)
-    context.log("every token's vector")
+    context.log("computing the vector of every token")
     model = distill_from_model(
         encoder, tokenizer, device="cpu", pca_dims=params.width, quantize_to="int8"
     )
     model.save_pretrained(context.out / "embedding")
     (context.out / "embedding" / "README.md").unlink(missing_ok=True)
 
-    def features(split: str) -> tuple[Any, list[int]]:
+    def embed_split(split: str) -> tuple[Any, list[int]]:
         examples = task.examples(split)
-        rows = [row for each in examples for row in each.candidates]
-        return embed_rows(model, rows), [label for each in examples for label in each.candidate_labels]
+        rows = [candidate for example in examples for candidate in example.candidates]
+        labels = [label for example in examples for label in example.candidate_labels]
+        return embed_rows(model, rows), labels
 
-    weights, bias, tried = best_logistic(
-        task, features("train"), features("selection"), context.seed
+    weights, bias, scores = fit_best_logistic_regression(
+        task, embed_split("train"), embed_split("selection"), context.seed
     )
     np.savez(
         context.out / "weights.npz",
@@ -78,7 +80,7 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
         "format": "model2vec",
         "dtype": "int8",
         "model": {"parameters": int(model.embedding.size)},
-        "training": tried,
+        "training": scores,
     }
 
 
@@ -89,6 +91,6 @@ STEP = Step(
     ("encoder",),
     run,
     validate,
-    output_spec=lambda params, shape: {"format": "model2vec", "dtype": "int8"},
+    output_spec=lambda params, spec: {"format": "model2vec", "dtype": "int8"},
     trains=True,
 )

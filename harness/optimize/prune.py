@@ -1,8 +1,8 @@
-"""Structured pruning: whole attention heads and feed-forward neurons are removed.
+"""Structured pruning of attention heads and feed-forward neurons.
 
-Importance is first-order: the mean over batches of |dL/d mask|, with a mask of ones behind every
-head and neuron (Michel et al. 2019; Molchanov et al. 2017), as FastFormers uses it (Kim & Hassan
-2020, section 3.2). It is computed on training data.
+Importance is first-order: the mean over batches of |dL/d mask|, with a mask of ones on the output
+of every head and neuron (Michel et al. 2019; Molchanov et al. 2017), as in FastFormers (Kim &
+Hassan 2020, section 3.2). It is computed on training data.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext, fp32_fault
+from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Prune:
     """Keep the most important heads and neurons.
 
-    heads: attention heads to keep in each layer, 1..the model's.
-    ffn: feed-forward neurons to keep in each layer, 1..the model's.
+    heads: attention heads to keep in each layer, 1..the number of the model.
+    ffn: feed-forward neurons to keep in each layer, 1..the number of the model.
     scope: `layer` keeps that many in every layer; `global` keeps that many on average, the most
         important ones wherever they are, and at least one in each layer.
     examples: training examples that importance is computed on, 1 or above.
@@ -40,24 +40,28 @@ class Prune:
 BATCH = 32
 
 
-def validate(params: Prune, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Prune, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = [] if params.examples >= 1 else [f"examples = {params.examples}: choose 1 or above"]
     if params.scope not in ("layer", "global"):
         faults.append(f"scope = {params.scope!r}: choose 'layer' or 'global'")
-    for name, what in (("heads", "heads"), ("ffn", "neurons")):
-        wanted, most = getattr(params, name), shape.get(name)
-        if most and wanted > most:
+    for key, noun in (("heads", "heads"), ("ffn", "neurons")):
+        keep, available = getattr(params, key), spec.get(key)
+        if available and keep > available:
             faults.append(
-                f"{name} = {wanted}, but {shape['name']} has {most} {what}. Choose 1..{most}"
+                f"{key} = {keep}, but {spec['name']} has {available} {noun}. Choose 1..{available}"
             )
-        elif wanted < 1:
-            faults.append(f"{name} = {wanted}: choose 1..{most or 'the number of the model'}")
-    return faults + fp32_fault(shape)
+        elif keep < 1:
+            faults.append(f"{key} = {keep}: choose 1..{available or 'the number of the model'}")
+    return faults + find_dtype_faults(spec)
 
 
 def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict[str, Any]:
-    """Write the smaller model. Raises: BuildError if the model has fewer heads or neurons."""
+    """Write the smaller model.
+
+    Raises:
+        BuildError: the model has fewer heads or neurons than are to be kept.
+    """
     from harness.optimize.training import encoders, loop
 
     assert inputs.artifact is not None
@@ -66,124 +70,156 @@ def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict
     rows = task.examples("train")[: params.examples]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to compute importance on.")
-    heads, ffn = importance(model, encoders.tokenize_examples(tokenizer, rows))
-    share = best if params.scope == "layer" else best_of_all
-    pruned = remove(model, share(heads, params.heads), share(ffn, params.ffn))
+    heads, ffn = compute_importance(model, encoders.tokenize_examples(tokenizer, rows))
+    select = select_per_layer if params.scope == "layer" else select_globally
+    pruned = keep_heads_and_neurons(model, select(heads, params.heads), select(ffn, params.ffn))
     return encoders.save_model(pruned, tokenizer, context.out)
 
 
-def importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
-    """Mean |dL/d mask| of every head and every neuron, each layer scaled to unit L2 norm.
+def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
+    """Compute the mean |dL/d mask| of every head and neuron, each layer scaled to unit L2 norm.
 
-    Returns: for each layer float32 [heads], and for each layer float32 [neurons].
-    Raises: BuildError if a gradient is not finite.
+    Args:
+        model: a fine-tuned classifier.
+        data: labelled training data.
+
+    Returns:
+        For each layer float32 [heads], and for each layer float32 [neurons].
+
+    Raises:
+        BuildError: a gradient is not finite.
     """
     import torch
 
     from harness.optimize.training import encoders
 
-    layers = [layer.get_submodule("attention.self") for layer in model.bert.encoder.layer]
-    inner = [layer.get_submodule("intermediate") for layer in model.bert.encoder.layer]
-    shape = model.spec
-    head_masks = [torch.ones(count, requires_grad=True) for count in shape.heads]
-    ffn_masks = [torch.ones(count, requires_grad=True) for count in shape.ffn]
-    wide = [mask.repeat_interleave(shape.head_size) for mask in head_masks]
-    hooks = [_scale(module, mask) for module, mask in zip(layers, wide, strict=True)]
-    hooks += [_scale(module, mask) for module, mask in zip(inner, ffn_masks, strict=True)]
+    attentions = [layer.get_submodule("attention.self") for layer in model.bert.encoder.layer]
+    intermediates = [layer.get_submodule("intermediate") for layer in model.bert.encoder.layer]
+    spec = model.spec
+    head_masks = [torch.ones(count, requires_grad=True) for count in spec.heads]
+    ffn_masks = [torch.ones(count, requires_grad=True) for count in spec.ffn]
+    column_masks = [mask.repeat_interleave(spec.head_size) for mask in head_masks]
+    modules = [*attentions, *intermediates]
+    hooks = [
+        _multiply_output(module, mask)
+        for module, mask in zip(modules, [*column_masks, *ffn_masks], strict=True)
+    ]
     masks = [*head_masks, *ffn_masks]
     sums = [torch.zeros(len(mask)) for mask in masks]
     try:
         for start in range(0, len(data), BATCH):
             rows = list(range(start, min(start + BATCH, len(data))))
             labels = torch.from_numpy(data.labels[rows])
-            found = encoders.compute_logits(model, data, rows, bf16=False)
-            loss = torch.nn.functional.cross_entropy(found, labels)
-            # gradients of this batch alone; heads share one graph, which the next batch needs again
-            for total, gradient in zip(
-                sums, torch.autograd.grad(loss, masks, retain_graph=True), strict=True
-            ):
+            logits = encoders.compute_logits(model, data, rows, bf16=False)
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+            # the graph of repeat_interleave is needed again for the next batch
+            gradients = torch.autograd.grad(loss, masks, retain_graph=True)
+            for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient.abs() * len(rows)
     finally:
         for hook in hooks:
             hook.remove()
-    if not all(bool(torch.isfinite(each).all()) for each in sums):
+    if not all(bool(torch.isfinite(total).all()) for total in sums):
         raise BuildError("a gradient is not finite. Train with a lower learning_rate first.")
-    scaled = [each / each.norm().clamp_min(1e-12) for each in sums]
-    return scaled[: shape.layers], scaled[shape.layers :]
+    scaled = [total / total.norm().clamp_min(1e-12) for total in sums]
+    return scaled[: spec.layers], scaled[spec.layers :]
 
 
-def best(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
-    """For each layer the positions of its `keep` highest scores, in rising order.
+def select_per_layer(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
+    """Select the highest scores of each layer.
 
-    Raises: BuildError if a layer has fewer.
+    Args:
+        layers: for each layer float32 [scores].
+        keep: how many to select in each.
+
+    Returns:
+        For each layer the positions, in ascending order.
+
+    Raises:
+        BuildError: a layer has fewer scores.
     """
-    if keep > min(len(scores) for scores in layers):
-        raise BuildError(f"a layer cannot keep {keep} of {min(len(each) for each in layers)}.")
+    smallest = min(len(scores) for scores in layers)
+    if keep > smallest:
+        raise BuildError(f"a layer cannot keep {keep} of {smallest}.")
     return [
         sorted(scores.argsort(descending=True, stable=True)[:keep].tolist()) for scores in layers
     ]
 
 
-def best_of_all(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
-    """For each layer positions in rising order: its best one, and the highest scores of all layers
-    until `keep` times the number of layers are kept.
+def select_globally(layers: "Sequence[Tensor]", keep: int) -> list[list[int]]:
+    """Select the highest scores of all layers together, and at least one in each layer.
 
-    Raises: BuildError if there are fewer in all.
+    Args:
+        layers: for each layer float32 [scores].
+        keep: how many to select per layer on average.
+
+    Returns:
+        For each layer the positions, in ascending order.
+
+    Raises:
+        BuildError: the layers have fewer scores.
     """
-    wanted = keep * len(layers)
-    if wanted > sum(len(scores) for scores in layers):
+    count = keep * len(layers)
+    if count > sum(len(scores) for scores in layers):
         raise BuildError(f"{len(layers)} layers cannot keep {keep} each on average.")
     ranked = sorted(
         (-float(score), layer, position)
         for layer, scores in enumerate(layers)
         for position, score in enumerate(scores)
     )
-    kept = {(layer, best([scores], 1)[0][0]) for layer, scores in enumerate(layers)}
+    selected = {(layer, select_per_layer([scores], 1)[0][0]) for layer, scores in enumerate(layers)}
     for _, layer, position in ranked:
-        if len(kept) < wanted:
-            kept.add((layer, position))
-    return [
-        sorted(position for at, position in kept if at == layer) for layer in range(len(layers))
-    ]
+        if len(selected) < count:
+            selected.add((layer, position))
+    positions: list[list[int]] = [[] for _ in layers]
+    for layer, position in sorted(selected):
+        positions[layer].append(position)
+    return positions
 
 
-def remove(model: "Classifier", heads: list[list[int]], ffn: list[list[int]]) -> "Classifier":
-    """A smaller model that holds only these heads and neurons of each layer.
+def keep_heads_and_neurons(
+    model: "Classifier", heads: list[list[int]], ffn: list[list[int]]
+) -> "Classifier":
+    """Return a smaller model that has only some heads and neurons.
 
-    heads, ffn: for each layer the positions to keep. Agrees with the whole model in which the
-    other heads and neurons are masked.
+    Its logits are those of the complete model with the other heads and neurons masked.
+
+    Args:
+        model: the complete model.
+        heads: for each layer the positions of the heads to keep.
+        ffn: for each layer the positions of the neurons to keep.
     """
     from harness.models.classifier import Classifier, assign_weights
 
-    shape = replace(
+    spec = replace(
         model.spec,
-        heads=tuple(len(each) for each in heads),
-        ffn=tuple(len(each) for each in ffn),
+        heads=tuple(len(positions) for positions in heads),
+        ffn=tuple(len(positions) for positions in ffn),
     )
     weights = {name: value.detach() for name, value in model.state_dict().items()}
-    size = shape.head_size
-    for index, (kept, neurons) in enumerate(zip(heads, ffn, strict=True)):
+    size = spec.head_size
+    for index, (kept_heads, neurons) in enumerate(zip(heads, ffn, strict=True)):
         layer = f"bert.encoder.layer.{index}"
-        columns = [head * size + offset for head in kept for offset in range(size)]
+        columns = [head * size + offset for head in kept_heads for offset in range(size)]
         for part in ("query", "key", "value"):
             for kind in ("weight", "bias"):
                 name = f"{layer}.attention.self.{part}.{kind}"
                 weights[name] = weights[name][columns]
-        for name, kept_columns in (
+        for name, positions in (
             (f"{layer}.attention.output.dense.weight", columns),
             (f"{layer}.output.dense.weight", neurons),
         ):
-            weights[name] = weights[name][:, kept_columns]
+            weights[name] = weights[name][:, positions]
         for kind in ("weight", "bias"):
             name = f"{layer}.intermediate.dense.{kind}"
             weights[name] = weights[name][neurons]
-    pruned = Classifier(shape)
+    pruned = Classifier(spec)
     assign_weights(pruned, {name: value.clone() for name, value in weights.items()})
     return pruned.eval()
 
 
-def _scale(module: "nn.Module", mask: "Tensor") -> Any:
-    return module.register_forward_hook(lambda module, given, output: output * mask)
+def _multiply_output(module: "nn.Module", mask: "Tensor") -> Any:
+    return module.register_forward_hook(lambda module, inputs, output: output * mask)
 
 
 STEP = Step(
@@ -193,6 +229,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, shape: {"heads": params.heads, "ffn": params.ffn},
+    output_spec=lambda params, spec: {"heads": params.heads, "ffn": params.ffn},
     trains=True,
 )

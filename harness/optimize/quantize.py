@@ -1,9 +1,9 @@
-"""Fewer bits: int8 by onnxruntime's own quantizer or by NNCF, fp16 for GPUs, bf16 for CPUs.
+"""Quantization: int8 by onnxruntime's quantizer or by NNCF, fp16 for GPUs, bf16 for CPUs.
 
-Weights are signed 8-bit integers with one scale a channel. Activations are quantized on the fly
-with the scale of each input (`dynamic`), or with one that was found on training text (`static`).
-Where the instruction set lacks VNNI, two 8-bit products may overflow 16 bits, so onnxruntime's
-weights keep 7 bits there (`reduce_range`).
+int8 weights are signed, with one scale per channel. Activations are quantized at run time with the
+scale of each input (`dynamic`), or with a scale that was found on training text (`static`). Without
+VNNI in the instruction set the sum of two 8-bit products may overflow 16 bits, so onnxruntime's
+weights have 7 bits there (`reduce_range`).
 """
 
 import importlib
@@ -16,16 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Artifact, Inputs, Step, StepContext, accuracy
+from harness.models.answers import compute_accuracy
+from harness.optimize.base import Artifact, Inputs, Step, StepContext
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DTYPES = {"int8": ("onnx", "stages"), "fp16": ("onnx", "safetensors"), "bf16": ("safetensors",)}
-"""The formats that each type is made from."""
+"""The artifact formats that each type can be made from."""
 
-SERVED_BY = {
+ENGINE_OF_FORMAT = {
     "onnx": "onnxruntime",
     "stages": "onnxruntime",
     "safetensors": "pytorch",
@@ -52,8 +53,8 @@ class Quantize:
     by: str = "onnxruntime"
 
 
-def validate(params: Quantize, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Quantize, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     choices = {
         "dtype": tuple(DTYPES),
         "method": ("dynamic", "static"),
@@ -69,26 +70,27 @@ def validate(params: Quantize, shape: dict[str, Any]) -> list[str]:
         faults.append(
             f"calibration = {params.calibration}: the scales need at least 1 training example"
         )
-    takes, gets = DTYPES.get(params.dtype), shape.get("format")
-    if takes and gets in SERVED_BY and gets not in takes:
+    formats, given_format = DTYPES.get(params.dtype), spec.get("format")
+    if formats and given_format in ENGINE_OF_FORMAT and given_format not in formats:
+        is_exportable = given_format == "safetensors"
         faults.append(
-            f"{params.dtype} is made from {' or '.join(takes)}, but it gets {gets}. "
-            + ("Put the step 'export' before it" if gets == "safetensors" else "Leave it out")
+            f"{params.dtype} is made from {' or '.join(formats)}, but it gets {given_format}. "
+            + ("Put the step 'export' before it" if is_exportable else "Leave it out")
         )
-    if gets == "stages" and (params.method != "dynamic" or params.by != "onnxruntime"):
-        faults.append("of a model with exits int8 is dynamic, by onnxruntime")
-    if shape.get("dtype", "fp32") != "fp32":
-        faults.append(f"it takes fp32, but gets {shape['dtype']}: quantize once")
+    if given_format == "stages" and (params.method != "dynamic" or params.by != "onnxruntime"):
+        faults.append("a model with exits needs method = 'dynamic' and by = 'onnxruntime'")
+    if spec.get("dtype", "fp32") != "fp32":
+        faults.append(f"it needs fp32, but gets {spec['dtype']}: quantize once")
     return faults
 
 
-def output_spec(params: Quantize, shape: dict[str, Any]) -> dict[str, Any]:
-    """What of the shape is another afterwards."""
+def output_spec(params: Quantize, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what the step changes in the model specification."""
     return {"dtype": params.dtype} | ({"format": "openvino"} if params.by == "nncf" else {})
 
 
 def has_vnni() -> bool:
-    """Whether this machine multiplies 8-bit integers without overflow."""
+    """Return whether this machine multiplies 8-bit integers without overflow."""
     try:
         flags = Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -97,45 +99,48 @@ def has_vnni() -> bool:
 
 
 def target() -> str:
-    """The part of the instruction set that changes the artifact."""
+    """Return the part of the instruction set that changes the artifact."""
     return "vnni" if has_vnni() else "no-vnni"
 
 
 def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> dict[str, Any]:
-    """Write the quantized model; its selection score before and after goes into the artifact.
+    """Write the quantized model; the metadata has its selection accuracy before and after.
 
-    Raises: BuildError if it is quantized already, if there is nothing to calibrate on, or if NNCF
-    is not installed.
+    Raises:
+        BuildError: the model is quantized already, there is nothing to calibrate on, or NNCF is not
+            installed.
     """
     assert inputs.artifact is not None
     before = inputs.artifact
-    dtype = before.about.get("dtype", "fp32")
+    dtype = before.metadata.get("dtype", "fp32")
     if dtype != "fp32":
         raise BuildError(f"the model is {dtype} already; it cannot be quantized again.")
-    form = "openvino" if params.by == "nncf" else before.format
+    new_format = "openvino" if params.by == "nncf" else before.format
     tokenizer = context.out / "tokenizer.json"
     shutil.copyfile(before.folder / "tokenizer.json", tokenizer)
     if params.dtype == "int8" and params.by == "nncf":
-        _int8_nncf(before, task, params, context)
+        _quantize_by_nncf(before, task, params, context)
     elif params.dtype == "int8":
-        _int8(before, task, params, context)
+        _quantize_by_onnxruntime(before, task, params, context)
     elif before.format == "onnx":
-        _fp16_graph(before.folder / "model.onnx", context.out / "model.onnx")
+        _convert_graph_to_fp16(before.folder / "model.onnx", context.out / "model.onnx")
     else:
-        _half_weights(before, params.dtype, context.out)
-    about = {"format": form, "dtype": params.dtype, "model": before.about["model"]}
-    after = Artifact(context.out, {**before.about, **about})
-    scores = {
-        name: _selection_accuracy(each, context, task)
-        for name, each in (("before", before), ("after", after))
+        _convert_weights(before, params.dtype, context.out)
+    metadata = {"format": new_format, "dtype": params.dtype, "model": before.metadata["model"]}
+    after = Artifact(context.out, {**before.metadata, **metadata})
+    accuracies = {
+        name: _compute_selection_accuracy(artifact, context, task)
+        for name, artifact in (("before", before), ("after", after))
     }
-    return {**about, "target": target(), "selection": scores}
+    return {**metadata, "target": target(), "selection": accuracies}
 
 
-def _int8(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
+def _quantize_by_onnxruntime(
+    before: Artifact, task: Task, params: Quantize, context: StepContext
+) -> None:
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-    logging.getLogger().setLevel(logging.ERROR)  # remarks on each node that is left alone
+    logging.getLogger().setLevel(logging.ERROR)  # no remark on each node that is not quantized
     common: dict[str, Any] = {
         "per_channel": True,
         "reduce_range": not has_vnni(),
@@ -147,23 +152,23 @@ def _int8(before: Artifact, task: Task, params: Quantize, context: StepContext) 
             quantize_dynamic(graph, context.out / graph.name, **common)
         return
     source, path = before.folder / "model.onnx", context.out / "model.onnx"
-    half = context.out / "half.onnx"
+    intermediate = context.out / "intermediate.onnx"
     quantize_static(
         source,
-        half,
-        _reader(before, task, params),
+        intermediate,
+        _make_calibration_reader(before, task, params),
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         op_types_to_quantize=["MatMul"],
         **common,
     )
     # fused attention has no static form, and embeddings have no activations
-    quantize_dynamic(half, path, op_types_to_quantize=["Attention", "Gather"], **common)
-    half.unlink()
+    quantize_dynamic(intermediate, path, op_types_to_quantize=["Attention", "Gather"], **common)
+    intermediate.unlink()
 
 
-def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
-    os.environ["NNCF_CI"] = "1"  # it reports its use otherwise; read when it is imported
+def _quantize_by_nncf(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
+    os.environ["NNCF_CI"] = "1"  # disables its usage reports; read at import
     try:
         nncf, openvino = (importlib.import_module(name) for name in ("nncf", "openvino"))
     except ModuleNotFoundError as error:
@@ -172,7 +177,7 @@ def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: StepCont
             "'wattbench[openvino]'"
         ) from None
     nncf.set_log_level(logging.ERROR)
-    feeds = list(_feeds(before, task, params))
+    feeds = list(_load_calibration_feeds(before, task, params))
     quantized = nncf.quantize(
         openvino.Core().read_model(before.folder / "model.onnx"),
         nncf.Dataset(feeds),
@@ -182,44 +187,53 @@ def _int8_nncf(before: Artifact, task: Task, params: Quantize, context: StepCont
     openvino.save_model(quantized, context.out / "model.xml", compress_to_fp16=False)
 
 
-def _fp16_graph(source: Path, path: Path) -> None:
+def _convert_graph_to_fp16(source: Path, path: Path) -> None:
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), path)
 
 
-def _half_weights(before: Artifact, dtype: str, out: Path) -> None:
+def _convert_weights(before: Artifact, dtype: str, out: Path) -> None:
     import torch
 
     from harness.models import classifier
 
-    model = classifier.load(before.folder, classifier.EncoderSpec.from_dict(before.about["model"]))
+    spec = classifier.EncoderSpec.from_dict(before.metadata["model"])
+    model = classifier.load(before.folder, spec)
     classifier.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
 
 
-def _feeds(artifact: Artifact, task: Task, params: Quantize) -> "Iterator[dict[str, NDArray[Any]]]":
-    """Training examples, one at a time, as the graph takes them. Raises: BuildError if none."""
+def _load_calibration_feeds(
+    artifact: Artifact, task: Task, params: Quantize
+) -> "Iterator[dict[str, NDArray[Any]]]":
+    """Yield training examples, one at a time, as the graph's inputs.
+
+    Raises:
+        BuildError: there are none.
+    """
     import onnx
 
     from harness.models import tokenization
 
-    rows = [each.candidates[0] for each in task.examples("train")[: params.calibration]]
+    examples = task.examples("train")[: params.calibration]
+    rows = [example.candidates[0] for example in examples]
     if not rows:
         raise BuildError(f"{task.name} has no training examples to calibrate on.")
     tokenizer = tokenization.load_tokenizer(
-        artifact.folder / "tokenizer.json", artifact.about["max_length"]
+        artifact.folder / "tokenizer.json", artifact.metadata["max_length"]
     )
-    taken = {each.name for each in onnx.load(artifact.folder / "model.onnx").graph.input}
-    for each in tokenization.tokenize(tokenizer, rows):
-        feeds = tokenization.pad([each]).feeds
-        yield {name: value for name, value in feeds.items() if name in taken}
+    graph = onnx.load(artifact.folder / "model.onnx").graph
+    inputs = {tensor.name for tensor in graph.input}
+    for encoding in tokenization.tokenize(tokenizer, rows):
+        feeds = tokenization.pad([encoding]).feeds
+        yield {name: value for name, value in feeds.items() if name in inputs}
 
 
-def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
+def _make_calibration_reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
     from onnxruntime.quantization import CalibrationDataReader
 
-    feeds = _feeds(artifact, task, params)
+    feeds = _load_calibration_feeds(artifact, task, params)
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> Any:
@@ -228,17 +242,24 @@ def _reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
     return Reader()
 
 
-def _selection_accuracy(artifact: Artifact, context: StepContext, task: Task) -> float | None:
+def _compute_selection_accuracy(
+    artifact: Artifact, context: StepContext, task: Task
+) -> float | None:
+    """Return the accuracy on the selection slice; None if that is empty."""
     from harness.engines import base, registry
 
-    serve = base.ServeConfig(SERVED_BY[artifact.format])
+    serve = base.ServeConfig(ENGINE_OF_FORMAT[artifact.format])
     loaded = registry.load_engine(
-        base.EngineConfig(artifact.folder, artifact.about, serve, context.threads)
+        base.EngineConfig(artifact.folder, artifact.metadata, serve, context.threads)
     )
     examples = task.examples("selection")
     if not examples:
         return None
-    return accuracy(loaded.scores([each.candidates for each in examples]), examples)
+    return compute_accuracy(
+        loaded.scores([example.candidates for example in examples]),
+        [len(example.candidates) for example in examples],
+        [label for example in examples for label in example.candidate_labels],
+    )
 
 
 STEP = Step(

@@ -1,8 +1,8 @@
-"""A static student: hashed features of the text, rows of a table, a small MLP; no attention, no
-order beyond short runs. It learns the teacher's answers to a lot of text.
+"""A static student: hashed n-grams of the text select rows of a table, whose mean goes through a
+small MLP. It has no attention, and learns the teacher's answers to a large amount of text.
 
-fastText (Joulin et al. 2017) taught by distillation (Sparse Distillation: Ye et al. 2022), its
-words beginning as the teacher's own token vectors (as in model2vec).
+It is fastText (Joulin et al. 2017) trained by distillation (Sparse Distillation: Ye et al. 2022),
+with words initialised from the teacher's token vectors (as in model2vec).
 """
 
 from dataclasses import dataclass
@@ -21,16 +21,16 @@ class Static:
     buckets: rows of the table, 1..16777216.
     width: columns of the table, 1..1024.
     hidden: neurons of the MLP, 1 or above.
-    words: longest run of words that is a feature, 1..4.
-    letters: lengths of the runs of bytes that are features, each 2..8; may be empty.
-    vectors: begin the rows of words as the teacher's token vectors, projected.
+    words: longest word n-gram that is a feature, 1..4.
+    letters: lengths of the byte n-grams that are features, each 2..8; may be empty.
+    vectors: initialise the rows of words with the teacher's token vectors, projected.
     epochs: passes over the text, 1..100.
-    batch: texts an update, 1 or above.
-    learning_rate: of the table, at first, above 0; it falls to 0. The MLP has a fifth of it.
-    dropout: share of a text's features that are left out while training, 0 or above, below 1.
-    temperature: that softens both distributions, above 0.
-    transfer: learn also from the task's unlabelled transfer text, where it has some.
-    augment: copies of the text with words masked and ends cut, 0..20.
+    batch: texts per update, 1 or above.
+    learning_rate: initial one of the table, above 0; it decays to 0. The MLP has a fifth of it.
+    dropout: share of a text's features that are dropped during training, 0 or above, below 1.
+    temperature: softens both distributions, above 0.
+    transfer: learn also from the task's unlabelled transfer text, if it has any.
+    augment: copies of the text with words masked and ends cut off, 0..20.
     """
 
     buckets: int = 131072
@@ -48,16 +48,16 @@ class Static:
     augment: int = 4
 
 
-def validate(params: Static, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
-    faults = [] if shape.get("teacher") else ["it needs [model] teacher, the system to learn from"]
+def validate(params: Static, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
+    faults = [] if spec.get("teacher") else ["it needs [model] teacher, the system to learn from"]
     checks = {
         f"buckets = {params.buckets}: choose 1..16777216": 1 <= params.buckets <= 1 << 24,
         f"width = {params.width}: choose 1..1024": 1 <= params.width <= 1024,
         f"hidden = {params.hidden}: choose 1 or above": params.hidden >= 1,
         f"words = {params.words}: choose 1..4": 1 <= params.words <= 4,
         f"letters = {list(params.letters)}: choose lengths of 2..8": (
-            all(2 <= each <= 8 for each in params.letters)
+            all(2 <= length <= 8 for length in params.letters)
         ),
         f"epochs = {params.epochs}: choose 1..100": 1 <= params.epochs <= 100,
         f"batch = {params.batch}: choose 1 or above": params.batch >= 1,
@@ -68,19 +68,20 @@ def validate(params: Static, shape: dict[str, Any]) -> list[str]:
         f"temperature = {params.temperature}: choose a number above 0": params.temperature > 0,
         f"augment = {params.augment}: choose 0..20": 0 <= params.augment <= 20,
     }
-    return faults + [fault for fault, fine in checks.items() if not fine]
+    return faults + [fault for fault, is_valid in checks.items() if not is_valid]
 
 
 def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dict[str, Any]:
-    """Write `static.json` and `weights.npz` (the table int8 with one scale a column).
+    """Write `static.json` and `weights.npz` (the table in int8 with one scale per column).
 
-    Raises: BuildError if training diverges, or there is nothing to train on.
+    Raises:
+        BuildError: training diverges, or there is nothing to train on.
     """
     from harness.models import static as static_model
     from harness.models.static import FeatureSpec, StaticSpec
     from harness.optimize.training import distill_data, encoders, loop, static_student, tokens
 
-    assert inputs.teacher is not None, "a manifest without a teacher is refused before"
+    assert inputs.teacher is not None, "a manifest without a teacher is refused earlier"
     loop.fix_seed_and_threads(context.seed, context.threads)
     teacher, tokenizer = encoders.load_model(inputs.teacher, task)
     texts = distill_data.build_row_source(
@@ -120,7 +121,7 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, shape: {"format": "static", "dtype": "int8"},
+    output_spec=lambda params, spec: {"format": "static", "dtype": "int8"},
     trains=True,
     needs_teacher=True,
 )

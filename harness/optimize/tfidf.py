@@ -1,4 +1,4 @@
-"""Word n-gram TF-IDF with logistic regression: the classic that a Transformer must beat."""
+"""TF-IDF of word n-grams with logistic regression: the classic baseline."""
 
 import json
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class TfidfLogreg:
-    """Fit scikit-learn's TfidfVectorizer and LogisticRegression; the regularisation is chosen on
+    """Fit scikit-learn's TfidfVectorizer and LogisticRegression; the regularisation is selected on
     the selection slice.
 
     ngrams: longest word n-gram, 1..3.
-    min_count: training examples that an n-gram must occur in, 1 or above.
+    min_count: number of training examples that an n-gram must occur in, 1 or above.
     """
 
     ngrams: int = 2
@@ -28,35 +28,34 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 """Inverse regularisation strengths (scikit-learn's C) that are tried."""
 
 
-NEVER = -1e4
+NEVER_LOG_ODDS = -1e4
 """Log odds of a label that no training row has."""
 
 
-def validate(params: TfidfLogreg, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: TfidfLogreg, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = [] if 1 <= params.ngrams <= 3 else [f"ngrams = {params.ngrams}: choose 1..3"]
-    return (
-        faults
-        if params.min_count >= 1
-        else [*faults, f"min_count = {params.min_count}: choose 1 or above"]
-    )
+    if params.min_count < 1:
+        faults.append(f"min_count = {params.min_count}: choose 1 or above")
+    return faults
 
 
 def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -> dict[str, Any]:
     """Write vocabulary, inverse document frequencies and weights (JSON and npz, never pickle).
 
-    Raises: BuildError if there is nothing to learn, or no n-gram is left.
+    Raises:
+        BuildError: there is nothing to learn, or no n-gram is frequent enough.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     check_labels(task)
     splits = {split: task.examples(split) for split in ("train", "selection")}
     texts = {
-        split: [" ".join(row) for each in examples for row in each.candidates]
+        split: [" ".join(candidate) for example in examples for candidate in example.candidates]
         for split, examples in splits.items()
     }
     labels = {
-        split: [label for each in examples for label in each.candidate_labels]
+        split: [label for example in examples for label in example.candidate_labels]
         for split, examples in splits.items()
     }
     vectorizer = TfidfVectorizer(
@@ -66,35 +65,40 @@ def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -
         features = vectorizer.fit_transform(texts["train"])
     except ValueError as error:
         raise BuildError(
-            f"the training split of {task.name} leaves no n-grams ({error}). Lower min_count, or "
-            "check the texts."
+            f"no n-gram of the training split of {task.name} can be used ({error}). Lower "
+            "min_count, or check the texts."
         ) from None
     held_out = vectorizer.transform(texts["selection"])
     rows = (features, labels["train"]), (held_out, labels["selection"])
-    weights, bias, tried = best_logistic(task, *rows, context.seed)
+    weights, bias, scores = fit_best_logistic_regression(task, *rows, context.seed)
     np.savez(context.out / "weights.npz", idf=vectorizer.idf_, weights=weights, bias=bias)
-    described = {
+    vectorizer_spec = {
         "vocabulary": {
             term: int(column) for term, column in sorted(vectorizer.vocabulary_.items())
         },
         "ngram_range": [1, params.ngrams],
         "sublinear_tf": True,
     }
-    (context.out / "vectorizer.json").write_text(json.dumps(described))
+    (context.out / "vectorizer.json").write_text(json.dumps(vectorizer_spec))
     return {
         "format": "tfidf",
         "model": {"parameters": int(weights.size + bias.size)},
-        "training": tried,
+        "training": scores,
     }
 
 
 def check_labels(task: Task) -> None:
-    """Raises: BuildError if there is but one label in `train`, or nothing in `selection`."""
-    seen = {label for each in task.examples("train") for label in each.candidate_labels}
+    """Check that there is something to learn.
+
+    Raises:
+        BuildError: the training split has a single label, or the selection slice is empty.
+    """
+    examples = task.examples("train")
+    seen = {label for example in examples for label in example.candidate_labels}
     if len(seen) < 2:
         only = ", ".join(task.labels[label] for label in seen)
         raise BuildError(
-            f"the training split of {task.name} has but one label ({only}): there is nothing to "
+            f"the training split of {task.name} has only one label ({only}): there is nothing to "
             "learn. Check its file."
         )
     if not task.examples("selection"):
@@ -103,19 +107,19 @@ def check_labels(task: Task) -> None:
         )
 
 
-def best_logistic(
+def fit_best_logistic_regression(
     task: Task, train: tuple[Any, list[int]], held_out: tuple[Any, list[int]], seed: int
 ) -> tuple[Any, Any, list[dict[str, float]]]:
-    """Logistic regression with the strength that is best on the held-out rows.
+    """Fit logistic regression with the regularisation that is best on the selection slice.
 
     Args:
-        task: has the labels. One that no training row has is never answered.
+        task: has the labels. A label that no training row has is never answered.
         train: features [rows, columns] and labels of the training split.
         held_out: the same of the selection slice.
         seed: of the solver.
 
     Returns:
-        weights [columns, labels], bias [labels], and the score of each strength.
+        Weights [columns, labels], bias [labels], and the accuracy of each strength.
     """
     from sklearn.linear_model import LogisticRegression
 
@@ -125,20 +129,20 @@ def best_logistic(
     scores = [float(model.fit(*train).score(*held_out)) for model in models]
     best = models[int(np.argmax(scores))]
     weights, bias = best.coef_.T, best.intercept_
-    if weights.shape[1] == 1:  # two classes share one column: the log odds of the second
+    if weights.shape[1] == 1:  # two classes have one column, the log odds of the second
         weights, bias = np.hstack([-weights / 2, weights / 2]), np.array([-bias[0], bias[0]]) / 2
-    seen = models[0].classes_.tolist()  # the columns' labels
+    seen = models[0].classes_.tolist()  # the labels of the columns
     if len(seen) < len(task.labels):
         all_weights = np.zeros((weights.shape[0], len(task.labels)), weights.dtype)
-        all_bias = np.full(len(task.labels), NEVER, bias.dtype)
+        all_bias = np.full(len(task.labels), NEVER_LOG_ODDS, bias.dtype)
         all_weights[:, seen], all_bias[seen] = weights, bias
         weights, bias = all_weights, all_bias
-    tried = [{"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)]
-    return weights, bias, tried
+    by_strength = [{"C": C, "selection": score} for C, score in zip(STRENGTHS, scores, strict=True)]
+    return weights, bias, by_strength
 
 
-def output_spec(params: TfidfLogreg, shape: dict[str, Any]) -> dict[str, Any]:
-    """What of the shape is another afterwards."""
+def output_spec(params: TfidfLogreg, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what the step changes in the model specification."""
     return {"format": "tfidf"}
 
 

@@ -1,7 +1,7 @@
-"""Temperatures and thresholds, chosen on the selection slice: what `calibrate` and `cascade` share.
+"""Temperatures and thresholds, chosen on the selection slice; shared by `calibrate` and `cascade`.
 
-Temperature scaling: Guo et al. (2017). Thresholds: of those that keep the score, the cheapest; by
-playing the slice through with each.
+Temperature scaling: Guo et al. (2017). Of the rules that keep the score, the cheapest one is
+chosen, by applying every rule to the slice.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,23 +12,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engines.base import Scores, answers_from_scores
 from harness.engines.confidence import NEVER, ExitRule, Rows, compute_confidence, run_stages
 from harness.errors import BuildError
+from harness.models.answers import Scores, answers_from_scores
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Example, Task
 
-PLAYS = 2000
+MAX_RULES = 2000
 """Most combinations of thresholds that are tried."""
 
-CURVE = 12
-"""Points of the curve that an artifact keeps."""
+CURVE_POINTS = 12
+"""Points of the curve that an artifact states."""
 
 
 @dataclass(frozen=True)
-class Played:
-    """What a rule gives on the selection slice: score, mean cost of an example, and how many left
-    at each stage.
+class RuleResult:
+    """What a rule gives on the selection slice.
+
+    Attributes:
+        rule: the rule.
+        score: the value of the task's metric.
+        cost: the mean cost of an example.
+        left: how many inputs left at each stage.
     """
 
     rule: ExitRule
@@ -37,12 +42,18 @@ class Played:
     left: list[int]
 
 
-class Slice:
-    """The selection slice, answered by every stage.
+class SelectionSlice:
+    """The selection slice of a task, with the logits of every stage.
 
-    logits: of each stage [candidates, labels]; costs: of an example that leaves there, all stages
-    before counted. by_input: whether each candidate leaves by itself (early exit) or an example as
-    a whole (cascade).
+    Args:
+        task: the task.
+        logits: for each stage float32 [candidates, labels].
+        costs: the cost of an example that leaves at each stage, with all stages before it.
+        by_input: whether each candidate leaves on its own (early exit), or an example as a whole
+            (cascade).
+
+    Raises:
+        BuildError: the selection slice is empty.
     """
 
     def __init__(
@@ -51,100 +62,117 @@ class Slice:
         examples: Sequence[Example] = task.examples("selection")
         if not len(examples):
             raise BuildError(f"{task.name} has no selection slice to calibrate on. Check the task.")
-        self.metric = METRICS[task.metric]
-        self.truths = [each.truth for each in examples]
-        self.candidates = [len(each.candidates) for each in examples]
-        self.logits, self.costs = logits, costs
-        self.counts = [1] * sum(self.candidates) if by_input else self.candidates
-        self.owner = np.repeat(np.arange(len(self.counts)), self.counts)
-        labels = np.array([label for each in examples for label in each.candidate_labels])
-        self.temperatures = tuple(temperature(each, labels) for each in logits)
+        self._metric = METRICS[task.metric]
+        self._truths = [example.truth for example in examples]
+        self._candidates = [len(example.candidates) for example in examples]
+        self._logits, self._costs = logits, costs
+        self._counts = [1] * sum(self._candidates) if by_input else self._candidates
+        self._owners = np.repeat(np.arange(len(self._counts)), self._counts)
+        labels = np.array([label for example in examples for label in example.candidate_labels])
+        self.temperatures = tuple(fit_temperature(stage_logits, labels) for stage_logits in logits)
 
-    def play(self, rule: ExitRule) -> Played:
-        """As the engine would, from the logits that are known."""
+    def apply_rule(self, rule: ExitRule) -> RuleResult:
+        """Return the result of a rule, as the engine would apply it."""
 
-        def ask(stage: int, rows: Rows) -> Scores:
-            return self.logits[stage][np.isin(self.owner, rows)]
+        def score_rows(stage: int, rows: Rows) -> Scores:
+            return self._logits[stage][np.isin(self._owners, rows)]
 
-        scores, left = run_stages(rule, self.counts, ask)
-        counted = self.metric.counts(answers_from_scores(scores, self.candidates), self.truths)
-        cost = float(np.dot(left, self.costs[: len(left)])) / len(self.counts)
-        left += [0] * (len(self.logits) - len(left))
-        return Played(rule, float(self.metric.value(counted.sum(0))), cost, left)
+        scores, left = run_stages(rule, self._counts, score_rows)
+        answers = answers_from_scores(scores, self._candidates)
+        counts = self._metric.counts(answers, self._truths)
+        cost = float(np.dot(left, self._costs[: len(left)])) / len(self._counts)
+        left += [0] * (len(self._logits) - len(left))
+        return RuleResult(rule, float(self._metric.value(counts.sum(0))), cost, left)
 
-    def sure(self, criterion: str) -> NDArray[np.float64]:
-        """Confidences [stages but the last, examples]."""
-        return np.array(
-            [
-                compute_confidence(each / np.float32(scale), self.counts, criterion == "entropy")
-                for each, scale in zip(self.logits[:-1], self.temperatures, strict=False)
-            ],
-            float,
-        )
+    def choose_rule(
+        self, criterion: str, max_drop: float, cost: float, joint: bool
+    ) -> dict[str, Any]:
+        """Choose the cheapest rule whose score is at most `max_drop` below that of all stages; or,
+        with a cost, the best rule of at most that cost.
 
-    def choose(self, criterion: str, max_drop: float, cost: float, joint: bool) -> dict[str, Any]:
-        """The rule that is cheapest at a score of at least that of all stages less `max_drop`; or,
-        where `cost` is given, the best at no more than that share of the full cost.
+        Args:
+            criterion: one of `confidence.CRITERIA`.
+            max_drop: the score that may be lost.
+            cost: the share of the full cost that is allowed; 0 to use `max_drop`.
+            joint: whether each stage has its own threshold, instead of one for all.
 
-        joint: each stage has a threshold of its own; else all have the same.
-        Returns: what `artifact.json` says of it.
+        Returns:
+            The metadata for `artifact.json`: `rule`, and under `selection` what it gives.
         """
-        stages = len(self.logits) - 1
+        stages = len(self._logits) - 1
         never = ExitRule(criterion, self.temperatures, (NEVER,) * stages)
-        full = self.play(never)
-        if criterion == "patience":
-            grid = [list(map(float, range(2, stages + 1)))]
-        else:
-            free = stages if joint else 1
-            steps = max(4, int(PLAYS ** (1 / free)) - 1)
-            sure = self.sure(criterion) if joint else self.sure(criterion).reshape(1, -1)
-            grid = [
-                np.unique(np.quantile(each, np.linspace(0, 1, steps))).tolist() for each in sure
-            ]
-        rules = [
-            replace(never, thresholds=each if joint else each * stages)
-            for each in product(*([*each, NEVER] for each in grid))
+        full = self.apply_rule(never)
+        grid = self._make_grid(criterion, joint)
+        results = [
+            self.apply_rule(replace(never, thresholds=point if joint else point * stages))
+            for point in product(*([*thresholds, NEVER] for thresholds in grid))
         ]
-        played = [self.play(each) for each in rules]
         if cost:
-            fitting = [each for each in played if each.cost <= cost * full.cost]
-            best = max(fitting, key=lambda each: (each.score, -each.cost), default=full)
+            allowed = [result for result in results if result.cost <= cost * full.cost]
+            best = max(allowed, key=lambda result: (result.score, -result.cost), default=full)
         else:
             lowest = full.score - max_drop - 1e-9
-            fitting = [each for each in played if each.score >= lowest]
-            best = min(fitting, key=lambda each: (each.cost, -each.score), default=full)
-        curve = played[:: max(1, len(played) // CURVE)] if not joint or stages == 1 else []
+            allowed = [result for result in results if result.score >= lowest]
+            best = min(allowed, key=lambda result: (result.cost, -result.score), default=full)
+        has_curve = not joint or stages == 1
+        curve = results[:: max(1, len(results) // CURVE_POINTS)] if has_curve else []
         return {
             "rule": best.rule.to_dict(),
             "selection": {
-                **_said(best),
+                **_summarize(best),
                 "left": best.left,
-                "full": _said(full),
+                "full": _summarize(full),
                 "curve": [
-                    {"threshold": each.rule.to_dict()["thresholds"][0], **_said(each)}
-                    for each in curve
+                    {"threshold": result.rule.to_dict()["thresholds"][0], **_summarize(result)}
+                    for result in curve
                 ],
             },
         }
 
+    def _make_grid(self, criterion: str, joint: bool) -> list[list[float]]:
+        """Return the thresholds to try, for each stage if `joint`, else once."""
+        stages = len(self._logits) - 1
+        if criterion == "patience":
+            return [list(map(float, range(2, stages + 1)))]
+        steps = max(4, int(MAX_RULES ** (1 / (stages if joint else 1))) - 1)
+        confidences = self._compute_confidences(criterion)
+        groups = confidences if joint else confidences.reshape(1, -1)
+        return [
+            np.unique(np.quantile(group, np.linspace(0, 1, steps))).tolist() for group in groups
+        ]
 
-def _said(played: Played) -> dict[str, float]:
-    return {"score": round(played.score, 4), "cost": float(f"{played.cost:.4g}")}
+    def _compute_confidences(self, criterion: str) -> NDArray[np.float64]:
+        """Return float64 [stages but the last, examples]."""
+        return np.array(
+            [
+                compute_confidence(
+                    logits / np.float32(temperature), self._counts, criterion == "entropy"
+                )
+                for logits, temperature in zip(self._logits[:-1], self.temperatures, strict=False)
+            ],
+            float,
+        )
 
 
-def temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
-    """What the logits are divided by so that the labels are most likely, 0.05..20.
+def _summarize(result: RuleResult) -> dict[str, float]:
+    return {"score": round(result.score, 4), "cost": float(f"{result.cost:.4g}")}
 
-    logits: float32 [rows, labels].
+
+def fit_temperature(logits: Scores, labels: NDArray[np.int64]) -> float:
+    """Return the divisor of the logits, 0.05..20, that makes the labels most likely.
+
+    Args:
+        logits: float32 [rows, labels].
+        labels: int64 [rows].
     """
     from scipy.optimize import minimize_scalar
 
-    def loss(log: float) -> float:
-        scaled = logits.astype(float) / np.exp(log)
+    def loss(log_temperature: float) -> float:
+        scaled = logits.astype(float) / np.exp(log_temperature)
         scaled -= scaled.max(1, keepdims=True)
-        chances = scaled[np.arange(len(labels)), labels] - np.log(np.exp(scaled).sum(1))
-        return -float(chances.mean())
+        log_likelihood = scaled[np.arange(len(labels)), labels] - np.log(np.exp(scaled).sum(1))
+        return -float(log_likelihood.mean())
 
-    found: Callable[..., Any] = minimize_scalar
-    best = found(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    minimize: Callable[..., Any] = minimize_scalar
+    best = minimize(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
     return float(f"{np.exp(best.x):.4g}")

@@ -1,4 +1,4 @@
-"""Taking files that came along as they are, for code of the submission's own."""
+"""Bundled weights as they are, for the custom code of a submission."""
 
 import shutil
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from harness.tasks.task import Task
 
 @dataclass(frozen=True)
 class Unpack:
-    """Take the files of `[model] weights` as they are, for a module or a command of one's own.
+    """Take the files of `[model] weights` as they are, for a custom module or command.
 
     No parameters.
     """
@@ -18,13 +18,13 @@ class Unpack:
 
 def run(inputs: Inputs, task: Task, params: Unpack, context: StepContext) -> dict[str, Any]:
     """Copy the files."""
-    assert inputs.encoder is not None, "a manifest without weights is refused before"
+    assert inputs.encoder is not None, "a manifest without weights is refused earlier"
     shutil.copytree(inputs.encoder.folder, context.out, dirs_exist_ok=True)
     return {"format": "files"}
 
 
-def output_spec(params: Unpack, shape: dict[str, Any]) -> dict[str, Any]:
-    """Nothing more is known of it."""
+def output_spec(params: Unpack, spec: dict[str, Any]) -> dict[str, Any]:
+    """Return the format; nothing else is known of the files."""
     return {"format": "files"}
 
 

@@ -1,9 +1,9 @@
-"""Keeping only the token embeddings that a task's text needs.
+"""Vocabulary pruning: only the token embeddings that a task's text needs are kept.
 
-The word embeddings are most of a small student's weights. WordPiece takes the longest piece that
-fits; without the pieces that it never took, it still takes the same ones, so the text that was
-counted is tokenized as before. A word of other text whose pieces are gone is spelt with shorter
-ones that are left, or is unknown.
+The word embeddings are most of a small student's weights. WordPiece always uses the longest piece
+that fits. Without the pieces that it never used it still uses the same ones, so the counted text is
+tokenized as before. A word of other text whose pieces are gone is spelt with shorter ones, or is
+unknown.
 """
 
 import json
@@ -13,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext, fp32_fault
+from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -24,26 +24,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Keep the tokens that the training text and the transfer text hold often enough.
+    """Keep the tokens that are frequent enough in the training text and the transfer text.
 
-    floor: how often at least, 1 or above.
-    transfer: count also the task's unlabelled transfer text, where it has some.
+    floor: least number of occurrences, 1 or above.
+    transfer: count also the task's unlabelled transfer text, if it has any.
     """
 
     floor: int = 1
     transfer: bool = True
 
 
-def validate(params: Vocabulary, shape: dict[str, Any]) -> list[str]:
-    """Faults of the parameters, as sentences."""
+def validate(params: Vocabulary, spec: dict[str, Any]) -> list[str]:
+    """Return the errors of the parameters, as sentences."""
     faults = [] if params.floor >= 1 else [f"floor = {params.floor}: choose 1 or above"]
-    return faults + fp32_fault(shape)
+    return faults + find_dtype_faults(spec)
 
 
 def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) -> dict[str, Any]:
     """Write the model with fewer embeddings, and its tokenizer.
 
-    Raises: BuildError if the tokenizer is no WordPiece.
+    Raises:
+        BuildError: the tokenizer is not WordPiece.
     """
     from harness.models import tokenization
     from harness.optimize.training import encoders
@@ -53,58 +54,67 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) ->
     tokenizer.no_truncation()
     rows, counts = task.texts(params.transfer), Counter[int]()
     while part := list(islice(rows, 1000)):
-        counts.update(
-            token for each in tokenization.tokenize(tokenizer, part) for token in each.ids
-        )
-    smaller, kept = restricted(
-        tokenizer, {token for token in counts if counts[token] >= params.floor}
-    )
-    about = encoders.save_model(trimmed(model, kept), smaller, context.out)
-    return {**about, "tokens": {"before": model.spec.vocabulary, "after": len(kept)}}
+        encodings = tokenization.tokenize(tokenizer, part)
+        counts.update(token for encoding in encodings for token in encoding.ids)
+    frequent = {token for token in counts if counts[token] >= params.floor}
+    smaller_tokenizer, old_ids = restrict_tokenizer(tokenizer, frequent)
+    smaller_model = keep_embeddings(model, old_ids)
+    metadata = encoders.save_model(smaller_model, smaller_tokenizer, context.out)
+    return {**metadata, "tokens": {"before": model.spec.vocabulary, "after": len(old_ids)}}
 
 
-def restricted(tokenizer: "Tokenizer", wanted: set[int]) -> "tuple[Tokenizer, list[int]]":
-    """A tokenizer that knows only these tokens and the special ones, and each new one's old id.
+def restrict_tokenizer(tokenizer: "Tokenizer", tokens: set[int]) -> "tuple[Tokenizer, list[int]]":
+    """Return a tokenizer with only some tokens and the special ones.
 
-    Raises: BuildError if it is no WordPiece.
+    Args:
+        tokenizer: a WordPiece tokenizer.
+        tokens: the ids to keep.
+
+    Returns:
+        The tokenizer, and for each of its ids the old id.
+
+    Raises:
+        BuildError: the tokenizer is not WordPiece.
     """
     from tokenizers import Tokenizer
 
-    said = json.loads(tokenizer.to_str())
-    if said["model"]["type"] != "WordPiece":
+    config = json.loads(tokenizer.to_str())
+    if config["model"]["type"] != "WordPiece":
         raise BuildError(
-            f"the tokenizer is a {said['model']['type']}; only WordPiece can lose tokens. Leave "
+            f"the tokenizer is {config['model']['type']}; only WordPiece can be restricted. Leave "
             "the step out."
         )
-    special = {entry["id"] for entry in said["added_tokens"]}
-    vocabulary: dict[str, int] = said["model"]["vocab"]
-    special |= {vocabulary[said["model"]["unk_token"]]}
-    processor = said["post_processor"] or {}
+    vocabulary: dict[str, int] = config["model"]["vocab"]
+    processor = config["post_processor"] or {}
+    special = {entry["id"] for entry in config["added_tokens"]}
+    special |= {vocabulary[config["model"]["unk_token"]]}
     for entry in processor.get("special_tokens", {}).values():
         special |= set(entry["ids"])
     special |= {processor[key][1] for key in ("sep", "cls") if key in processor}
     special |= {vocabulary[word] for word in ("[PAD]", "[MASK]") if word in vocabulary}
-    kept = sorted(number for number in vocabulary.values() if number in wanted | special)
-    new = {old: number for number, old in enumerate(kept)}
-    said["model"]["vocab"] = {word: new[old] for word, old in vocabulary.items() if old in new}
-    for entry in said["added_tokens"]:
-        entry["id"] = new[entry["id"]]
+    old_ids = sorted(old for old in vocabulary.values() if old in tokens | special)
+    new_ids = {old: new for new, old in enumerate(old_ids)}
+    config["model"]["vocab"] = {
+        word: new_ids[old] for word, old in vocabulary.items() if old in new_ids
+    }
+    for entry in config["added_tokens"]:
+        entry["id"] = new_ids[entry["id"]]
     for entry in processor.get("special_tokens", {}).values():
-        entry["ids"] = [new[old] for old in entry["ids"]]
+        entry["ids"] = [new_ids[old] for old in entry["ids"]]
     for key in ("sep", "cls"):
         if key in processor:
-            processor[key][1] = new[processor[key][1]]
-    return Tokenizer.from_str(json.dumps(said)), kept
+            processor[key][1] = new_ids[processor[key][1]]
+    return Tokenizer.from_str(json.dumps(config)), old_ids
 
 
-def trimmed(model: "Classifier", kept: list[int]) -> "Classifier":
-    """A copy that has only these rows of the word embeddings, in this order."""
+def keep_embeddings(model: "Classifier", rows: list[int]) -> "Classifier":
+    """Return a copy of a model with only some rows of the word embeddings, in this order."""
     from harness.models.classifier import Classifier, assign_weights
 
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     name = "bert.embeddings.word_embeddings.weight"
-    weights[name] = weights[name][kept].clone()
-    smaller = Classifier(replace(model.spec, vocabulary=len(kept)))
+    weights[name] = weights[name][rows].clone()
+    smaller = Classifier(replace(model.spec, vocabulary=len(rows)))
     assign_weights(smaller, weights)
     return smaller.eval()
 
@@ -116,6 +126,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, shape: {"vocabulary": params.floor},
+    output_spec=lambda params, spec: {"vocabulary": params.floor},
     trains=True,
 )

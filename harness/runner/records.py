@@ -134,9 +134,9 @@ def _describe_artifact(artifact: Artifact) -> dict[str, Any]:
     """Return what the record says of an artifact, with its size and that of its weights, in 10^6
     bytes on disk, and the number of parameters (a quantized one counts once).
     """
-    fields = {key: artifact.about[key] for key in ARTIFACT_FIELDS if key in artifact.about}
+    fields = {key: artifact.metadata[key] for key in ARTIFACT_FIELDS if key in artifact.metadata}
     weights = [path for path in artifact.folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES]
-    parameters = artifact.about.get("model", {}).get("parameters", 0)
+    parameters = artifact.metadata.get("model", {}).get("parameters", 0)
     for path in weights:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

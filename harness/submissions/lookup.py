@@ -9,7 +9,7 @@ from harness.submissions.manifest import System, find_systems, read_system
 from harness.tasks.suites import Suite
 
 NULL_SYSTEM = "null"
-"""Answers without a model: what it takes is the harness' own time."""
+"""The system without a model: its time is the overhead of the harness."""
 
 
 def get_system(name: str, root: Path) -> System:

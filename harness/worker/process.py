@@ -20,9 +20,9 @@ from harness.engines.base import (
     EngineConfig,
     ReportingEngine,
     ServeConfig,
-    answers_from_scores,
 )
 from harness.engines.registry import load_engine
+from harness.models.answers import answers_from_scores
 
 READ_BYTES = 1 << 16
 """Less than the size from which malloc maps new memory for each read, which costs as much as a

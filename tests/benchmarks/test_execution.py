@@ -46,12 +46,12 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
             Inputs(plain), get_task("sentiment"), exported, StepContext(graph, 0, CORES)
         )
         if quantized is None:
-            return Artifact(graph, {**plain.about, **about})
-        out, start = tmp_path_factory.mktemp("int8"), Artifact(graph, {**plain.about, **about})
+            return Artifact(graph, {**plain.metadata, **about})
+        out, start = tmp_path_factory.mktemp("int8"), Artifact(graph, {**plain.metadata, **about})
         done = quantize.run(
             Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
         )
-        return Artifact(out, {**plain.about, **done})
+        return Artifact(out, {**plain.metadata, **done})
 
     return made
 
@@ -85,7 +85,7 @@ def compare(
 
 def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), CORES)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name, **serve), CORES)
     )
 
 
@@ -105,7 +105,7 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
         return session.run(None, batch.feeds)[0]
 
     default = EncoderEngine(
-        EngineConfig(start.folder, start.about, ServeConfig("onnxruntime"), CORES), forward
+        EngineConfig(start.folder, start.metadata, ServeConfig("onnxruntime"), CORES), forward
     )
     ours = loaded(make(Export(), Quantize()), instances="per-core")
     assert compare(benchmark, default, ours, texts).low > 1

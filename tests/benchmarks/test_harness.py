@@ -103,14 +103,19 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 def serve_graph(graph: Artifact) -> dict[str, object]:
     serve = {"engine": "onnxruntime"}
-    return {"artifact": str(graph.folder), "about": graph.about, "serve": serve, "threads": CORES}
+    return {
+        "artifact": str(graph.folder),
+        "about": graph.metadata,
+        "serve": serve,
+        "threads": CORES,
+    }
 
 
 def test_bare_onnxruntime_loop(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
     loaded = onnxruntime.load(
-        EngineConfig(graph.folder, graph.about, ServeConfig("onnxruntime"), CORES)
+        EngineConfig(graph.folder, graph.metadata, ServeConfig("onnxruntime"), CORES)
     )
     turns = iter(range(10**9))
     benchmark.pedantic(

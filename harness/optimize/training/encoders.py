@@ -49,7 +49,7 @@ def load_model(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Cla
     Raises:
         BuildError: the weights do not fit the specification.
     """
-    spec = classifier.EncoderSpec.from_dict(artifact.about["model"])
+    spec = classifier.EncoderSpec.from_dict(artifact.metadata["model"])
     model = classifier.load(artifact.folder, spec)
     length = min(max_length or task.max_length, model.spec.positions)
     return model, tokenization.load_tokenizer(artifact.folder / "tokenizer.json", length)
@@ -120,7 +120,7 @@ def train(
         update=update,
         score=score or (lambda: compute_accuracy(model, selection, params.batch)),
     )
-    folder = context.kept
+    folder = context.checkpoints
     checkpoint = Checkpoint(folder, trained, optimizer) if folder else None
     history = run_epochs(training, context.log, checkpoint)
     model.eval()
@@ -177,7 +177,7 @@ def compute_logits(
 def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
     """Return the share of the examples that are answered correctly, in evaluation mode."""
     model.eval()
-    return data.right(compute_all_logits(model, data, batch))
+    return data.compute_accuracy(compute_all_logits(model, data, batch))
 
 
 def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import fp32_fault
+from harness.optimize.base import find_dtype_faults
 
 ACTIVATIONS = ("gelu", "relu")
 
@@ -61,4 +61,4 @@ def find_faults(params: Schedule, spec: dict[str, Any]) -> list[str]:
     }
     if spec.get("exits"):
         checks["the model has exits; 'exits' must be the last step that trains"] = False
-    return [fault for fault, valid in checks.items() if not valid] + fp32_fault(spec)
+    return [fault for fault, valid in checks.items() if not valid] + find_dtype_faults(spec)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from harness.errors import BuildError
 from harness.models import hashed_features
+from harness.models.answers import compute_accuracy
 from harness.models.classifier import Classifier
 from harness.models.static import StaticModel, StaticSpec, StaticWeights
-from harness.optimize.base import StepContext, accuracy
+from harness.optimize.base import StepContext
 from harness.optimize.training import losses
 from harness.optimize.training.loop import Training, run_epochs
 from harness.tasks.task import Candidate, Example
@@ -206,6 +207,8 @@ def train(
     generator = np.random.default_rng(context.seed)
     updates = settings.epochs * -(-len(data) // settings.batch)
     candidates = [candidate for example in selection for candidate in example.candidates]
+    counts = [len(example.candidates) for example in selection]
+    labels = [label for example in selection for label in example.candidate_labels]
 
     def draw_batches() -> list[list[int]]:
         order = generator.permutation(len(data)).tolist()
@@ -225,7 +228,8 @@ def train(
         return loss.item() * len(rows)
 
     def score() -> float:
-        return accuracy(StaticModel(spec, model.quantize()).logits(candidates), selection)
+        logits = StaticModel(spec, model.quantize()).logits(candidates)
+        return compute_accuracy(logits, counts, labels)
 
     training = Training(
         model, settings.epochs, updates, settings.learning_rate, draw_batches, update, score

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from harness.models import tokenization
+from harness.models import answers, tokenization
 from harness.store.cache import cache_dir, create_folder_atomically, hold_lock
 from harness.tasks.task import Candidate, Example
 
@@ -71,17 +71,14 @@ class Tokens:
         """Return some rows, padded to the longest of them or to `length`."""
         return tokenization.pad([self[row] for row in rows], length)
 
-    def right(self, logits: NDArray[np.float32]) -> float:
-        """Share of the examples that are answered right. logits: float32 [rows, labels]."""
-        starts = np.flatnonzero(self.counts)
-        right = 0
-        for start, count in zip(starts.tolist(), self.counts[starts].tolist(), strict=True):
-            if count == 1:
-                right += int(logits[start].argmax()) == int(self.labels[start])
-            else:  # the candidate most surely of label 1
-                chosen = (logits[start : start + count] @ np.array([-1, 1])).argmax()
-                right += int(self.labels[start + chosen]) == 1
-        return right / len(starts)
+    def compute_accuracy(self, logits: NDArray[np.float32]) -> float:
+        """Return the share of the examples that are answered right.
+
+        Args:
+            logits: float32 [rows, labels].
+        """
+        candidates = self.counts[self.counts > 0].tolist()
+        return answers.compute_accuracy(logits, candidates, self.labels.tolist())
 
 
 def rows_from_examples(examples: Iterable[Example]) -> Iterator[LabelledRow]:

@@ -157,11 +157,11 @@ def export_graph(artifact: Artifact, out: Path, rows: Sequence[Candidate]) -> Ar
     context = StepContext(out, 0, 2, lambda line: None, out / "none")
     out.mkdir()
     metadata = export.run(Inputs(artifact=artifact), make_task(rows), export.Export(), context)
-    return Artifact(out, {**artifact.about, **metadata})
+    return Artifact(out, {**artifact.metadata, **metadata})
 
 
 def compute_scores(artifact: Artifact, rows: Sequence[Candidate], serve: ServeConfig) -> np.ndarray:
-    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
+    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 1))
     return engine.scores([[row] for row in rows])
 
 
@@ -172,9 +172,9 @@ def test_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     rows = random_texts(16, 60, pairs=kind != "camembert")  # some are longer than the model takes
     expected = compute_reference(folder, rows, longest)
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", rows)
-    assert artifact.about["max_length"] == longest
+    assert artifact.metadata["max_length"] == longest
     if artifact.format == "transformers":
-        assert artifact.about["model"]["padding"] == {"id": pad, "side": side}
+        assert artifact.metadata["model"]["padding"] == {"id": pad, "side": side}
     paddings_and_batches = [("longest", 1), ("max", 1), ("longest", 8)]
     for padding, batch in paddings_and_batches:
         logits = compute_scores(
@@ -200,7 +200,7 @@ def test_model_without_a_padding_token_is_served_without_padding_or_refused(
     rows = random_texts(12, 60)
     expected = compute_reference(folder, rows, longest)
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", rows)
-    assert artifact.about["model"]["padding"] is None
+    assert artifact.metadata["model"]["padding"] is None
     assert compute_scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(
         expected, abs=2e-4
     )
@@ -224,7 +224,7 @@ def test_missing_padding_token_defaults_to_the_architectures(
     (folder / "config.json").write_text(json.dumps(config))
     assert get_padding_id(config, 0) == token
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", random_texts(8, 20))
-    padding = artifact.about["model"]["padding"]
+    padding = artifact.metadata["model"]["padding"]
     assert (padding and padding["id"]) == token
 
 
@@ -353,7 +353,10 @@ def test_weights_without_a_classification_layer_are_refused(tmp_path: Path) -> N
     weights = load_file(folder / "model.safetensors")
     body = {name: value for name, value in weights.items() if "classifier" not in name}
     save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(BuildError, match=r"classifier.* must be in it, but is not: .* Fine-tune"):
+    with pytest.raises(
+        BuildError,
+        match=r"it lacks classifier.*, so this is not a fine-tuned classifier. Fine-tune",
+    ):
         adopt_checkpoint(folder, tmp_path / "artifact", random_texts(4, 8))
 
 

@@ -63,7 +63,7 @@ def build(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, Serv
 
 
 def compute_logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
-    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.about, serve, 1))
+    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 1))
     return engine.scores([[(text,)] for text in TEXTS])
 
 
@@ -76,9 +76,9 @@ def test_logits_equal_the_checkpoints_in_the_tasks_label_order(
     for name in ("mine", "mine-unpadded"):
         artifact, serve = build(folder, name, project)
         assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
-        assert artifact.about["max_length"] == 64, "no longer than its positions"
+        assert artifact.metadata["max_length"] == 64, "no longer than its positions"
     artifact, serve = build(folder, "mine-int8", project)
-    assert (artifact.format, artifact.about["dtype"]) == ("onnx", "int8")
+    assert (artifact.format, artifact.metadata["dtype"]) == ("onnx", "int8")
     logits = compute_logits(artifact, serve["offline"])
     assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
 

@@ -1,6 +1,5 @@
 import subprocess
 import sys
-from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.engines.base import EngineConfig, Scores, ServeConfig, answers_from_scores
+from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine, plan_batches
 from harness.models import tokenization
+from harness.models.answers import Scores
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
@@ -72,20 +72,6 @@ def test_inputs_are_padded_to_the_maximum_length_or_not_at_all(tiny_encoder: Pat
         config = EngineConfig(tiny_encoder, {"max_length": 64}, serve, 1)
         EncoderEngine(config, forward).scores([[["a"]]])
     assert shapes == [(1, 64), (1, 3)]
-
-
-@pytest.mark.parametrize(
-    ("scores", "candidates", "expected"),
-    [
-        ([[0.1, 0.9], [0.8, 0.2]], [1, 1], [1, 0]),
-        ([[0, 1], [0, 3], [0, 2], [5, 0]], [3, 1], [1, 0]),
-        ([[9, 9.5], [0, 2]], [2], [1]),
-    ],
-)
-def test_answers_are_labels_or_best_candidates(
-    scores: Sequence[Sequence[float]], candidates: list[int], expected: list[int]
-) -> None:
-    assert answers_from_scores(np.array(scores, np.float32), candidates) == expected
 
 
 @pytest.mark.parametrize(

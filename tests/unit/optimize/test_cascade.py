@@ -16,7 +16,7 @@ from harness.engines.confidence import NEVER, ExitRule, compute_confidence, run_
 from harness.errors import ManifestError
 from harness.optimize import cascade
 from harness.optimize.base import Artifact, Inputs, Member, StepContext
-from harness.optimize.thresholds import Slice, temperature
+from harness.optimize.thresholds import SelectionSlice, fit_temperature
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan_build
 from harness.tasks.registry import get_task
@@ -40,20 +40,22 @@ def built(
 
 def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
     found = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig("cascade", **serve), 2)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("cascade", **serve), 2)
     )
     assert isinstance(found, CascadeEngine)
     return found
 
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
-    it = registry.load_engine(EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1))
+    it = registry.load_engine(
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1)
+    )
     return it.scores(EXAMPLES)
 
 
 def test_sure_examples_have_the_first_members_answer(built: Artifact, student: Artifact) -> None:
     it = loaded(built)
-    small = member(student, "static") / built.about["rule"]["temperatures"][0]
+    small = member(student, "static") / built.metadata["rule"]["temperatures"][0]
     sure = compute_confidence(small, [1] * 100)
     cut = float(np.quantile(sure, 0.5))
     it.rule = replace(it.rule, thresholds=(cut,))
@@ -64,7 +66,7 @@ def test_sure_examples_have_the_first_members_answer(built: Artifact, student: A
 
 def test_never_is_the_last_member(built: Artifact, exported: Artifact) -> None:
     found = loaded(built, threshold="never").scores(EXAMPLES)
-    expected = member(exported, "onnxruntime") / built.about["rule"]["temperatures"][1]
+    expected = member(exported, "onnxruntime") / built.metadata["rule"]["temperatures"][1]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -77,9 +79,9 @@ def test_members_that_are_not_needed_are_not_asked(built: Artifact) -> None:
 def test_artifact_holds_its_members_and_says_what_they_cost(built: Artifact) -> None:
     assert {path.name for path in built.folder.iterdir() if path.is_dir()} == {"0", "1"}
     assert (built.folder / "1" / "model.onnx").is_file()
-    assert all(seconds > 0 for seconds in built.about["seconds"])
-    assert built.about["dtype"] == "int8", "answers of one member may depend on batch-mates"
-    chosen = built.about["selection"]
+    assert all(seconds > 0 for seconds in built.metadata["seconds"])
+    assert built.metadata["dtype"] == "int8", "answers of one member may depend on batch-mates"
+    chosen = built.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.01
     assert chosen["cost"] <= chosen["full"]["cost"]
 
@@ -87,10 +89,12 @@ def test_artifact_holds_its_members_and_says_what_they_cost(built: Artifact) -> 
 LABELS = np.array([0, 1, 0, 1, 1, 0, 1, 0])
 
 
-def sliced(logits: list[Any], costs: list[float]) -> Slice:
+def sliced(logits: list[Any], costs: list[float]) -> SelectionSlice:
     examples = [Example(((f"text {row}",),), int(label)) for row, label in enumerate(LABELS)]
     made = replace(TASK, name=f"made {len(logits)}", load=lambda split: examples)
-    return Slice(made, [np.asarray(each, np.float32) for each in logits], costs, by_input=False)
+    return SelectionSlice(
+        made, [np.asarray(each, np.float32) for each in logits], costs, by_input=False
+    )
 
 
 def test_thresholds_are_the_cheapest_that_keep_the_score() -> None:
@@ -100,13 +104,13 @@ def test_thresholds_are_the_cheapest_that_keep_the_score() -> None:
     first[4:] = -right[4:] * 0.2  # wrong and unsure
     second[7] = -right[7] * 0.1
     found = sliced([first, second, right * 3], [1.0, 3.0, 10.0])
-    chosen = found.choose("probability", max_drop=0.0, cost=0.0, joint=True)
+    chosen = found.choose_rule("probability", max_drop=0.0, cost=0.0, joint=True)
     assert chosen["selection"]["score"] == 1
     assert chosen["selection"]["left"] == [4, 3, 1]
     assert chosen["selection"]["cost"] == pytest.approx((4 * 1 + 3 * 3 + 10) / 8)
-    cheap = found.choose("probability", max_drop=0.125, cost=0.0, joint=True)
+    cheap = found.choose_rule("probability", max_drop=0.125, cost=0.0, joint=True)
     assert cheap["selection"]["left"][2] == 0, "one wrong answer in eight is allowed"
-    worse = sliced([-right, right], [1.0, 2.0]).choose("probability", 0.0, 0.0, joint=True)
+    worse = sliced([-right, right], [1.0, 2.0]).choose_rule("probability", 0.0, 0.0, joint=True)
     assert worse["selection"]["left"] == [0, 8]
     assert worse["rule"]["thresholds"] == [None]
 
@@ -116,7 +120,7 @@ def test_temperature_is_the_one_that_logits_were_made_with() -> None:
     logits = draw.normal(size=(20_000, 2)).astype(np.float32) * 2
     chances = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
     labels = (draw.random(20_000) < chances).astype(int)
-    assert temperature(logits * 3, labels) == pytest.approx(3, rel=0.05)
+    assert fit_temperature(logits * 3, labels) == pytest.approx(3, rel=0.05)
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=8), st.integers(0, 1000))

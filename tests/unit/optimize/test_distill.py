@@ -37,13 +37,13 @@ def _own_cache(cache: Path) -> None:
 
 
 def test_layers_spread_evenly_up_to_the_last() -> None:
-    assert distill.spread(3, 6) == (1, 3, 5)
-    assert distill.spread(2, 12) == (5, 11)
-    assert distill.spread(6, 6) == (0, 1, 2, 3, 4, 5)
+    assert distill.space_evenly(3, 6) == (1, 3, 5)
+    assert distill.space_evenly(2, 12) == (5, 11)
+    assert distill.space_evenly(6, 6) == (0, 1, 2, 3, 4, 5)
 
 
 def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
     student = distill.keep_layers(teacher, [1])
     assert student.spec.layers == 1
     kept = "bert.encoder.layer.0.output.dense.weight"
@@ -54,7 +54,7 @@ def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
 
 
 def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
     given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -76,8 +76,8 @@ def test_student_learns_what_the_teacher_knows(
 ) -> None:
     student = distilled(finetuned, tmp_path, **params)
     assert share_right(scores(student)) > 0.9
-    assert student.about["model"]["layers"] == 1
-    assert student.about["model"]["activation"] == params.get("activation", "gelu")
+    assert student.metadata["model"]["layers"] == 1
+    assert student.metadata["model"]["activation"] == params.get("activation", "gelu")
 
 
 def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(each.folder, EncoderSpec.from_dict(each.about["model"]))
+            classifier.load(each.folder, EncoderSpec.from_dict(each.metadata["model"]))
             for each in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
@@ -104,7 +104,7 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "encoder"
-    rows = finetuned.about["model"]["vocabulary"]
+    rows = finetuned.metadata["model"]["vocabulary"]
     save_encoder(folder, rows, layers=1, width=16, heads=2, ffn=32)
     (folder / "tokenizer.json").write_bytes((tiny_encoder / "tokenizer.json").read_bytes())
     inputs = Inputs(finetuned, Encoder(folder, "small"), finetuned)
@@ -114,7 +114,7 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     out = tmp_path / "out"
     out.mkdir()
     student = keep(out, distill.run(inputs, TASK, params, StepContext(out, 0, 1)))
-    assert student.about["model"]["width"] == 16
+    assert student.metadata["model"]["width"] == 16
     assert share_right(scores(student)) > 0.9
 
 

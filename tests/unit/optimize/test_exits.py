@@ -49,7 +49,7 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
 
 def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
     found = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig("onnxruntime", **serve), 1)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("onnxruntime", **serve), 1)
     )
     assert isinstance(found, StagesEngine)
     return found
@@ -64,16 +64,16 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
     begun = classifier.load(
-        finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.about["model"])
+        finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.metadata["model"])
     )
-    fresh = exits.with_exits(begun, (0,))
+    fresh = exits.add_exits(begun, (0,))
     trained = classifier.load(
-        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.about["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
     )
     data = selection(finetuned)
-    before, after = (exits.accuracies(each, data, 16)[0] for each in (fresh, trained))
+    before, after = (exits.compute_stage_accuracies(each, data, 16)[0] for each in (fresh, trained))
     assert after >= max(0.9, before)
-    assert with_exits.about["exits"][0] == pytest.approx(after, abs=1e-3)
+    assert with_exits.metadata["exits"][0] == pytest.approx(after, abs=1e-3)
 
 
 def selection(artifact: Artifact) -> Any:
@@ -88,7 +88,7 @@ def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: 
     params = replace(PARAMS, joint=True, epochs=1)
     found = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
     assert not np.array_equal(scores(found), scores(finetuned))
-    assert min(found.about["exits"]) > 0.9
+    assert min(found.metadata["exits"]) > 0.9
 
 
 def test_stages_are_fused_and_hold_each_layer_once(stages: Artifact) -> None:
@@ -106,13 +106,13 @@ def test_without_leaving_the_answers_are_the_whole_models(
     expected = scores(exported)
     np.testing.assert_allclose(loaded(stages).scores(asked()), expected, atol=1e-4)
     never = loaded(calibrated, threshold="never").scores(asked())
-    scale = calibrated.about["rule"]["temperatures"][-1]
+    scale = calibrated.metadata["rule"]["temperatures"][-1]
     np.testing.assert_allclose(never * scale, expected, atol=1e-3)
 
 
 def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
     model = classifier.load(
-        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.about["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
     )
     data = selection(with_exits)
     batch = data.batch(range(8))
@@ -182,7 +182,7 @@ def loaded_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine
 
 
 def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artifact) -> None:
-    chosen = calibrated.about["selection"]
+    chosen = calibrated.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.02
     assert chosen["cost"] <= chosen["full"]["cost"] == 1
     assert chosen["left"] == play(calibrated)
@@ -199,7 +199,7 @@ def play(artifact: Artifact) -> list[int]:
 def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
     params = calibrate.Calibrate(cost=0.75)
     found = keep(tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
-    assert found.about["selection"]["cost"] <= 0.75
+    assert found.metadata["selection"]["cost"] <= 0.75
 
 
 def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> 
 
 def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
     serve = {"engine": "onnxruntime", "batch": 4}
-    about = {key: calibrated.about[key] for key in ("model", "rule", "max_length", "labels")}
+    about = {key: calibrated.metadata[key] for key in ("model", "rule", "max_length", "labels")}
     message = {"artifact": str(calibrated.folder), "about": about, "serve": serve, "threads": 1}
     with Worker(1) as worker:
         worker.load(message)

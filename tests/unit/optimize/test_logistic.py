@@ -54,7 +54,7 @@ def test_answers_have_their_own_labels_whichever_training_lacks(
     task = task_without(*missing)
     artifact = fit(tmp_path, tiny_encoder, task)
     loaded = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1)
     )
     scores = loaded.scores([[(text,)] for text in WORDS.values()])
     assert scores.shape == (3, 3)

@@ -27,21 +27,21 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artif
 
 def loaded(artifact: Artifact) -> Any:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig("model2vec"), 1)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("model2vec"), 1)
     )
 
 
 def test_means_of_vectors_tell_words_apart(built: Artifact) -> None:
     found = loaded(built).scores([each.candidates for each in TASK.examples("validation")])
     assert share_right(found) > 0.9, "one word tells the label"
-    best = max(each["selection"] for each in built.about["training"])
+    best = max(each["selection"] for each in built.metadata["training"])
     assert best > 0.9
 
 
 def test_nothing_is_pickled_and_the_table_is_int8(built: Artifact) -> None:
     suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".npz"}
-    assert built.about["dtype"] == "int8"
+    assert built.metadata["dtype"] == "int8"
     assert loaded(built).model.embedding.dtype == np.int8
 
 

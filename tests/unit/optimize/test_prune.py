@@ -17,7 +17,7 @@ KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
 def loaded(artifact: Artifact) -> Classifier:
-    return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.about["model"]))
+    return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata["model"]))
 
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
@@ -41,7 +41,7 @@ def mask(model: Classifier, heads: list[list[int]], ffn: list[list[int]]) -> Non
 
 def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
     model = loaded(finetuned)
-    pruned = prune.remove(model, *KEEP)
+    pruned = prune.keep_heads_and_neurons(model, *KEEP)
     mask(model, *KEEP)
     with torch.inference_mode():
         expected = model(*batch(finetuned))
@@ -54,7 +54,7 @@ def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
 
 def test_keeping_everything_changes_nothing(finetuned: Artifact) -> None:
     model = loaded(finetuned)
-    same = prune.remove(model, [list(range(4))] * 2, [list(range(64))] * 2)
+    same = prune.keep_heads_and_neurons(model, [list(range(4))] * 2, [list(range(64))] * 2)
     with torch.inference_mode():
         assert torch.equal(model(*batch(finetuned)), same(*batch(finetuned)))
 
@@ -64,7 +64,7 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
     model = loaded(finetuned).double()
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
     data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[: prune.BATCH])
-    heads, ffn = prune.importance(model, data)
+    heads, ffn = prune.compute_importance(model, data)
 
     asked = data.batch(range(len(data)))
     tensors = [torch.from_numpy(each) for each in (asked.ids, asked.mask, asked.segments)]
@@ -100,9 +100,9 @@ def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> No
     mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
     data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:100])
-    heads, ffn = prune.importance(model, data)
-    assert prune.best(heads, 3)[0] == [0, 1, 3]
-    assert prune.best(ffn, 63)[1] == list(range(63))
+    heads, ffn = prune.compute_importance(model, data)
+    assert prune.select_per_layer(heads, 3)[0] == [0, 1, 3]
+    assert prune.select_per_layer(ffn, 63)[1] == list(range(63))
 
 
 def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
@@ -112,7 +112,7 @@ def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
     artifact = keep(tmp_path, json.loads(json.dumps(about)))
     model = loaded(artifact)
     assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
-    assert about["model"]["parameters"] < finetuned.about["model"]["parameters"]
+    assert about["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
     with torch.inference_mode():
         assert model(*batch(artifact)).shape == (16, 2)
 

@@ -92,7 +92,7 @@ def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
 
 def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
     it = pruned(finetuned, tmp_path)
-    assert it.about["model"]["keep"] == [0.5, 1.0] or it.about["model"]["keep"] == (0.5, 1.0)
+    assert it.metadata["model"]["keep"] == [0.5, 1.0] or it.metadata["model"]["keep"] == (0.5, 1.0)
     out = tmp_path / "graph"
     out.mkdir()
     graph = keep(out, export.run(Inputs(it), TASK, export.Export(), StepContext(out, 0, 1)))
@@ -109,7 +109,7 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
     again = keep(
         out, distill.run(Inputs(it, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
     )
-    assert list(again.about["model"]["keep"]) == [0.2, 1.0]
+    assert list(again.metadata["model"]["keep"]) == [0.2, 1.0]
     right = {
         name: float(np.mean(scores(each).argmax(1) == scores(finetuned).argmax(1)))
         for name, each in (("before", it), ("after", again))

@@ -31,7 +31,7 @@ def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
 
 def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig(name, **serve), threads)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name, **serve), threads)
     )
 
 
@@ -42,7 +42,7 @@ def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Pat
     assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
     assert not (tmp_path / "half.onnx").exists()
     assert share_right(scores(artifact)) >= share_right(scores(exported)) - 0.02
-    assert artifact.about["selection"]["before"] >= 0.95
+    assert artifact.metadata["selection"]["before"] >= 0.95
 
 
 def test_half_precision_weights_are_half_as_large(finetuned: Artifact, tmp_path: Path) -> None:
@@ -85,19 +85,19 @@ FAULTS = {
         "step 3 'finetune': it takes encoder or safetensors, but gets onnx"
     ),
     (QUANTIZE + 'dtype = "bf16"\n[[step]]\nuse = "finetune"', TORCH): (
-        "step 2 'finetune': it takes fp32 weights, but gets bf16; quantize after it"
+        "step 2 'finetune': it needs fp32 weights, but gets bf16; quantize after it"
     ),
     (QUANTIZE + 'dtype = "fp16"\n[[step]]\nuse = "prune"\nheads = 1\nffn = 1', TORCH): (
-        "step 2 'prune': it takes fp32 weights, but gets fp16"
+        "step 2 'prune': it needs fp32 weights, but gets fp16"
     ),
     (QUANTIZE + 'dtype = "bf16"\n' + EXPORT, ORT): (
-        "step 2 'export': it takes fp32 weights, but gets bf16; quantize after it"
+        "step 2 'export': it needs fp32 weights, but gets bf16; quantize after it"
     ),
     (EXPORT + QUANTIZE + 'dtype = "bf16"', ORT): "bf16 is made from safetensors, but it gets onnx",
     (
         EXPORT + QUANTIZE + QUANTIZE,
         ORT,
-    ): "step 3 'quantize': it takes fp32, but gets int8: quantize",
+    ): "step 3 'quantize': it needs fp32, but gets int8: quantize",
     (EXPORT + QUANTIZE + 'method = "static"\ncalibration = 0', ORT): (
         "calibration = 0: the scales need at least 1 training example"
     ),
@@ -158,7 +158,7 @@ def test_instances_of_an_engine_that_locks_are_processes(finetuned: Artifact) ->
 
 def test_process_that_cannot_load_says_why(tmp_path: Path, finetuned: Artifact) -> None:
     (tmp_path / "tokenizer.json").write_bytes((finetuned.folder / "tokenizer.json").read_bytes())
-    empty = Artifact(tmp_path, finetuned.about)
+    empty = Artifact(tmp_path, finetuned.metadata)
     with pytest.raises(RuntimeError, match=r"BuildError.*model\.safetensors"):
         served(empty, "pytorch", instances=2)
 
@@ -190,7 +190,7 @@ def test_openvino_serves_what_nncf_has_quantized(exported: Artifact, tmp_path: P
     }
     right = share_right(served(artifact, "openvino").scores(TEXTS))
     assert right >= share_right(scores(exported)) - 0.02
-    assert artifact.about["selection"]["after"] >= 0.95
+    assert artifact.metadata["selection"]["after"] >= 0.95
 
 
 def test_openvino_refuses_what_onnxruntime_has_quantized(
@@ -218,7 +218,7 @@ def test_gpu_that_is_not_there_is_refused_in_one_line(
     finetuned: Artifact, exported: Artifact
 ) -> None:
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
-        about = EngineConfig(artifact.folder, artifact.about, ServeConfig(name), 1, "cuda")
+        about = EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1, "cuda")
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
             registry.load_engine(about)
         assert "\n" not in str(caught.value)
@@ -230,10 +230,10 @@ def test_global_budget_keeps_the_best_wherever_they_are(
     import torch
 
     layers = [torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.tensor([0.5, 0.1, 0.2, 0.3])]
-    assert prune.best_of_all(layers, 2) == [[0, 1, 2], [0]]
-    assert prune.best(layers, 2) == [[0, 1], [0, 3]]
+    assert prune.select_globally(layers, 2) == [[0, 1, 2], [0]]
+    assert prune.select_per_layer(layers, 2) == [[0, 1], [0, 3]]
     with pytest.raises(BuildError, match="2 layers cannot keep 5 each"):
-        prune.best_of_all(layers, 5)
+        prune.select_globally(layers, 5)
     params = Prune(heads=2, ffn=16, scope="global")
     about = prune.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
     assert sum(about["model"]["heads"]) == 4
@@ -247,8 +247,8 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
     from harness.optimize import export
     from harness.optimize.training import encoders
 
-    whole = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.about["model"]))
-    small = prune.remove(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
+    whole = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
+    small = prune.keep_heads_and_neurons(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
     tokenizer = encoders.load_model(finetuned, TASK)[1]
     folders = [tmp_path / name for name in ("pruned", "graph")]
     for folder in folders:
@@ -258,7 +258,7 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
         params = export.Export(first_only=first_only)
         context = StepContext(folders[1], 0, 1)
         graph = keep(folders[1], export.run(Inputs(pruned), TASK, params, context))
-        assert graph.about["fused"]["Attention"] == (1 if first_only else 2)
+        assert graph.metadata["fused"]["Attention"] == (1 if first_only else 2)
         np.testing.assert_allclose(scores(graph), scores(pruned), atol=1e-4)
 
 

@@ -21,7 +21,7 @@ from tests.support.words import STATIC, TASK, share_right
 
 def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
     found = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.about, ServeConfig("static", **serve), 2)
+        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("static", **serve), 2)
     )
     assert isinstance(found, StaticEngine)
     return found
@@ -30,7 +30,7 @@ def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
 def test_student_learns_what_the_teacher_answers(student: Artifact) -> None:
     found = loaded(student).scores([each.candidates for each in TASK.examples("validation")])
     assert share_right(found) > 0.95
-    losses = [each["loss"] for each in student.about["training"]]
+    losses = [each["loss"] for each in student.metadata["training"]]
     assert losses[-1] < losses[0]
 
 

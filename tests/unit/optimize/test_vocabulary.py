@@ -25,7 +25,7 @@ def test_trimmed_vocabulary_tokenizes_known_text_as_before(
         one, other = (each.encode(example.candidates[0][0]).tokens for each in (before, after))
         assert one == other
     np.testing.assert_allclose(scores(artifact, "train"), scores(finetuned, "train"), atol=1e-6)
-    assert artifact.about["model"]["parameters"] < finetuned.about["model"]["parameters"]
+    assert artifact.metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
 
 
 def test_word_whose_pieces_are_gone_is_spelt_or_unknown(
@@ -57,4 +57,4 @@ def test_other_tokenizers_cannot_lose_tokens() -> None:
     from tokenizers.models import BPE
 
     with pytest.raises(BuildError, match="only WordPiece can lose tokens"):
-        vocabulary.restricted(Tokenizer(BPE()), {1})
+        vocabulary.restrict_tokenizer(Tokenizer(BPE()), {1})

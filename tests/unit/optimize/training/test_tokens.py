@@ -58,6 +58,6 @@ def test_choice_is_right_if_its_best_candidate_is(tokenizer) -> None:
     logits = np.array(
         [[0, 1], [5, 6], [0, 2], [1, 9], [3, 0], [0, 1], [0, 1]], np.float32
     )  # right: label 1; candidate 2 by its margin of 8; candidate 1 of two right ones; not label 1
-    assert data.right(logits) == 3 / 4
+    assert data.compute_accuracy(logits) == 3 / 4
     logits[3] = [1, 2]  # then candidate 1 has the widest margin
-    assert data.right(logits) == 2 / 4
+    assert data.compute_accuracy(logits) == 2 / 4
