@@ -170,7 +170,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     uses_activations = params.hidden > 0 or params.embedding > 0 or params.attention > 0
     if uses_activations and tokenizer.get_vocab() != teacher_tokenizer.get_vocab():
         raise BuildError(
-            "teacher and student have different tokenizers, so that only logits can be learned. Set "
+            "teacher and student have different tokenizers, so only logits can be learned. Set "
             "hidden, embedding and attention to 0."
         )
     texts = distill_data.build_row_source(

@@ -24,11 +24,11 @@ from harness.tasks.task import Example
 from tests.support.systems import write_submission
 from tests.support.words import TASK, keep, only_selection
 
-EXAMPLES = [each.candidates for each in TASK.examples("validation")]
+EXAMPLES = [example.candidates for example in TASK.examples("validation")]
 
 
 @pytest.fixture(scope="module")
-def built(
+def artifact(
     tmp_path_factory: pytest.TempPathFactory, student: Artifact, exported: Artifact
 ) -> Artifact:
     members = (Member("small", student, "static"), Member("large", exported, "onnxruntime"))
@@ -38,50 +38,50 @@ def built(
     return keep(out, cascade.run(Inputs(members=members), blind, params, StepContext(out, 0, 1)))
 
 
-def loaded(artifact: Artifact, **serve: Any) -> CascadeEngine:
-    found = registry.load_engine(
+def load_engine(artifact: Artifact, **serve: Any) -> CascadeEngine:
+    result = registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig("cascade", **serve), 2)
     )
-    assert isinstance(found, CascadeEngine)
-    return found
+    assert isinstance(result, CascadeEngine)
+    return result
 
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
-    it = registry.load_engine(
+    engine = registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1)
     )
-    return it.scores(EXAMPLES)
+    return engine.scores(EXAMPLES)
 
 
-def test_sure_examples_have_the_first_members_answer(built: Artifact, student: Artifact) -> None:
-    it = loaded(built)
-    small = member(student, "static") / built.metadata["rule"]["temperatures"][0]
+def test_sure_examples_have_the_first_members_answer(artifact: Artifact, student: Artifact) -> None:
+    engine = load_engine(artifact)
+    small = member(student, "static") / artifact.metadata["rule"]["temperatures"][0]
     sure = compute_confidence(small, [1] * 100)
     cut = float(np.quantile(sure, 0.5))
-    it.rule = replace(it.rule, thresholds=(cut,))
-    found = it.scores(EXAMPLES)
-    np.testing.assert_allclose(found[sure >= cut], small[sure >= cut], atol=1e-5)
-    assert it.report()["left"] == [int((sure >= cut).sum()), int((sure < cut).sum())]
+    engine.rule = replace(engine.rule, thresholds=(cut,))
+    result = engine.scores(EXAMPLES)
+    np.testing.assert_allclose(result[sure >= cut], small[sure >= cut], atol=1e-5)
+    assert engine.report()["left"] == [int((sure >= cut).sum()), int((sure < cut).sum())]
 
 
-def test_never_is_the_last_member(built: Artifact, exported: Artifact) -> None:
-    found = loaded(built, threshold="never").scores(EXAMPLES)
-    expected = member(exported, "onnxruntime") / built.metadata["rule"]["temperatures"][1]
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+def test_never_is_the_last_member(artifact: Artifact, exported: Artifact) -> None:
+    result = load_engine(artifact, threshold="never").scores(EXAMPLES)
+    expected = member(exported, "onnxruntime") / artifact.metadata["rule"]["temperatures"][1]
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_members_that_are_not_needed_are_not_asked(built: Artifact) -> None:
-    it = loaded(built, threshold=1e-6)
-    it.members[1] = None  # type: ignore[call-overload]
-    assert len(it.scores(EXAMPLES)) == 100
+def test_members_that_are_not_needed_are_not_run(artifact: Artifact) -> None:
+    engine = load_engine(artifact, threshold=1e-6)
+    engine.members[1] = None  # type: ignore[call-overload]
+    assert len(engine.scores(EXAMPLES)) == 100
 
 
-def test_artifact_holds_its_members_and_says_what_they_cost(built: Artifact) -> None:
-    assert {path.name for path in built.folder.iterdir() if path.is_dir()} == {"0", "1"}
-    assert (built.folder / "1" / "model.onnx").is_file()
-    assert all(seconds > 0 for seconds in built.metadata["seconds"])
-    assert built.metadata["dtype"] == "int8", "answers of one member may depend on batch-mates"
-    chosen = built.metadata["selection"]
+def test_artifact_holds_its_members_and_their_costs(artifact: Artifact) -> None:
+    assert {path.name for path in artifact.folder.iterdir() if path.is_dir()} == {"0", "1"}
+    assert (artifact.folder / "1" / "model.onnx").is_file()
+    assert all(seconds > 0 for seconds in artifact.metadata["seconds"])
+    assert artifact.metadata["dtype"] == "int8", "answers of one member may depend on batch-mates"
+    chosen = artifact.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.01
     assert chosen["cost"] <= chosen["full"]["cost"]
 
@@ -89,11 +89,11 @@ def test_artifact_holds_its_members_and_says_what_they_cost(built: Artifact) -> 
 LABELS = np.array([0, 1, 0, 1, 1, 0, 1, 0])
 
 
-def sliced(logits: list[Any], costs: list[float]) -> SelectionSlice:
+def make_slice(logits: list[Any], costs: list[float]) -> SelectionSlice:
     examples = [Example(((f"text {row}",),), int(label)) for row, label in enumerate(LABELS)]
     made = replace(TASK, name=f"made {len(logits)}", load=lambda split: examples)
     return SelectionSlice(
-        made, [np.asarray(each, np.float32) for each in logits], costs, by_input=False
+        made, [np.asarray(item, np.float32) for item in logits], costs, by_input=False
     )
 
 
@@ -103,14 +103,14 @@ def test_thresholds_are_the_cheapest_that_keep_the_score() -> None:
     first, second = right * 3, right * 3
     first[4:] = -right[4:] * 0.2  # wrong and unsure
     second[7] = -right[7] * 0.1
-    found = sliced([first, second, right * 3], [1.0, 3.0, 10.0])
-    chosen = found.choose_rule("probability", max_drop=0.0, cost=0.0, joint=True)
+    result = make_slice([first, second, right * 3], [1.0, 3.0, 10.0])
+    chosen = result.choose_rule("probability", max_drop=0.0, cost=0.0, joint=True)
     assert chosen["selection"]["score"] == 1
     assert chosen["selection"]["left"] == [4, 3, 1]
     assert chosen["selection"]["cost"] == pytest.approx((4 * 1 + 3 * 3 + 10) / 8)
-    cheap = found.choose_rule("probability", max_drop=0.125, cost=0.0, joint=True)
+    cheap = result.choose_rule("probability", max_drop=0.125, cost=0.0, joint=True)
     assert cheap["selection"]["left"][2] == 0, "one wrong answer in eight is allowed"
-    worse = sliced([-right, right], [1.0, 2.0]).choose_rule("probability", 0.0, 0.0, joint=True)
+    worse = make_slice([-right, right], [1.0, 2.0]).choose_rule("probability", 0.0, 0.0, joint=True)
     assert worse["selection"]["left"] == [0, 8]
     assert worse["rule"]["thresholds"] == [None]
 
@@ -137,13 +137,13 @@ def test_every_example_is_answered_once_with_its_own_candidates(
         return logits[stage][np.isin(owner, rows)]
 
     rule = ExitRule("probability", (1.0, 2.0, 0.5), (0.9, 0.8))
-    found, left = run_stages(rule, counts, ask)
+    result, left = run_stages(rule, counts, ask)
     assert sum(left) == len(counts)
     for example, count in enumerate(counts):
         places = np.flatnonzero(owner == example)
         stage = max(number for number, rows in enumerate(asked) if example in rows)
         expected = logits[stage][places] / rule.temperatures[stage]
-        np.testing.assert_allclose(found[places], expected, rtol=1e-6)
+        np.testing.assert_allclose(result[places], expected, rtol=1e-6)
         for before in range(stage):
             scores = logits[before][places] / np.float32(rule.temperatures[before])
             assert compute_confidence(scores, [count])[0] < rule.thresholds[before]
@@ -179,7 +179,7 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
     for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
         system = read_system(manifest(project, members), project)
         steps = plan_build(system, get_task("sentiment"), 0, project)
-        assert [each.step_config.step.name for each in steps[-2:]] == ["finetune", "cascade"]
+        assert [item.step_config.step.name for item in steps[-2:]] == ["finetune", "cascade"]
         keys.append(steps[-1].key)
     assert len(set(keys)) == 2
 

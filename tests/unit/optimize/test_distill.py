@@ -86,8 +86,8 @@ def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(each.folder, EncoderSpec.from_dict(each.metadata["model"]))
-            for each in (student, finetuned)
+            classifier.load(item.folder, EncoderSpec.from_dict(item.metadata["model"]))
+            for item in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
         taps = []
@@ -118,14 +118,14 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     assert share_right(scores(student)) > 0.9
 
 
-def test_teacher_with_another_tokenizer_teaches_by_logits_only(
+def test_only_logits_are_learned_from_a_teacher_with_another_tokenizer(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
     smaller = tmp_path / "smaller"
     smaller.mkdir()
-    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(smaller, 0, 1))
-    inputs = Inputs(keep(smaller, about), teacher=finetuned)
-    for number, (hidden, fault) in enumerate(((0.0, ""), (1.0, "by its logits only"))):
+    metadata = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(smaller, 0, 1))
+    inputs = Inputs(keep(smaller, metadata), teacher=finetuned)
+    for number, (hidden, fault) in enumerate(((0.0, ""), (1.0, "only logits can be learned"))):
         out = tmp_path / str(number)
         out.mkdir()
         params = Distill(**QUICK, hidden=hidden)  # type: ignore[arg-type]
@@ -140,14 +140,14 @@ def test_teacher_with_another_tokenizer_teaches_by_logits_only(
 def test_teacher_answers_once(
     finetuned: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
-    said: list[str] = []
+    lines: list[str] = []
     for number in range(2):
         out = tmp_path / str(number)
         out.mkdir()
-        context = StepContext(out, number, 1, said.append)
+        context = StepContext(out, number, 1, lines.append)
         params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
         distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
-    assert sum("computing the teacher's logits" in line for line in said) == 1
+    assert sum("computing the teacher's logits" in line for line in lines) == 1
     kept = list((cache / "outputs").iterdir())
     assert len(kept) == 1
     assert np.load(kept[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
@@ -173,12 +173,12 @@ def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
             distill_data.augment_text((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
         )
     ]
-    assert all(3 <= len(each) <= 20 for each in seen)
-    masked = sum(each.count("[MASK]") for each in seen) / sum(map(len, seen))
+    assert all(3 <= len(item) <= 20 for item in seen)
+    masked = sum(item.count("[MASK]") for item in seen) / sum(map(len, seen))
     assert 0.08 < masked < 0.12
-    assert 0.4 < sum(len(each) < 20 for each in seen) / len(seen) < 0.6
-    for each in seen:
-        known = [int(word) for word in each if word != "[MASK]"]
+    assert 0.4 < sum(len(item) < 20 for item in seen) / len(seen) < 0.6
+    for item in seen:
+        known = [int(word) for word in item if word != "[MASK]"]
         assert known == sorted(known)
 
 
@@ -214,7 +214,7 @@ def test_shape_is_followed_through_the_recipe(project: Path) -> None:
         'use = "distill"',
         'use = "prune"\nheads = 3\nffn = 32',
     ]
-    folder = write_submission(project, "".join(f"[[step]]\n{each}\n" for each in steps), SERVE)
+    folder = write_submission(project, "".join(f"[[step]]\n{item}\n" for item in steps), SERVE)
     with pytest.raises(ManifestError) as caught:
         read_system(folder, project)
     assert str(caught.value).count("\n") == 0

@@ -47,16 +47,16 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
     return run_step(out, calibrate, Inputs(stages), params, blind)
 
 
-def loaded(artifact: Artifact, **serve: Any) -> StagesEngine:
-    found = registry.load_engine(
+def load_engine(artifact: Artifact, **serve: Any) -> StagesEngine:
+    result = registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig("onnxruntime", **serve), 1)
     )
-    assert isinstance(found, StagesEngine)
-    return found
+    assert isinstance(result, StagesEngine)
+    return result
 
 
-def asked(split: str = "validation") -> list[Any]:
-    return [each.candidates for each in TASK.examples(split)]
+def get_candidates(split: str = "validation") -> list[Any]:
+    return [example.candidates for example in TASK.examples(split)]
 
 
 def test_frozen_model_answers_as_before_and_its_exits_learn(
@@ -71,7 +71,7 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
         with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
     )
     data = selection(finetuned)
-    before, after = (exits.compute_stage_accuracies(each, data, 16)[0] for each in (fresh, trained))
+    before, after = (exits.compute_stage_accuracies(item, data, 16)[0] for item in (fresh, trained))
     assert after >= max(0.9, before)
     assert with_exits.metadata["exits"][0] == pytest.approx(after, abs=1e-3)
 
@@ -86,9 +86,9 @@ def selection(artifact: Artifact) -> Any:
 
 def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
     params = replace(PARAMS, joint=True, epochs=1)
-    found = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
-    assert not np.array_equal(scores(found), scores(finetuned))
-    assert min(found.metadata["exits"]) > 0.9
+    result = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
+    assert not np.array_equal(scores(result), scores(finetuned))
+    assert min(result.metadata["exits"]) > 0.9
 
 
 def test_stages_are_fused_and_hold_each_layer_once(stages: Artifact) -> None:
@@ -96,16 +96,16 @@ def test_stages_are_fused_and_hold_each_layer_once(stages: Artifact) -> None:
         Counter(node.op_type for node in onnx.load(path).graph.node)
         for path in sorted(stages.folder.glob("stage-*.onnx"))
     ]
-    assert [each["Attention"] for each in counts] == [1, 0], "the last layer asks one token"
-    assert [each["BiasGelu"] for each in counts] == [1, 1]
+    assert [item["Attention"] for item in counts] == [1, 0], "the last layer asks one token"
+    assert [item["BiasGelu"] for item in counts] == [1, 1]
 
 
 def test_without_leaving_the_answers_are_the_whole_models(
     stages: Artifact, calibrated: Artifact, exported: Artifact
 ) -> None:
     expected = scores(exported)
-    np.testing.assert_allclose(loaded(stages).scores(asked()), expected, atol=1e-4)
-    never = loaded(calibrated, threshold="never").scores(asked())
+    np.testing.assert_allclose(load_engine(stages).scores(get_candidates()), expected, atol=1e-4)
+    never = load_engine(calibrated, threshold="never").scores(get_candidates())
     scale = calibrated.metadata["rule"]["temperatures"][-1]
     np.testing.assert_allclose(never * scale, expected, atol=1e-3)
 
@@ -116,29 +116,29 @@ def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact)
     )
     data = selection(with_exits)
     batch = data.batch(range(8))
-    feeds = (torch.from_numpy(each) for each in (batch.ids, batch.mask, batch.segments))
+    feeds = (torch.from_numpy(values) for values in (batch.ids, batch.mask, batch.segments))
     with torch.inference_mode():
         expected = model.exit_logits(*feeds)[0].numpy()
-    it = loaded(stages, batch=8)
-    it.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
-    np.testing.assert_allclose(it.scores(asked("selection")[:8]), expected, atol=1e-3)
+    engine = load_engine(stages, batch=8)
+    engine.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
+    np.testing.assert_allclose(engine.scores(get_candidates("selection")[:8]), expected, atol=1e-3)
 
 
-def halfway(it: StagesEngine, quantile: float = 0.5) -> None:
+def halfway(engine: StagesEngine, quantile: float = 0.5) -> None:
     """Half of the texts leave at the first exit."""
-    it.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
-    sure = compute_confidence(it.scores(asked()), [1] * 100)
-    it.rule = ExitRule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
-    it.report()
+    engine.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
+    sure = compute_confidence(engine.scores(get_candidates()), [1] * 100)
+    engine.rule = ExitRule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
+    engine.report()
 
 
 @pytest.mark.parametrize("some", [True, False])
 def test_what_an_exit_skips_is_not_computed(stages: Artifact, some: bool) -> None:
-    it = loaded(stages, batch=4)
+    engine = load_engine(stages, batch=4)
     if some:
-        halfway(it)
+        halfway(engine)
     inputs = [0, 0]
-    real = it.stages
+    real = engine.stages
 
     def counted(number: int) -> Any:
         def run(feeds: dict[str, Any]) -> Any:
@@ -147,13 +147,13 @@ def test_what_an_exit_skips_is_not_computed(stages: Artifact, some: bool) -> Non
 
         return run
 
-    it.stages = [counted(0), counted(1)]
-    it.scores(asked())
-    left = it.report()["left"]
+    engine.stages = [counted(0), counted(1)]
+    engine.scores(get_candidates())
+    left = engine.report()["left"]
     assert inputs == [100, left[1]]
     assert sum(left) == 100
     assert 20 <= left[1] <= 80 if some else left[1] == 100
-    assert it.report()["left"] == [0, 0], "a report begins anew"
+    assert engine.report()["left"] == [0, 0], "a report begins anew"
 
 
 TEXTS = st.lists(st.integers(0, 99), min_size=1, max_size=12)
@@ -165,8 +165,8 @@ def test_putting_survivors_together_never_mixes_examples(
     stages: Artifact, rows: list[int], batch: int, quantile: float
 ) -> None:
     alone, together = (loaded_once(stages, quantile, batch=size) for size in (1, batch))
-    texts = [asked()[row] for row in rows]
-    expected = np.concatenate([alone.scores([each]) for each in texts])
+    texts = [get_candidates()[row] for row in rows]
+    expected = np.concatenate([alone.scores([item]) for item in texts])
     np.testing.assert_allclose(together.scores(texts), expected, atol=1e-4)
 
 
@@ -176,8 +176,8 @@ LOADED: dict[Any, StagesEngine] = {}
 def loaded_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
     """With a threshold between two texts' confidences, so that rounding decides nothing."""
     if (quantile, batch) not in LOADED:
-        it = LOADED[quantile, batch] = loaded(artifact, batch=batch)
-        halfway(it, quantile)
+        engine = LOADED[quantile, batch] = load_engine(artifact, batch=batch)
+        halfway(engine, quantile)
     return LOADED[quantile, batch]
 
 
@@ -186,31 +186,35 @@ def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artif
     assert chosen["score"] >= chosen["full"]["score"] - 0.02
     assert chosen["cost"] <= chosen["full"]["cost"] == 1
     assert chosen["left"] == play(calibrated)
-    costs = [each["cost"] for each in chosen["curve"]]
+    costs = [item["cost"] for item in chosen["curve"]]
     assert costs == sorted(costs), "a higher threshold costs more"
 
 
 def play(artifact: Artifact) -> list[int]:
-    it = loaded(artifact)
-    it.scores(asked("selection"))
-    return it.report()["left"]
+    engine = load_engine(artifact)
+    engine.scores(get_candidates("selection"))
+    return engine.report()["left"]
 
 
 def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
     params = calibrate.Calibrate(cost=0.75)
-    found = keep(tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
-    assert found.metadata["selection"]["cost"] <= 0.75
+    result = keep(
+        tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1))
+    )
+    assert result.metadata["selection"]["cost"] <= 0.75
 
 
 def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> None:
     params = quantize.Quantize()
-    found = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
-    assert found.format == "stages"
+    result = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
+    assert result.format == "stages"
     sizes = [
-        sum(path.stat().st_size for path in each.folder.glob("*.onnx")) for each in (stages, found)
+        sum(path.stat().st_size for path in item.folder.glob("*.onnx")) for item in (stages, result)
     ]
     assert sizes[1] < sizes[0]
-    answers = [each.argmax(1) for each in (loaded(stages).scores(asked()), scores(found))]
+    answers = [
+        item.argmax(1) for item in (load_engine(stages).scores(get_candidates()), scores(result))
+    ]
     assert float(np.mean(answers[0] == answers[1])) >= 0.97
 
 
@@ -220,8 +224,8 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
     message = {"artifact": str(calibrated.folder), "about": about, "serve": serve, "threads": 1}
     with Worker(1) as worker:
         worker.load(message)
-        for number, each in enumerate(asked()[:7]):
-            line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(each).encode())
+        for number, item in enumerate(get_candidates()[:7]):
+            line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(item).encode())
             worker.ask(line, 60)
         assert sum(worker.read_stage_counts()) == 7
         worker.ask(line, 60)
@@ -239,16 +243,16 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
 )
 def test_faults_of_exits_are_said_before_training(params: exits.Exits, fault: str) -> None:
     faults = exits.validate(params, {"layers": 2, "name": "tiny"})
-    assert any(re.search(fault, each) for each in faults), faults
+    assert any(re.search(fault, item) for item in faults), faults
 
 
 def test_patience_counts_stages_that_agree() -> None:
     said = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]])  # stage by example
     logits = np.eye(2, dtype=np.float32)[said]
     rule = ExitRule("patience", (1.0,) * 4, (2.0,) * 3)
-    found, left = run_stages(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
+    result, left = run_stages(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
     assert left == [0, 1, 1, 1]
-    assert found.argmax(1).tolist() == [0, 1, 1]
+    assert result.argmax(1).tolist() == [0, 1, 1]
 
 
 def test_never_is_above_every_confidence() -> None:

@@ -18,35 +18,37 @@ from tests.support.words import TASK, keep, share_right
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
+def artifact(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
     out = tmp_path_factory.mktemp("model2vec")
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     params = model2vec.Model2Vec(width=16)
     return keep(out, model2vec.run(inputs, TASK, params, StepContext(out, 0, 1)))
 
 
-def loaded(artifact: Artifact) -> Any:
+def load_engine(artifact: Artifact) -> Any:
     return registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig("model2vec"), 1)
     )
 
 
-def test_means_of_vectors_tell_words_apart(built: Artifact) -> None:
-    found = loaded(built).scores([each.candidates for each in TASK.examples("validation")])
-    assert share_right(found) > 0.9, "one word tells the label"
-    best = max(each["selection"] for each in built.metadata["training"])
+def test_means_of_vectors_tell_words_apart(artifact: Artifact) -> None:
+    result = load_engine(artifact).scores(
+        [example.candidates for example in TASK.examples("validation")]
+    )
+    assert share_right(result) > 0.9, "one word tells the label"
+    best = max(item["selection"] for item in artifact.metadata["training"])
     assert best > 0.9
 
 
-def test_nothing_is_pickled_and_the_table_is_int8(built: Artifact) -> None:
-    suffixes = {path.suffix for path in built.folder.rglob("*") if path.is_file()}
+def test_nothing_is_pickled_and_the_table_is_int8(artifact: Artifact) -> None:
+    suffixes = {path.suffix for path in artifact.folder.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".npz"}
-    assert built.metadata["dtype"] == "int8"
-    assert loaded(built).model.embedding.dtype == np.int8
+    assert artifact.metadata["dtype"] == "int8"
+    assert load_engine(artifact).model.embedding.dtype == np.int8
 
 
-def test_pair_is_both_sides_their_difference_and_product(built: Artifact) -> None:
-    model = loaded(built).model
+def test_pair_is_both_sides_their_difference_and_product(artifact: Artifact) -> None:
+    model = load_engine(artifact).model
     one, other = (embed_rows(model, [(text,)])[0] for text in ("good film", "bad film"))
     pair = embed_rows(model, [("good film", "bad film")])[0]
     expected = np.concatenate([one, other, np.abs(one - other), one * other])

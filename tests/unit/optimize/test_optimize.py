@@ -77,8 +77,8 @@ def test_exported_graph_is_fused_and_agrees_with_pytorch(
     assert exported.metadata["fused"] == {"Attention": 1, "LayerNormalization": 5, "BiasGelu": 2}
     nodes = onnx.load(exported.folder / "model.onnx").graph.node
     assert sum(node.op_type == "LayerNormalization" for node in nodes) == 5
-    expected, found = scores(finetuned), scores(exported)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
+    expected, result = scores(finetuned), scores(exported)
+    np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("first_only", [True, False])
@@ -132,21 +132,21 @@ def test_no_way_to_serve_changes_a_fp32_score(
     order: str,
     instances: int,
 ) -> None:
-    asked = [[[each]] for each in texts]
+    examples = [[[text]] for text in texts]
     plain = registry.load_engine(
         EngineConfig(finetuned.folder, finetuned.metadata, ServeConfig("pytorch"), 1)
     )
-    expected = plain.scores(asked)
+    expected = plain.scores(examples)
     for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
         serve = ServeConfig(name, padding, batch, tokens, order, count)
         other = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 2))
-        np.testing.assert_allclose(other.scores(asked), expected, atol=1e-4)
+        np.testing.assert_allclose(other.scores(examples), expected, atol=1e-4)
 
 
 def test_quantized_graph_is_smaller_and_keeps_its_answers(
     exported: Artifact, quantized: Artifact
 ) -> None:
-    big, small = ((each.folder / "model.onnx").stat().st_size for each in (exported, quantized))
+    big, small = ((item.folder / "model.onnx").stat().st_size for item in (exported, quantized))
     assert small < 0.6 * big
     assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
     assert quantized.metadata["selection"]["before"] > 0.9
@@ -188,17 +188,17 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     best = max(artifact.metadata["training"], key=lambda tried: tried["selection"])
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
-    asked = [e.candidates[0][0] for e in TASK.examples("validation")]
+    texts = [e.candidates[0][0] for e in TASK.examples("validation")]
     loaded = registry.load_engine(
         EngineConfig(tmp_path, artifact.metadata, ServeConfig("tfidf"), 1)
     )
-    found = loaded.scores([[[text]] for text in asked])
-    expected = model.decision_function(vectorizer.transform(asked))
-    np.testing.assert_allclose(found[:, 1] - found[:, 0], expected, atol=1e-5)
+    result = loaded.scores([[[text]] for text in texts])
+    expected = model.decision_function(vectorizer.transform(texts))
+    np.testing.assert_allclose(result[:, 1] - result[:, 0], expected, atol=1e-5)
 
 
 def test_majority_is_the_training_splits(tmp_path: Path) -> None:
-    labels = [each.label for each in TASK.examples("train")]
+    labels = [example.label for example in TASK.examples("train")]
     about = majority.run(Inputs(), TASK, majority.Majority(), StepContext(tmp_path, 0, 1))
     assert about["answer"] == int(np.bincount(labels).argmax())
 
@@ -209,10 +209,10 @@ def test_every_step_documents_each_of_its_parameters() -> None:
     from harness.optimize.base import STEP_MODULES
 
     for name in STEP_MODULES:
-        found = get_step(name)
-        assert found.name == name
-        for field in fields(found.params):
-            assert f"    {field.name}" in describe_step(found), f"{name}: {field.name}"
+        result = get_step(name)
+        assert result.name == name
+        for field in fields(result.params):
+            assert f"    {field.name}" in describe_step(result), f"{name}: {field.name}"
 
 
 def test_unknown_step_names_the_nearest() -> None:
@@ -223,15 +223,13 @@ def test_unknown_step_names_the_nearest() -> None:
 def test_nothing_is_trained_on_the_reported_split(
     tiny_encoder: Path, tmp_path: Path, exported: Artifact
 ) -> None:
-    asked: list[str] = []
+    splits: list[str] = []
 
-    def watched(split: str) -> tuple[Example, ...]:
-        asked.append(split)
+    def load(split: str) -> tuple[Example, ...]:
+        splits.append(split)
         return TASK.load(split)
 
-    from dataclasses import replace
-
-    task = replace(TASK, name="watched", load=watched)
+    task = replace(TASK, name="watched", load=load)
     torch.manual_seed(0)
     for number, (run, inputs, params) in enumerate(
         (
@@ -244,4 +242,4 @@ def test_nothing_is_trained_on_the_reported_split(
         out = tmp_path / str(number)
         out.mkdir()
         run(inputs, task, params, StepContext(out, 0, 1))  # type: ignore[operator]
-    assert set(asked) == {"train", "selection"}
+    assert set(splits) == {"train", "selection"}

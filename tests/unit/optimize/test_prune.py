@@ -22,18 +22,18 @@ def loaded(artifact: Artifact) -> Classifier:
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
     tokenizer = tokenization.load_tokenizer(artifact.folder / "tokenizer.json", 64)
-    rows = [each.candidates[0] for each in TASK.examples("validation")[:16]]
+    rows = [example.candidates[0] for example in TASK.examples("validation")[:16]]
     padded = tokenization.pad(tokenization.tokenize(tokenizer, rows))
-    return tuple(torch.from_numpy(each) for each in (padded.ids, padded.mask, padded.segments))
+    return tuple(torch.from_numpy(values) for values in (padded.ids, padded.mask, padded.segments))
 
 
 def mask(model: Classifier, heads: list[list[int]], ffn: list[list[int]]) -> None:
     """Zero what the output projections read from heads and neurons that are not kept."""
     size = model.spec.head_size
-    for layer, kept, neurons in zip(model.bert.encoder.layer, heads, ffn, strict=True):
+    for layer, kept_heads, neurons in zip(model.bert.encoder.layer, heads, ffn, strict=True):
         attention = layer.get_submodule("attention.output.dense")
         inner = layer.get_submodule("output.dense")
-        for head in set(range(4)) - set(kept):
+        for head in set(range(4)) - set(kept_heads):
             attention.weight.data[:, head * size : (head + 1) * size] = 0
         gone = sorted(set(range(64)) - set(neurons))
         inner.weight.data[:, gone] = 0
@@ -66,22 +66,22 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
     data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[: prune.BATCH])
     heads, ffn = prune.compute_importance(model, data)
 
-    asked = data.batch(range(len(data)))
-    tensors = [torch.from_numpy(each) for each in (asked.ids, asked.mask, asked.segments)]
+    batch = data.batch(range(len(data)))
+    tensors = [torch.from_numpy(values) for values in (batch.ids, batch.mask, batch.segments)]
 
     def loss() -> float:
         with torch.inference_mode():
-            found = model(*tensors)  # in float64: the differences are small
-        return float(torch.nn.functional.cross_entropy(found, torch.tensor(data.labels)))
+            result = model(*tensors)  # in float64: the differences are small
+        return float(torch.nn.functional.cross_entropy(result, torch.tensor(data.labels)))
 
     def slope(weight: torch.Tensor, columns: slice) -> float:
         """A mask before the projection is a factor on the columns that read from it."""
-        kept, step = weight[:, columns].clone(), 1e-3
-        weight[:, columns] = kept * (1 + step)
+        original, step = weight[:, columns].clone(), 1e-3
+        weight[:, columns] = original * (1 + step)
         above = loss()
-        weight[:, columns] = kept * (1 - step)
+        weight[:, columns] = original * (1 - step)
         below = loss()
-        weight[:, columns] = kept
+        weight[:, columns] = original
         return abs(above - below) / (2 * step)
 
     for index, layer in enumerate(model.bert.encoder.layer):

@@ -20,9 +20,11 @@ WIDE = EncoderSpec(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.
 
 def model(shape: EncoderSpec = WIDE) -> Classifier:
     torch.manual_seed(0)
-    made = Classifier(shape)
-    classifier.assign_weights(made, {name: 3 * value for name, value in made.state_dict().items()})
-    return made.eval()
+    model_ = Classifier(shape)
+    classifier.assign_weights(
+        model_, {name: 3 * value for name, value in model_.state_dict().items()}
+    )
+    return model_.eval()
 
 
 def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
@@ -36,13 +38,13 @@ def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
 
 def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
     """Against the softmax of queries times keys, written out."""
-    it = model()
-    layer = it.bert.encoder.layer[0]
+    model_ = model()
+    layer = model_.bert.encoder.layer[0]
     assert isinstance(layer, bert.Layer)
     ids, mask, segments = feeds([9, 5], 9)
     with torch.inference_mode():
-        hidden = it.bert.embeddings(ids, segments)
-        found = layer.attention_mass(hidden, mask)
+        hidden = model_.bert.embeddings(ids, segments)
+        result = layer.attention_mass(hidden, mask)
         attention = layer.get_submodule("attention.self")
         query, key = (
             part(hidden).view(2, 9, 4, 8).transpose(1, 2)
@@ -52,7 +54,7 @@ def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
         scores = scores.masked_fill(~mask[:, None, None, :].bool(), -torch.inf)
         rows = scores.softmax(-1).mean(1)
         expected = torch.stack([rows[0].mean(0), rows[1, :5].mean(0)])
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-5)
 
 
 def test_strongest_tokens_stay_the_first_always() -> None:
@@ -67,21 +69,21 @@ def test_strongest_tokens_stay_the_first_always() -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 9))
 def test_padding_and_batch_mates_change_nothing(lengths: list[int], more: int) -> None:
-    it = model()
+    model_ = model()
     ids, mask, segments = feeds(lengths, max(lengths) + more)
     with torch.inference_mode():
-        together = it(ids, mask, segments)
+        together = model_(ids, mask, segments)
         for row, length in enumerate(lengths):
-            alone = it(*(each[row : row + 1, :length] for each in (ids, mask, segments)))
+            alone = model_(*(item[row : row + 1, :length] for item in (ids, mask, segments)))
             torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-4)
 
 
 def test_layers_behind_see_fewer_tokens() -> None:
-    it, seen = model(), []
-    for layer in it.bert.encoder.layer:
+    model_, seen = model(), []
+    for layer in model_.bert.encoder.layer:
         layer.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
     with torch.inference_mode():
-        it(*feeds([20, 10], 20))
+        model_(*feeds([20, 10], 20))
     assert seen == [20, 10, 4]
 
 
@@ -91,28 +93,31 @@ def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
 
 
 def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
-    it = pruned(finetuned, tmp_path)
-    assert it.metadata["model"]["keep"] == [0.5, 1.0] or it.metadata["model"]["keep"] == (0.5, 1.0)
+    model_ = pruned(finetuned, tmp_path)
+    assert model_.metadata["model"]["keep"] == [0.5, 1.0] or model_.metadata["model"]["keep"] == (
+        0.5,
+        1.0,
+    )
     out = tmp_path / "graph"
     out.mkdir()
-    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), StepContext(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(model_), TASK, export.Export(), StepContext(out, 0, 1)))
     for batch in (1, 8):
-        expected, found = scores(it), scores(graph, batch=batch)
-        np.testing.assert_allclose(found, expected, atol=1e-3)
+        expected, result = scores(model_), scores(graph, batch=batch)
+        np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
 def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: Path) -> None:
-    it = pruned(finetuned, tmp_path, 0.2)
+    model_ = pruned(finetuned, tmp_path, 0.2)
     out = tmp_path / "again"
     out.mkdir()
     params = distill.Distill(epochs=1, batch=16, learning_rate=1e-3)
     again = keep(
-        out, distill.run(Inputs(it, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
+        out, distill.run(Inputs(model_, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
     )
     assert list(again.metadata["model"]["keep"]) == [0.2, 1.0]
     right = {
-        name: float(np.mean(scores(each).argmax(1) == scores(finetuned).argmax(1)))
-        for name, each in (("before", it), ("after", again))
+        name: float(np.mean(scores(item).argmax(1) == scores(finetuned).argmax(1)))
+        for name, item in (("before", model_), ("after", again))
     }
     assert right["after"] >= max(0.95, right["before"])
 
@@ -128,18 +133,18 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
 )
 def test_faults_are_said(params: PruneTokens, fault: str) -> None:
     faults = prune_tokens.validate(params, {"layers": 2, "name": "tiny"})
-    assert any(fault in each for each in faults), faults
+    assert any(fault in item for item in faults), faults
 
 
 def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> None:
     for name in ("pruned", "graph", "int8"):
         (tmp_path / name).mkdir()
-    it = pruned(finetuned, tmp_path / "pruned")
+    model_ = pruned(finetuned, tmp_path / "pruned")
     out = tmp_path / "graph"
-    graph = keep(out, export.run(Inputs(it), TASK, export.Export(), StepContext(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(model_), TASK, export.Export(), StepContext(out, 0, 1)))
     out = tmp_path / "int8"
-    found = keep(
+    result = keep(
         out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), StepContext(out, 0, 1))
     )
-    same = scores(found).argmax(1) == scores(it).argmax(1)
+    same = scores(result).argmax(1) == scores(model_).argmax(1)
     assert float(np.mean(same)) >= 0.95

@@ -21,7 +21,7 @@ from tests.support.systems import write_submission
 from tests.support.words import TASK, keep, scores, share_right
 from tests.support.workers import ENOUGH
 
-TEXTS = [each.candidates for each in TASK.examples("validation")]
+TEXTS = [example.candidates for example in TASK.examples("validation")]
 
 
 def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
@@ -53,15 +53,15 @@ def test_half_precision_weights_are_half_as_large(finetuned: Artifact, tmp_path:
         out.mkdir()
         artifact = quantized(finetuned, out, dtype=dtype)
         assert (out / "model.safetensors").stat().st_size < 0.55 * whole
-        found = scores(artifact)
-        assert found.dtype == np.float32
-        np.testing.assert_allclose(found, expected, atol=0.1)
-        assert np.abs(found - expected).max() > 0  # it is another precision
+        result = scores(artifact)
+        assert result.dtype == np.float32
+        np.testing.assert_allclose(result, expected, atol=0.1)
+        assert np.abs(result - expected).max() > 0  # it is another precision
 
 
 def test_half_precision_graph_agrees(exported: Artifact, tmp_path: Path) -> None:
     artifact = quantized(exported, tmp_path, dtype="fp16")
-    kinds = {each.data_type for each in onnx.load(tmp_path / "model.onnx").graph.initializer}
+    kinds = {item.data_type for item in onnx.load(tmp_path / "model.onnx").graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds
     np.testing.assert_allclose(scores(artifact), scores(exported), atol=0.05)
 
@@ -149,9 +149,9 @@ def test_instances_give_the_same_scores_in_the_same_order(
 def test_instances_of_an_engine_that_locks_are_processes(finetuned: Artifact) -> None:
     import psutil
 
-    before = {each.pid for each in psutil.Process().children()}
+    before = {item.pid for item in psutil.Process().children()}
     loaded = served(finetuned, "pytorch", instances=2)
-    after = {each.pid for each in psutil.Process().children()}
+    after = {item.pid for item in psutil.Process().children()}
     assert len(loaded.scores(TEXTS)) == len(TEXTS)
     assert len(after - before) >= 2
 
@@ -175,14 +175,14 @@ def test_fault_of_one_instance_reaches_the_caller(exported: Artifact) -> None:
 
 
 def test_openvino_serves_the_exported_graph(exported: Artifact) -> None:
-    found = served(exported, "openvino").scores(TEXTS)
-    np.testing.assert_allclose(found, scores(exported), atol=1e-4)
+    result = served(exported, "openvino").scores(TEXTS)
+    np.testing.assert_allclose(result, scores(exported), atol=1e-4)
 
 
 def test_openvino_serves_what_nncf_has_quantized(exported: Artifact, tmp_path: Path) -> None:
     artifact = quantized(exported, tmp_path, by="nncf", calibration=32)
     assert artifact.format == "openvino"
-    assert {each.name for each in tmp_path.iterdir()} == {
+    assert {item.name for item in tmp_path.iterdir()} == {
         "artifact.json",
         "model.bin",
         "model.xml",

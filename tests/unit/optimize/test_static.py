@@ -20,17 +20,17 @@ from tests.support.words import STATIC, TASK, share_right
 
 
 def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
-    found = registry.load_engine(
+    result = registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig("static", **serve), 2)
     )
-    assert isinstance(found, StaticEngine)
-    return found
+    assert isinstance(result, StaticEngine)
+    return result
 
 
 def test_student_learns_what_the_teacher_answers(student: Artifact) -> None:
-    found = loaded(student).scores([each.candidates for each in TASK.examples("validation")])
-    assert share_right(found) > 0.95
-    losses = [each["loss"] for each in student.metadata["training"]]
+    result = loaded(student).scores([example.candidates for example in TASK.examples("validation")])
+    assert share_right(result) > 0.95
+    losses = [item["loss"] for item in student.metadata["training"]]
     assert losses[-1] < losses[0]
 
 
@@ -38,7 +38,7 @@ def test_same_seed_gives_the_same_table(
     student: Artifact, finetuned: Artifact, tmp_path: Path
 ) -> None:
     static.run(Inputs(finetuned, teacher=finetuned), TASK, STATIC, StepContext(tmp_path, 0, 1))
-    arrays = [np.load(each / "weights.npz")["table"] for each in (student.folder, tmp_path)]
+    arrays = [np.load(item / "weights.npz")["table"] for item in (student.folder, tmp_path)]
     np.testing.assert_array_equal(*arrays)
     assert arrays[0].dtype == np.int8
 
@@ -52,8 +52,8 @@ def test_table_of_words_begins_as_the_teachers_vectors(finetuned: Artifact) -> N
     static_student.initialize_words(
         model, [("good bad warm quick film",), ("dull",)], teacher, tokenizer, 1 << 16
     )
-    found = hashed_features.hash_features(["good", "never"], 1 << 16, 1, ())
-    known, unknown = model.table.weight.data[found.ids]
+    result = hashed_features.hash_features(["good", "never"], 1 << 16, 1, ())
+    known, unknown = model.table.weight.data[result.ids]
     assert float(known.abs().sum()) > 0
     assert float(unknown.abs().sum()) == 0, "a word that no text has begins at zero"
 
@@ -72,15 +72,15 @@ def test_engine_computes_what_was_trained(sides: int, tmp_path: Path) -> None:
     data = static_student.HashedRows(given, spec)
     with torch.inference_mode():
         expected = model(*data.batch([0, 1, 2], 0.0, np.random.default_rng(0))).numpy()
-    found = StaticEngine(EngineConfig(tmp_path, {}, ServeConfig("static"), 1)).scores(
+    result = StaticEngine(EngineConfig(tmp_path, {}, ServeConfig("static"), 1)).scores(
         [[row] for row in given]
     )
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
     assert static_model.load(tmp_path).spec == spec
 
 
 def test_instances_share_the_work_and_agree(student: Artifact) -> None:
-    examples = [each.candidates for each in TASK.examples("train")] * 3
+    examples = [example.candidates for example in TASK.examples("train")] * 3
     one, two = (loaded(student, instances=count).scores(examples) for count in (1, 2))
     np.testing.assert_allclose(one, two, atol=1e-6)
 

@@ -17,12 +17,12 @@ def test_trimmed_vocabulary_tokenizes_known_text_as_before(
     about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
     artifact = keep(tmp_path, about)
     before, after = (
-        tokenization.load_tokenizer(each.folder / "tokenizer.json", 64)
-        for each in (finetuned, artifact)
+        tokenization.load_tokenizer(item.folder / "tokenizer.json", 64)
+        for item in (finetuned, artifact)
     )
     assert after.get_vocab_size() == about["tokens"]["after"] < before.get_vocab_size()
     for example in TASK.examples("train"):
-        one, other = (each.encode(example.candidates[0][0]).tokens for each in (before, after))
+        one, other = (item.encode(example.candidates[0][0]).tokens for item in (before, after))
         assert one == other
     np.testing.assert_allclose(scores(artifact, "train"), scores(finetuned, "train"), atol=1e-6)
     assert artifact.metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
@@ -52,9 +52,9 @@ def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path)
     assert sizes[-1] == 4  # the special tokens
 
 
-def test_other_tokenizers_cannot_lose_tokens() -> None:
+def test_other_tokenizers_are_refused() -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
-    with pytest.raises(BuildError, match="only WordPiece can lose tokens"):
+    with pytest.raises(BuildError, match="only WordPiece can be restricted"):
         vocabulary.restrict_tokenizer(Tokenizer(BPE()), {1})
