@@ -160,8 +160,8 @@ def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_p
     task = replace(TASK, name="transfer", transfer=Transfer("extra", lambda: extra))
     params = Distill(**{**QUICK, "transfer": True}, layers=1)  # type: ignore[arg-type]
     inputs = Inputs(finetuned, teacher=finetuned)
-    about = distill.run(inputs, task, params, StepContext(tmp_path, 0, 1))
-    assert about["texts"] == len(TASK.examples("train")) + len(extra)
+    metadata = distill.run(inputs, task, params, StepContext(tmp_path, 0, 1))
+    assert metadata["texts"] == len(TASK.examples("train")) + len(extra)
 
 
 def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:

@@ -220,8 +220,8 @@ def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> 
 
 def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
     serve = {"engine": "onnxruntime", "batch": 4}
-    about = {key: calibrated.metadata[key] for key in ("model", "rule", "max_length", "labels")}
-    message = {"artifact": str(calibrated.folder), "about": about, "serve": serve, "threads": 1}
+    metadata = {key: calibrated.metadata[key] for key in ("model", "rule", "max_length", "labels")}
+    message = {"artifact": str(calibrated.folder), "about": metadata, "serve": serve, "threads": 1}
     with Worker(1) as worker:
         worker.load(message)
         for number, item in enumerate(get_candidates()[:7]):

@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,18 +161,18 @@ def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> Non
 
 
 def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
-    about = finetuned.metadata
-    wrong = Artifact(finetuned.folder, about | {"model": about["model"] | {"layers": 3}})
+    metadata = finetuned.metadata
+    wrong = Artifact(finetuned.folder, metadata | {"model": metadata["model"] | {"layers": 3}})
     with pytest.raises(BuildError, match="fused 1 Attention nodes, but 3 layers need 2"):
         export.run(Inputs(wrong), TASK, export.Export(), StepContext(tmp_path, 0, 1))
 
 
 def test_graph_may_stay_unfused(finetuned: Artifact, tmp_path: Path) -> None:
-    about = export.run(
+    metadata = export.run(
         Inputs(finetuned), TASK, export.Export(optimize=False), StepContext(tmp_path, 0, 1)
     )
-    assert "fused" not in about
-    assert about["logit_difference"] < 1e-4
+    assert "fused" not in metadata
+    assert metadata["logit_difference"] < 1e-4
 
 
 def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
@@ -199,12 +200,11 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
 
 def test_majority_is_the_training_splits(tmp_path: Path) -> None:
     labels = [example.label for example in TASK.examples("train")]
-    about = majority.run(Inputs(), TASK, majority.Majority(), StepContext(tmp_path, 0, 1))
-    assert about["answer"] == int(np.bincount(labels).argmax())
+    metadata = majority.run(Inputs(), TASK, majority.Majority(), StepContext(tmp_path, 0, 1))
+    assert metadata["answer"] == int(np.bincount(labels).argmax())
 
 
 def test_every_step_documents_each_of_its_parameters() -> None:
-    from dataclasses import fields
 
     from harness.optimize.base import STEP_MODULES
 

@@ -108,11 +108,11 @@ def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> No
 def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    about = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
-    artifact = keep(tmp_path, json.loads(json.dumps(about)))
+    metadata = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
+    artifact = keep(tmp_path, json.loads(json.dumps(metadata)))
     model = loaded(artifact)
     assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
-    assert about["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
+    assert metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
     with torch.inference_mode():
         assert model(*batch(artifact)).shape == (16, 2)
 

@@ -218,9 +218,9 @@ def test_gpu_that_is_not_there_is_refused_in_one_line(
     finetuned: Artifact, exported: Artifact
 ) -> None:
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
-        about = EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1, "cuda")
+        config = EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1, "cuda")
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
-            registry.load_engine(about)
+            registry.load_engine(config)
         assert "\n" not in str(caught.value)
 
 
@@ -235,10 +235,10 @@ def test_global_budget_keeps_the_best_wherever_they_are(
     with pytest.raises(BuildError, match="2 layers cannot keep 5 each"):
         prune.select_globally(layers, 5)
     params = Prune(heads=2, ffn=16, scope="global")
-    about = prune.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
-    assert sum(about["model"]["heads"]) == 4
-    assert sum(about["model"]["ffn"]) == 32
-    assert min(about["model"]["heads"]) >= 1
+    metadata = prune.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
+    assert sum(metadata["model"]["heads"]) == 4
+    assert sum(metadata["model"]["ffn"]) == 32
+    assert min(metadata["model"]["heads"]) >= 1
 
 
 def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path: Path) -> None:
