@@ -204,10 +204,10 @@ def test_file_that_is_not_a_graph_is_refused(out: Path) -> None:
 def test_checkpoint_with_weights_outside_of_it_is_not_adopted(
     out: Path, tiny_encoder: Path
 ) -> None:
-    from harness.optimize.adopt import _graph
+    from harness.optimize.adopt import _inspect_graph
 
     with pytest.raises(SourceError, match="not a file beside it"):
-        _graph(write_graph(out, "../../etc/passwd"))
+        _inspect_graph(write_graph(out, "../../etc/passwd"))
 
 
 def test_no_code_of_a_model_is_ever_trusted_and_no_pickle_loaded() -> None:
