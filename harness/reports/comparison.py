@@ -19,59 +19,59 @@ from harness.tasks.metrics import compare as compare_answers
 SIGNIFICANCE = 0.05
 
 
-def compare_systems(sections: Sequence[Section], one: str, other: str, task: str = "") -> str:
+def compare_systems(sections: Sequence[Section], first: str, second: str, task: str = "") -> str:
     """Return a table and a conclusion for each section that has both systems.
 
     Args:
         sections: the sections of the latest sessions that have both.
-        one: the name of the first system.
-        other: the name of the second system.
+        first: the name of a system.
+        second: the name of another.
         task: show only this task.
 
     Raises:
         HarnessError: no section has both, or they did not answer the same examples.
     """
-    if one == other:
-        raise HarnessError(f"{one!r} is named twice. Name two systems.")
+    if first == second:
+        raise HarnessError(f"{first!r} is named twice. Name two systems.")
     sections = [section for section in sections if task in ("", section.task["name"])]
     parts = []
     for section in sections:
         rows = {row.name: row for row in section.rows if row.measured and row.scored}
-        if one in rows and other in rows:
+        if first in rows and second in rows:
             parts += [
                 f"{section.task['name']}, {format_scenario(section.scenario)}, "
                 f"{section.configuration['name']}, {section.machine}, session {section.session}",
-                *_compare_rows(section, rows[one], rows[other]),
+                *_compare_rows(section, rows[first], rows[second]),
             ]
     if not parts:
         names = sorted({row.name for section in sections for row in section.rows})
         on_task = f" on {task}" if task else ""
         raise HarnessError(
-            f"no session has figures of both {one!r} and {other!r}{on_task}. Available systems: "
-            f"{', '.join(names) or 'none'}. To measure both: wattbench bench --system {one} "
-            f"--system {other}"
+            f"no session has figures of both {first!r} and {second!r}{on_task}. Available systems: "
+            f"{', '.join(names) or 'none'}. To measure both: wattbench bench --system {first} "
+            f"--system {second}"
         )
     return "\n\n".join(parts)
 
 
-def _compare_rows(section: Section, one: Row, other: Row) -> list[str]:
-    comparison, speedup = compare_scores(other, one), compute_speedup(one, other)
+def _compare_rows(section: Section, first: Row, second: Row) -> list[str]:
+    comparison, speedup = compare_scores(second, first), compute_speedup(first, second)
     if comparison is None or speedup is None:
         raise HarnessError(
-            f"session {section.session}: {one.name} and {other.name} did not answer the same "
+            f"session {section.session}: {first.name} and {second.name} did not answer the same "
             "examples in the same blocks. Measure both again in one session."
         )
-    return [_format_figures(one, other, comparison, speedup), _conclude(one, other)]
+    return [_format_figures(first, second, comparison, speedup), _conclude(first, second)]
 
 
-def _format_figures(one: Row, other: Row, comparison: Comparison, speedup: Interval) -> str:
-    columns, other_columns = one.columns(), other.columns()
+def _format_figures(first: Row, second: Row, comparison: Comparison, speedup: Interval) -> str:
+    columns, second_columns = first.columns(), second.columns()
     value, low, high = (getattr(comparison.difference, name) for name in ("value", "low", "high"))
     difference = f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {comparison.p:.2g}"
-    rates = [format_number(row.throughput) for row in (one, other)]
+    rates = [format_number(row.throughput) for row in (first, second)]
     lines = [
-        ("score", f"{one.score:.4f}", f"{other.score:.4f}", difference),
-        (rate_heading(one.record.scenario), *rates, format_interval(speedup)),
+        ("score", f"{first.score:.4f}", f"{second.score:.4f}", difference),
+        (rate_heading(first.record.scenario), *rates, format_interval(speedup)),
     ]
     figures = {
         "p50 ms": "latency_p50_ms",
@@ -83,26 +83,26 @@ def _format_figures(one: Row, other: Row, comparison: Comparison, speedup: Inter
         "build CPU s": "build_cpu_seconds",
     }
     for label, name in figures.items():
-        before, after = columns.get(name), other_columns.get(name)
+        before, after = columns.get(name), second_columns.get(name)
         if before is None or after is None:
             continue
         ratio = f"{format_number(after / before)}x" if before else "-"
         lines.append((label, format_number(before), format_number(after), ratio))
-    headings = ["", one.name, other.name, f"{other.name} / {one.name}"]
+    headings = ["", first.name, second.name, f"{second.name} / {first.name}"]
     return format_table(lines, "simple", headings)
 
 
-def compare_scores(row: Row, other: Row) -> Comparison | None:
+def compare_scores(row: Row, second: Row) -> Comparison | None:
     """Return the comparison of two rows' scores; None if they did not answer the same examples."""
-    task, other_task = row.record.task, other.record.task
+    task, other_task = row.record.task, second.record.task
     if (task["name"], task["version"]) != (other_task["name"], other_task["version"]):
         return None
-    if not row.scored or not other.scored or row.truths != other.truths:
+    if not row.scored or not second.scored or row.truths != second.truths:
         return None
     return compare_answers(
         METRICS[task["metric"]],
         row.answers,
-        other.answers,
+        second.answers,
         row.truths,
         row.groups,
         majority=(row.record.score or {})["majority"],
@@ -110,14 +110,14 @@ def compare_scores(row: Row, other: Row) -> Comparison | None:
     )
 
 
-def _conclude(one: Row, other: Row) -> str:
+def _conclude(first: Row, second: Row) -> str:
     """One sentence: which system is better, and for whom."""
-    speedup, comparison = compute_speedup(one, other), compare_scores(other, one)
+    speedup, comparison = compute_speedup(first, second), compare_scores(second, first)
     assert speedup is not None
     assert comparison is not None
     if speedup.value < 1:
-        return _conclude(other, one)
-    slow, fast = one, other
+        return _conclude(second, first)
+    slow, fast = first, second
     faster, scores_differ = speedup.low > 1, comparison.p < SIGNIFICANCE
     gain, p = comparison.difference.value, f"p {comparison.p:.2g}"
     speed = f"{format_number(speedup.value)} times as fast"

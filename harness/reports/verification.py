@@ -188,34 +188,34 @@ def _compare_sections(
         and (not selected or row.name in selected)
     ]
     claims = []
-    for row, own in pairs:
-        if own.record.failure or not own.measured:
-            reason = (own.record.failure or {"reason": "no figures"})["reason"]
+    for row, remeasured in pairs:
+        if remeasured.record.failure or not remeasured.measured:
+            reason = (remeasured.record.failure or {"reason": "no figures"})["reason"]
             claims.append(Claim(f"{row.name} runs", "yes", reason, FAILS))
             continue
         if published.scenario == "offline":
-            claims += _compare_quality(row, own)
-        claims += _compare_speedups(row, own)
+            claims += _compare_quality(row, remeasured)
+        claims += _compare_speedups(row, remeasured)
     return claims + _compare_order(pairs)
 
 
-def _compare_quality(row: Row, own: Row) -> list[Claim]:
+def _compare_quality(row: Row, remeasured: Row) -> list[Claim]:
     """The claims about the score and about the quality floor."""
-    comparison = compare_scores(own, row)
+    comparison = compare_scores(remeasured, row)
     before, here = (
         f"{score['value']:.4f} ± {score['se']:.4f}"
-        for score in (row.record.score or {}, own.record.score or {})
+        for score in (row.record.score or {}, remeasured.record.score or {})
     )
     here += f", p {comparison.p:.2g}" if comparison else ", different examples"
     p = comparison.p if comparison else None
     claims = [Claim(f"{row.name}: score", before, here, OPEN, p)]
-    if row.comparison and own.comparison and row.name != row.record.roles["reference"]:
-        undecided = row.near_floor or own.near_floor
+    if row.comparison and remeasured.comparison and row.name != row.record.roles["reference"]:
+        undecided = row.near_floor or remeasured.near_floor
         verdict = OPEN if undecided else FAILS
-        if row.qualified == own.qualified:
+        if row.qualified == remeasured.qualified:
             verdict = HOLDS
         text = f"{row.name}: side of the quality floor"
-        claims.append(Claim(text, _side_of_floor(row), _side_of_floor(own), verdict))
+        claims.append(Claim(text, _side_of_floor(row), _side_of_floor(remeasured), verdict))
     return claims
 
 
@@ -223,12 +223,12 @@ def _side_of_floor(row: Row) -> str:
     return ("above" if row.qualified else "below") + ("~" if row.near_floor else "")
 
 
-def _compare_speedups(row: Row, own: Row) -> list[Claim]:
+def _compare_speedups(row: Row, remeasured: Row) -> list[Claim]:
     """The claims about both speed-ups, without those of a reference over itself."""
     claims = []
     for baseline, before, here in (
-        ("the reference", row.speedup, own.speedup),
-        ("the unpadded reference", row.unpadded_speedup, own.unpadded_speedup),
+        ("the reference", row.speedup, remeasured.speedup),
+        ("the unpadded reference", row.unpadded_speedup, remeasured.unpadded_speedup),
     ):
         if before and here and before.low != before.high:
             scenario = format_scenario(row.record.scenario)
@@ -254,7 +254,7 @@ def _judge_speedup(published: Interval, here: Interval) -> str:
 def _compare_order(pairs: Sequence[tuple[Row, Row]]) -> list[Claim]:
     """The claims that one system is faster than the next one in the published order of speed."""
     by_speed = sorted(pairs, key=lambda pair: -pair[0].throughput)
-    measured = [(row, own) for row, own in by_speed if own.measured]
+    measured = [(row, remeasured) for row, remeasured in by_speed if remeasured.measured]
     claims = []
     for (fast, own_fast), (slow, own_slow) in pairwise(measured):
         before, here = compute_speedup(slow, fast), compute_speedup(own_slow, own_fast)

@@ -112,12 +112,14 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
     weights = artifact_dir(trained)
     before = json.loads((weights / "artifact.json").read_text())
     assert classifier.load(weights, EncoderSpec.from_dict(before["model"])).spec == shape
-    asked = [each.candidates for each in reviews.examples("train")]
+    candidates = [example.candidates for example in reviews.examples("train")]
     serve = base.ServeConfig("pytorch")
-    expected = registry.load_engine(EngineConfig(weights, before, serve, 1)).scores(asked).argmax(1)
+    expected = (
+        registry.load_engine(EngineConfig(weights, before, serve, 1)).scores(candidates).argmax(1)
+    )
     found = (
         registry.load_engine(EngineConfig(folder, about, system.serve["offline"], 2))
-        .scores(asked)
+        .scores(candidates)
         .argmax(1)
     )
     assert float(np.mean(found == expected)) >= 0.97
@@ -126,12 +128,12 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
 
 
 def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
-    asked = get_task("sentiment")
-    before = [each.key for each in plan_build(system, asked, 0, project)]
-    assert before == [each.key for each in plan_build(system, asked, 0, project)]
+    task = get_task("sentiment")
+    before = [step.key for step in plan_build(system, task, 0, project)]
+    assert before == [step.key for step in plan_build(system, task, 0, project)]
     manifest = project / "baselines" / "minilm-l6" / "submission.toml"
     manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
-    after = [each.key for each in plan_build(system, asked, 0, project)]
+    after = [step.key for step in plan_build(system, task, 0, project)]
     assert not set(before) & set(after)
 
 
@@ -142,16 +144,16 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 
     steps = STEPS.replace("transfer = false", "transfer = true")
     learned = read_system(write_submission(project, steps, SERVE, "with-transfer"), project)
-    asked = get_task("sentiment")
-    assert asked.transfer is not None
-    other = replace(asked, transfer=Transfer("other text", asked.transfer.load))
+    task = get_task("sentiment")
+    assert task.transfer is not None
+    other = replace(task, transfer=Transfer("other text", task.transfer.load))
     one, two = (
-        [each.key for each in plan_build(learned, each, 0, project)] for each in (asked, other)
+        [step.key for step in plan_build(learned, variant, 0, project)] for variant in (task, other)
     )
     assert one[0] == two[0], "the teacher does not read it"
     assert one[1] != two[1]
     without = [
-        [each.key for each in plan_build(system, each, 0, project)] for each in (asked, other)
+        [step.key for step in plan_build(system, variant, 0, project)] for variant in (task, other)
     ]
     assert without[0][1] == without[1][1], "nor does a student that is told not to"
 
@@ -161,4 +163,4 @@ def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     folder = write_submission(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
     shorter = plan_build(read_system(folder, project), get_task("sentiment"), 0, project)
     whole = plan_build(system, get_task("sentiment"), 0, project)
-    assert [each.key for each in shorter] == [each.key for each in whole[:2]]
+    assert [step.key for step in shorter] == [step.key for step in whole[:2]]

@@ -92,14 +92,14 @@ def test_weights_are_checked_by_the_manifest(project: Path, weights: str) -> Non
 def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path) -> None:
     folder = copy_example(project)
     manifest = folder / "submission.toml"
-    asked = get_task("sentiment")
-    (before,) = plan_build(read_system(folder, project), asked, 0, project)
+    task = get_task("sentiment")
+    (before,) = plan_build(read_system(folder, project), task, 0, project)
     changed = (folder / "weights.json").read_text().replace("0.", "1.", 1)
     (folder / "weights.json").write_text(changed)
     old = next(each for each in manifest.read_text().split('"') if len(each) == 64)
     new = hashlib.sha256(changed.encode()).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
-    (after,) = plan_build(read_system(folder, project), asked, 0, project)
+    (after,) = plan_build(read_system(folder, project), task, 0, project)
     assert before.key != after.key
     manifest.write_text(manifest.read_text().replace('[[step]]\nuse = "unpack"\n', ""))
     with pytest.raises(ManifestError, match="add the step 'unpack', or 'adopt'"):

@@ -130,18 +130,18 @@ def test_every_example_is_answered_once_with_its_own_candidates(
     draw = np.random.default_rng(seed)
     owner = np.repeat(np.arange(len(counts)), counts)
     logits = draw.normal(size=(3, len(owner), 2)).astype(np.float32) * 3
-    asked: list[list[int]] = []
+    rows_by_stage: list[list[int]] = []
 
-    def ask(stage: int, rows: Any) -> Any:
-        asked.append(rows.tolist())
+    def score_rows(stage: int, rows: Any) -> Any:
+        rows_by_stage.append(rows.tolist())
         return logits[stage][np.isin(owner, rows)]
 
     rule = ExitRule("probability", (1.0, 2.0, 0.5), (0.9, 0.8))
-    result, left = run_stages(rule, counts, ask)
+    result, left = run_stages(rule, counts, score_rows)
     assert sum(left) == len(counts)
     for example, count in enumerate(counts):
         places = np.flatnonzero(owner == example)
-        stage = max(number for number, rows in enumerate(asked) if example in rows)
+        stage = max(number for number, rows in enumerate(rows_by_stage) if example in rows)
         expected = logits[stage][places] / rule.temperatures[stage]
         np.testing.assert_allclose(result[places], expected, rtol=1e-6)
         for before in range(stage):
