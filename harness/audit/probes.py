@@ -24,7 +24,8 @@ from harness.tasks.task import Example
 ODD_QUERY_SIZES = (1, 7, 64, 3, 256)
 
 UNCHANGED_SHARE = 0.99
-"""Share of unchanged answers at which a system does not read the words: all of them are others."""
+"""A system does not read the words if at least this share of its answers stays the same after every
+word is replaced."""
 
 REMAINING_GAIN = 0.5
 """Share of the gain over the majority class that must remain on lightly changed text."""
@@ -198,7 +199,7 @@ def probe_closed_division(audit: AuditContext) -> ProbeResult | None:
     foreign, count = find_foreign_matrices(audit.run.artifact.folder, artifact.folder)
     if foreign:
         names = ", ".join(foreign[:3])
-        text += f"; {len(foreign)} of {count} matrices are not: {names}"
+        text += f"; {len(foreign)} of {count} matrices do not match {teacher.name}: {names}"
         return ProbeResult("closed", False, text)
     if not count:
         return ProbeResult("closed", None, f"{text}; the weights have an unknown format")
@@ -209,10 +210,10 @@ def probe_artifact(run: SystemRun, root: Path, seed: int) -> ProbeResult:
     """Check that the artifact is the one that the manifest builds, unchanged since."""
     steps = plan_build(run.system, run.task, seed, root)
     if run.artifact is None or not steps:
-        return ProbeResult("artifact", None, "the recipe has none")
+        return ProbeResult("artifact", None, "the recipe writes no artifact")
     planned, key = steps[-1].key, run.artifact.key
     if key != planned:
-        text = f"its key is {key[:12]}, but the manifest builds {planned[:12]}"
+        text = f"its key is {key[:12]}, but the manifest builds {planned[:12]}; build it again"
         return ProbeResult("artifact", False, text)
     sha256_by_name = run.artifact.metadata.get("files")
     if not sha256_by_name:
@@ -228,5 +229,8 @@ def probe_artifact(run: SystemRun, root: Path, seed: int) -> ProbeResult:
         if file_sha256(files[name]) != sha256_by_name[name]
     ]
     if changed:
-        return ProbeResult("artifact", False, f"changed since it was built: {', '.join(changed)}")
+        text = (
+            f"{folder} changed since it was built: {', '.join(changed)}; remove it and build again"
+        )
+        return ProbeResult("artifact", False, text)
     return ProbeResult("artifact", True, f"{key[:12]}, as the manifest builds it")

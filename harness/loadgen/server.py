@@ -22,6 +22,8 @@ FIRST_SHARES = (0.5, 0.7, 0.8, 0.9)
 """Shares of the session's offline rate that are probed first."""
 
 RESOLUTION = 0.05
+"""Width of the bracket, relative to its upper end, at which a search ends."""
+
 LOWEST_SHARE = 1 / 16
 DRAIN_SECONDS = 180.0
 """Time after the last query of a probe in which all answers must arrive."""
@@ -72,12 +74,14 @@ class RateSearch:
             return self.start or FIRST_SHARES[0]
         if low is None:
             assert high is not None
+            # the rate of the round before failed: continue below it
             below = [share for share in FIRST_SHARES if share < high == self.start]
             lower = below[-1] if below else max(high / 2, LOWEST_SHARE)
             return lower if high > LOWEST_SHARE else None
         top = high or 1.0
         if top - low <= RESOLUTION * top * (1 + 1e-9):
             return None
+        # the rate of the round before met the bound: try the next one above it
         if low == self.start and high is None and low / (1 - RESOLUTION) < 1:
             return round(low / (1 - RESOLUTION), 6)
         between = [share for share in FIRST_SHARES if low < share < top]
@@ -94,7 +98,7 @@ def meets_bound(queries: int, late: int) -> bool:
     return late <= 0.01 * (queries - 1)
 
 
-def queries_per_round(blocks: int | None) -> int:
+def queries_per_rate(blocks: int | None) -> int:
     """Return how many queries a rate should get in a round, so that a p99 can be stated at the end.
 
     Args:

@@ -70,10 +70,10 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
         loaded.rule = replace(loaded.rule, thresholds=thresholds)
         logits.append(loaded.scores(selection))
     costs = [end / model["layers"] for end in ends]
-    selection_slice = SelectionSlice(task, logits, costs, by_input=True)
+    selection_slice = SelectionSlice(task, logits, costs, per_candidate=True)
     unchanged = {key: before.metadata[key] for key in ("format", "dtype", "model")}
     return unchanged | selection_slice.choose_rule(
-        params.criterion, params.max_drop, params.cost, joint=False
+        params.criterion, params.max_drop, params.cost, per_stage=False
     )
 
 

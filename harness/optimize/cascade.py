@@ -65,8 +65,8 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> di
         costs.append(_time_example(loaded, examples))
         context.log(f"{member.name}: {costs[-1] * 1e6:.0f} µs per example")
         members.append({"name": member.name, "engine": member.engine, "about": metadata})
-    selection_slice = SelectionSlice(task, logits, list(accumulate(costs)), by_input=False)
-    rule = selection_slice.choose_rule(params.criterion, params.max_drop, 0.0, joint=True)
+    selection_slice = SelectionSlice(task, logits, list(accumulate(costs)), per_candidate=False)
+    rule = selection_slice.choose_rule(params.criterion, params.max_drop, 0.0, per_stage=True)
     dtypes = {str(member["about"].get("dtype", "fp32")) for member in members}
     parameters = sum(member["about"].get("model", {}).get("parameters", 0) for member in members)
     return {

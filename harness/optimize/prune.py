@@ -69,7 +69,10 @@ def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict
     model, tokenizer = encoders.load_model(inputs.artifact, task)
     rows = task.examples("train")[: params.examples]
     if not rows:
-        raise BuildError(f"{task.name} has no training examples to compute importance on.")
+        raise BuildError(
+            f"{task.name} has no training examples to compute importance on. Add rows to its "
+            "training split."
+        )
     heads, ffn = compute_importance(model, encoders.tokenize_examples(tokenizer, rows))
     select = select_per_layer if params.scope == "layer" else select_globally
     pruned = keep_heads_and_neurons(model, select(heads, params.heads), select(ffn, params.ffn))

@@ -57,8 +57,8 @@ def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -
     classifier.assign_weights(pruned, model.state_dict())
     selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     accuracies = {
-        name: encoders.compute_accuracy(classifier_, selection, BATCH)
-        for name, classifier_ in (("before", model), ("after", pruned))
+        name: encoders.compute_accuracy(variant, selection, BATCH)
+        for name, variant in (("before", model), ("after", pruned))
     }
     return {**encoders.save_model(pruned.eval(), tokenizer, context.out), "selection": accuracies}
 

@@ -33,7 +33,7 @@ class RuleResult:
         rule: the rule.
         score: the value of the task's metric.
         cost: the mean cost of an example.
-        left: how many inputs left at each stage.
+        left: how many candidates or examples left at each stage.
     """
 
     rule: ExitRule
@@ -49,15 +49,15 @@ class SelectionSlice:
         task: the task.
         logits: for each stage float32 [candidates, labels].
         costs: the cost of an example that leaves at each stage, with all stages before it.
-        by_input: whether each candidate leaves on its own (early exit), or an example as a whole
-            (cascade).
+        per_candidate: whether each candidate leaves on its own (early exit), or an example with all
+            its candidates (cascade).
 
     Raises:
         BuildError: the selection slice is empty.
     """
 
     def __init__(
-        self, task: Task, logits: Sequence[Scores], costs: Sequence[float], by_input: bool
+        self, task: Task, logits: Sequence[Scores], costs: Sequence[float], per_candidate: bool
     ) -> None:
         examples: Sequence[Example] = task.examples("selection")
         if not len(examples):
@@ -66,7 +66,7 @@ class SelectionSlice:
         self._truths = [example.truth for example in examples]
         self._candidates = [len(example.candidates) for example in examples]
         self._logits, self._costs = logits, costs
-        self._counts = [1] * sum(self._candidates) if by_input else self._candidates
+        self._counts = [1] * sum(self._candidates) if per_candidate else self._candidates
         self._owners = np.repeat(np.arange(len(self._counts)), self._counts)
         labels = np.array([label for example in examples for label in example.candidate_labels])
         self.temperatures = tuple(fit_temperature(stage_logits, labels) for stage_logits in logits)
@@ -85,36 +85,36 @@ class SelectionSlice:
         return RuleResult(rule, float(self._metric.value(counts.sum(0))), cost, left)
 
     def choose_rule(
-        self, criterion: str, max_drop: float, cost: float, joint: bool
+        self, criterion: str, max_drop: float, max_cost: float, per_stage: bool
     ) -> dict[str, Any]:
         """Choose the cheapest rule whose score is at most `max_drop` below that of all stages; or,
-        with a cost, the best rule of at most that cost.
+        with `max_cost`, the best rule of at most that cost.
 
         Args:
             criterion: one of `confidence.CRITERIA`.
             max_drop: the score that may be lost.
-            cost: the share of the full cost that is allowed; 0 to use `max_drop`.
-            joint: whether each stage has its own threshold, instead of one for all.
+            max_cost: the allowed cost as a share of that of all stages; 0 to use `max_drop`.
+            per_stage: whether each stage has its own threshold, instead of one for all.
 
         Returns:
             The metadata for `artifact.json`: `rule`, and under `selection` what it gives.
         """
-        stages = len(self._logits) - 1
-        never = ExitRule(criterion, self.temperatures, (NEVER,) * stages)
+        exits = len(self._logits) - 1  # nothing leaves before the end of the last stage
+        never = ExitRule(criterion, self.temperatures, (NEVER,) * exits)
         full = self.apply_rule(never)
-        grid = self._make_grid(criterion, joint)
+        grid = self._make_grid(criterion, per_stage)
         results = [
-            self.apply_rule(replace(never, thresholds=point if joint else point * stages))
+            self.apply_rule(replace(never, thresholds=point if per_stage else point * exits))
             for point in product(*([*thresholds, NEVER] for thresholds in grid))
         ]
-        if cost:
-            allowed = [result for result in results if result.cost <= cost * full.cost]
+        if max_cost:
+            allowed = [result for result in results if result.cost <= max_cost * full.cost]
             best = max(allowed, key=lambda result: (result.score, -result.cost), default=full)
         else:
             lowest = full.score - max_drop - 1e-9
             allowed = [result for result in results if result.score >= lowest]
             best = min(allowed, key=lambda result: (result.cost, -result.score), default=full)
-        has_curve = not joint or stages == 1
+        has_curve = not per_stage or exits == 1
         curve = results[:: max(1, len(results) // CURVE_POINTS)] if has_curve else []
         return {
             "rule": best.rule.to_dict(),
@@ -129,14 +129,14 @@ class SelectionSlice:
             },
         }
 
-    def _make_grid(self, criterion: str, joint: bool) -> list[list[float]]:
-        """Return the thresholds to try, for each stage if `joint`, else once."""
-        stages = len(self._logits) - 1
+    def _make_grid(self, criterion: str, per_stage: bool) -> list[list[float]]:
+        """Return the thresholds to try, for each stage if `per_stage`, else once."""
+        exits = len(self._logits) - 1
         if criterion == "patience":
-            return [list(map(float, range(2, stages + 1)))]
-        steps = max(4, int(MAX_RULES ** (1 / (stages if joint else 1))) - 1)
+            return [list(map(float, range(2, exits + 1)))]
+        steps = max(4, int(MAX_RULES ** (1 / (exits if per_stage else 1))) - 1)
         confidences = self._compute_confidences(criterion)
-        groups = confidences if joint else confidences.reshape(1, -1)
+        groups = confidences if per_stage else confidences.reshape(1, -1)
         return [
             np.unique(np.quantile(group, np.linspace(0, 1, steps))).tolist() for group in groups
         ]

@@ -46,7 +46,7 @@ class Change:
 
     Attributes:
         ratio: the mean of the second series over that of the first one.
-        p: p-value that there is no change.
+        p: p-value of the hypothesis that there is no change.
     """
 
     ratio: Interval
@@ -59,7 +59,7 @@ class Drift:
 
     Attributes:
         change: relative change from start to end (0.1: 10% up).
-        p: p-value that there is no change.
+        p: p-value of the hypothesis that there is no change.
     """
 
     change: float
@@ -78,7 +78,7 @@ def estimate_ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
         slow: times above 0, one per block.
         fast: times above 0, of the same blocks.
     """
-    logs = [math.log(before / after) for before, after in zip(slow, fast, strict=True)]
+    logs = [math.log(slower / faster) for slower, faster in zip(slow, fast, strict=True)]
     count, mean = len(logs), math.fsum(logs) / len(logs)
     if count == 1:
         return Interval(math.exp(mean), math.nan, math.nan)
@@ -130,7 +130,7 @@ def estimate_change(before: Sequence[float], after: Sequence[float]) -> Change |
 def adjust_p_values(values: Sequence[float]) -> list[float]:
     """Return the p-values of several tests, adjusted for their number (Holm 1979).
 
-    Below 5% the probability of one or more false alarms among all tests is 5%.
+    Rejecting only adjusted values below 5% keeps the probability of any false alarm at 5% or less.
     """
     order = sorted(range(len(values)), key=values.__getitem__)
     adjusted, highest = [0.0] * len(values), 0.0
@@ -159,16 +159,17 @@ def geometric_mean(values: Sequence[float]) -> float:
     return math.exp(float(np.mean(np.log(values))))
 
 
-def mcnemar_p_value(right: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Return the two-sided p-value that two systems are right equally often (McNemar 1947).
+def mcnemar_p_value(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Return the two-sided p-value of the hypothesis that two systems are right equally often
+    (McNemar 1947).
 
     It is that of the exact binomial test on the examples that only one of them answers right.
 
     Args:
-        right: bool [examples], whether one system is right.
-        other: bool [examples], whether the other system is right.
+        first: bool [examples], whether one system is right.
+        second: bool [examples], whether the other system is right.
     """
-    gained, lost = int((right & ~other).sum()), int((other & ~right).sum())
+    gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
@@ -221,7 +222,7 @@ def estimate_drift(values: Sequence[float]) -> Drift | None:
     return Drift(math.exp(slope * (count - 1)) - 1, p)
 
 
-def find_outliers(values: Sequence[float], share: float = 0.1) -> list[int]:
+def find_outliers(values: Sequence[float], share: float) -> list[int]:
     """Return the indices of outliers (Iglewicz & Hoaglin 1993).
 
     The modified z-score of an outlier (0.6745 times its distance from the median, over the median

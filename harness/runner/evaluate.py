@@ -109,7 +109,7 @@ class RunContext:
         data: the split.
         configuration: the hardware setting.
         meter: measures energy.
-        queries: how many queries `server` sends at each rate.
+        queries_per_rate: how many queries `server` sends at each rate in a round.
         isolation: one of `sandbox.KINDS`.
         timing: lengths of windows, and timeouts.
     """
@@ -117,7 +117,7 @@ class RunContext:
     data: EvalData
     configuration: Configuration
     meter: EnergyMeter
-    queries: int = 0
+    queries_per_rate: int = 0
     isolation: str = "process"
     timing: Timing = Timing()
 
@@ -207,8 +207,8 @@ def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunCont
         is_repeat = True
     run.rate = len(offline.rows) / offline.seconds
     memory = _check_memory(worker, context.configuration)
-    _add_round(run, "single_stream", block, loading, single, single_memory)
-    _add_round(run, "offline", block, loading, offline, memory, is_repeat)
+    _add_window(run, "single_stream", block, loading, single, single_memory)
+    _add_window(run, "offline", block, loading, offline, memory, is_repeat)
     if "server" in run.records:
         if run.system.serve["server"] != run.system.serve["offline"]:
             load_system(worker, run, "server", context)
@@ -259,7 +259,7 @@ def _find_sustained_rate(
             context.data.samples,
             order,
             rate,
-            math.ceil(rate * server.probe_seconds(rate, context.queries, context.timing)),
+            math.ceil(rate * server.probe_seconds(rate, context.queries_per_rate, context.timing)),
             block,
             bound,
             context.meter,
@@ -268,7 +268,7 @@ def _find_sustained_rate(
         late = sum(latency > bound for latency in window.latencies)
         search.results[share] = server.meets_bound(len(window.rows), late)
         memory = _check_memory(worker, context.configuration)
-        _add_round(run, "server", block, loading, window, memory)
+        _add_window(run, "server", block, loading, window, memory)
         probe = run.records["server"].rounds[-1]
         probe.rate, probe.late = rate, late
     best, _ = search.bracket
@@ -288,7 +288,7 @@ def _check_memory(worker: Worker, configuration: Configuration) -> float:
     return used
 
 
-def _add_round(
+def _add_window(
     run: SystemRun,
     scenario: str,
     block: int,
@@ -297,7 +297,7 @@ def _add_round(
     memory: float,
     is_repeat: bool = True,
 ) -> None:
-    """Add a window to the record of its scenario.
+    """Add a window of a round to the record of its scenario.
 
     Args:
         run: the system.

@@ -99,7 +99,7 @@ def _describe_server(tasks: Sequence[Task], config: RunConfig) -> str:
     shares = ", ".join(f"{share:g}" for share in server.FIRST_SHARES)
     return f"""
   server          random arrivals at {shares} of the offline rate, then between them to 5%; at
-                  each rate {config.timing.probe:g} to {config.timing.longest_probe:g} s, for {server.queries_per_round(config.blocks)} queries if possible: the highest rate
+                  each rate {config.timing.probe:g} to {config.timing.longest_probe:g} s, for {server.queries_per_rate(config.blocks)} queries if possible: the highest rate
                   whose p99 is within the bound ({bounds})"""
 
 
@@ -130,7 +130,7 @@ def _estimate_time(
 def _server_seconds(rate: float, config: RunConfig, probes: int) -> float:
     """Return the seconds for so many probes around three quarters of a rate."""
     probed = min(0.75 * rate, server.MAX_DRIVER_RATE) or 100.0
-    queries = server.queries_per_round(config.blocks)
+    queries = server.queries_per_rate(config.blocks)
     return probes * server.probe_seconds(probed, queries, config.timing)
 
 

@@ -45,8 +45,8 @@ def measure(
 ) -> str:
     """Measure all systems on all tasks that they declare, in one session.
 
-    A session whose run was killed is found, and continued, without its name where the same is to be
-    measured.
+    If an earlier process with the same settings was killed, its session is found and continued,
+    even without `config.resume`.
 
     Args:
         systems: the systems, the references among them (see `submissions.lookup`).
@@ -83,7 +83,7 @@ def measure(
             )
         settings_digest = _digest_settings(runs, config)
         session, done = _resume(runs, str(fields["session"]), settings_digest, records, config, log)
-        queries = server.queries_per_round(None if config.until else config.blocks)
+        queries = server.queries_per_rate(None if config.until else config.blocks)
         contexts = {
             name: RunContext(task_data, configuration, meter, queries, isolation, config.timing)
             for name, task_data in data.items()
@@ -168,7 +168,7 @@ def _resume(
     killed = resume.find_killed_session(records, settings_digest, paths)
     if not killed:
         return session, 0
-    log(f"continuing session {killed}, whose run was killed")
+    log(f"continuing session {killed}, whose process was killed")
     for record in all_records:
         record.session = killed
     return killed, restore_runs(runs, killed, records)

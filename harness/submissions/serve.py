@@ -104,7 +104,13 @@ def _find_value_faults(serve: ServeConfig) -> Iterator[str]:
 
 
 def _find_artifact_faults(serve: ServeConfig, spec: dict[str, Any], custom: str) -> Iterator[str]:
-    """Yield what does not fit the artifact; `custom` is `module`, `command` or ''."""
+    """Yield what does not fit the artifact.
+
+    Args:
+        serve: how the system is served.
+        spec: its `format` is None if it is not known yet, and '' if the recipe is empty.
+        custom: `module`, `command` or ''.
+    """
     artifact_format = spec.get("format", "")
     if spec.get("pads") is False and not custom and (serve.padding == "max" or serve.batch > 1):
         yield (
@@ -121,9 +127,10 @@ def _find_artifact_faults(serve: ServeConfig, spec: dict[str, Any], custom: str)
         yield f"engine {serve.engine!r} does not exist. {suggest_name(serve.engine, ENGINES)}"
     elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].formats:
         fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.formats]
-        artifact = UNBUILT_FORMATS.get(artifact_format, artifact_format) or "an empty recipe"
-        fix = f"Choose {' or '.join(fitting)}" if fitting else "Add a step"
-        yield f"engine {serve.engine!r} cannot serve {artifact}. {fix}."
+        artifact = UNBUILT_FORMATS.get(artifact_format, artifact_format)
+        artifact = artifact or "an empty recipe; add a step"
+        fix = f" Choose {' or '.join(fitting)}." if fitting else ""
+        yield f"engine {serve.engine!r} cannot serve {artifact}.{fix}"
     elif serve.engine == "openvino" and spec["format"] == "onnx" and "dtype" in spec:
         yield (
             "engine 'openvino' cannot serve a graph that onnxruntime has quantized. Quantize "

@@ -42,12 +42,14 @@ class CustomData:
         fields: the table `[fields]`: the names of the fields of a row.
         labels: the names of the labels.
         files: the file of each split.
+        path: the `task.toml`.
         quoting: how CSV and TSV are quoted; '' for the usual way of the format.
     """
 
     fields: dict[str, Any]
     labels: tuple[str, ...]
     files: dict[str, Path]
+    path: Path
     quoting: str = ""
 
     def load(self, split: str) -> Sequence[Example]:
@@ -59,8 +61,7 @@ class CustomData:
         if split in ("train", "selection") and "selection" not in self.files:
             return self.read_split("train").select(split)
         if split not in self.files:
-            path = self.files["train"].parent / "task.toml"
-            raise SourceError(f"{path}: there is no {split} split. Add it to [splits].")
+            raise SourceError(f"{self.path}: there is no {split} split. Add it to [splits].")
         return self.read_split(split).examples
 
     def read_split(self, split: str) -> StoredExamples:
@@ -71,14 +72,16 @@ class CustomData:
         """
         path = self.files[split]
         if not _is_file(path):
-            raise SourceError(f"{path}: there is no such file. Fix [splits] {split}.")
+            raise SourceError(
+                f"{path}: there is no such file. Fix [splits] {split} in {self.path}."
+            )
         key = digest(
             [READER_VERSION, self.fields, self.labels, self.quoting, split, file_sha256(path)]
         )
         return store_examples(key, lambda: self._read_examples(path, split))
 
     def content(self) -> str:
-        """Return a digest of the declaration and of the labelled examples."""
+        """Return a digest of fields, labels and labelled splits (not of `test` and `transfer`)."""
         contents = [
             self.read_split(split).content for split in self.files if split not in UNLABELLED_SPLITS
         ]
@@ -140,11 +143,10 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     faults.check_keys("[fields] ", fields, FIELDS)
     faults.check_keys("[splits] ", splits, SPLITS)
     name, title = faults.get_string(data, "name"), faults.get_string(data, "title")
-    if name in reserved or not name.replace("-", "").replace("_", "").isalnum():
-        faults.add(
-            f"name {name!r} is that of a built-in task, or has other characters than letters, "
-            "digits, - and _."
-        )
+    if name in reserved:
+        faults.add(f"name {name!r} is that of a built-in task. Choose another.")
+    elif not name.replace("-", "").replace("_", "").isalnum():
+        faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
     metric = faults.get_choice(data, "metric", LABEL_METRICS)
     max_length = faults.get_integer(data, "max_length", 8, 8192, 128)
     latency_bound = faults.get_number(data, "latency_bound_ms", 0.1, 60_000, 50)
@@ -162,7 +164,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     files = {
         split: path.parent / _expand_home(splits[split]) for split in SPLITS if split in splits
     }
-    custom_data = CustomData(fields, labels, files, str(data.get("quoting", "")))
+    custom_data = CustomData(fields, labels, files, path, str(data.get("quoting", "")))
     return Task(
         name=name,
         title=title,

@@ -42,6 +42,9 @@ BUILT_IN = (sys.executable, "-m", "harness.worker.process")
 EXIT_SECONDS = 2.0
 PIPE_BYTES, READ_BYTES = 1 << 20, 1 << 16
 STDERR_LINES = 12
+CPU_TOLERANCE, CPU_SLACK_SECONDS = 1.1, 0.1
+"""How much more CPU time a window may have than its cores provide: clocks are not exact."""
+
 LINE_BYTES = 64 << 20
 
 
@@ -140,10 +143,11 @@ class Worker:
         self.input_fd, self.output_fd = self.process.stdin.fileno(), self.process.stdout.fileno()
         os.set_blocking(self.input_fd, False)
         os.set_blocking(self.output_fd, False)
-        self.writable, self.readable = selectors.DefaultSelector(), selectors.DefaultSelector()
-        self.writable.register(self.input_fd, selectors.EVENT_WRITE)
-        self.writable.register(self.output_fd, selectors.EVENT_READ)
-        self.readable.register(self.output_fd, selectors.EVENT_READ)
+        self.io_selector = selectors.DefaultSelector()
+        self.reply_selector = selectors.DefaultSelector()
+        self.io_selector.register(self.input_fd, selectors.EVENT_WRITE)
+        self.io_selector.register(self.output_fd, selectors.EVENT_READ)
+        self.reply_selector.register(self.output_fd, selectors.EVENT_READ)
 
     def load(self, message: dict[str, Any], timeout: float = Timing.load_timeout) -> None:
         """Send a load message and wait until the worker is ready.
@@ -177,7 +181,7 @@ class Worker:
             line: a message, with its line end.
             timeout: seconds until the worker counts as hung.
         """
-        if self.buffer or self.readable.select(0):
+        if self.buffer or self.reply_selector.select(0):
             raise self.make_error("it sent something before it was asked, or closed its output")
         return self.exchange([line], timeout)[0]
 
@@ -196,9 +200,9 @@ class Worker:
                 offset += self.write_available(memoryview(lines[position])[offset:])
                 if offset == len(lines[position]):
                     position, offset = position + 1, 0
-            waiting = self.readable if position == len(lines) else self.writable
+            selector = self.reply_selector if position == len(lines) else self.io_selector
             left = deadline - time.monotonic()
-            ready = waiting.select(left) if left > 0 else []
+            ready = selector.select(left) if left > 0 else []
             if not ready:
                 missing = f" to {len(lines) - len(replies)} of {len(lines)}" if lines[1:] else ""
                 raise self.make_error(f"it gave no answer{missing} within {timeout:g} s")
@@ -295,7 +299,7 @@ class Worker:
 
     def check_cores(self, seconds: float, cpu_seconds: float) -> None:
         """Check that a window holds no more CPU time than the worker's cores can provide."""
-        if cpu_seconds > 1.1 * self.cores * seconds + 0.1:
+        if cpu_seconds > CPU_TOLERANCE * self.cores * seconds + CPU_SLACK_SECONDS:
             raise self.make_error(
                 f"it used {cpu_seconds / seconds:.1f} cores; the configuration has {self.cores}"
             )
@@ -336,15 +340,14 @@ class Worker:
         left = process_tree.find_tree(self.process.pid)
         limits.kill(left)
         self.process.wait()
-        adopted = (members | set(left)) & set(  # of these numbers none was used again
-            process_tree.find_children(os.getpid())
-        )
+        # children that are not reaped yet, so that none of these pids was reused
+        adopted = (members | set(left)) & set(process_tree.find_children(os.getpid()))
         limits.kill_and_reap(adopted | process_tree.find_marked_children(self.marker))
         shutil.rmtree(self.home, ignore_errors=True)
         if self.process.stdout is not None:
             self.process.stdout.close()
-        self.writable.close()
-        self.readable.close()
+        self.io_selector.close()
+        self.reply_selector.close()
         self.stderr.close()
 
     def __enter__(self) -> "Worker":

@@ -137,7 +137,7 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
         return done.stdout
 
-    assert f"continuing session {session.name}, whose run was killed" in run_again()
+    assert f"continuing session {session.name}, whose process was killed" in run_again()
     assert [window.block for window in record.read_record(path).rounds] == [1, 2, 3]
     assert list((project / "results" / "records").iterdir()) == [session]
     assert not (session / resume.MARKER).exists()

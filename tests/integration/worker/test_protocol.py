@@ -61,7 +61,7 @@ def test_error_of_a_worker_can_be_printed_and_stored(start: Start) -> None:
 def test_answer_before_its_question_is_a_breach(start: Start) -> None:
     with start("say(id=0, answers=[0]); time.sleep(0.2); say(id=1, answers=[0])") as worker:
         worker.ask(query(0), ENOUGH)
-        assert worker.readable.select(ENOUGH)
+        assert worker.reply_selector.select(ENOUGH)
         with pytest.raises(WorkerError, match="before it was asked"):
             worker.ask(query(1), ENOUGH)
 

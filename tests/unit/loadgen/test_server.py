@@ -175,7 +175,7 @@ def test_rate_meets_the_bound_if_its_99th_percentile_does() -> None:
     ("blocks", "queries"), [(1, 662), (2, 331), (5, 133), (20, 133), (None, 133)]
 )
 def test_rounds_share_the_queries_that_a_p99_needs(blocks: int | None, queries: int) -> None:
-    assert server.queries_per_round(blocks) == queries
+    assert server.queries_per_rate(blocks) == queries
 
 
 def test_probe_is_long_enough_but_bounded() -> None:

@@ -53,7 +53,9 @@ def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
     return engine.scores(EXAMPLES)
 
 
-def test_sure_examples_have_the_first_members_answer(artifact: Artifact, student: Artifact) -> None:
+def test_confident_examples_have_the_first_members_scores(
+    artifact: Artifact, student: Artifact
+) -> None:
     engine = load_engine(artifact)
     small = member(student, "static") / artifact.metadata["rule"]["temperatures"][0]
     sure = compute_confidence(small, [1] * 100)
@@ -64,13 +66,15 @@ def test_sure_examples_have_the_first_members_answer(artifact: Artifact, student
     assert engine.report()["left"] == [int((sure >= cut).sum()), int((sure < cut).sum())]
 
 
-def test_never_is_the_last_member(artifact: Artifact, exported: Artifact) -> None:
+def test_without_a_threshold_the_last_member_answers(
+    artifact: Artifact, exported: Artifact
+) -> None:
     result = load_engine(artifact, threshold="never").scores(EXAMPLES)
     expected = member(exported, "onnxruntime") / artifact.metadata["rule"]["temperatures"][1]
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_members_that_are_not_needed_are_not_run(artifact: Artifact) -> None:
+def test_unneeded_members_are_not_run(artifact: Artifact) -> None:
     engine = load_engine(artifact, threshold=1e-6)
     engine.members[1] = None  # type: ignore[call-overload]
     assert len(engine.scores(EXAMPLES)) == 100
@@ -80,7 +84,9 @@ def test_artifact_holds_its_members_and_their_costs(artifact: Artifact) -> None:
     assert {path.name for path in artifact.folder.iterdir() if path.is_dir()} == {"0", "1"}
     assert (artifact.folder / "1" / "model.onnx").is_file()
     assert all(seconds > 0 for seconds in artifact.metadata["seconds"])
-    assert artifact.metadata["dtype"] == "int8", "answers of one member may depend on batch-mates"
+    assert artifact.metadata["dtype"] == "int8", (
+        "answers of a member may depend on the rest of its batch"
+    )
     chosen = artifact.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.01
     assert chosen["cost"] <= chosen["full"]["cost"]
@@ -91,31 +97,36 @@ LABELS = np.array([0, 1, 0, 1, 1, 0, 1, 0])
 
 def make_slice(logits: list[Any], costs: list[float]) -> SelectionSlice:
     examples = [Example(((f"text {row}",),), int(label)) for row, label in enumerate(LABELS)]
-    made = replace(TASK, name=f"made {len(logits)}", load=lambda split: examples)
+    task = replace(TASK, name=f"made {len(logits)}", load=lambda split: examples)
     return SelectionSlice(
-        made, [np.asarray(item, np.float32) for item in logits], costs, by_input=False
+        task,
+        [np.asarray(member_logits, np.float32) for member_logits in logits],
+        costs,
+        per_candidate=False,
     )
 
 
 def test_thresholds_are_the_cheapest_that_keep_the_score() -> None:
-    """Three members; the first is right where it is sure, the second everywhere but once."""
+    """The first of three members is right where it is confident, the second but for one example."""
     right = np.eye(2)[LABELS] * 2 - 1
     first, second = right * 3, right * 3
-    first[4:] = -right[4:] * 0.2  # wrong and unsure
+    first[4:] = -right[4:] * 0.2  # wrong, with low confidence
     second[7] = -right[7] * 0.1
     result = make_slice([first, second, right * 3], [1.0, 3.0, 10.0])
-    chosen = result.choose_rule("probability", max_drop=0.0, cost=0.0, joint=True)
+    chosen = result.choose_rule("probability", max_drop=0.0, max_cost=0.0, per_stage=True)
     assert chosen["selection"]["score"] == 1
     assert chosen["selection"]["left"] == [4, 3, 1]
     assert chosen["selection"]["cost"] == pytest.approx((4 * 1 + 3 * 3 + 10) / 8)
-    cheap = result.choose_rule("probability", max_drop=0.125, cost=0.0, joint=True)
+    cheap = result.choose_rule("probability", max_drop=0.125, max_cost=0.0, per_stage=True)
     assert cheap["selection"]["left"][2] == 0, "one wrong answer in eight is allowed"
-    worse = make_slice([-right, right], [1.0, 2.0]).choose_rule("probability", 0.0, 0.0, joint=True)
+    worse = make_slice([-right, right], [1.0, 2.0]).choose_rule(
+        "probability", 0.0, 0.0, per_stage=True
+    )
     assert worse["selection"]["left"] == [0, 8]
     assert worse["rule"]["thresholds"] == [None]
 
 
-def test_temperature_is_the_one_that_logits_were_made_with() -> None:
+def test_fitted_temperature_is_the_one_the_logits_were_drawn_with() -> None:
     draw = np.random.default_rng(0)
     logits = draw.normal(size=(20_000, 2)).astype(np.float32) * 2
     chances = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
@@ -149,7 +160,7 @@ def test_every_example_is_answered_once_with_its_own_candidates(
             assert compute_confidence(scores, [count])[0] < rule.thresholds[before]
 
 
-def test_choice_is_as_sure_as_its_best_candidate() -> None:
+def test_choice_has_the_confidence_of_its_best_candidate() -> None:
     scores = np.array([[0, 2], [0, 0], [1, 0], [3, 0]], np.float32)
     sure = compute_confidence(scores, [3, 1])
     margins = np.exp([2, 0, -1])
@@ -179,7 +190,7 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
     for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
         system = read_system(manifest(project, members), project)
         steps = plan_build(system, get_task("sentiment"), 0, project)
-        assert [item.step_config.step.name for item in steps[-2:]] == ["finetune", "cascade"]
+        assert [step.step_config.step.name for step in steps[-2:]] == ["finetune", "cascade"]
         keys.append(steps[-1].key)
     assert len(set(keys)) == 2
 
@@ -200,14 +211,14 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
         ),
     ],
 )
-def test_faults_are_said_before_anything_is_built(
+def test_faults_are_reported_before_anything_is_built(
     project: Path, members: str, serve: str, fault: str
 ) -> None:
     with pytest.raises(ManifestError, match=fault):
         read_system(manifest(project, members, serve), project)
 
 
-def test_points_are_refused_where_nothing_leaves(project: Path) -> None:
+def test_points_are_refused_without_early_exits(project: Path) -> None:
     steps = '[[step]]\nuse = "export"\n'
     serve = 'engine = "onnxruntime"\nthreshold = 0.9\n[serve.points]\nfast = 0.5\n'
     with pytest.raises(ManifestError) as caught:

@@ -32,23 +32,23 @@ from tests.support.words import (
 
 
 @pytest.fixture(autouse=True)
-def _own_cache(cache: Path) -> None:
-    """Teachers' answers are kept in the store."""
+def _empty_cache(cache: Path) -> None:
+    """Teacher logits are cached."""
 
 
-def test_layers_spread_evenly_up_to_the_last() -> None:
+def test_layers_are_spaced_evenly_up_to_the_last() -> None:
     assert distill.space_evenly(3, 6) == (1, 3, 5)
     assert distill.space_evenly(2, 12) == (5, 11)
     assert distill.space_evenly(6, 6) == (0, 1, 2, 3, 4, 5)
 
 
-def test_student_begins_as_the_chosen_layers(finetuned: Artifact) -> None:
+def test_student_is_initialised_with_the_chosen_layers(finetuned: Artifact) -> None:
     teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
     student = distill.keep_layers(teacher, [1])
     assert student.spec.layers == 1
-    kept = "bert.encoder.layer.0.output.dense.weight"
-    given = "bert.encoder.layer.1.output.dense.weight"
-    assert torch.equal(student.state_dict()[kept], teacher.state_dict()[given])
+    student_name = "bert.encoder.layer.0.output.dense.weight"
+    teacher_name = "bert.encoder.layer.1.output.dense.weight"
+    assert torch.equal(student.state_dict()[student_name], teacher.state_dict()[teacher_name])
     with pytest.raises(BuildError, match=r"choose from 0\.\.1"):
         distill.keep_layers(teacher, [2])
 
@@ -57,8 +57,8 @@ def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> No
     teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
-    given = (ids, torch.ones_like(ids), torch.zeros_like(ids))
-    assert torch.equal(student(*given), teacher(*given))
+    inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))
+    assert torch.equal(student(*inputs), teacher(*inputs))
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> No
         {"layers": 1, "hidden": 1.0, "embedding": 1.0, "attention": 1.0},
         {"layers": 1, "augment": 1, "activation": "relu"},
     ],
-    ids=["logits", "hard", "inside", "augment"],
+    ids=["logits", "hard", "activations", "augment"],
 )
 def test_student_learns_what_the_teacher_knows(
     finetuned: Artifact, tmp_path: Path, params: dict[str, object]
@@ -80,24 +80,26 @@ def test_student_learns_what_the_teacher_knows(
     assert student.metadata["model"]["activation"] == params.get("activation", "gelu")
 
 
-def test_hidden_states_come_nearer_to_the_teachers(finetuned: Artifact, tmp_path: Path) -> None:
-    def apart(folder: str, weight: float) -> float:
+def test_hidden_loss_brings_hidden_states_closer_to_the_teachers(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    def distance(folder: str, weight: float) -> float:
         out = tmp_path / folder
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(item.folder, EncoderSpec.from_dict(item.metadata["model"]))
-            for item in (student, finetuned)
+            classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata["model"]))
+            for artifact in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
-        taps = []
+        activations = []
         for model in pair:
-            with losses.record_activations(model) as seen:
+            with losses.record_activations(model) as recorded:
                 model(ids, torch.ones_like(ids), torch.zeros_like(ids))
-            taps.append(seen)
-        return functional.mse_loss(taps[0].hidden[0], taps[1].hidden[1]).item()
+            activations.append(recorded)
+        return functional.mse_loss(activations[0].hidden[0], activations[1].hidden[1]).item()
 
-    assert apart("with", 10.0) < 0.7 * apart("without", 0.0)
+    assert distance("with", 10.0) < 0.7 * distance("without", 0.0)
 
 
 def test_teacher_of_another_width_teaches_through_a_projection(
@@ -137,7 +139,7 @@ def test_only_logits_are_learned_from_a_teacher_with_another_tokenizer(
             assert (out / classifier.WEIGHTS).exists()
 
 
-def test_teacher_answers_once(
+def test_teacher_logits_are_computed_once(
     finetuned: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     lines: list[str] = []
@@ -148,9 +150,9 @@ def test_teacher_answers_once(
         params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
         distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
     assert sum("computing the teacher's logits" in line for line in lines) == 1
-    kept = list((cache / "outputs").iterdir())
-    assert len(kept) == 1
-    assert np.load(kept[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
+    folders = list((cache / "outputs").iterdir())
+    assert len(folders) == 1
+    assert np.load(folders[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
 
 
 def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_path: Path) -> None:
@@ -164,7 +166,7 @@ def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_p
     assert metadata["texts"] == len(TASK.examples("train")) + len(extra)
 
 
-def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
+def test_augmentation_masks_and_cuts_but_adds_no_words() -> None:
     draw = random.Random(0)
     words = [str(number) for number in range(20)]
     seen = [
@@ -173,12 +175,12 @@ def test_augmented_text_masks_and_cuts_and_invents_nothing() -> None:
             distill_data.augment_text((" ".join(words),), "[MASK]", draw)[0] for _ in range(300)
         )
     ]
-    assert all(3 <= len(item) <= 20 for item in seen)
-    masked = sum(item.count("[MASK]") for item in seen) / sum(map(len, seen))
+    assert all(3 <= len(text) <= 20 for text in seen)
+    masked = sum(text.count("[MASK]") for text in seen) / sum(map(len, seen))
     assert 0.08 < masked < 0.12
-    assert 0.4 < sum(len(item) < 20 for item in seen) / len(seen) < 0.6
-    for item in seen:
-        known = [int(word) for word in item if word != "[MASK]"]
+    assert 0.4 < sum(len(text) < 20 for text in seen) / len(seen) < 0.6
+    for text in seen:
+        known = [int(word) for word in text if word != "[MASK]"]
         assert known == sorted(known)
 
 
@@ -200,21 +202,23 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("parameters", FAULTS)
-def test_fault_of_distill_is_said_before_anything_is_built(project: Path, parameters: str) -> None:
+def test_fault_of_distill_is_reported_before_anything_is_built(
+    project: Path, parameters: str
+) -> None:
     folder = write_submission(project, f'[[step]]\nuse = "distill"\n{parameters}\n', SERVE)
     with pytest.raises(ManifestError, match=FAULTS[parameters]) as caught:
         read_system(folder, project)
     assert str(caught.value).startswith(f"{folder / 'submission.toml'}: step 1 'distill': ")
 
 
-def test_shape_is_followed_through_the_recipe(project: Path) -> None:
+def test_model_spec_is_tracked_through_the_recipe(project: Path) -> None:
     steps = [
         'use = "distill"\nlayers = [1]',
         'use = "prune"\nheads = 2\nffn = 32',
         'use = "distill"',
         'use = "prune"\nheads = 3\nffn = 32',
     ]
-    folder = write_submission(project, "".join(f"[[step]]\n{item}\n" for item in steps), SERVE)
+    folder = write_submission(project, "".join(f"[[step]]\n{step}\n" for step in steps), SERVE)
     with pytest.raises(ManifestError) as caught:
         read_system(folder, project)
     assert str(caught.value).count("\n") == 0

@@ -63,15 +63,17 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
     finetuned: Artifact, with_exits: Artifact
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
-    begun = classifier.load(
+    start = classifier.load(
         finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.metadata["model"])
     )
-    fresh = exits.add_exits(begun, (0,))
+    fresh = exits.add_exits(start, (0,))
     trained = classifier.load(
         with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
     )
     data = selection(finetuned)
-    before, after = (exits.compute_stage_accuracies(item, data, 16)[0] for item in (fresh, trained))
+    before, after = (
+        exits.compute_stage_accuracies(model, data, 16)[0] for model in (fresh, trained)
+    )
     assert after >= max(0.9, before)
     assert with_exits.metadata["exits"][0] == pytest.approx(after, abs=1e-3)
 
@@ -91,16 +93,16 @@ def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: 
     assert min(result.metadata["exits"]) > 0.9
 
 
-def test_stages_are_fused_and_hold_each_layer_once(stages: Artifact) -> None:
+def test_stages_are_fused_and_contain_each_layer_once(stages: Artifact) -> None:
     counts = [
         Counter(node.op_type for node in onnx.load(path).graph.node)
         for path in sorted(stages.folder.glob("stage-*.onnx"))
     ]
-    assert [item["Attention"] for item in counts] == [1, 0], "the last layer asks one token"
-    assert [item["BiasGelu"] for item in counts] == [1, 1]
+    assert [stage["Attention"] for stage in counts] == [1, 0], "the last layer has one query token"
+    assert [stage["BiasGelu"] for stage in counts] == [1, 1]
 
 
-def test_without_leaving_the_answers_are_the_whole_models(
+def test_without_exits_the_scores_are_those_of_the_complete_model(
     stages: Artifact, calibrated: Artifact, exported: Artifact
 ) -> None:
     expected = scores(exported)
@@ -110,7 +112,7 @@ def test_without_leaving_the_answers_are_the_whole_models(
     np.testing.assert_allclose(never * scale, expected, atol=1e-3)
 
 
-def test_exit_gives_the_exits_own_logits(with_exits: Artifact, stages: Artifact) -> None:
+def test_exit_returns_the_logits_of_its_classifier(with_exits: Artifact, stages: Artifact) -> None:
     model = classifier.load(
         with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
     )
@@ -161,19 +163,19 @@ TEXTS = st.lists(st.integers(0, 99), min_size=1, max_size=12)
 
 @settings(max_examples=40, deadline=None)
 @given(TEXTS, st.integers(1, 6), st.sampled_from([0.2, 0.5, 0.8]))
-def test_putting_survivors_together_never_mixes_examples(
+def test_regrouping_the_remaining_examples_never_mixes_them(
     stages: Artifact, rows: list[int], batch: int, quantile: float
 ) -> None:
-    alone, together = (loaded_once(stages, quantile, batch=size) for size in (1, batch))
+    alone, together = (load_once(stages, quantile, batch=size) for size in (1, batch))
     texts = [get_candidates()[row] for row in rows]
-    expected = np.concatenate([alone.scores([item]) for item in texts])
+    expected = np.concatenate([alone.scores([text]) for text in texts])
     np.testing.assert_allclose(together.scores(texts), expected, atol=1e-4)
 
 
 LOADED: dict[Any, StagesEngine] = {}
 
 
-def loaded_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
+def load_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
     """With a threshold between two texts' confidences, so that rounding decides nothing."""
     if (quantile, batch) not in LOADED:
         engine = LOADED[quantile, batch] = load_engine(artifact, batch=batch)
@@ -185,18 +187,18 @@ def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artif
     chosen = calibrated.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.02
     assert chosen["cost"] <= chosen["full"]["cost"] == 1
-    assert chosen["left"] == play(calibrated)
-    costs = [item["cost"] for item in chosen["curve"]]
+    assert chosen["left"] == count_exits(calibrated)
+    costs = [point["cost"] for point in chosen["curve"]]
     assert costs == sorted(costs), "a higher threshold costs more"
 
 
-def play(artifact: Artifact) -> list[int]:
+def count_exits(artifact: Artifact) -> list[int]:
     engine = load_engine(artifact)
     engine.scores(get_candidates("selection"))
     return engine.report()["left"]
 
 
-def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
+def test_cost_limit_is_met(stages: Artifact, tmp_path: Path) -> None:
     params = calibrate.Calibrate(cost=0.75)
     result = keep(
         tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1))
@@ -204,16 +206,18 @@ def test_wanted_cost_is_kept(stages: Artifact, tmp_path: Path) -> None:
     assert result.metadata["selection"]["cost"] <= 0.75
 
 
-def test_chain_is_quantized_graph_by_graph(stages: Artifact, tmp_path: Path) -> None:
+def test_stages_are_quantized_one_by_one(stages: Artifact, tmp_path: Path) -> None:
     params = quantize.Quantize()
     result = keep(tmp_path, quantize.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1)))
     assert result.format == "stages"
     sizes = [
-        sum(path.stat().st_size for path in item.folder.glob("*.onnx")) for item in (stages, result)
+        sum(path.stat().st_size for path in artifact.folder.glob("*.onnx"))
+        for artifact in (stages, result)
     ]
     assert sizes[1] < sizes[0]
     answers = [
-        item.argmax(1) for item in (load_engine(stages).scores(get_candidates()), scores(result))
+        logits.argmax(1)
+        for logits in (load_engine(stages).scores(get_candidates()), scores(result))
     ]
     assert float(np.mean(answers[0] == answers[1])) >= 0.97
 
@@ -224,8 +228,8 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
     message = {"artifact": str(calibrated.folder), "about": metadata, "serve": serve, "threads": 1}
     with Worker(1) as worker:
         worker.load(message)
-        for number, item in enumerate(get_candidates()[:7]):
-            line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(item).encode())
+        for number, example in enumerate(get_candidates()[:7]):
+            line = b'{"id":%d,"examples":[%s]}\n' % (number, json.dumps(example).encode())
             worker.ask(line, 60)
         assert sum(worker.read_stage_counts()) == 7
         worker.ask(line, 60)
@@ -241,14 +245,14 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
         (exits.Exits(after=(0,), temperature=0), "above 0"),
     ],
 )
-def test_faults_of_exits_are_said_before_training(params: exits.Exits, fault: str) -> None:
+def test_faults_of_exits_are_reported_before_training(params: exits.Exits, fault: str) -> None:
     faults = exits.validate(params, {"layers": 2, "name": "tiny"})
-    assert any(re.search(fault, item) for item in faults), faults
+    assert any(re.search(fault, sentence) for sentence in faults), faults
 
 
 def test_patience_counts_stages_that_agree() -> None:
-    said = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]])  # stage by example
-    logits = np.eye(2, dtype=np.float32)[said]
+    answers = np.array([[0, 0, 0], [0, 1, 1], [1, 1, 0], [1, 1, 1]])  # stage by example
+    logits = np.eye(2, dtype=np.float32)[answers]
     rule = ExitRule("patience", (1.0,) * 4, (2.0,) * 3)
     result, left = run_stages(rule, [1] * 3, lambda stage, rows: logits[stage][rows])
     assert left == [0, 1, 1, 1]

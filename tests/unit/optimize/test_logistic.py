@@ -21,7 +21,7 @@ WORDS = {"good": "delightful film", "bad": "dreadful mess", "neutral": "it is lo
 
 
 def task_without(*missing: str, selection: int = 6) -> Task:
-    """Each label has words of its own; the training split lacks some labels."""
+    """Return a task whose training split lacks some labels; each label has its own words."""
 
     def load(split: str) -> Sequence[Example]:
         names = [name for name in LABELS if name not in missing or split == "validation"]
@@ -32,23 +32,23 @@ def task_without(*missing: str, selection: int = 6) -> Task:
     return replace(TASK, name=name, labels=LABELS, load=load)
 
 
-def with_tfidf(out: Path, encoder: Path, task: Task) -> Artifact:
+def fit_tfidf(out: Path, encoder: Path, task: Task) -> Artifact:
     return run_step(out, tfidf, Inputs(), tfidf.TfidfLogreg(), task)
 
 
-def with_model2vec(out: Path, encoder: Path, task: Task) -> Artifact:
+def fit_model2vec(out: Path, encoder: Path, task: Task) -> Artifact:
     inputs = Inputs(encoder=Encoder(encoder, "tiny"))
     return run_step(out, model2vec, inputs, model2vec.Model2Vec(width=16), task)
 
 
-FITTED = {"tfidf": with_tfidf, "model2vec": with_model2vec}
-both = pytest.mark.parametrize(("name", "fit"), FITTED.items())
+FITS = {"tfidf": fit_tfidf, "model2vec": fit_model2vec}
+both = pytest.mark.parametrize(("name", "fit"), FITS.items())
 Fit = Callable[[Path, Path, Task], Artifact]
 
 
 @both
-@pytest.mark.parametrize("missing", [(), *((item,) for item in LABELS)])
-def test_answers_have_their_own_labels_whichever_training_lacks(
+@pytest.mark.parametrize("missing", [(), *((label,) for label in LABELS)])
+def test_answers_are_correct_whichever_label_training_lacks(
     tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit, missing: tuple[str, ...]
 ) -> None:
     task = task_without(*missing)
@@ -67,9 +67,7 @@ def test_answers_have_their_own_labels_whichever_training_lacks(
 
 
 @both
-def test_one_label_alone_is_refused(
-    tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit
-) -> None:
+def test_single_label_is_refused(tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit) -> None:
     task = task_without("good", "neutral")
     message = (
         rf"training split of {task.name} has only one label \(bad\): there is nothing to learn"

@@ -31,12 +31,12 @@ def load_engine(artifact: Artifact) -> Any:
     )
 
 
-def test_means_of_vectors_tell_words_apart(artifact: Artifact) -> None:
+def test_mean_vectors_separate_the_labels(artifact: Artifact) -> None:
     result = load_engine(artifact).scores(
         [example.candidates for example in TASK.examples("validation")]
     )
-    assert share_right(result) > 0.9, "one word tells the label"
-    best = max(item["selection"] for item in artifact.metadata["training"])
+    assert share_right(result) > 0.9, "one word decides the label"
+    best = max(fit["selection"] for fit in artifact.metadata["training"])
     assert best > 0.9
 
 
@@ -47,15 +47,15 @@ def test_nothing_is_pickled_and_the_table_is_int8(artifact: Artifact) -> None:
     assert load_engine(artifact).model.embedding.dtype == np.int8
 
 
-def test_pair_is_both_sides_their_difference_and_product(artifact: Artifact) -> None:
+def test_pair_features_are_both_sides_their_difference_and_product(artifact: Artifact) -> None:
     model = load_engine(artifact).model
-    one, other = (embed_rows(model, [(text,)])[0] for text in ("good film", "bad film"))
+    first, second = (embed_rows(model, [(text,)])[0] for text in ("good film", "bad film"))
     pair = embed_rows(model, [("good film", "bad film")])[0]
-    expected = np.concatenate([one, other, np.abs(one - other), one * other])
+    expected = np.concatenate([first, second, np.abs(first - second), first * second])
     np.testing.assert_allclose(pair, expected, atol=1e-6)
 
 
-def test_missing_library_is_said_with_the_extra(
+def test_missing_library_error_names_the_extra(
     tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = builtins.__import__

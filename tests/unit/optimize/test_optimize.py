@@ -35,8 +35,8 @@ def test_same_seed_gives_the_same_weights(
     params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     finetune.run(inputs, TASK, params, StepContext(tmp_path, 0, 1))
-    first, again = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
-    assert first.read_bytes() == again.read_bytes()
+    first, second = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_batches_hold_every_row_once_and_similar_lengths() -> None:
     assert padded < 1.1 * sum(lengths)
 
 
-def test_choice_becomes_one_row_a_candidate(tiny_encoder: Path) -> None:
+def test_choice_becomes_one_row_per_candidate(tiny_encoder: Path) -> None:
     tokenizer = tokenization.load_tokenizer(tiny_encoder / "tokenizer.json", 64)
     example = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
     assert encoders.tokenize_examples(tokenizer, [example]).labels.tolist() == [0, 1, 0]
@@ -99,8 +99,10 @@ def test_every_way_to_export_gives_the_same_logits(
         np.testing.assert_allclose(scores(artifact, **serve), scores(finetuned), atol=1e-4)
 
 
-def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path: Path) -> None:
-    """Why the engine disables two of the session's own optimizers."""
+def test_session_would_fuse_nodes_that_export_leaves_separate(
+    quantized: Artifact, tmp_path: Path
+) -> None:
+    """This is why the engine disables two optimizers of the session."""
     from harness.engines.onnxruntime import DISABLED_FUSIONS
 
     for disabled, expected in ((list(DISABLED_FUSIONS), 0), ([], 2)):
@@ -123,7 +125,7 @@ def test_session_would_fuse_what_export_left_apart(quantized: Artifact, tmp_path
     st.sampled_from(["given", "by-length"]),
     st.integers(1, 2),
 )
-def test_no_way_to_serve_changes_a_fp32_score(
+def test_serving_options_never_change_a_fp32_score(
     finetuned: Artifact,
     exported: Artifact,
     texts: list[str],
@@ -147,7 +149,9 @@ def test_no_way_to_serve_changes_a_fp32_score(
 def test_quantized_graph_is_smaller_and_keeps_its_answers(
     exported: Artifact, quantized: Artifact
 ) -> None:
-    big, small = ((item.folder / "model.onnx").stat().st_size for item in (exported, quantized))
+    big, small = (
+        (artifact.folder / "model.onnx").stat().st_size for artifact in (exported, quantized)
+    )
     assert small < 0.6 * big
     assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
     assert quantized.metadata["selection"]["before"] > 0.9
@@ -183,13 +187,14 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
         tmp_path, tfidf.run(Inputs(), TASK, tfidf.TfidfLogreg(), StepContext(tmp_path, 0, 1))
     )
     texts, labels = zip(
-        *((e.candidates[0][0], e.label) for e in TASK.examples("train")), strict=True
+        *((example.candidates[0][0], example.label) for example in TASK.examples("train")),
+        strict=True,
     )
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    best = max(artifact.metadata["training"], key=lambda tried: tried["selection"])
+    best = max(artifact.metadata["training"], key=lambda fit: fit["selection"])
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
-    texts = [e.candidates[0][0] for e in TASK.examples("validation")]
+    texts = [example.candidates[0][0] for example in TASK.examples("validation")]
     loaded = registry.load_engine(
         EngineConfig(tmp_path, artifact.metadata, ServeConfig("tfidf"), 1)
     )
@@ -198,21 +203,20 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
     np.testing.assert_allclose(result[:, 1] - result[:, 0], expected, atol=1e-5)
 
 
-def test_majority_is_the_training_splits(tmp_path: Path) -> None:
+def test_majority_is_counted_on_the_training_split(tmp_path: Path) -> None:
     labels = [example.label for example in TASK.examples("train")]
     metadata = majority.run(Inputs(), TASK, majority.Majority(), StepContext(tmp_path, 0, 1))
     assert metadata["answer"] == int(np.bincount(labels).argmax())
 
 
 def test_every_step_documents_each_of_its_parameters() -> None:
-
     from harness.optimize.base import STEP_MODULES
 
     for name in STEP_MODULES:
-        result = get_step(name)
-        assert result.name == name
-        for field in fields(result.params):
-            assert f"    {field.name}" in describe_step(result), f"{name}: {field.name}"
+        step = get_step(name)
+        assert step.name == name
+        for field in fields(step.params):
+            assert f"    {field.name}" in describe_step(step), f"{name}: {field.name}"
 
 
 def test_unknown_step_names_the_nearest() -> None:

@@ -16,7 +16,7 @@ from tests.support.words import TASK, keep
 KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
-def loaded(artifact: Artifact) -> Classifier:
+def load_classifier(artifact: Artifact) -> Classifier:
     return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata["model"]))
 
 
@@ -35,12 +35,12 @@ def mask(model: Classifier, heads: list[list[int]], ffn: list[list[int]]) -> Non
         inner = layer.get_submodule("output.dense")
         for head in set(range(4)) - set(kept_heads):
             attention.weight.data[:, head * size : (head + 1) * size] = 0
-        gone = sorted(set(range(64)) - set(neurons))
-        inner.weight.data[:, gone] = 0
+        removed = sorted(set(range(64)) - set(neurons))
+        inner.weight.data[:, removed] = 0
 
 
 def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
-    model = loaded(finetuned)
+    model = load_classifier(finetuned)
     pruned = prune.keep_heads_and_neurons(model, *KEEP)
     mask(model, *KEEP)
     with torch.inference_mode():
@@ -53,7 +53,7 @@ def test_pruned_model_agrees_with_the_masked_one(finetuned: Artifact) -> None:
 
 
 def test_keeping_everything_changes_nothing(finetuned: Artifact) -> None:
-    model = loaded(finetuned)
+    model = load_classifier(finetuned)
     same = prune.keep_heads_and_neurons(model, [list(range(4))] * 2, [list(range(64))] * 2)
     with torch.inference_mode():
         assert torch.equal(model(*batch(finetuned)), same(*batch(finetuned)))
@@ -61,7 +61,7 @@ def test_keeping_everything_changes_nothing(finetuned: Artifact) -> None:
 
 def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifact) -> None:
     """Against finite differences of the loss, one mask entry at a time, on one batch."""
-    model = loaded(finetuned).double()
+    model = load_classifier(finetuned).double()
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
     data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[: prune.BATCH])
     heads, ffn = prune.compute_importance(model, data)
@@ -95,8 +95,8 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
         torch.testing.assert_close(ffn[index], expected, atol=1e-3, rtol=0)
 
 
-def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> None:
-    model = loaded(finetuned)
+def test_masked_head_is_pruned_first(finetuned: Artifact) -> None:
+    model = load_classifier(finetuned)
     mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
     tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
     data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:100])
@@ -105,12 +105,12 @@ def test_head_that_is_switched_off_is_the_first_to_go(finetuned: Artifact) -> No
     assert prune.select_per_layer(ffn, 63)[1] == list(range(63))
 
 
-def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
+def test_step_writes_a_smaller_model_that_can_be_loaded(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
     metadata = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
     artifact = keep(tmp_path, json.loads(json.dumps(metadata)))
-    model = loaded(artifact)
+    model = load_classifier(artifact)
     assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
     assert metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
     with torch.inference_mode():
@@ -120,9 +120,9 @@ def test_step_leaves_a_smaller_artifact_that_is_the_same_when_loaded(
 def test_more_heads_than_the_model_has_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot keep 5 of 4"):
         prune.run(Inputs(finetuned), TASK, Prune(5, 16), StepContext(tmp_path, 0, 1))
-    shape = {"name": "tiny", "heads": 4, "ffn": 64}
-    assert prune.validate(Prune(5, 64), shape) == ["heads = 5, but tiny has 4 heads. Choose 1..4"]
-    assert prune.validate(Prune(0, 65, 0), shape)[1:] == [
+    spec = {"name": "tiny", "heads": 4, "ffn": 64}
+    assert prune.validate(Prune(5, 64), spec) == ["heads = 5, but tiny has 4 heads. Choose 1..4"]
+    assert prune.validate(Prune(0, 65, 0), spec)[1:] == [
         "heads = 0: choose 1..4",
         "ffn = 65, but tiny has 64 neurons. Choose 1..64",
     ]

@@ -1,4 +1,4 @@
-"""Tokens that leave on the way."""
+"""Token pruning: the tokens that remain, and the graphs made from it."""
 
 from pathlib import Path
 
@@ -18,16 +18,16 @@ from tests.support.words import TASK, keep, scores
 WIDE = EncoderSpec(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
 
 
-def model(shape: EncoderSpec = WIDE) -> Classifier:
+def make_model(spec: EncoderSpec = WIDE) -> Classifier:
     torch.manual_seed(0)
-    model_ = Classifier(shape)
+    model = Classifier(spec)
     classifier.assign_weights(
-        model_, {name: 3 * value for name, value in model_.state_dict().items()}
+        model, {name: 3 * value for name, value in model.state_dict().items()}
     )
-    return model_.eval()
+    return model.eval()
 
 
-def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
+def make_inputs(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
     draw = np.random.default_rng(1)
     ids, mask = np.zeros((len(lengths), padded), int), np.zeros((len(lengths), padded), int)
     for row, length in enumerate(lengths):
@@ -36,14 +36,14 @@ def feeds(lengths: list[int], padded: int) -> tuple[torch.Tensor, ...]:
     return torch.from_numpy(ids), torch.from_numpy(mask), torch.zeros(ids.shape, dtype=torch.long)
 
 
-def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
+def test_attention_mass_is_the_mean_column_of_the_attention_matrix() -> None:
     """Against the softmax of queries times keys, written out."""
-    model_ = model()
-    layer = model_.bert.encoder.layer[0]
+    model = make_model()
+    layer = model.bert.encoder.layer[0]
     assert isinstance(layer, bert.Layer)
-    ids, mask, segments = feeds([9, 5], 9)
+    ids, mask, segments = make_inputs([9, 5], 9)
     with torch.inference_mode():
-        hidden = model_.bert.embeddings(ids, segments)
+        hidden = model.bert.embeddings(ids, segments)
         result = layer.attention_mass(hidden, mask)
         attention = layer.get_submodule("attention.self")
         query, key = (
@@ -57,33 +57,33 @@ def test_mass_is_the_mean_column_of_the_attention_matrix() -> None:
     torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_strongest_tokens_stay_the_first_always() -> None:
+def test_strongest_tokens_and_the_first_are_kept() -> None:
     hidden = torch.arange(8.0).view(1, 4, 2)
-    kept, mask = bert.keep_strongest(
+    tokens, mask = bert.keep_strongest(
         hidden, torch.ones(1, 4, dtype=torch.long), torch.tensor([[0.0, 0.1, 0.6, 0.3]]), 0.5
     )
-    assert kept.tolist() == [[[0, 1], [4, 5]]], "the first, though it has no mass, and the third"
+    assert tokens.tolist() == [[[0, 1], [4, 5]]], "the first, though it has no mass, and the third"
     assert mask.tolist() == [[1, 1]]
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=5), st.integers(0, 9))
 def test_padding_and_batch_mates_change_nothing(lengths: list[int], more: int) -> None:
-    model_ = model()
-    ids, mask, segments = feeds(lengths, max(lengths) + more)
+    model = make_model()
+    ids, mask, segments = make_inputs(lengths, max(lengths) + more)
     with torch.inference_mode():
-        together = model_(ids, mask, segments)
+        together = model(ids, mask, segments)
         for row, length in enumerate(lengths):
-            alone = model_(*(item[row : row + 1, :length] for item in (ids, mask, segments)))
+            alone = model(*(tensor[row : row + 1, :length] for tensor in (ids, mask, segments)))
             torch.testing.assert_close(together[row], alone[0], atol=1e-4, rtol=1e-4)
 
 
-def test_layers_behind_see_fewer_tokens() -> None:
-    model_, seen = model(), []
-    for layer in model_.bert.encoder.layer:
-        layer.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+def test_following_layers_see_fewer_tokens() -> None:
+    model, seen = make_model(), []
+    for layer in model.bert.encoder.layer:
+        layer.register_forward_hook(lambda module, inputs, out: seen.append(out.shape[1]))
     with torch.inference_mode():
-        model_(*feeds([20, 10], 20))
+        model(*make_inputs([20, 10], 20))
     assert seen == [20, 10, 4]
 
 
@@ -93,31 +93,28 @@ def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
 
 
 def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
-    model_ = pruned(finetuned, tmp_path)
-    assert model_.metadata["model"]["keep"] == [0.5, 1.0] or model_.metadata["model"]["keep"] == (
-        0.5,
-        1.0,
-    )
+    model = pruned(finetuned, tmp_path)
+    assert list(model.metadata["model"]["keep"]) == [0.5, 1.0]
     out = tmp_path / "graph"
     out.mkdir()
-    graph = keep(out, export.run(Inputs(model_), TASK, export.Export(), StepContext(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(model), TASK, export.Export(), StepContext(out, 0, 1)))
     for batch in (1, 8):
-        expected, result = scores(model_), scores(graph, batch=batch)
+        expected, result = scores(model), scores(graph, batch=batch)
         np.testing.assert_allclose(result, expected, atol=1e-3)
 
 
-def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: Path) -> None:
-    model_ = pruned(finetuned, tmp_path, 0.2)
+def test_pruned_model_can_be_distilled(finetuned: Artifact, tmp_path: Path) -> None:
+    model = pruned(finetuned, tmp_path, 0.2)
     out = tmp_path / "again"
     out.mkdir()
     params = distill.Distill(epochs=1, batch=16, learning_rate=1e-3)
-    again = keep(
-        out, distill.run(Inputs(model_, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
+    distilled = keep(
+        out, distill.run(Inputs(model, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
     )
-    assert list(again.metadata["model"]["keep"]) == [0.2, 1.0]
+    assert list(distilled.metadata["model"]["keep"]) == [0.2, 1.0]
     right = {
-        name: float(np.mean(scores(item).argmax(1) == scores(finetuned).argmax(1)))
-        for name, item in (("before", model_), ("after", again))
+        name: float(np.mean(scores(artifact).argmax(1) == scores(finetuned).argmax(1)))
+        for name, artifact in (("before", model), ("after", distilled))
     }
     assert right["after"] >= max(0.95, right["before"])
 
@@ -131,20 +128,20 @@ def test_distillation_goes_on_with_fewer_tokens(finetuned: Artifact, tmp_path: P
         (PruneTokens((0,), (1.0,)), "below 1"),
     ],
 )
-def test_faults_are_said(params: PruneTokens, fault: str) -> None:
+def test_faults_are_reported(params: PruneTokens, fault: str) -> None:
     faults = prune_tokens.validate(params, {"layers": 2, "name": "tiny"})
-    assert any(fault in item for item in faults), faults
+    assert any(fault in sentence for sentence in faults), faults
 
 
 def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> None:
     for name in ("pruned", "graph", "int8"):
         (tmp_path / name).mkdir()
-    model_ = pruned(finetuned, tmp_path / "pruned")
+    model = pruned(finetuned, tmp_path / "pruned")
     out = tmp_path / "graph"
-    graph = keep(out, export.run(Inputs(model_), TASK, export.Export(), StepContext(out, 0, 1)))
+    graph = keep(out, export.run(Inputs(model), TASK, export.Export(), StepContext(out, 0, 1)))
     out = tmp_path / "int8"
     result = keep(
         out, quantize.run(Inputs(graph), TASK, quantize.Quantize(), StepContext(out, 0, 1))
     )
-    same = scores(result).argmax(1) == scores(model_).argmax(1)
+    same = scores(result).argmax(1) == scores(model).argmax(1)
     assert float(np.mean(same)) >= 0.95

@@ -19,7 +19,7 @@ from harness.tasks.task import Example
 from tests.support.words import STATIC, TASK, share_right
 
 
-def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
+def load_engine(artifact: Artifact, **serve: int) -> StaticEngine:
     result = registry.load_engine(
         EngineConfig(artifact.folder, artifact.metadata, ServeConfig("static", **serve), 2)
     )
@@ -27,10 +27,12 @@ def loaded(artifact: Artifact, **serve: int) -> StaticEngine:
     return result
 
 
-def test_student_learns_what_the_teacher_answers(student: Artifact) -> None:
-    result = loaded(student).scores([example.candidates for example in TASK.examples("validation")])
+def test_student_learns_the_teachers_answers(student: Artifact) -> None:
+    result = load_engine(student).scores(
+        [example.candidates for example in TASK.examples("validation")]
+    )
     assert share_right(result) > 0.95
-    losses = [item["loss"] for item in student.metadata["training"]]
+    losses = [epoch["loss"] for epoch in student.metadata["training"]]
     assert losses[-1] < losses[0]
 
 
@@ -38,12 +40,12 @@ def test_same_seed_gives_the_same_table(
     student: Artifact, finetuned: Artifact, tmp_path: Path
 ) -> None:
     static.run(Inputs(finetuned, teacher=finetuned), TASK, STATIC, StepContext(tmp_path, 0, 1))
-    arrays = [np.load(item / "weights.npz")["table"] for item in (student.folder, tmp_path)]
+    arrays = [np.load(folder / "weights.npz")["table"] for folder in (student.folder, tmp_path)]
     np.testing.assert_array_equal(*arrays)
     assert arrays[0].dtype == np.int8
 
 
-def test_table_of_words_begins_as_the_teachers_vectors(finetuned: Artifact) -> None:
+def test_words_are_initialised_with_the_teachers_vectors(finetuned: Artifact) -> None:
     from harness.optimize.training import encoders
 
     teacher, tokenizer = encoders.load_model(finetuned, TASK)
@@ -55,7 +57,7 @@ def test_table_of_words_begins_as_the_teachers_vectors(finetuned: Artifact) -> N
     result = hashed_features.hash_features(["good", "never"], 1 << 16, 1, ())
     known, unknown = model.table.weight.data[result.ids]
     assert float(known.abs().sum()) > 0
-    assert float(unknown.abs().sum()) == 0, "a word that no text has begins at zero"
+    assert float(unknown.abs().sum()) == 0, "the row of a word in no text stays zero"
 
 
 @pytest.mark.parametrize("sides", [1, 2])
@@ -65,15 +67,15 @@ def test_engine_computes_what_was_trained(sides: int, tmp_path: Path) -> None:
     model = static_student.StaticStudent(spec, 8, 4, 3)
     scale = 1 / 127
     model.table.weight.data = torch.randint(-127, 128, (512, 8)).float() * scale
-    model.table.weight.data[0] = 1.0  # so that int8 holds the table exactly
+    model.table.weight.data[0] = 1.0  # so that int8 represents the table exactly
     static_model.save(spec, model.quantize(), tmp_path)
     texts = [("a good film", "is it good"), ("dull", "no"), ("", "x")]
-    given = [row[:sides] for row in texts]
-    data = static_student.HashedRows(given, spec)
+    rows = [text[:sides] for text in texts]
+    data = static_student.HashedRows(rows, spec)
     with torch.inference_mode():
         expected = model(*data.batch([0, 1, 2], 0.0, np.random.default_rng(0))).numpy()
     result = StaticEngine(EngineConfig(tmp_path, {}, ServeConfig("static"), 1)).scores(
-        [[row] for row in given]
+        [[row] for row in rows]
     )
     np.testing.assert_allclose(result, expected, atol=1e-5)
     assert static_model.load(tmp_path).spec == spec
@@ -81,20 +83,20 @@ def test_engine_computes_what_was_trained(sides: int, tmp_path: Path) -> None:
 
 def test_instances_share_the_work_and_agree(student: Artifact) -> None:
     examples = [example.candidates for example in TASK.examples("train")] * 3
-    one, two = (loaded(student, instances=count).scores(examples) for count in (1, 2))
-    np.testing.assert_allclose(one, two, atol=1e-6)
+    single, double = (load_engine(student, instances=count).scores(examples) for count in (1, 2))
+    np.testing.assert_allclose(single, double, atol=1e-6)
 
 
-def test_pairs_and_choices_have_a_score_for_each_candidate(student: Artifact) -> None:
+def test_every_candidate_of_a_choice_has_scores(student: Artifact) -> None:
     choice = Example((("quick", "a"), ("quick", "b"), ("quick", "c")), 1)
-    assert loaded(student).scores([choice.candidates, [["bad"]]]).shape == (4, 2)
+    assert load_engine(student).scores([choice.candidates, [["bad"]]]).shape == (4, 2)
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [({"buckets": 0}, "buckets"), ({"letters": (1,)}, "2..8"), ({"dropout": 1.0}, "below 1")],
 )
-def test_faults_are_said(change: dict[str, object], fault: str) -> None:
+def test_faults_are_reported(change: dict[str, object], fault: str) -> None:
     from dataclasses import replace
 
     faults = static.validate(replace(STATIC, **change), {"teacher": {"name": "t"}})

@@ -14,23 +14,21 @@ from tests.support.words import TASK, keep, scores
 def test_trimmed_vocabulary_tokenizes_known_text_as_before(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
-    artifact = keep(tmp_path, about)
+    metadata = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
+    artifact = keep(tmp_path, metadata)
     before, after = (
-        tokenization.load_tokenizer(item.folder / "tokenizer.json", 64)
-        for item in (finetuned, artifact)
+        tokenization.load_tokenizer(built.folder / "tokenizer.json", 64)
+        for built in (finetuned, artifact)
     )
-    assert after.get_vocab_size() == about["tokens"]["after"] < before.get_vocab_size()
+    assert after.get_vocab_size() == metadata["tokens"]["after"] < before.get_vocab_size()
     for example in TASK.examples("train"):
-        one, other = (item.encode(example.candidates[0][0]).tokens for item in (before, after))
-        assert one == other
+        text = example.candidates[0][0]
+        assert after.encode(text).tokens == before.encode(text).tokens
     np.testing.assert_allclose(scores(artifact, "train"), scores(finetuned, "train"), atol=1e-6)
     assert artifact.metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
 
 
-def test_word_whose_pieces_are_gone_is_spelt_or_unknown(
-    finetuned: Artifact, tmp_path: Path
-) -> None:
+def test_word_with_removed_pieces_is_spelt_or_unknown(finetuned: Artifact, tmp_path: Path) -> None:
     keep(
         tmp_path, vocabulary.run(Inputs(finetuned), TASK, Vocabulary(), StepContext(tmp_path, 0, 1))
     )
@@ -46,8 +44,10 @@ def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path)
     for floor in (1, 60, 10**6):
         out = tmp_path / str(floor)
         out.mkdir()
-        about = vocabulary.run(Inputs(finetuned), TASK, Vocabulary(floor), StepContext(out, 0, 1))
-        sizes.append(about["tokens"]["after"])
+        metadata = vocabulary.run(
+            Inputs(finetuned), TASK, Vocabulary(floor), StepContext(out, 0, 1)
+        )
+        sizes.append(metadata["tokens"]["after"])
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 4  # the special tokens
 

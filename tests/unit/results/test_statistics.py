@@ -156,7 +156,7 @@ def test_outliers_are_those_of_the_modified_z_score() -> None:
     values = [1.0, 1.02, 0.98, 1.01, 0.99, 1.6]
     scale = scipy_stats.median_abs_deviation(values)
     scores = 0.6745 * np.abs(np.array(values) - np.median(values)) / scale
-    assert statistics.find_outliers(values) == list(np.flatnonzero(scores > 3.5)) == [5]
-    assert statistics.find_outliers([1.0, 1.0, 1.0, 1.0, 1.05]) == [], (
+    assert statistics.find_outliers(values, 0.1) == list(np.flatnonzero(scores > 3.5)) == [5]
+    assert statistics.find_outliers([1.0, 1.0, 1.0, 1.0, 1.05], 0.1) == [], (
         "an outlier by its score, but only 5% off"
     )

@@ -145,7 +145,7 @@ def test_all_faults_of_the_declaration_are_reported_at_once(tmp_path: Path) -> N
         ),
         ('metric = "accuracy"', 'metric = "f1"', ""),
         ('name = "tickets"', 'name = "rte"', "is that of a built-in task"),
-        ('name = "tickets"', 'name = "../x"', "has other characters than letters"),
+        ('name = "tickets"', 'name = "../x"', "use only letters, digits"),
         ('pair = "subject"', 'pair = "subject"\nchoices = ["a", "b"]', "choices must be a list"),
         ('pair = "subject"', 'choices = ["a"]', "two or more different fields"),
         ('pair = "subject"', 'choices = ["a", "a"]', "two or more different fields"),
