@@ -84,9 +84,7 @@ def test_artifact_holds_its_members_and_their_costs(artifact: Artifact) -> None:
     assert {path.name for path in artifact.folder.iterdir() if path.is_dir()} == {"0", "1"}
     assert (artifact.folder / "1" / "model.onnx").is_file()
     assert all(seconds > 0 for seconds in artifact.metadata["seconds"])
-    assert artifact.metadata["dtype"] == "int8", (
-        "answers of a member may depend on the rest of its batch"
-    )
+    assert artifact.metadata["dtype"] == "int8", "answers of a member may depend on its batch"
     chosen = artifact.metadata["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.01
     assert chosen["cost"] <= chosen["full"]["cost"]
