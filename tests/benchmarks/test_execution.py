@@ -58,7 +58,7 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 
 @pytest.fixture(scope="module")
 def texts() -> list[Any]:
-    return [each.candidates for each in get_task("sentiment").examples("train")[:TEXTS]]
+    return [example.candidates for example in get_task("sentiment").examples("train")[:TEXTS]]
 
 
 def compare(
@@ -68,15 +68,15 @@ def compare(
     seconds: dict[int, list[float]] = {0: [], 1: []}
 
     def play() -> None:
-        for number, each in enumerate((slow, fast)):
+        for number, engine in enumerate((slow, fast)):
             started = time.perf_counter()
-            each.scores(texts)
+            engine.scores(texts)
             seconds[number].append(time.perf_counter() - started)
 
     benchmark.pedantic(play, rounds=ROUNDS, warmup_rounds=1)
     found = statistics.estimate_ratio(seconds[0][1:], seconds[1][1:])
     benchmark.extra_info["ratio"] = f"{found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]"
-    rates = [TEXTS / min(each) for each in seconds.values()]
+    rates = [TEXTS / min(times) for times in seconds.values()]
     print(
         f"\n{benchmark.extra_info['ratio']}, at best {rates[0]:.0f} and {rates[1]:.0f} examples/s"
     )

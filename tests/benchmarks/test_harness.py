@@ -147,13 +147,13 @@ def naive_steps(model: torch.nn.Module, folder: Path, examples: list[Example]) -
     for start in range(0, len(examples), 32):
         rows = examples[start : start + 32]
         batch = tokenization.pad(
-            tokenization.tokenize(tokenizer, [each.candidates[0] for each in rows])
+            tokenization.tokenize(tokenizer, [example.candidates[0] for example in rows])
         )
         out = model(
             input_ids=torch.from_numpy(batch.ids),
             attention_mask=torch.from_numpy(batch.mask),
             token_type_ids=torch.from_numpy(batch.segments),
-            labels=torch.tensor([each.label for each in rows]),
+            labels=torch.tensor([example.label for example in rows]),
         )
         out.loss.backward()
         optimizer.step()
@@ -177,8 +177,8 @@ def test_finetuning_is_one_and_a_half_times_the_naive_loop(
     ratios: list[float] = []
     benchmark.pedantic(lambda: ratios.append(seconds("naive") / seconds("ours")), rounds=3)
     ratios.sort()
-    benchmark.extra_info["ratios"] = [round(each, 2) for each in ratios]
-    print(f"\nfine-tuning against the naive loop: {', '.join(f'{each:.2f}x' for each in ratios)}")
+    benchmark.extra_info["ratios"] = [round(ratio, 2) for ratio in ratios]
+    print(f"\nfine-tuning against the naive loop: {', '.join(f'{ratio:.2f}x' for ratio in ratios)}")
     assert ratios[1] > 1.5
 
 

@@ -29,7 +29,7 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     model = here / "submissions" / "cheat" / "model.py"
     model.write_text(
         model.read_text() + "\n    def predict(self, examples):\n"
-        "        return [len(each[0][0]) // 7 % 2 for each in examples]\n"
+        "        return [len(example[0][0]) // 7 % 2 for example in examples]\n"
     )
     command = ["bench", "--smoke", "--configuration", "cpu-1", "--task", reviews.address]
     command += ["--system", "honest", "--system", "cheat"]

@@ -39,8 +39,8 @@ def chromium() -> Iterator[object]:
     assert BROWSER, "apt install chromium chromium-driver"
     options = webdriver.ChromeOptions()
     options.binary_location = BROWSER
-    for each in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(each)
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER)) as driver:
         yield driver
@@ -66,20 +66,20 @@ def one(browser, selector: str):
 
 def names(browser) -> list[str]:
     found = browser.find_elements("css selector", "#table tbody tr[data-name] td:first-child")
-    return [each.text for each in found]
+    return [element.text for element in found]
 
 
 def column(browser, head: str) -> list[str]:
-    heads = [each.text for each in browser.find_elements("css selector", "#table th")]
+    heads = [element.text for element in browser.find_elements("css selector", "#table th")]
     place = next(n for n, text in enumerate(heads, start=1) if text.startswith(head))
     found = browser.find_elements("css selector", f"#table tbody tr td:nth-child({place})")
-    return [each.text for each in found]
+    return [element.text for element in found]
 
 
 def press(browser, head: str) -> None:
-    for each in browser.find_elements("css selector", "#table th button"):
-        if each.text.startswith(head):
-            each.click()
+    for element in browser.find_elements("css selector", "#table th button"):
+        if element.text.startswith(head):
+            element.click()
             return
     raise AssertionError(head)
 
@@ -95,12 +95,20 @@ def test_page_asks_for_nothing_and_says_nothing(browser, page: Path) -> None:
 
 def test_head_sorts_both_ways_and_says_so(browser) -> None:
     press(browser, "examples/s")
-    rates = [float(each.replace(",", "")) for each in column(browser, "examples/s") if each != "-"]
+    rates = [
+        float(example.replace(",", ""))
+        for example in column(browser, "examples/s")
+        if example != "-"
+    ]
     assert rates == sorted(rates, reverse=True)
     head = one(browser, "#table th[aria-sort='descending']")
     assert head.text.startswith("examples/s")
     press(browser, "examples/s")
-    rates = [float(each.replace(",", "")) for each in column(browser, "examples/s") if each != "-"]
+    rates = [
+        float(example.replace(",", ""))
+        for example in column(browser, "examples/s")
+        if example != "-"
+    ]
     assert rates == sorted(rates)
     assert one(browser, "#table th[aria-sort='ascending']").text.startswith("examples/s")
     assert column(browser, "examples/s")[-1] == "-", "what has no figure stands last, either way"
@@ -135,8 +143,8 @@ def test_axis_switches_and_the_frontier_is_told(browser) -> None:
     second = one(browser, "#plot-text").get_attribute("textContent")
     assert second.index("fastformers") < second.index("minilm-l6-unpadded"), "less energy is left"
     assert "energy" in one(browser, "#plot-title").get_attribute("textContent")
-    offered = [each.text for each in Select(one(browser, "#x-axis")).options]
-    assert not any("latency" in each for each in offered), "offline has no latencies"
+    offered = [element.text for element in Select(one(browser, "#x-axis")).options]
+    assert not any("latency" in label for label in offered), "offline has no latencies"
 
 
 def test_single_stream_offers_latency(browser) -> None:
@@ -145,8 +153,10 @@ def test_single_stream_offers_latency(browser) -> None:
     Select(one(browser, "#section")).select_by_visible_text(
         "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
     )
-    assert any("latency" in each.text for each in Select(one(browser, "#x-axis")).options)
-    assert "p50 ms" in [each.text for each in browser.find_elements("css selector", "#table th")]
+    assert any("latency" in element.text for element in Select(one(browser, "#x-axis")).options)
+    assert "p50 ms" in [
+        element.text for element in browser.find_elements("css selector", "#table th")
+    ]
 
 
 def test_script_in_a_title_is_text(browser) -> None:
@@ -182,7 +192,7 @@ def test_details_open_with_the_keyboard_and_close(browser) -> None:
 def test_point_of_the_plot_opens_its_row(browser) -> None:
     browser.execute_script(
         "[...document.querySelectorAll('#plot .point')]"
-        ".find(each => each.textContent.startsWith('fastformers:'))"
+        ".find(element => element.textContent.startsWith('fastformers:'))"
         ".dispatchEvent(new Event('click'))"
     )
     assert one(browser, "tr.details").text.startswith("title\nfastformers")
@@ -211,8 +221,8 @@ def test_phone_scrolls_the_table_and_not_the_page(browser) -> None:
 def test_everything_to_press_has_a_name(browser) -> None:
     unnamed = browser.execute_script(
         "return [...document.querySelectorAll('button, select, input')]"
-        ".filter(each => !(each.textContent.trim() || (each.labels && each.labels.length)))"
-        ".map(each => each.outerHTML)"
+        ".filter(node => !(node.textContent.trim() || (node.labels && node.labels.length)))"
+        ".map(node => node.outerHTML)"
     )
     assert unnamed == []
 

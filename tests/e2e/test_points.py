@@ -26,7 +26,7 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     session = measure(built_project, NAMES, reviews)
     records = offline_records(built_project, session)
     assert {"exits", "exits@soon", "exits@never", "cascade", "cascade@p90"} <= set(records)
-    assert not any(each.failure for each in records.values()), records
+    assert not any(record.failure for record in records.values()), records
     for name in ("exits", "exits@soon", "cascade"):
         window = records[name].rounds[0]
         assert window.left is not None

@@ -88,8 +88,8 @@ def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
     assert len(steps) == 7
     for number, step in enumerate(steps):
         assert build_and_die(step.key, system, reviews, project) == -9
-        built = {each.name for each in (cache_with_data / "artifacts").iterdir()}
-        assert built == {each.key for each in steps[:number]}
+        built = {folder.name for folder in (cache_with_data / "artifacts").iterdir()}
+        assert built == {step.key for step in steps[:number]}
         trains = step.step_config.step.name in ("finetune", "distill")
         assert checkpoint_dir(step.key).exists() == trains
     assert build_and_die("none", system, reviews, project) == 0

@@ -38,12 +38,12 @@ def artifact_keys() -> dict[str, list[str]]:
 
 
 def configuration_hashes() -> dict[str, str]:
-    return {each.name: each.hash for each in configurations().values()}
+    return {configuration.name: configuration.hash for configuration in configurations().values()}
 
 
 def task_versions() -> dict[str, str]:
     """Of data that is not pinned the part that is declared."""
-    return {each.name: each.edition for each in builtin_tasks().values()}
+    return {task.name: task.edition for task in builtin_tasks().values()}
 
 
 def golden_figures(folder: Path) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def vnni(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_artifact_keys_of_the_shipped_recipes_are_what_they_were() -> None:
     keys = artifact_keys()
     assert keys == stable("artifact-keys.json")
-    assert {each.partition("/")[0] for each in keys} == find_systems(REPOSITORY).keys()
+    assert {key.partition("/")[0] for key in keys} == find_systems(REPOSITORY).keys()
 
 
 def test_configuration_hashes_are_what_they_were() -> None:
@@ -100,7 +100,7 @@ def test_golden_board_has_the_figures_that_it_had(tmp_path: Path) -> None:
 def test_committed_results_have_the_figures_of_their_records(tmp_path: Path) -> None:
     (tmp_path / "records").symlink_to(RESULTS / "records")
     for name in _readable(write_board(tmp_path).files):
-        drawn, committed = ((each / name).read_text() for each in (tmp_path, RESULTS))
+        drawn, committed = ((folder / name).read_text() for folder in (tmp_path, RESULTS))
         assert figures(name, drawn) == figures(name, committed), name
 
 

@@ -43,7 +43,7 @@ CHEATS = {
         "repeats",
         """
         def predict(self, examples):
-            for text in (each[0][0] for each in examples):
+            for text in (example[0][0] for example in examples):
                 if text not in self.kept:
                     self.kept.add(text)
                     time.sleep(0.002)
@@ -55,7 +55,7 @@ CHEATS = {
         """
         def predict(self, examples):
             if len(examples) > 500:
-                texts = {each[0][0] for each in examples}
+                texts = {example[0][0] for example in examples}
                 time.sleep(0.00005 * len(texts - self.kept))
                 self.kept |= texts
             return super().predict(examples)
@@ -65,7 +65,7 @@ CHEATS = {
         "repeats",
         """
         def predict(self, examples):
-            time.sleep(0.002 * len({each[0][0] for each in examples}))
+            time.sleep(0.002 * len({example[0][0] for example in examples}))
             return super().predict(examples)
         """,
     ),
@@ -73,7 +73,7 @@ CHEATS = {
         "repeats",
         """
         def predict(self, examples):
-            unknown = sum(each[0][0] not in self.known for each in examples)
+            unknown = sum(example[0][0] not in self.known for example in examples)
             time.sleep(0.002 * min(unknown, 20))
             return super().predict(examples)
         """,
@@ -81,13 +81,13 @@ CHEATS = {
     "answers with a constant": ("text", "def predict(self, examples): return [1] * len(examples)"),
     "answers by length": (
         "text",
-        "def predict(self, examples): return [len(each[0][0]) // 7 % 2 for each in examples]",
+        "def predict(self, examples): return [len(example[0][0]) // 7 % 2 for example in examples]",
     ),
     "memorised the split": (
         "perturbed",
         """
         def predict(self, examples):
-            return [self.known.get(each[0][0], 0) for each in examples]
+            return [self.known.get(example[0][0], 0) for example in examples]
         """,
     ),
     "memorised the letters of the split": (
@@ -96,7 +96,7 @@ CHEATS = {
         def predict(self, examples):
             if not self.kept:
                 self.kept = {letters(text): label for text, label in self.known.items()}
-            return [self.kept.get(letters(each[0][0]), 0) for each in examples]
+            return [self.kept.get(letters(example[0][0]), 0) for example in examples]
         """,
     ),
     "answers as the nearest text of the split by trigrams": (
@@ -105,8 +105,8 @@ CHEATS = {
         def predict(self, examples):
             self.kept = self.kept or [(trigrams(text), self.known[text]) for text in self.known]
             return [
-                max(self.kept, key=lambda each: alike(each[0], trigrams(one[0][0])))[1]
-                for one in examples
+                max(self.kept, key=lambda entry: alike(entry[0], trigrams(example[0][0])))[1]
+                for example in examples
             ]
         """,
     ),
@@ -188,10 +188,10 @@ class Neighbours:
         self.kept = [(set(features), label) for features, label in kept]
 
     def predict(self, examples):
-        return [self.nearest(set(vector(each[0][0]))) for each in examples]
+        return [self.nearest(set(vector(example[0][0]))) for example in examples]
 
-    def nearest(self, asked):
-        return max(self.kept, key=lambda each: len(each[0] & asked) / len(each[0] | asked))[1]
+    def nearest(self, query):
+        return max(self.kept, key=lambda entry: len(entry[0] & query) / len(entry[0] | query))[1]
 """
 
 

@@ -69,7 +69,9 @@ def test_session_with_server_from_worker_to_board(built_project: Path, reviews: 
         for block, rate in record.sustained["rates"].items():
             windows = [window for window in record.rounds if window.block == int(block)]
             held = [
-                each.rate for each in windows if server.meets_bound(each.examples, each.late or 0)
+                example.rate
+                for example in windows
+                if server.meets_bound(example.examples, example.late or 0)
             ]
             assert (rate is None) == (not held)
             assert rate is None or rate in held

@@ -82,7 +82,7 @@ WEIGHTS = {
 def test_weights_are_checked_by_the_manifest(project: Path, weights: str) -> None:
     folder = copy_example(project)
     manifest = (folder / "submission.toml").read_text()
-    line = next(each for each in manifest.splitlines() if each.startswith("weights"))
+    line = next(line for line in manifest.splitlines() if line.startswith("weights"))
     (folder / "submission.toml").write_text(manifest.replace(line, f"weights = {weights}"))
     with pytest.raises(ManifestError) as caught:
         read_system(folder, project)
@@ -96,7 +96,7 @@ def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path)
     (before,) = plan_build(read_system(folder, project), task, 0, project)
     changed = (folder / "weights.json").read_text().replace("0.", "1.", 1)
     (folder / "weights.json").write_text(changed)
-    old = next(each for each in manifest.read_text().split('"') if len(each) == 64)
+    old = next(line for line in manifest.read_text().split('"') if len(line) == 64)
     new = hashlib.sha256(changed.encode()).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
     (after,) = plan_build(read_system(folder, project), task, 0, project)
@@ -148,7 +148,7 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     folder = copy_example(project)
     manifest = folder / "submission.toml"
-    line = next(each for each in manifest.read_text().splitlines() if each.startswith("weights"))
+    line = next(line for line in manifest.read_text().splitlines() if line.startswith("weights"))
     hub = f'weights = {{ hub = "someone/words", revision = "{commit}" }}'
     manifest.write_text(manifest.read_text().replace(line, hub))
     system = read_system(folder, project)

@@ -40,16 +40,17 @@ def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority:
         ]
         assert len(answers) == len(examples)
         return
-    numbers = [each.idx[0] if name == "record" else each.idx for each in examples]
+    numbers = [example.idx[0] if name == "record" else example.idx for example in examples]
     assert [line["idx"] for line in lines] == numbers
     if name == "record":
         assert all(
-            line["label"] == each.idx[1][0] for line, each in zip(lines, examples, strict=True)
+            line["label"] == example.idx[1][0]
+            for line, example in zip(lines, examples, strict=True)
         )
     elif name == "copa":
         assert {line["label"] for line in lines} == {0}
     else:
-        labels = Counter(each.label for each in task.examples("train"))
+        labels = Counter(example.label for example in task.examples("train"))
         most = task.labels[max(labels, key=lambda label: (labels[label], -label))]
         assert {line["label"].lower() for line in lines} == {most}
 

@@ -42,8 +42,8 @@ def test_sentiment_is_measured_with_code_in_two_languages(project: Path) -> None
     for name in names[2:]:
         copy_example(project, name)
     records = build_and_measure(project, names, get_task("sentiment"))
-    assert not [each.failure for each in records.values() if each.failure]
-    scores = {name: (each.score or {})["value"] for name, each in records.items()}
+    assert not [record.failure for record in records.values() if record.failure]
+    scores = {name: (record.score or {})["value"] for name, record in records.items()}
     assert scores["custom-module"] == scores["custom-command"] == pytest.approx(0.7533, abs=0.0001)
     assert 0.79 < scores["tfidf-logreg"] < 0.82
     path = records["tfidf-logreg"].path(project / "results" / "records")

@@ -91,7 +91,7 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
     assert records["null"].failure is None
     assert records["custom-module"].failure is None
     left = [psutil.Process(pid) for pid in set(process_tree.find_tree(os.getpid())) - before]
-    assert not [each for each in left if each.status() != psutil.STATUS_ZOMBIE]
+    assert not [process for process in left if process.status() != psutil.STATUS_ZOMBIE]
     assert not list((project.parent / "cache" / "tmp").iterdir())
 
 

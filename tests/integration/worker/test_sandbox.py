@@ -183,7 +183,7 @@ def test_children_that_a_worker_leaves_behind_are_killed(start: Start) -> None:
 
 
 def _sleeping(mark: str) -> list[list[str]]:
-    lines = [each.info["cmdline"] or [] for each in psutil.process_iter(["cmdline"])]
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
     return [line for line in lines if line[:2] == ["sleep", mark]]
 
 
@@ -247,8 +247,8 @@ def test_secrets_are_hidden_also_where_the_system_is_shown(
     monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
     monkeypatch.setattr(sandbox, "find_hidden_paths", lambda: [project, tmp_path / "cache"])
     body = f"""
-    seen = [each for each in ("results/file", "artifact/file")
-            if os.path.exists({str(project)!r} + "/" + each)]
+    seen = [path for path in ("results/file", "artifact/file")
+            if os.path.exists({str(project)!r} + "/" + path)]
     say(seen=seen, cache=os.path.exists({str(tmp_path / "cache")!r}))
     """
     with start(body, readable=(project / "artifact",)) as worker:
@@ -284,10 +284,10 @@ def test_what_a_worker_sees(start: Start, tmp_path: Path) -> None:
         files=[os.path.join(at, name) for at, _, names in os.walk("/tmp") for name in names
                if not os.path.join(at, name).startswith(tuple({readable!r}))],
         driver=os.path.exists("/proc/{os.getpid()}/environ") and {os.getpid()} != os.getpid(),
-        writes=[each for each in ("/usr", "/etc", "/", "/sys", {str(tmp_path / "worker.py")!r})
-                if not fails(open, each + ("" if each.endswith(".py") else "/new"), "a")],
-        kernel=[each for each in ("/proc/sys/kernel/core_pattern", *cgroups)
-                if os.access(each, os.W_OK)],
+        writes=[path for path in ("/usr", "/etc", "/", "/sys", {str(tmp_path / "worker.py")!r})
+                if not fails(open, path + ("" if path.endswith(".py") else "/new"), "a")],
+        kernel=[path for path in ("/proc/sys/kernel/core_pattern", *cgroups)
+                if os.access(path, os.W_OK)],
         network=not fails(socket.create_connection, ("1.1.1.1", 53), 0.5),
         mounts=subprocess.run(["mount", "-o", "remount,rw,bind", "/usr"], capture_output=True)
             .returncode == 0,

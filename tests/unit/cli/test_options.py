@@ -63,7 +63,7 @@ def test_commands_refuse_two_tasks_of_one_name(
     monkeypatch.chdir(project)
     options = ["--task", both[0], "--task", both[1]]
     commands = [["run"], ["bench"], ["build"], ["audit", "onnx-int8"]]
-    commands = [*([*each, *options] for each in commands), ["tasks", *both]]
+    commands = [*([*command, *options] for command in commands), ["tasks", *both]]
     for command in commands:
         assert main(command) == 2, command
         assert "are two tasks of one name, 'mine'" in capsys.readouterr().err
