@@ -1,6 +1,7 @@
-"""The probe `carried`: does a submission bring the reported split along, as text or as hashes?
+"""The probe `carried`: does a submission contain the reported split, as text or as hashes?
 
-What it brings is its folder, its weights or checkpoint, and the same of its teacher and members.
+It searches the submission's folder, its weights or checkpoint, and those of its teacher and
+members.
 """
 
 import hashlib
@@ -30,9 +31,7 @@ HASH_DIGITS, HASH_BYTES = 16, 8
 """Hexadecimal or decimal digits of a hash, and bytes, that are searched for."""
 
 MIN_SHARE, MIN_TEXTS = 0.01, 3
-"""The share of the texts, and their number, from which on the split is carried; a README may quote
-one.
-"""
+"""The share and the number of texts from which on the probe fails; a README may quote a text."""
 
 HASHES = (
     *("md5", "sha1", "sha224", "sha256", "sha384", "sha512"),
@@ -49,7 +48,7 @@ def probe_carried_split(audit: AuditContext) -> ProbeResult:
         [examples[row] for row in sorted(picked)], task.training_task.texts(transfer=True)
     )
     if not split.texts:
-        text = "all texts are too short, or in the training text, too"
+        text = "all texts are too short or are also in the training text"
         return ProbeResult("carried", None, text)
     places: dict[str, str] = {}  # by text
     files = sorted(set(_list_files(find_folders(audit.run.system, audit.root))))
@@ -57,8 +56,8 @@ def probe_carried_split(audit: AuditContext) -> ProbeResult:
         for text, form in split.search(path.read_bytes()).items():
             places.setdefault(text, f"{path.name} ({form})")
     message = (
-        f"{len(places)} of {len(split.texts)} texts of the reported split are in the {len(files)} "
-        "files that it brings"
+        f"{len(places)} of {len(split.texts)} texts of the reported split are in its files "
+        f"({len(files)} searched)"
     )
     if len(places) < max(MIN_TEXTS, MIN_SHARE * len(split.texts)):
         return ProbeResult("carried", True, message)
@@ -71,13 +70,13 @@ class SplitSearch:
 
     Args:
         examples: of the reported split.
-        known: training text; a text that is in it, too, is not searched for.
+        training: training text; a text of the examples that is also in it is not searched for.
 
     Attributes:
-        texts: the texts of the examples that are long enough and not known.
+        texts: the texts of the examples that are long enough and not in the training text.
     """
 
-    def __init__(self, examples: Sequence[Example], known: Iterable[Candidate]) -> None:
+    def __init__(self, examples: Sequence[Example], training: Iterable[Candidate]) -> None:
         candidates = [candidate for example in examples for candidate in example.candidates]
         texts = {text for candidate in candidates for text in candidate}
         self.texts = {text for text in texts if len(keep_letters(_encode(text))) >= PIECE_LETTERS}
@@ -86,8 +85,9 @@ class SplitSearch:
         }
         pieces = {piece for forms in self._pieces.values() for form in forms for piece in form}
         self._piece_search = ByteSearch(pieces, PIECE_LETTERS)
-        training = "\n".join(text for candidate in known for text in candidate)
-        self.texts -= self._find_texts(self._piece_search.find(keep_letters(_encode(training))))
+        training_text = "\n".join(text for candidate in training for text in candidate)
+        training_pieces = self._piece_search.find(keep_letters(_encode(training_text)))
+        self.texts -= self._find_texts(training_pieces)
         self._hashes: dict[bytes, str] = {}  # text by the beginning of a hash
         for text in self.texts:
             for form in _hashable_forms(text):
@@ -121,7 +121,10 @@ class SplitSearch:
 
 
 def find_folders(system: System, root: Path) -> Iterator[Path]:
-    """Yield the folders of all that a submission brings; pinned downloads are not among it."""
+    """Yield the folders that a submission consists of, without pinned downloads.
+
+    Its teacher and its members belong to it.
+    """
     yield system.folder
     encoders = [getattr(step_config.params, "student", "") for step_config in system.recipe]
     for name in filter(None, [system.pretrained, *encoders]):

@@ -15,7 +15,7 @@ from harness.worker.driver import Worker
 
 MIN_EXAMPLES = 64
 PASS_SECONDS = 20.0
-"""What one pass over the examples may take, roughly; slow systems get fewer examples."""
+"""Approximate time of one pass over the examples; slow systems get fewer examples."""
 
 TIMEOUT_SECONDS = 600.0
 
@@ -27,7 +27,7 @@ class ProbeResult:
     Attributes:
         probe: its name.
         passed: None if it cannot tell.
-        text: the figures, for people.
+        text: the figures, in a sentence.
     """
 
     probe: str
@@ -45,11 +45,11 @@ class AuditContext:
 
     Attributes:
         run: the system on its task.
-        context: with what its workers are started.
+        context: the split, configuration, meter, isolation and timing of its workers.
         root: the folder that holds baselines/ and submissions/.
         seed: the training seed; also fixes what the probes draw.
         examples: a sample of the reported split.
-        samples: the same as they are sent, without labels.
+        samples: the same examples as they are sent, without labels.
         rate: examples per second, roughly.
     """
 

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 
 BASE, MIX = 0x100000001B3, 0x9E3779B97F4A7C15
 CHUNK = 1 << 22
-DEPTH = 4
+MAX_DEPTH = 4
 """Levels of archives within archives that are opened."""
 
-ESCAPED = 2
+ESCAPE_LEVELS = 2
 """How often escapes are resolved, for JSON within JSON."""
 
 MAX_FILE_BYTES, MAX_TOTAL_BYTES = 1 << 26, 1 << 28
@@ -59,11 +59,11 @@ class ByteSearch:
         self.slots[_find_slots(self.hashes)] = True
 
     def find(self, content: bytes) -> set[bytes]:
-        """Return the strings that the content holds, at any place."""
-        found: set[bytes] = set()
+        """Return the strings that occur in the content."""
+        matches: set[bytes] = set()
         values = np.frombuffer(content, np.uint8)
         if not self.strings:
-            return found
+            return matches
         for start in range(0, max(0, len(values) - self.length + 1), CHUNK):
             hashes = rolling_hashes(values[start : start + CHUNK + self.hashed - 1], self.hashed)
             likely = np.flatnonzero(self.slots[_find_slots(hashes)])
@@ -72,8 +72,8 @@ class ByteSearch:
             for place in (likely + start).tolist():
                 piece = content[place : place + self.length]
                 if piece in self.strings:
-                    found.add(piece)
-        return found
+                    matches.add(piece)
+        return matches
 
 
 def rolling_hashes(values: NDArray[np.uint8], length: int) -> NDArray[np.uint64]:
@@ -107,7 +107,7 @@ def keep_letters(content: bytes) -> bytes:
 def find_views(
     content: bytes, depth: int = 0, unpacked: list[int] | None = None
 ) -> Iterator[bytes]:
-    """Yield a content as it is, without escapes, and all that is packed or encoded in it.
+    """Yield a file's content as it is, unescaped, and everything packed or encoded in it.
 
     Args:
         content: the content of a file.
@@ -117,11 +117,11 @@ def find_views(
     unpacked = [] if unpacked is None else unpacked
     yield content
     unescaped = content
-    for _ in range(ESCAPED):
+    for _ in range(ESCAPE_LEVELS):
         if b"\\" in unescaped:
             unescaped = ESCAPE.sub(_unescape, unescaped)
             yield unescaped
-    if depth < DEPTH:
+    if depth < MAX_DEPTH:
         for inner in _unpack(content):
             unpacked.append(len(inner))
             if sum(unpacked) > MAX_TOTAL_BYTES:

@@ -66,7 +66,7 @@ def _compare_answers(
 ) -> ProbeResult:
     same = sum(audit.answers[row] == answer for row, answer in zip(rows, answers, strict=True))
     share, required = same / len(rows), audit.run.required_agreement
-    text = f"{share:.2%} of {len(rows)} answers are the same {how}; {required:.1%} must be"
+    text = f"{share:.2%} of the answers ({len(rows)}) are the same {how}; {required:.1%} must be"
     return ProbeResult(probe, share >= required, text)
 
 
@@ -117,7 +117,7 @@ def probe_training_text(audit: AuditContext) -> ProbeResult:
     picked = sorted(random.Random(audit.seed).sample(range(len(examples)), count))
     sample = [examples[row] for row in picked]
     if len(sample) < MIN_TRAINING_EXAMPLES:
-        text = f"only {len(sample)} training examples: too few to tell"
+        text = f"too few training examples to tell: {len(sample)}"
         return ProbeResult("training", None, text)
     with audit.start_worker() as worker:
         training_answers = audit.ask(worker, sample)
@@ -192,7 +192,7 @@ def probe_closed_division(audit: AuditContext) -> ProbeResult | None:
         load_system(worker, teacher_run, "offline", audit.context)
         answers = audit.ask(worker, examples)
     pairs = zip(audit.answers[:CLOSED_EXAMPLES], answers, strict=True)
-    share = sum(own == teachers for own, teachers in pairs) / len(examples)
+    share = sum(answer == teacher_answer for answer, teacher_answer in pairs) / len(examples)
     text = f"{share:.1%} of {len(examples)} answers are those of {teacher.name}"
     if share < CLOSED_AGREEMENT:
         return ProbeResult("closed", False, f"{text}; {CLOSED_AGREEMENT:.0%} must be")

@@ -176,25 +176,25 @@ def poisson(
             replies = worker.read_replies() if ready else []
             if replies:
                 last_reply = clock()
-                at = last_reply - started
+                arrival = last_reply - started
                 answered = due[len(arrived) : len(arrived) + len(replies)]
-                late += sum(at - scheduled > bound for scheduled in answered)
-                arrived += [(at, reply) for reply in replies]
+                late += sum(arrival - scheduled > bound for scheduled in answered)
+                arrived += [(arrival, reply) for reply in replies]
             elif len(arrived) < sent and clock() - last_reply > timeout:
                 raise worker.make_error(f"it gave no answer within {timeout:g} s")
             elif sent == count and clock() - started > due[sent - 1] + DRAIN_SECONDS:
                 raise worker.make_error(
-                    f"{sent - len(arrived)} queries were not answered within {DRAIN_SECONDS:g} s "
-                    "after the last one was due"
+                    f"it gave no answer to {sent - len(arrived)} of {sent} queries within "
+                    f"{DRAIN_SECONDS:g} s after the last one was due"
                 )
             if late > max(HOPELESS_SHARE * len(due), 5):
                 count = sent
     worker.check_surplus(len(arrived) - sent)
     pending = {number: [samples.choices[row]] for number, row in enumerate(rows[:sent])}
     answers, latencies = [0] * sent, [0.0] * sent
-    for at, reply in arrived:
+    for arrival, reply in arrived:
         number, (answer,) = worker.parse_answers(reply, pending)
         del pending[number]
-        answers[number], latencies[number] = answer, at - due[number]
+        answers[number], latencies[number] = answer, arrival - due[number]
     window.rows, window.answers, window.latencies = rows[:sent], answers, latencies
     return window

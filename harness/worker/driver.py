@@ -182,7 +182,7 @@ class Worker:
             timeout: seconds until the worker counts as hung.
         """
         if self.buffer or self.reply_selector.select(0):
-            raise self.make_error("it sent something before it was asked, or closed its output")
+            raise self.make_error("it sent a line before it got a message, or closed its output")
         return self.exchange([line], timeout)[0]
 
     def exchange(self, lines: Sequence[bytes], timeout: float) -> list[bytes]:
@@ -204,8 +204,9 @@ class Worker:
             left = deadline - time.monotonic()
             ready = selector.select(left) if left > 0 else []
             if not ready:
-                missing = f" to {len(lines) - len(replies)} of {len(lines)}" if lines[1:] else ""
-                raise self.make_error(f"it gave no answer{missing} within {timeout:g} s")
+                missing = len(lines) - len(replies)
+                count = f" to {missing} of {len(lines)} queries" if lines[1:] else ""
+                raise self.make_error(f"it gave no answer{count} within {timeout:g} s")
             if any(key.fd == self.output_fd for key, _ in ready):
                 replies += self.read_replies()
         self.check_surplus(len(replies) - len(lines))
@@ -273,9 +274,10 @@ class Worker:
             )
         example_choices = choices[number]
         if not isinstance(answers, list) or len(answers) != len(example_choices):
-            count = len(answers) if isinstance(answers, list) else "no"
+            count = len(answers) if isinstance(answers, list) else "no list"
             raise self.make_error(
-                f"it gave {count} answers to {len(example_choices)} examples (id {number})"
+                f"wrong number of answers to query {number}: expected {len(example_choices)} (one "
+                f"per example), got {count}"
             )
         for answer, limit in zip(answers, example_choices, strict=True):
             if type(answer) is not int or not 0 <= answer < limit:

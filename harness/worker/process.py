@@ -47,8 +47,11 @@ class Connection:
         self._read_lock, self._write_lock = threading.Lock(), threading.Lock()
         self.command: dict[str, Any] | None = None
 
-    def take_queries(self, most: int) -> list[dict[str, Any]]:
-        """Wait for a query, and take further ones that have arrived, up to `most` examples in all.
+    def take_queries(self, max_examples: int) -> list[dict[str, Any]]:
+        """Wait for a query, and take further ones that have arrived.
+
+        Args:
+            max_examples: the number of examples from which on no further query is taken.
 
         Returns:
             The queries; none at the end of the input, or while there is a command.
@@ -56,7 +59,7 @@ class Connection:
         taken: list[dict[str, Any]] = []
         count = 0
         with self._read_lock:
-            while count < most and self.command is None:
+            while count < max_examples and self.command is None:
                 if not self._lines and not self._read_line(wait=not taken):
                     break
                 message = json.loads(self._lines.popleft())

@@ -36,12 +36,12 @@ ALLOW = (
     "kernel.apparmor_restrict_unprivileged_userns=0)"
 )
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
-SETTINGS = tuple(
+SYSTEM_PATHS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store")
+SETTINGS_PATHS = tuple(
     f"/etc/{name}"
     for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "passwd")
 )
-KERNEL = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
+KERNEL_PATHS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus")
 GPU_DEVICES = "nvidia*"
 TMP_BYTES = 1 << 30
 
@@ -86,14 +86,15 @@ def check_sandbox() -> MissingSandbox | None:
         return MissingSandbox("bubblewrap is not installed", INSTALL)
     try:
         command = _bubblewrap(["true"], SandboxSpec("bubblewrap", folder=Path("/")))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=20)
     except subprocess.TimeoutExpired:
         return MissingSandbox("bubblewrap did not start within 20 seconds", "See: wattbench doctor")
     except OSError as error:
         return MissingSandbox(f"bubblewrap cannot be started ({error})", INSTALL)
-    if not done.returncode:
+    if not result.returncode:
         return None
-    message = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1].rstrip(".")
+    lines = result.stderr.strip().splitlines() or [f"status {result.returncode}"]
+    message = lines[-1].rstrip(".")
     return MissingSandbox(f"bubblewrap does not work here ({message})", ALLOW)
 
 
@@ -103,7 +104,7 @@ def get_default_isolation() -> str:
 
 
 def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], None]) -> str:
-    """Return the isolation for one of CHOICES, and log what is missing for a sandbox.
+    """Return the isolation of a run, and log what is missing for a sandbox.
 
     Args:
         request: one of CHOICES.
@@ -116,15 +117,15 @@ def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], N
     Raises:
         HarnessError: a sandbox is required and does not work here.
     """
-    fault = check_sandbox() if request != "process" else None
-    if request == "sandbox" and fault:
+    missing = check_sandbox() if request != "process" else None
+    if request == "sandbox" and missing:
         raise HarnessError(
-            f"{fault.reason}. {fault.remedy}, or leave --isolation sandbox out: then a worker can "
-            "reach the network and the labels."
+            f"{missing.reason}. {missing.remedy}, or leave --isolation sandbox out: then a worker "
+            "can reach the network and the labels."
         )
-    kind = "process" if request == "process" or fault else "bubblewrap"
-    if fault:
-        log(f"isolation: process, since {fault.reason}. {fault.remedy}.")
+    kind = "process" if request == "process" or missing else "bubblewrap"
+    if missing:
+        log(f"isolation: process, since {missing.reason}. {missing.remedy}.")
     if custom and kind == "process":
         log(
             f"warning: custom code runs without a sandbox ({', '.join(custom)}): it can read your "
@@ -194,7 +195,7 @@ def _bubblewrap(command: Sequence[str], spec: SandboxSpec) -> list[str]:
     options = [program, *namespaces.split()]
     options += ["--disable-userns"] if "--disable-userns" in supported else []
     options += ["--proc", "/proc"]
-    for path in KERNEL:  # otherwise root could change settings outside of any namespace
+    for path in KERNEL_PATHS:  # otherwise root could change settings outside of any namespace
         options += ["--ro-bind", path, path] if Path(path).exists() else []
     options += ["--dev", "/dev", *sized, "--tmpfs", "/dev/shm"]  # noqa: S108
     options += [*sized, "--tmpfs", "/tmp", "--ro-bind", "/sys", "/sys"]  # noqa: S108
@@ -222,7 +223,7 @@ def _mounts(readable: Sequence[Path]) -> Mounts:
     A readable path (True) is mounted unless it is within another one. An empty folder (False)
     covers a hidden path within a readable one; readable paths within that are mounted again.
     """
-    system = [Path(name) for name in (*SYSTEM, *SETTINGS) if os.path.lexists(name)]
+    system = [Path(name) for name in (*SYSTEM_PATHS, *SETTINGS_PATHS) if os.path.lexists(name)]
     readable_paths = {path.absolute() for path in (*system, *readable) if path != Path("/")}
     mounts: dict[Path, bool] = {}
     for path in sorted(readable_paths | set(find_hidden_paths())):

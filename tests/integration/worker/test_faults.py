@@ -85,7 +85,7 @@ def test_each_fault_ends_its_own_row_alone(project: Path, reviews: Task) -> None
         assert failure, fault
         assert re.search(reason, failure["reason"]), failure
     chatter = (records["chatty-command"].failure or {})["reason"]
-    assert re.search(r"not JSON: b'Loading|sent something before it was asked", chatter)
+    assert re.search(r"not JSON: b'Loading|sent a line before it got a message", chatter)
     assert "no-such-program" in (records["fault-command"].failure or {})["stderr"]
     assert "no weights" in (records[names["dies at load"]].failure or {})["stderr"]
     assert records["null"].failure is None

@@ -74,7 +74,7 @@ def test_files_in_a_workers_own_folders_are_memory(
     """Also in the empty folders that cover hidden ones."""
     hidden = tmp_path / "system" / "hidden"
     hidden.mkdir(parents=True)
-    monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
+    monkeypatch.setattr(sandbox, "SYSTEM_PATHS", (*sandbox.SYSTEM_PATHS, str(tmp_path / "system")))
     monkeypatch.setattr(sandbox, "find_hidden_paths", lambda: [hidden])
     path = f"{folder.format(hidden=hidden)}/x"
     body = f"open({path!r}, 'wb').write(b'x' * 700_000_000); time.sleep(600)"
@@ -244,7 +244,7 @@ def test_secrets_are_hidden_also_where_the_system_is_shown(
     for name in ("results", "artifact"):
         (project / name).mkdir(parents=True)
         (project / name / "file").write_text("x")
-    monkeypatch.setattr(sandbox, "SYSTEM", (*sandbox.SYSTEM, str(tmp_path / "system")))
+    monkeypatch.setattr(sandbox, "SYSTEM_PATHS", (*sandbox.SYSTEM_PATHS, str(tmp_path / "system")))
     monkeypatch.setattr(sandbox, "find_hidden_paths", lambda: [project, tmp_path / "cache"])
     body = f"""
     seen = [path for path in ("results/file", "artifact/file")
