@@ -66,7 +66,8 @@ def build_missing(
     Args:
         systems: the systems; what they have in common is built once.
         tasks: the tasks to build each system for, if the system declares them.
-        configuration: sets the number of cores, and how energy is metered.
+        configuration: sets the number of cores, whether encoders are trained on the GPU, and how
+            energy is metered.
         root: the folder that holds baselines/ and submissions/.
         seed: the training seed.
         log: called with each line of progress.
@@ -129,6 +130,7 @@ def _run_step(
                 configuration.cores,
                 lambda line: log(f"  {step.name}: {line}"),
                 checkpoints,
+                device=configuration.torch_device,
             )
             step_metadata = step.run(inputs, task, params, context)
         seconds, cpu_seconds = time.perf_counter() - started, _read_cpu_seconds() - cpu_started
@@ -137,6 +139,8 @@ def _run_step(
             "cpu_seconds": round(cpu_seconds, 2),
             "energy": {**meter.complete(energy, cpu_seconds).to_dict(), "source": meter.source},
         }
+        if meter.gpu:
+            cost["gpu"] = meter.gpu.name
         max_length = inputs.artifact.metadata["max_length"] if inputs.artifact else task.max_length
         metadata = {
             "key": planned.key,
@@ -217,6 +221,7 @@ def _build_in_subprocess(
         **os.environ,
         "GLIBC_TUNABLES": MALLOC_TUNABLES,
         "TOKENIZERS_PARALLELISM": "true",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML, see telemetry/gpu.py
     }
     error_lines: list[str] = []
     with (

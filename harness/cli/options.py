@@ -220,7 +220,8 @@ def select_systems(
     suite = get_suite(options.suite)
     tasks = select_tasks(options.tasks or suite.tasks)
     folders = find_systems(root)
-    names = list(options.systems or (suite.ladder if options.ladder else suite.systems))
+    device = get_device(options.configuration)
+    names = list(options.systems or suite.default_systems(device, options.ladder))
     names = list(folders) if options.all_systems else names
     if options.model:
         model_folders = declare_model_systems(
@@ -231,12 +232,26 @@ def select_systems(
         names = [*model_folders, *options.systems, *(folders if options.all_systems else ())]
         folders = {**folders, **model_folders}
     named = [read_system(find_folder(name, folders, root), root) for name in names]
-    systems = add_references(named, suite, root, folders)
+    for system in named:
+        if system.folder.name in options.systems and not system.fits_device(device):
+            raise HarnessError(
+                f"system {system.name!r} needs a GPU configuration. Use --configuration gpu-1."
+            )
+    fitting = [system for system in named if system.fits_device(device)]
+    systems = add_references(fitting, suite, root, folders)
     return (
         [system for system in systems if any(system.declares_task(task) for task in tasks)],
         tasks,
         suite,
     )
+
+
+def get_device(configuration: str) -> str:
+    """Return the device of a configuration by its name; `cpu` if it has none."""
+    from harness.telemetry.configuration import configurations
+
+    known = configurations()
+    return known[configuration].device if configuration in known else "cpu"
 
 
 def select_tasks(names: Iterable[str]) -> list[Task]:

@@ -34,6 +34,11 @@ class ServeConfig:
         spin: whether onnxruntime's threads spin between calls (sometimes faster, but never idle).
         threshold: the confidence at which an example exits early: `chosen` by the step `calibrate`
             or `cascade`, `never`, or a number for all exits.
+        compile: whether the engine `pytorch` serves the model through `torch.compile`, which fuses
+            operations. Loading then takes seconds to a minute longer, and needs a C++ compiler.
+        cuda_graphs: whether the engine `pytorch` records the forward pass once for every length and
+            then replays it, so that the host launches one graph instead of some hundred kernels.
+            Lengths are rounded up to a multiple of 16. Only on a GPU.
         module: custom code instead of an engine: a Python file in the submission's folder that
             defines a class with `load` and `predict`.
         command: custom code instead of an engine: a program that speaks docs/protocol.md, and its
@@ -48,14 +53,19 @@ class ServeConfig:
     instances: int | str = 1
     spin: bool = False
     threshold: float | str = "chosen"
+    compile: bool = False
+    cuda_graphs: bool = False
     module: str = ""
     command: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values; `module` and `command` only where they are set."""
-        custom = {"module": self.module, "command": list(self.command)}
-        values = {key: value for key, value in asdict(self).items() if key not in custom}
-        return values | {key: value for key, value in custom.items() if value}
+        """Return the fields as JSON values; those of `OPTIONAL_SERVE_KEYS` only where they are
+        set.
+        """
+        values = {**asdict(self), "command": list(self.command)}
+        return {
+            key: value for key, value in values.items() if value or key not in OPTIONAL_SERVE_KEYS
+        }
 
     def count_instances(self, threads: int) -> int:
         """Return the number of instances on this many threads: at most one per thread."""
@@ -65,6 +75,9 @@ class ServeConfig:
 
 SERVE_CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
 """The allowed values of the fields of `ServeConfig` that are enumerations."""
+
+OPTIONAL_SERVE_KEYS = ("compile", "cuda_graphs", "module", "command")
+"""Fields of `ServeConfig` that a record states only where they are set."""
 
 SERVE_KEYS = tuple(field.name for field in fields(ServeConfig))
 

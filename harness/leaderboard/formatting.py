@@ -44,8 +44,11 @@ def format_scenario(scenario: str) -> str:
 def format_fingerprint(machine: dict[str, Any]) -> str:
     """Return a machine's hardware, system and isolation in one line."""
     quota = f", quota {machine['quota']:g} cores" if machine["quota"] else ""
+    gpu = ""
+    if device := machine.get("gpu"):
+        gpu = f"{device['name']}, {device['memory_gb']:g} GiB, driver {device['driver']}; "
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{quota}, {machine['memory_gb']:g} GiB, "
+        f"{gpu}{machine['cpu']}, {machine['cores']} cores{quota}, {machine['memory_gb']:g} GiB, "
         f"{machine['system']} {machine['kernel']}, isolation: {machine['isolation']}"
     )
 

@@ -291,6 +291,7 @@ class Row:
         energy = self.energy_per_1k()
         watt_hours = energy["energy_wh_per_1k"]
         price = record.configuration["usd_per_hour"]
+        gpu_memory = [window.gpu_memory_mb for window in self.rounds if window.gpu_memory_mb]
         return {
             "throughput": self.throughput,
             **{f"latency_{name}_ms": latency.get(name) for name in ("p50", "p90", "p99")},
@@ -310,6 +311,7 @@ class Row:
             "load_seconds": median(window.load_seconds for window in self.rounds),
             "load_wh": median(window.load_wh for window in self.rounds),
             "memory_mb": max(window.memory_mb for window in self.rounds),
+            "gpu_memory_mb": max(gpu_memory) if gpu_memory else None,
             "rank": self.rank,
             "qualified": self.qualified,
             "near_floor": self.near_floor,
@@ -327,7 +329,7 @@ CSV_COLUMNS = (
     *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
     *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
     *("build_seconds", "build_cpu_seconds", "build_wh", "break_even_requests"),
-    *("load_seconds", "load_wh", "memory_mb"),
+    *("load_seconds", "load_wh", "memory_mb", "gpu_memory_mb"),
     *("size_mb", "weights_mb", "parameters"),
     *("left", "rank", "qualified", "near_floor", "above_reference", "harness_share"),
     *("seed", "seeds", "seeds_score", "seeds_score_sd"),
@@ -375,16 +377,21 @@ NAMED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimdd
 
 
 def format_machine(record: Record) -> str:
-    """Return a short name of a record's machine: CPU, cores, quota, best vector instructions."""
+    """Return a short name of a record's machine: GPU, CPU, cores, quota, best vector
+    instructions.
+    """
     machine = record.machine
+    gpu = f"{machine['gpu']['name']}; " if machine.get("gpu") else ""
     flags = [flag for flag in machine["flags"] if flag in NAMED_FLAGS]
     quota = f", quota {machine['quota']:g}" if machine.get("quota") else ""
     return (
-        f"{machine['cpu']}, {machine['cores']} cores{quota} "
+        f"{gpu}{machine['cpu']}, {machine['cores']} cores{quota} "
         f"({flags[-1] if flags else 'no vector flags'})"
     )
 
 
 def is_energy_measured(record: Record) -> bool:
-    """Return whether all of a record's energy is measured, none of it modelled."""
+    """Return whether the energy of the device that computes is measured: of the GPU where there is
+    one (the CPU's may be modelled beside it), otherwise of the CPU.
+    """
     return str(record.energy["source"]).startswith("measured")

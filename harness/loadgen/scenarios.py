@@ -261,15 +261,17 @@ def choose_offline_rows(order: Sequence[int], rate: float, timing: Timing = Timi
 @contextmanager
 def timed(worker: Worker, meter: EnergyMeter, window: Window) -> Iterator[None]:
     """Measure time, CPU time of both sides and energy of exactly the block, into a window."""
-    cpu_before, machine_before = worker.cpu_seconds(), machine.read_cpu_seconds()
+    cpu_before = worker.cpu_seconds()
     with meter.measure_window() as energy:
+        machine_before = machine.read_cpu_seconds()
         driver, started = time.process_time(), time.perf_counter()
         yield
         window.seconds = time.perf_counter() - started
         window.driver_cpu_seconds = time.process_time() - driver
+        machine_after = machine.read_cpu_seconds()
     window.cpu_seconds = worker.cpu_seconds() - cpu_before
     worker.check_cores(window.seconds, window.cpu_seconds)
-    busy, stolen = np.subtract(machine.read_cpu_seconds(), machine_before) / window.seconds
+    busy, stolen = np.subtract(machine_after, machine_before) / window.seconds
     used = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds
     window.others, window.steal = max(0.0, float(busy) - used), float(stolen)
     window.energy = meter.complete(energy, window.cpu_seconds)

@@ -241,12 +241,18 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers in order."""
+    """The layers in order.
+
+    Attributes:
+        always_masked: whether fused attention gets a mask even for inputs without padding. Checking
+            for padding makes the host wait for a GPU, and cannot be part of a CUDA graph.
+    """
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.layer = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
         self.keep = spec.keep or (1.0,) * spec.layers
+        self.always_masked = False
 
     def forward(
         self,
@@ -271,7 +277,7 @@ class Encoder(nn.Module):
             Hidden states and mask of the tokens that are not pruned.
         """
         last = len(self.layer) - 1
-        attention_mask = boolean_mask(mask) if fused else additive_mask(mask, hidden.dtype)
+        attention_mask = self._make_mask(mask, hidden, fused)
         for index in range(start, last + 1 if stop is None else stop):
             layer = self.layer[index]
             queries = hidden[:, :1] if first_only and index == last else hidden
@@ -280,13 +286,23 @@ class Encoder(nn.Module):
                 assert isinstance(layer, Layer)
                 mass = layer.attention_mass(before, mask)
                 hidden, mask = keep_strongest(hidden, mask, mass, self.keep[index])
-                attention_mask = boolean_mask(mask) if fused else additive_mask(mask, hidden.dtype)
+                attention_mask = self._make_mask(mask, hidden, fused)
         return hidden, mask
 
+    def _make_mask(self, mask: Tensor, hidden: Tensor, fused: bool) -> Tensor | None:
+        if fused:
+            return boolean_mask(mask, self.always_masked)
+        return additive_mask(mask, hidden.dtype)
 
-def boolean_mask(mask: Tensor) -> Tensor | None:
-    """Return the mask of fused attention: bool [inputs, 1, 1, length]; None without padding."""
-    return None if bool(mask.all()) else mask[:, None, None, :].bool()
+
+def boolean_mask(mask: Tensor, always: bool = False) -> Tensor | None:
+    """Return the mask of fused attention: bool [inputs, 1, 1, length].
+
+    Args:
+        mask: [inputs, length], 1 for a token.
+        always: return a mask even if there is no padding; otherwise None is returned then.
+    """
+    return mask[:, None, None, :].bool() if always or not bool(mask.all()) else None
 
 
 def additive_mask(mask: Tensor, dtype: torch.dtype) -> Tensor:
@@ -320,8 +336,8 @@ def keep_strongest(
     counts = (mask.sum(1) * share).ceil().long()
     ranked = torch.cat([torch.ones_like(mass[:, :1]) * 3, mass[:, 1:] + mask[:, 1:]], 1)
     tokens = ranked.topk(counts.max(), dim=1).indices  # type: ignore[arg-type]
-    rows = tokens + torch.arange(inputs)[:, None] * length
-    kept = torch.arange(tokens.shape[1])[None, :] < counts[:, None]
+    rows = tokens + torch.arange(inputs, device=tokens.device)[:, None] * length
+    kept = torch.arange(tokens.shape[1], device=tokens.device)[None, :] < counts[:, None]
     flat = hidden.reshape(-1, width).index_select(0, rows.reshape(-1))
     return flat.view(inputs, -1, width), kept.to(mask.dtype)
 

@@ -140,6 +140,7 @@ class StepContext:
         log: takes a line of progress.
         checkpoints: a folder for checkpoints, which remains after an interruption; None to write
             none.
+        device: `cpu` or `cuda`, where encoders are trained.
     """
 
     out: Path
@@ -147,6 +148,7 @@ class StepContext:
     threads: int
     log: Callable[[str], None] = field(default=lambda line: None)
     checkpoints: Path | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     history = encoders.train(student, rows.lengths, loss, selection, params, context, projections)
     student.first_only = False
+    teacher.to("cpu")
     return {
         **encoders.save_model(student, tokenizer, context.out),
         "training": history,
@@ -284,12 +285,13 @@ def _build_loss(
 
     def logit_loss(batch: list[int], logits: "Tensor") -> "Tensor":
         total = (1 - params.hard) * losses.soft_cross_entropy(
-            logits, answers[batch], params.temperature
+            logits, answers[batch].to(logits.device), params.temperature
         )
         labelled = labels[batch] >= 0
         if params.hard and bool(labelled.any()):
             weight = params.hard * float(labelled.float().mean())
-            hard = functional.cross_entropy(logits[labelled], labels[batch][labelled])
+            right = labels[batch][labelled].to(logits.device)
+            hard = functional.cross_entropy(logits[labelled.to(logits.device)], right)
             total = total + weight * hard
         return total
 
@@ -297,7 +299,9 @@ def _build_loss(
         if not uses_activations:
             return logit_loss(batch, encoders.compute_logits(student, rows, batch))
         lengths = torch.from_numpy(rows.lengths[batch])
-        mask = torch.arange(int(lengths.max())) < lengths[:, None]
+        device = next(student.parameters()).device
+        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).to(device)
+        teacher.to(device)
         with (
             losses.record_activations(student) as learned,
             losses.record_activations(teacher) as taught,

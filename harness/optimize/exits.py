@@ -76,7 +76,9 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
             model.bert.eval()  # the frozen part has no dropout
         logits = compute_exit_logits(model, rows, batch)
         parts = [
-            losses.soft_cross_entropy(stage_logits, answers[batch], params.temperature)
+            losses.soft_cross_entropy(
+                stage_logits, answers[batch].to(stage_logits.device), params.temperature
+            )
             for stage_logits in (logits if params.joint else logits[:-1])
         ]
         return torch.stack(parts).mean()
@@ -124,13 +126,14 @@ def compute_exit_logits(model: "Classifier", data: "Tokens", rows: Sequence[int]
     """Compute the logits of every exit and of the last layer, in bf16.
 
     Returns:
-        For each stage float32 [rows, labels].
+        For each stage float32 [rows, labels], on the model's device.
     """
     import torch
 
-    batch = data.batch(rows)
-    feeds = (torch.from_numpy(values) for values in (batch.ids, batch.mask, batch.segments))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    from harness.optimize.training import encoders
+
+    feeds = encoders.make_feeds(model, data, rows)
+    with torch.autocast(feeds[0].device.type, dtype=torch.bfloat16):
         return [logits.float() for logits in model.exit_logits(*feeds)]
 
 
@@ -151,7 +154,7 @@ def compute_stage_accuracies(model: "Classifier", data: "Tokens", batch: int) ->
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            logits[:, rows] = torch.stack(compute_exit_logits(model, data, rows)).numpy()
+            logits[:, rows] = torch.stack(compute_exit_logits(model, data, rows)).cpu().numpy()
     return [data.compute_accuracy(stage_logits) for stage_logits in logits]
 
 

@@ -86,6 +86,7 @@ class Round:
         rate: queries per second that were sent; only in `server`.
         late: number of queries that missed the latency bound; only in `server`.
         left: number of examples that exited at each stage, for systems with early exits.
+        gpu_memory_mb: memory of the GPU that the worker used, in 10^6 bytes; None without a GPU.
     """
 
     block: int
@@ -104,6 +105,7 @@ class Round:
     rate: float | None = None
     late: int | None = None
     left: list[int] | None = None
+    gpu_memory_mb: float | None = None
 
 
 @dataclass

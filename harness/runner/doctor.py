@@ -10,7 +10,8 @@ import psutil
 
 from harness.errors import HarnessError
 from harness.telemetry import energy, machine
-from harness.telemetry.configuration import choose_configuration, list_nvml_devices
+from harness.telemetry.configuration import choose_configuration
+from harness.telemetry.gpu import find_gpu
 from harness.worker import sandbox
 
 WATCHED_SECONDS = 3.0
@@ -126,16 +127,41 @@ def _check_battery() -> Diagnosis:
 
 
 def _check_energy_counters() -> Diagnosis:
-    gpus = list_nvml_devices()
-    also = f"; GPU: {', '.join(gpus)} (NVML)" if gpus else ""
     if energy.is_rapl_readable():
-        return f"energy is measured: the RAPL counters can be read{also}", ""
+        return "energy is measured: the RAPL counters can be read", ""
     if Path("/sys/class/powercap/intel-rapl").exists():
         return (
-            f"the RAPL counters exist but cannot be read, so energy is modelled{also}",
+            "the RAPL counters exist but cannot be read, so energy is modelled",
             "Run: sudo chmod -R a+r /sys/class/powercap/intel-rapl (until the next boot)",
         )
-    return f"there are no RAPL counters (usual in virtual machines): energy is modelled{also}", ""
+    return "there are no RAPL counters (usual in virtual machines): energy is modelled", ""
+
+
+def _check_gpu() -> Diagnosis:
+    gpu = find_gpu()
+    if gpu is None:
+        return "there is no NVIDIA GPU (NVML): only cpu configurations can be measured", ""
+    state = f"{gpu.name}, {gpu.memory_gb:.0f} GiB, driver {gpu.driver}"
+    if not torch_sees_cuda():
+        return (
+            f"{state}, but the installed PyTorch cannot use it",
+            "Install a PyTorch with CUDA (on Linux, the default one of PyPI) that supports this "
+            "driver",
+        )
+    if gpu.utilization() > BUSY_GPU:
+        return (
+            f"{state}, {gpu.utilization():.0%} busy with other processes",
+            "Stop them: nvidia-smi lists them",
+        )
+    if not gpu.has_energy_counter:
+        return f"{state}; it has no energy counter, so its energy is not measured", ""
+    return f"{state}; its energy is measured (NVML's counter)", ""
+
+
+def torch_sees_cuda() -> bool:
+    """Return whether PyTorch can use a CUDA device; asked in another process, to leave none busy."""
+    command = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
+    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _check_load() -> Diagnosis:
@@ -200,6 +226,7 @@ CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     _check_memory,
     _check_battery,
     _check_energy_counters,
+    _check_gpu,
     _check_sandbox,
     _check_load,
     _check_jitter,

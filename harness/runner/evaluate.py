@@ -15,6 +15,7 @@ from harness.submissions.manifest import System
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
+from harness.telemetry.gpu import Gpu
 from harness.worker.driver import BUILT_IN, Worker
 from harness.worker.sandbox import SandboxSpec
 
@@ -45,6 +46,7 @@ class SystemRun:
         queries: by scenario and window, the example of each query.
         latencies: by scenario and window, the µs of each query.
         failed: whether the system is out for the rest of the session.
+        gpu_mb_before: memory of the GPU that was in use before the worker of this round started.
     """
 
     system: System
@@ -57,6 +59,7 @@ class SystemRun:
     queries: dict[str, list[list[int]]] = field(default_factory=dict)
     latencies: dict[str, list[list[int]]] = field(default_factory=dict)
     failed: bool = False
+    gpu_mb_before: float = 0.0
 
     @property
     def required_agreement(self) -> float:
@@ -112,6 +115,7 @@ class RunContext:
         queries_per_rate: how many queries `server` sends at each rate in a round.
         isolation: one of `sandbox.KINDS`.
         timing: lengths of windows, and timeouts.
+        gpu: the GPU that is measured; None for a CPU configuration.
     """
 
     data: EvalData
@@ -120,6 +124,20 @@ class RunContext:
     queries_per_rate: int = 0
     isolation: str = "process"
     timing: Timing = Timing()
+    gpu: Gpu | None = None
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """Peak memory of a worker in 10^6 bytes.
+
+    Attributes:
+        host_mb: of its process tree.
+        gpu_mb: of the GPU; None for a CPU configuration.
+    """
+
+    host_mb: float
+    gpu_mb: float | None
 
 
 def run_round(run: SystemRun, block: int, context: RunContext) -> None:
@@ -129,6 +147,8 @@ def run_round(run: SystemRun, block: int, context: RunContext) -> None:
     """
     if run.failed:
         return
+    if context.gpu:
+        run.gpu_mb_before = context.gpu.used_memory_mb()
     try:
         with start_worker(run, context) as worker:
             _play_scenarios(worker, run, block, context)
@@ -173,7 +193,7 @@ def load_system(worker: Worker, run: SystemRun, scenario: str, context: RunConte
         "about": metadata,
         "serve": run.system.serve[scenario].to_dict(),
         "threads": context.configuration.cores,
-        "device": "cuda" if context.configuration.device == "gpu" else "cpu",
+        "device": context.configuration.torch_device,
         "folder": str(run.system.folder.resolve()) if has_custom_code(run.system) else "",
     }
     loading = Window()
@@ -193,7 +213,7 @@ def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunCont
     order = samples.order(seed=block)
     loading = load_system(worker, run, "single_stream", context)
     single = scenarios.single_stream(worker, samples, order, meter, context.timing)
-    single_memory = _check_memory(worker, context.configuration)
+    single_memory = _check_memory(worker, run, context)
     if run.system.serve["offline"] != run.system.serve["single_stream"]:
         load_system(worker, run, "offline", context)
     timeout = 60 + 5 * len(order) * single.seconds / len(single.rows)
@@ -206,7 +226,7 @@ def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunCont
         offline = _fill_offline_window(worker, run, order, context, timeout)
         is_repeat = True
     run.rate = len(offline.rows) / offline.seconds
-    memory = _check_memory(worker, context.configuration)
+    memory = _check_memory(worker, run, context)
     _add_window(run, "single_stream", block, loading, single, single_memory)
     _add_window(run, "offline", block, loading, offline, memory, is_repeat)
     if "server" in run.records:
@@ -267,7 +287,7 @@ def _find_sustained_rate(
         )
         late = sum(latency > bound for latency in window.latencies)
         search.results[share] = server.meets_bound(len(window.rows), late)
-        memory = _check_memory(worker, context.configuration)
+        memory = _check_memory(worker, run, context)
         _add_window(run, "server", block, loading, window, memory)
         probe = run.records["server"].rounds[-1]
         probe.rate, probe.late = rate, late
@@ -275,17 +295,21 @@ def _find_sustained_rate(
     sustained["rates"][str(block)] = search.rate(best) if best else None
 
 
-def _check_memory(worker: Worker, configuration: Configuration) -> float:
-    """Return the peak memory in MB.
+def _check_memory(worker: Worker, run: SystemRun, context: RunContext) -> MemoryUse:
+    """Return the peak memory.
+
+    That of the GPU is what is in use now beyond what was before the worker started: PyTorch and
+    onnxruntime keep the memory that they once needed.
 
     Raises:
         WorkerError: it is more than the configuration allows.
     """
-    used = worker.peak_memory_mb()
+    used, configuration = worker.peak_memory_mb(), context.configuration
     if used > configuration.memory_gb * 2**30 / 1e6:
         allowed = f"{configuration.name} allows {configuration.memory_gb:g} GiB"
         raise WorkerError(f"it used {used:.0f} MB, but {allowed}")
-    return used
+    gpu = context.gpu
+    return MemoryUse(used, max(0.0, gpu.used_memory_mb() - run.gpu_mb_before) if gpu else None)
 
 
 def _add_window(
@@ -294,7 +318,7 @@ def _add_window(
     block: int,
     loading: Window,
     window: Window,
-    memory: float,
+    memory: MemoryUse,
     is_repeat: bool = True,
 ) -> None:
     """Add a window of a round to the record of its scenario.
@@ -305,7 +329,7 @@ def _add_window(
         block: the number of the block.
         loading: the window of loading.
         window: the window of the scenario.
-        memory: peak memory in MB.
+        memory: peak memory.
         is_repeat: whether the answers repeat those of the accuracy pass, so that they must agree.
     """
     agreement = _check_agreement(run, scenario, block, window) if is_repeat else None
@@ -322,7 +346,8 @@ def _add_window(
             others=round(window.others, 3),
             steal=round(window.steal, 3),
             energy={name: _round_digits(wh) for name, wh in window.energy.to_dict().items()},
-            memory_mb=round(memory, 1),
+            memory_mb=round(memory.host_mb, 1),
+            gpu_memory_mb=None if memory.gpu_mb is None else round(memory.gpu_mb, 1),
             agreement=_round_digits(agreement),
             left=window.left,
         )

@@ -30,6 +30,7 @@ from harness.tasks.suites import Suite
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
+from harness.telemetry.gpu import find_gpu
 from harness.worker import sandbox
 
 
@@ -69,6 +70,7 @@ def measure(
     custom = [system.name for system in systems if has_custom_code(system)]
     isolation = sandbox.choose_isolation(config.isolation, custom, log)
     data = {task.name: EvalData.load(task) for task in tasks}
+    gpu = find_gpu() if configuration.device == "gpu" else None
     meter = EnergyMeter(configuration)
     try:
         fields = make_session_fields(configuration, suite, meter, isolation, config)
@@ -85,7 +87,7 @@ def measure(
         session, done = _resume(runs, str(fields["session"]), settings_digest, records, config, log)
         queries = server.queries_per_rate(None if config.until else config.blocks)
         contexts = {
-            name: RunContext(task_data, configuration, meter, queries, isolation, config.timing)
+            name: RunContext(task_data, configuration, meter, queries, isolation, config.timing, gpu)
             for name, task_data in data.items()
         }
         progress = Progress(len(runs), max(1, config.blocks - done), log)

@@ -19,7 +19,11 @@ from harness.submissions.serve import read_points, read_serve
 from harness.tasks.registry import builtin_tasks, get_task
 from harness.tasks.task import Task
 
-TOP_KEYS = ("title", "authors", "licence", "division", "tasks", "model", "step", "serve")
+TOP_KEYS = (
+    *("title", "authors", "licence", "division", "tasks", "device"),
+    *("model", "step", "serve"),
+)
+DEVICES = ("any", "gpu")
 MODEL_KEYS = ("teacher", "pretrained", "checkpoint", "weights", "members")
 ANY_TASK = "any"
 
@@ -55,6 +59,7 @@ class System:
         licence: the licence of the folder, as an SPDX name.
         division: `baseline`, `closed` or `open`.
         tasks: the names of the tasks that it is made for, or `any`.
+        device: `gpu` if it can only be measured under a GPU configuration, otherwise `any`.
         teacher: the system whose artifact the recipe starts from, or ''.
         pretrained: the encoder, fine-tuned checkpoint or bundled weights that the recipe starts
             from, or ''.
@@ -85,6 +90,7 @@ class System:
     points: dict[str, float | str] = field(default_factory=dict)
     point: str = ""
     seed: int | None = None
+    device: str = "any"
 
     def expand_points(self) -> list["System"]:
         """Return the system as it is, then at each of its operating points."""
@@ -101,6 +107,10 @@ class System:
     def manifest(self) -> Path:
         """The path of `submission.toml`."""
         return self.folder / "submission.toml"
+
+    def fits_device(self, device: str) -> bool:
+        """Return whether it can be measured under a configuration with this device."""
+        return self.device in (DEVICES[0], device)
 
     def declares_task(self, task: Task) -> bool:
         """Return whether the system declares the task, or the task with its training split."""
@@ -160,6 +170,9 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
     title, licence = faults.get_string(data, "title"), faults.get_string(data, "licence")
     authors, tasks = (faults.get_strings(data, key) for key in ("authors", "tasks"))
     task_names = tuple(_read_task_name(faults, task) for task in tasks)
+    device = faults.get_choice(data, "device", DEVICES) if "device" in data else DEVICES[0]
+    if device != "gpu" and any(config.cuda_graphs for config in serve.values()):
+        faults.add("[serve] cuda_graphs needs device = 'gpu' at the top of the manifest.")
     faults.raise_any()
     origin = str(model.get("pretrained", model.get("checkpoint", "")))
     return System(
@@ -177,6 +190,7 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
         spec=spec,
         members=tuple(model.get("members", ())),
         points=points,
+        device=device,
     )
 
 

@@ -99,6 +99,11 @@ def _find_value_faults(serve: ServeConfig) -> Iterator[str]:
         valid = 1 <= serve.instances <= 256
     if not valid:
         yield f"instances = {serve.instances!r}: choose 1..256, or 'per-core'."
+    for key in ("compile", "cuda_graphs"):
+        if getattr(serve, key) and serve.engine != "pytorch":
+            yield f"{key}: only the engine 'pytorch' has it. Remove the key."
+        if getattr(serve, key) and serve.instances != 1:
+            yield f"{key}: it needs instances = 1, since the model is compiled or recorded once."
     if not _is_threshold(serve.threshold):
         yield f"threshold = {serve.threshold!r}: {THRESHOLD_CHOICES}."
 
@@ -120,6 +125,11 @@ def _find_artifact_faults(serve: ServeConfig, spec: dict[str, Any], custom: str)
     sets_threshold = serve.threshold != "chosen" and _is_threshold(serve.threshold)
     if sets_threshold and artifact_format not in (None, *EARLY_EXIT_FORMATS):
         yield f"threshold: {NO_EARLY_EXITS}"
+    for key in ("compile", "cuda_graphs"):
+        if getattr(serve, key) and artifact_format == "transformers":
+            yield f"{key}: only a BERT can be served so, since the forward pass is the project's."
+        if getattr(serve, key) and spec.get("keep"):
+            yield f"{key}: a model with token pruning has no fixed shapes. Remove the key."
     if custom:
         if artifact_format in UNBUILT_FORMATS:
             yield f"{custom} gets {UNBUILT_FORMATS[artifact_format]}."

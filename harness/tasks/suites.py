@@ -15,6 +15,8 @@ class Suite:
         systems: names of the systems that are measured by default; `--all` measures every system
             that declares one of the tasks.
         ladder: names of systems, each of which adds one optimization to the one before.
+        gpu_systems: like `systems`, under a GPU configuration.
+        gpu_ladder: like `ladder`, under a GPU configuration.
     """
 
     name: str
@@ -23,6 +25,19 @@ class Suite:
     unpadded_reference: str
     systems: tuple[str, ...]
     ladder: tuple[str, ...] = ()
+    gpu_systems: tuple[str, ...] = ()
+    gpu_ladder: tuple[str, ...] = ()
+
+    def default_systems(self, device: str, ladder: bool) -> tuple[str, ...]:
+        """Return the systems that are measured where none is named.
+
+        Args:
+            device: of the configuration, `cpu` or `gpu`.
+            ladder: the ladder's systems instead of all.
+        """
+        if device == "gpu":
+            return self.gpu_ladder if ladder else self.gpu_systems
+        return self.ladder if ladder else self.systems
 
 
 REFERENCES = ("minilm-l6", "minilm-l6-unpadded")
@@ -33,10 +48,18 @@ SYSTEMS = (
 )
 LADDER = (*REFERENCES, "distilled", "distilled-int8", "distilled-int8-multi", "fastformers")
 
+GPU_LADDER = (
+    *(*REFERENCES, "minilm-l6-batched", "cuda-fp16", "cuda-fp16-graphs", "cuda-fp16-compiled"),
+    "cuda-fastformers",
+)
+GPU_SYSTEMS = (*GPU_LADDER, "cuda-bf16", "null")
+
+DEFAULTS = (SYSTEMS, LADDER, GPU_SYSTEMS, GPU_LADDER)
+
 SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
 
 SUITES = (
-    Suite("quick", ("sentiment",), *REFERENCES, SYSTEMS, LADDER),
-    Suite("embedded", ("sentiment", "privacyqa", "boolq"), *REFERENCES, SYSTEMS, LADDER),
-    Suite("superglue", SUPERGLUE, *REFERENCES, SYSTEMS, LADDER),
+    Suite("quick", ("sentiment",), *REFERENCES, *DEFAULTS),
+    Suite("embedded", ("sentiment", "privacyqa", "boolq"), *REFERENCES, *DEFAULTS),
+    Suite("superglue", SUPERGLUE, *REFERENCES, *DEFAULTS),
 )

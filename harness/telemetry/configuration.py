@@ -9,6 +9,7 @@ from typing import Any
 from harness.errors import HarnessError, ManifestError
 from harness.schema import read_toml, suggest_name
 from harness.store.cache import digest
+from harness.telemetry.gpu import find_gpu
 
 FOLDER = Path(__file__).parent / "configurations"
 
@@ -20,7 +21,7 @@ class Configuration:
     Attributes:
         name: name of the file, without `.toml`.
         title: one line for tables.
-        device: `cpu`, or `gpu`: then the worker also gets the first CUDA device.
+        device: `cpu`, or `gpu`: then a worker or a build also gets the first CUDA device.
         cores: number of logical CPUs that the worker is pinned to, and of its threads.
         memory_gb: memory limit of a worker, in GiB.
         usd_per_hour: what such a machine costs.
@@ -43,6 +44,11 @@ class Configuration:
     power_source: str
     country: str
 
+    @property
+    def torch_device(self) -> str:
+        """PyTorch's name of the device: `cpu` or `cuda`."""
+        return "cuda" if self.device == "gpu" else "cpu"
+
     @cached_property
     def hash(self) -> str:
         """Twelve hex digits of a digest of all fields."""
@@ -50,7 +56,7 @@ class Configuration:
 
     def find_misfit(self) -> str:
         """Return why this machine does not fit the configuration; '' if it does."""
-        if self.device == "gpu" and not list_nvml_devices():
+        if self.device == "gpu" and not find_gpu():
             return "it needs an NVIDIA GPU, and NVML finds none on this machine"
         cores = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -70,18 +76,6 @@ def configurations() -> dict[str, Configuration]:
     known = [_read(path) for path in FOLDER.glob("*.toml")]
     known.sort(key=lambda configuration: (configuration.device, configuration.cores))
     return {configuration.name: configuration for configuration in known}
-
-
-def list_nvml_devices() -> list[str]:
-    """Return the names of the NVIDIA GPUs that the driver's library (NVML) finds; no CUDA."""
-    import pynvml
-
-    try:
-        pynvml.nvmlInit()
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    except pynvml.NVMLError:
-        return []
 
 
 def choose_configuration(name: str = "") -> Configuration:

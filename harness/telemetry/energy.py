@@ -1,9 +1,10 @@
 """The energy of a window of time, with its source.
 
-`measured`: by codecarbon from RAPL (CPU) and NVML (GPU), if their counters can be read. `modelled`:
-the watts per core that the configuration declares, times the CPU-seconds used. codecarbon's own
-model is not used for windows: it samples once per second and gives the first sample no load, so
-that six busy seconds had 53% of watts times CPU-seconds.
+The CPU's is `measured` by codecarbon from the RAPL counters where they can be read, otherwise
+`modelled`: the watts per core that the configuration declares, times the CPU-seconds used.
+codecarbon's own model is not used for windows: it samples once per second and gives the first
+sample no load, so that six busy seconds had 53% of watts times CPU-seconds. The GPU's is measured
+from NVML's energy counter, read directly at the limits of the window (see `gpu.EnergyWindow`).
 """
 
 import logging
@@ -15,12 +16,12 @@ from functools import lru_cache
 from typing import Any
 
 from harness.errors import HarnessError
-from harness.telemetry.configuration import Configuration, list_nvml_devices
+from harness.telemetry.configuration import Configuration
+from harness.telemetry.gpu import EnergyWindow, find_gpu
 
 IDLE_SECONDS = 5.0
 COUNTER_SECONDS = 0.1
-"""Counters are updated every millisecond (RAPL) to every tenth of a second (NVML): a window shorter
-than this may see no update, and then has no energy."""
+"""A window shorter than this may see no update of the RAPL counters, and then has no CPU energy."""
 
 
 @dataclass
@@ -52,8 +53,9 @@ class EnergyMeter:
     def __init__(self, configuration: Configuration) -> None:
         self.watts = configuration.watts_per_core
         self.cpu = is_rapl_readable()
-        self.gpu = configuration.device == "gpu" and bool(list_nvml_devices())
-        self.tracker = _build_tracker(configuration.country) if self.cpu or self.gpu else None
+        gpu = find_gpu() if configuration.device == "gpu" else None
+        self.gpu = gpu if gpu and gpu.has_energy_counter else None
+        self.tracker = _build_tracker(configuration.country) if self.cpu else None
         self.windows = 0
         if self.tracker is not None:
             self.tracker.start_task("first")  # the first one looks for hardware, 0.2 s or more
@@ -61,12 +63,17 @@ class EnergyMeter:
 
     @property
     def source(self) -> str:
-        """Where the figures come from; begins with `measured` only if CPU energy is measured."""
-        model = f"modelled: {self.watts:g} W per busy core x CPU-seconds"
-        gpu = "; GPU measured by NVML through codecarbon" if self.gpu else ""
+        """Where the figures come from.
+
+        It begins with `measured` if the energy of the device that computes is measured: the GPU
+        where there is one, otherwise the CPU.
+        """
+        gpu = "GPU by NVML's energy counter" if self.gpu else ""
         if self.cpu:
-            return f"measured: CPU by RAPL through codecarbon{gpu}; RAM by codecarbon's estimate"
-        return model + gpu
+            cpu = "CPU by RAPL through codecarbon; RAM by codecarbon's estimate"
+            return f"measured: {'; '.join(filter(None, [gpu, cpu]))}"
+        model = f"{self.watts:g} W per busy core x CPU-seconds"
+        return f"measured: {gpu}; CPU modelled: {model}" if self.gpu else f"modelled: {model}"
 
     def measure_idle_watts(self) -> dict[str, float] | None:
         """Return the watts of each component over five seconds in which nothing is measured.
@@ -74,7 +81,7 @@ class EnergyMeter:
         Returns:
             Watts by component, such as `cpu_w`; None if no counter can be read.
         """
-        if self.tracker is None:
+        if self.tracker is None and self.gpu is None:
             return None
         with self.measure_window() as energy:
             started = time.perf_counter()
@@ -91,34 +98,36 @@ class EnergyMeter:
         """Measure the energy of the block; pass the result to `complete` afterwards.
 
         Raises:
-            HarnessError: codecarbon returned nothing, or its counters did not change in more than
-                COUNTER_SECONDS: an error and not zero energy.
+            HarnessError: codecarbon returned nothing, or the counters of CPU or GPU did not change:
+                an error and not zero energy.
         """
         energy = Energy()
-        if self.tracker is None:
+        with self._measure_cpu(energy):
+            gpu_window = EnergyWindow(self.gpu) if self.gpu else None
             yield energy
+            if gpu_window:
+                energy.gpu_wh = gpu_window.stop()
+
+    @contextmanager
+    def _measure_cpu(self, energy: Energy) -> Iterator[None]:
+        if self.tracker is None:
+            yield
             return
         self.windows += 1
         self.tracker.start_task(f"window {self.windows}")
         started = time.perf_counter()
         try:
-            yield energy
+            yield
         finally:
             seconds = time.perf_counter() - started
             data = self.tracker.stop_task()
-        counted = data is not None and (data.cpu_energy if self.cpu else data.gpu_energy)
-        if data is None or (not counted and seconds > COUNTER_SECONDS):
-            counters = "RAPL" if self.cpu else "NVML"
+        if data is None or (not data.cpu_energy and seconds > COUNTER_SECONDS):
             raise HarnessError(
-                f"codecarbon returned no energy for the window. Check that the {counters} counters "
-                "can be read: wattbench doctor."
+                "codecarbon returned no energy for the window. Check that the RAPL counters can be "
+                "read: wattbench doctor."
             )
-        if not counted:
-            return
-        if self.cpu:
+        if data.cpu_energy:
             energy.cpu_wh, energy.ram_wh = data.cpu_energy * 1000, data.ram_energy * 1000
-        if self.gpu:
-            energy.gpu_wh = data.gpu_energy * 1000
 
     def complete(self, energy: Energy, cpu_seconds: float) -> Energy:
         """Return the energy of a window, with the modelled energy of the CPU if it is not measured.
@@ -186,5 +195,5 @@ def _build_tracker(country: str) -> Any:
         rapl_include_dram=False,
         rapl_prefer_psys=False,
         pue=1.0,
-        gpu_ids=[0],
+        gpu_ids=[],
     )

@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness.telemetry.gpu import Gpu
+
 PACKAGES = (
     "wattbench",
     "torch",
@@ -31,11 +33,12 @@ FLAGS = (
 )
 
 
-def build_fingerprint(isolation: str) -> dict[str, Any]:
+def build_fingerprint(isolation: str, gpu: Gpu | None = None) -> dict[str, Any]:
     """Return what tells this machine from another one, and what disturbs timings on it.
 
     Args:
         isolation: how workers are isolated, one of `sandbox.KINDS`.
+        gpu: the GPU that is measured; its name, memory and driver are under `gpu`.
     """
     lines = read_kernel_file("/proc/cpuinfo").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
@@ -46,7 +49,7 @@ def build_fingerprint(isolation: str) -> dict[str, Any]:
     )
     governor = read_kernel_file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     smt = read_kernel_file("/sys/devices/system/cpu/smt/active").strip()
-    return {
+    fingerprint = {
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
@@ -59,6 +62,13 @@ def build_fingerprint(isolation: str) -> dict[str, Any]:
         "kernel": platform.release(),
         "isolation": isolation,
     }
+    if gpu:
+        fingerprint["gpu"] = {
+            "name": gpu.name,
+            "memory_gb": round(gpu.memory_gb, 1),
+            "driver": gpu.driver,
+        }
+    return fingerprint
 
 
 def read_cpu_seconds() -> tuple[float, float]:

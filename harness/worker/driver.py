@@ -35,6 +35,9 @@ PASSED_VARIABLES = (
     "VIRTUAL_ENV",
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_HOME",
+    "TORCHINDUCTOR_CACHE_DIR",
 )
 """Environment variables that a worker gets from the driver; it gets no others."""
 
@@ -59,6 +62,7 @@ def make_environment(threads: int, home: str) -> dict[str, str]:
     fixed = {
         "TOKENIZERS_PARALLELISM": "true" if threads > 1 else "false",
         "HF_HUB_OFFLINE": "1",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML, see telemetry/gpu.py
         "PYTHONHASHSEED": "0",
         "PYTHONDONTWRITEBYTECODE": "1",  # else custom code would change its own folder
         "HOME": home,

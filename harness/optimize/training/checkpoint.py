@@ -56,6 +56,8 @@ class Checkpoint:
         for number, state in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in state.items()}
         tensors["random"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random_cuda"] = torch.cuda.get_rng_state()
         contiguous = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{FILE}.half"
@@ -74,6 +76,7 @@ class Checkpoint:
             with safe_open(self.folder / FILE, "pt") as file:
                 progress = Progress(**json.loads(file.metadata()["position"]))
                 random_state = file.get_tensor("random")
+                cuda_state = file.get_tensor("random_cuda") if "random_cuda" in file.keys() else None
                 for name in file.keys():  # noqa: SIM118 (not a dictionary)
                     part, _, rest = name.partition(".")
                     if rest:
@@ -87,4 +90,6 @@ class Checkpoint:
             states.setdefault(int(number), {})[key] = value
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": states})
         torch.set_rng_state(random_state)
+        if cuda_state is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(cuda_state)
         return progress, parts["best"]

@@ -81,13 +81,13 @@ def compute_teacher_logits(
         teacher: the classifier.
         rows: tokenized with the teacher's tokenizer.
         teacher_key: artifact key of the teacher.
-        context: receives a line of progress.
+        context: has the device, and receives a line of progress.
     """
     folder = cache_dir() / "outputs" / digest([teacher_key, rows.key])
     if not folder.is_dir():
         context.log(f"computing the teacher's logits of {len(rows)} texts")
-        teacher.first_only = True
+        teacher.to(context.device).first_only = True
         with create_folder_atomically(folder) as out:
             np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64))
-        teacher.first_only = False
+        teacher.to("cpu").first_only = False
     return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))

@@ -1,6 +1,6 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
-On a CPU this is fast for four reasons: bf16 matrix products; no attention dropout, so that the
+It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix products; no attention dropout, so that the
 fused attention kernel is used; batches of similar length, which need little padding; and an
 allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
 other dropout is unchanged.
@@ -100,7 +100,7 @@ def train(
     """
     if not len(lengths) or not len(selection):
         raise BuildError("the training split or the selection slice is empty. Check the task.")
-    trained = nn.ModuleList([model, *helpers])
+    trained = nn.ModuleList([model, *helpers]).to(context.device)
     optimizer = _build_optimizer(trained, params)
     updates_per_epoch = -(-len(lengths) // params.batch)
     epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
@@ -123,6 +123,7 @@ def train(
     folder = context.checkpoints
     checkpoint = Checkpoint(folder, trained, optimizer) if folder else None
     history = run_epochs(training, context.log, checkpoint)
+    trained.to("cpu")
     model.eval()
     return history
 
@@ -155,7 +156,8 @@ def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
     labels = torch.from_numpy(data.labels)
 
     def loss(rows: list[int]) -> Tensor:
-        return nn.functional.cross_entropy(compute_logits(model, data, rows), labels[rows])
+        logits = compute_logits(model, data, rows)
+        return nn.functional.cross_entropy(logits, labels[rows].to(logits.device))
 
     return loss
 
@@ -163,15 +165,19 @@ def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
 def compute_logits(
     model: Classifier, data: Tokens, rows: Sequence[int], bf16: bool = True
 ) -> Tensor:
-    """Return float32 [rows, labels], computed in bf16 unless that is switched off."""
-    batch = data.batch(rows)
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        logits: Tensor = model(
-            torch.from_numpy(batch.ids),
-            torch.from_numpy(batch.mask),
-            torch.from_numpy(batch.segments),
-        )
+    """Return float32 [rows, labels] on the model's device, computed in bf16 unless that is off."""
+    feeds = make_feeds(model, data, rows)
+    with torch.autocast(feeds[0].device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits: Tensor = model(*feeds)
     return logits.float()
+
+
+def make_feeds(model: Classifier, data: Tokens, rows: Sequence[int]) -> tuple[Tensor, ...]:
+    """Return ids, mask and segments of a batch, each int64 [rows, length], on the model's device."""
+    batch, device = data.batch(rows), next(model.parameters()).device
+    return tuple(
+        torch.from_numpy(values).to(device) for values in (batch.ids, batch.mask, batch.segments)
+    )
 
 
 def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
@@ -187,7 +193,7 @@ def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[n
     with torch.inference_mode():
         for start in range(0, len(order), batch):
             rows = order[start : start + batch]
-            logits[rows] = compute_logits(model, data, rows).numpy()
+            logits[rows] = compute_logits(model, data, rows).cpu().numpy()
     return logits
 
 
