@@ -38,6 +38,8 @@ def load(config: EngineConfig) -> Engine:
             this model does not have.
     """
     _check_device(config)
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for every new shape, which takes
+    # seconds in all: on an H100, fp16 in batches went from 424 to 16,406 examples/s without it
     torch.set_num_threads(config.threads_per_instance)
     if "architecture" in config.metadata["model"]:
         return _load_transformers(config)
@@ -65,7 +67,9 @@ def _check_device(config: EngineConfig) -> None:
         )
     if config.serve.cuda_graphs and config.device != "cuda":
         raise HarnessError("cuda_graphs needs a GPU. Choose a GPU configuration, such as gpu-1")
-    if config.serve.compile and not (shutil.which("g++") or shutil.which(os.environ.get("CXX", ""))):
+    if config.serve.compile and not (
+        shutil.which("g++") or shutil.which(os.environ.get("CXX", ""))
+    ):
         raise HarnessError("compile needs a C++ compiler. Install g++, or remove the key")
 
 

@@ -87,7 +87,9 @@ def measure(
         session, done = _resume(runs, str(fields["session"]), settings_digest, records, config, log)
         queries = server.queries_per_rate(None if config.until else config.blocks)
         contexts = {
-            name: RunContext(task_data, configuration, meter, queries, isolation, config.timing, gpu)
+            name: RunContext(
+                task_data, configuration, meter, queries, isolation, config.timing, gpu
+            )
             for name, task_data in data.items()
         }
         progress = Progress(len(runs), max(1, config.blocks - done), log)

@@ -74,8 +74,8 @@ class Gpu:
     def read_energy(self) -> Reading:
         """Wait until the energy counter changes, and return the new value.
 
-        The driver updates it many times a second (every tenth of one on some GPUs), so a value
-        that is read at any other moment is older than the reading.
+        An H100 updates it every tenth of a second, so a value that is read at any other moment is
+        up to that much older than the reading.
 
         Raises:
             HarnessError: it does not change within TICK_SECONDS.
@@ -116,15 +116,6 @@ class EnergyWindow:
         watts_after = (second.joules - first.joules) / (second.time - first.time)
         joules = first.joules - self._start.joules - watts_after * (first.time - end)
         return max(0.0, joules) / 3600
-
-
-def list_gpus() -> list[str]:
-    """Return the names of the NVIDIA GPUs that the driver's library finds."""
-    nvml = _load_nvml()
-    if nvml is None:
-        return []
-    handles = map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount()))
-    return [str(nvml.nvmlDeviceGetName(handle)) for handle in handles]
 
 
 def find_gpu() -> Gpu | None:

@@ -9,14 +9,15 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.telemetry import configuration
-from harness.telemetry.configuration import choose_configuration, configurations, list_nvml_devices
+from harness.telemetry.configuration import choose_configuration, configurations
+from harness.telemetry.gpu import find_gpu
 
 
 def test_largest_cpu_configuration_that_fits_is_the_default(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(7)))
-    monkeypatch.setattr(configuration, "list_nvml_devices", lambda: ["V100"])
+    monkeypatch.setattr(configuration, "find_gpu", lambda: object())
     assert choose_configuration().name == "cpu-4"
     with pytest.raises(
         HarnessError, match=r"'cpu-8' does not fit: it needs 8 cores.*Use --conf.*cpu-4"
@@ -39,7 +40,7 @@ def test_hash_of_a_configuration_changes_with_its_fields() -> None:
 def test_gpu_configuration_is_refused_in_one_line_without_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(configuration, "list_nvml_devices", list)
+    monkeypatch.setattr(configuration, "find_gpu", lambda: None)
     monkeypatch.chdir(configuration.FOLDER.parent.parent)
     assert main(["run", "--configuration", "gpu-1"]) == 2
     message = capsys.readouterr().err
@@ -51,11 +52,18 @@ def test_gpu_configuration_fits_if_nvml_finds_a_gpu(monkeypatch: pytest.MonkeyPa
     library = SimpleNamespace(
         NVMLError=RuntimeError,
         nvmlInit=lambda: None,
-        nvmlDeviceGetCount=lambda: 1,
+        nvmlDeviceGetCount=lambda: 4,
         nvmlDeviceGetHandleByIndex=lambda number: number,
+        nvmlDeviceGetHandleByUUID=lambda uuid: {"GPU-3e": 3}[uuid],
         nvmlDeviceGetName=lambda handle: f"V100 number {handle}",
     )
     monkeypatch.setitem(__import__("sys").modules, "pynvml", library)
-    assert list_nvml_devices() == ["V100 number 0"]
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for visible, expected in (("", 0), ("2,1", 2), ("GPU-3e", 3)):
+        if visible:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        gpu = find_gpu()
+        assert gpu is not None
+        assert gpu.name == f"V100 number {expected}"
     small = replace(configurations()["gpu-1"], cores=1, memory_gb=0.1)
     assert small.find_misfit() == ""

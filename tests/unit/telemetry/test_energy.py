@@ -9,6 +9,8 @@ from harness.errors import HarnessError
 from harness.telemetry import energy
 from harness.telemetry.configuration import configurations
 from harness.telemetry.energy import EnergyMeter
+from harness.telemetry.gpu import Gpu
+from tests.support.nvml import FakeNvml, wait_until
 from tests.support.rapl import Counter, constant_power
 
 
@@ -84,23 +86,29 @@ def test_tracker_that_returns_nothing_is_an_error_not_a_zero(
 def test_gpu_is_measured_by_nvml_while_the_cpu_is_modelled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    data = SimpleNamespace(cpu_energy=9.0, ram_energy=9.0, gpu_energy=0.002)
-    tracker = SimpleNamespace(start_task=lambda name: None, stop_task=lambda: data)
+    gpu = Gpu(FakeNvml(idle_watts=70, busy_watts=370, busy=(0.6, 1.2)), 0)
     monkeypatch.setattr(energy, "is_rapl_readable", lambda: False)
-    monkeypatch.setattr(energy, "list_nvml_devices", lambda: ["V100"])
-    monkeypatch.setattr(energy, "_build_tracker", lambda country: tracker)
+    monkeypatch.setattr(energy, "find_gpu", lambda: gpu)
     meter = EnergyMeter(configurations()["gpu-1"])
+    nvml = gpu._nvml
+    wait_until(nvml, 0.45)  # the window then starts at the tick of 0.5
     with meter.measure_window() as energy_used:
-        pass
+        started = nvml.now()
+        wait_until(nvml, 1.25)  # in the middle of two ticks
+        seconds = nvml.now() - started
     energy_used = meter.complete(energy_used, 3600.0)
-    assert (energy_used.cpu_wh, energy_used.ram_wh, energy_used.gpu_wh) == (
-        pytest.approx(4.82),
-        None,
-        2.0,
+    assert energy_used.gpu_wh == pytest.approx((70 * seconds + 300 * 0.6) / 3600, rel=0.02)
+    assert (energy_used.cpu_wh, energy_used.ram_wh) == (pytest.approx(4.82), None)
+    assert meter.source == (
+        "measured: GPU by NVML's energy counter; CPU modelled: 4.82 W per busy core x CPU-seconds"
     )
-    assert meter.source.startswith("modelled: 4.82 W"), "the CPU is not measured"
-    assert "GPU measured by NVML" in meter.source
-    assert EnergyMeter(configurations()["cpu-1"]).gpu is False, "the configuration has no GPU"
+    assert EnergyMeter(configurations()["cpu-1"]).gpu is None, "the configuration has no GPU"
+
+
+def test_energy_counter_that_stands_still_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu(FakeNvml(idle_watts=0, busy_watts=0, busy=(0, 0)), 0)
+    with pytest.raises(HarnessError, match=r"counter of V100 \(NVML\) did not change within 1 s"):
+        gpu.read_energy()
 
 
 def test_modelled_energy_is_watts_times_cpu_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
