@@ -20,6 +20,7 @@ WATCHED_SECONDS = 3.0
 BUSY_CORES = 0.1
 STEAL_CORES = 0.01
 JITTER = 0.1
+BUSY_GPU = 0.05
 CPU = "/sys/devices/system/cpu"
 
 
@@ -161,7 +162,7 @@ def _check_gpu() -> Diagnosis:
 
 
 def torch_sees_cuda() -> bool:
-    """Return whether PyTorch can use a CUDA device; asked in another process, to leave none busy."""
+    """Return whether PyTorch can use a CUDA device; tried in a process that ends at once."""
     command = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
     return subprocess.run(command, capture_output=True).returncode == 0
 

@@ -76,10 +76,9 @@ class Checkpoint:
             with safe_open(self.folder / FILE, "pt") as file:
                 progress = Progress(**json.loads(file.metadata()["position"]))
                 random_state = file.get_tensor("random")
-                cuda_state = (
-                    file.get_tensor("random_cuda") if "random_cuda" in file.keys() else None
-                )
-                for name in file.keys():  # noqa: SIM118 (not a dictionary)
+                names = list(file.keys())
+                cuda_state = file.get_tensor("random_cuda") if "random_cuda" in names else None
+                for name in names:
                     part, _, rest = name.partition(".")
                     if rest:
                         parts[part][rest] = file.get_tensor(name)

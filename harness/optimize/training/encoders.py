@@ -1,9 +1,9 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
-It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix products; no attention dropout, so that the
-fused attention kernel is used; batches of similar length, which need little padding; and an
-allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
-other dropout is unchanged.
+It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix
+products; no attention dropout, so that the fused attention kernel is used; batches of similar
+length, which need little padding; and an allocator that keeps its memory (build.py starts the
+process with `MALLOC_TUNABLES`). The encoder's other dropout is unchanged.
 """
 
 import random
@@ -173,7 +173,7 @@ def compute_logits(
 
 
 def make_feeds(model: Classifier, data: Tokens, rows: Sequence[int]) -> tuple[Tensor, ...]:
-    """Return ids, mask and segments of a batch, each int64 [rows, length], on the model's device."""
+    """Return ids, mask and segments on the model's device, each int64 [rows, length]."""
     batch, device = data.batch(rows), next(model.parameters()).device
     return tuple(
         torch.from_numpy(values).to(device) for values in (batch.ids, batch.mask, batch.segments)
