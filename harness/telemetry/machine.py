@@ -49,7 +49,7 @@ def build_fingerprint(isolation: str, gpu: Gpu | None = None) -> dict[str, Any]:
     )
     governor = read_kernel_file("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").strip()
     smt = read_kernel_file("/sys/devices/system/cpu/smt/active").strip()
-    fingerprint = {
+    fingerprint: dict[str, Any] = {
         "cpu": info.get("model name") or platform.processor() or platform.machine(),
         "flags": [flag for flag in FLAGS if flag in flags],
         "cores": os.cpu_count(),
