@@ -12,7 +12,7 @@ from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.checkpoint import declare_model_systems, get_reference_names
-from harness.submissions.lookup import add_references, find_folder
+from harness.submissions.lookup import add_references, check_device, find_folder
 from harness.submissions.manifest import System, find_systems, read_system
 from harness.tasks.registry import all_suites, get_suite, get_task
 from harness.tasks.suites import Suite
@@ -232,11 +232,8 @@ def select_systems(
         names = [*model_folders, *options.systems, *(folders if options.all_systems else ())]
         folders = {**folders, **model_folders}
     named = [read_system(find_folder(name, folders, root), root) for name in names]
-    for system in named:
-        if system.folder.name in options.systems and not system.fits_device(device):
-            raise HarnessError(
-                f"system {system.name!r} needs a GPU configuration. Use --configuration gpu-1."
-            )
+    pairs = zip(names, named, strict=True)
+    check_device((system for name, system in pairs if name in options.systems), device)
     fitting = [system for system in named if system.fits_device(device)]
     systems = add_references(fitting, suite, root, folders)
     return (

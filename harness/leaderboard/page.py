@@ -36,12 +36,14 @@ def render_page(sections: Sequence[Section]) -> str:
 
 
 def _order_sections(sections: Sequence[Section]) -> list[Section]:
-    """Tasks of the suite `quick` first, then the latest session, then `offline`."""
+    """Tasks of the suite `quick` first, then CPUs, then the latest session, then `offline`."""
     order = {"offline": 0, "single_stream": 1, "server": 2}
     quick = all_suites()["quick"].tasks
     by_scenario = sorted(sections, key=lambda section: order[section.scenario])
     latest_first = sorted(by_scenario, key=lambda section: section.started, reverse=True)
-    return sorted(latest_first, key=lambda section: section.task["name"] not in quick)
+    return sorted(
+        latest_first, key=lambda section: (section.task["name"] not in quick, section.on_gpu)
+    )
 
 
 def _describe_section(section: Section) -> dict[str, Any]:

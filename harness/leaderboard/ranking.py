@@ -65,6 +65,11 @@ class Section:
         return self.rows[0].record.machine
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether it was measured under a GPU configuration."""
+        return "gpu" in self.fingerprint
+
+    @property
     def energy_source(self) -> str:
         """The origin of the energy figures."""
         return "; ".join(sorted({row.record.energy["source"] for row in self.rows}))

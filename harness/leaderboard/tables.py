@@ -97,7 +97,7 @@ def format_overview(sections: Sequence[Section], offline: Section, style: str) -
             "USD/100M": format_number(columns.get("usd_per_100m")),
             "memory MB": format_number(columns.get("memory_mb")),
         }
-        if "gpu" in offline.fingerprint:
+        if offline.on_gpu:
             line["GPU MB"] = format_number(columns.get("gpu_memory_mb"))
         if style == "github":
             line = {heading: escape_cell(text) for heading, text in line.items()}

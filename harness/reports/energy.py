@@ -31,10 +31,11 @@ SustaiNLP 2020 shared task. Loading the model is listed separately, because it i
 Rendered from the records by `wattbench report energy`; `--format csv` and `--format latex` give the
 same figures for a spreadsheet and for a paper.
 
-Energy is *measured* only where RAPL or NVML counters were read. Otherwise it is *modelled* as the
-configuration's watts per busy core times CPU-seconds; a reduction is then a reduction of CPU time,
-and no energy saving is claimed. RAM and GPU are included where their energy is known. CO2 is energy
-times the carbon intensity of the configuration's country."""
+Energy is *measured* only where RAPL or NVML counters were read; these sections come first. Under a
+GPU configuration the CPU's share may be modelled beside the measured GPU. Otherwise energy is
+*modelled* as the configuration's watts per busy core times CPU-seconds; a reduction is then a
+reduction of CPU time, and no energy saving is claimed. RAM and GPU are included where their energy
+is known. CO2 is energy times the carbon intensity of the configuration's country."""
 
 TOTALS = (
     "Sums over the tasks of the suite, with one loading per task, and the mean of the scores. The "
@@ -120,6 +121,7 @@ def render_energy_report(sections: Sequence[Section], style: str, task: str = ""
         for section in sections
         if section.scenario == "offline" and task in ("", section.task["name"])
     ]
+    sections = sorted(sections, key=lambda section: not is_energy_measured(section.rows[0].record))
     entries = [energy_entries(section) for section in sections]
     if not any(entries):
         raise HarnessError(

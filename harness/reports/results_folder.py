@@ -73,7 +73,7 @@ def write_board(results: Path) -> Board:
 
 
 def _choose_for_plot(sections: Sequence[Section]) -> Section | None:
-    """The latest offline section of a task of the suite `quick`, else of any task."""
+    """The latest offline section: of a task of the suite `quick` and on a CPU, where there is one."""
     candidates = [
         section
         for section in sections
@@ -82,7 +82,11 @@ def _choose_for_plot(sections: Sequence[Section]) -> Section | None:
     quick = all_suites()["quick"].tasks
     return max(
         candidates,
-        key=lambda section: (section.task["name"] in quick, section.started),
+        key=lambda section: (
+            section.task["name"] in quick,
+            not section.on_gpu,
+            section.started,
+        ),
         default=None,
     )
 

@@ -35,7 +35,7 @@ def examine() -> Iterator[str]:
 
 def find_quick_warnings() -> list[str]:
     """Return only what should be fixed, without the checks that take time."""
-    diagnoses = [check() for check in CHECKS if check not in (_check_load, _check_jitter)]
+    diagnoses = [check() for check in CHECKS if check not in SLOW_CHECKS]
     return [_format_line(state, remedy) for state, remedy in diagnoses if remedy]
 
 
@@ -145,7 +145,7 @@ def _check_gpu() -> Diagnosis:
     if gpu is None:
         return "there is no NVIDIA GPU (NVML): only cpu configurations can be measured", ""
     state = f"{gpu.name}, {gpu.memory_gb:.0f} GiB, driver {gpu.driver}"
-    if not torch_sees_cuda():
+    if not _torch_sees_cuda():
         return (
             f"{state}, but the installed PyTorch cannot use it",
             "Install a PyTorch with CUDA (on Linux, the default one of PyPI) that supports this "
@@ -161,7 +161,7 @@ def _check_gpu() -> Diagnosis:
     return f"{state}; its energy is measured (NVML's counter)", ""
 
 
-def torch_sees_cuda() -> bool:
+def _torch_sees_cuda() -> bool:
     """Return whether PyTorch can use a CUDA device; tried in a process that ends at once."""
     command = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
     return subprocess.run(command, capture_output=True).returncode == 0
@@ -234,3 +234,5 @@ CHECKS: tuple[Callable[[], Diagnosis], ...] = (
     _check_load,
     _check_jitter,
 )
+
+SLOW_CHECKS = (_check_gpu, _check_load, _check_jitter)

@@ -15,7 +15,6 @@ from harness.submissions.manifest import System
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
-from harness.telemetry.gpu import Gpu
 from harness.worker.driver import BUILT_IN, Worker
 from harness.worker.sandbox import SandboxSpec
 
@@ -115,7 +114,6 @@ class RunContext:
         queries_per_rate: how many queries `server` sends at each rate in a round.
         isolation: one of `sandbox.KINDS`.
         timing: lengths of windows, and timeouts.
-        gpu: the GPU that is measured; None for a CPU configuration.
     """
 
     data: EvalData
@@ -124,7 +122,6 @@ class RunContext:
     queries_per_rate: int = 0
     isolation: str = "process"
     timing: Timing = Timing()
-    gpu: Gpu | None = None
 
 
 @dataclass(frozen=True)
@@ -147,8 +144,8 @@ def run_round(run: SystemRun, block: int, context: RunContext) -> None:
     """
     if run.failed:
         return
-    if context.gpu:
-        run.gpu_mb_before = context.gpu.used_memory_mb()
+    if context.meter.gpu:
+        run.gpu_mb_before = context.meter.gpu.used_memory_mb()
     try:
         with start_worker(run, context) as worker:
             _play_scenarios(worker, run, block, context)
@@ -308,7 +305,7 @@ def _check_memory(worker: Worker, run: SystemRun, context: RunContext) -> Memory
     if used > configuration.memory_gb * 2**30 / 1e6:
         allowed = f"{configuration.name} allows {configuration.memory_gb:g} GiB"
         raise WorkerError(f"it used {used:.0f} MB, but {allowed}")
-    gpu = context.gpu
+    gpu = context.meter.gpu
     return MemoryUse(used, max(0.0, gpu.used_memory_mb() - run.gpu_mb_before) if gpu else None)
 
 

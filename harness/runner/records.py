@@ -26,7 +26,6 @@ from harness.tasks.task import Task
 from harness.telemetry import machine
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter, get_grams_co2_per_kwh
-from harness.telemetry.gpu import find_gpu
 
 FIXED_FIELDS = (
     *("suite", "machine", "configuration", "task", "artifact", "system", "roles", "timing"),
@@ -65,9 +64,7 @@ def make_session_fields(
             "hash": configuration.hash,
             "grams_co2_per_kwh": round(get_grams_co2_per_kwh(configuration.country), 1),
         },
-        "machine": machine.build_fingerprint(
-            isolation, find_gpu() if configuration.device == "gpu" else None
-        ),
+        "machine": machine.build_fingerprint(isolation, meter.gpu),
         "software": machine.get_software(),
         "energy": {
             "source": meter.source,

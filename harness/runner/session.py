@@ -24,13 +24,13 @@ from harness.runner.records import (
 )
 from harness.runner.stopping import has_enough_blocks, widest_interval
 from harness.store.cache import digest
+from harness.submissions.lookup import check_device
 from harness.submissions.manifest import System
 from harness.submissions.plan import is_trained
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
-from harness.telemetry.gpu import find_gpu
 from harness.worker import sandbox
 
 
@@ -63,14 +63,14 @@ def measure(
         The name of the session.
 
     Raises:
-        HarnessError: a system is not built, the session cannot be resumed, or there is no sandbox
-            where one is required.
+        HarnessError: a system is not built or needs a GPU configuration, the session cannot be
+            resumed, or there is no sandbox where one is required.
     """
+    check_device(systems, configuration.device)
     records = results / "records"
     custom = [system.name for system in systems if has_custom_code(system)]
     isolation = sandbox.choose_isolation(config.isolation, custom, log)
     data = {task.name: EvalData.load(task) for task in tasks}
-    gpu = find_gpu() if configuration.device == "gpu" else None
     meter = EnergyMeter(configuration)
     try:
         fields = make_session_fields(configuration, suite, meter, isolation, config)
@@ -87,9 +87,7 @@ def measure(
         session, done = _resume(runs, str(fields["session"]), settings_digest, records, config, log)
         queries = server.queries_per_rate(None if config.until else config.blocks)
         contexts = {
-            name: RunContext(
-                task_data, configuration, meter, queries, isolation, config.timing, gpu
-            )
+            name: RunContext(task_data, configuration, meter, queries, isolation, config.timing)
             for name, task_data in data.items()
         }
         progress = Progress(len(runs), max(1, config.blocks - done), log)

@@ -1,6 +1,6 @@
 """Systems by name or folder, and the reference systems that every session has."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError
@@ -43,6 +43,19 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
             f"system {name!r} does not exist in {root}. {suggest_name(name, folders)}"
         )
     return folders[name]
+
+
+def check_device(systems: Iterable[System], device: str) -> None:
+    """Check that systems can be measured under a configuration with this device.
+
+    Raises:
+        HarnessError: one of them needs a GPU.
+    """
+    for system in systems:
+        if not system.fits_device(device):
+            raise HarnessError(
+                f"system {system.name!r} needs a GPU configuration. Use --configuration gpu-1."
+            )
 
 
 def add_references(

@@ -48,13 +48,17 @@ class EnergyMeter:
 
     Args:
         configuration: gives the device, the power model and the country.
+
+    Attributes:
+        gpu: the GPU of the configuration; None for a CPU configuration.
+        counts_gpu: whether the energy of the GPU can be measured.
     """
 
     def __init__(self, configuration: Configuration) -> None:
         self.watts = configuration.watts_per_core
         self.cpu = is_rapl_readable()
-        gpu = find_gpu() if configuration.device == "gpu" else None
-        self.gpu = gpu if gpu and gpu.has_energy_counter else None
+        self.gpu = find_gpu() if configuration.device == "gpu" else None
+        self.counts_gpu = self.gpu is not None and self.gpu.has_energy_counter
         self.tracker = _build_tracker(configuration.country) if self.cpu else None
         self.windows = 0
         if self.tracker is not None:
@@ -68,12 +72,12 @@ class EnergyMeter:
         It begins with `measured` if the energy of the device that computes is measured: the GPU
         where there is one, otherwise the CPU.
         """
-        gpu = "GPU by NVML's energy counter" if self.gpu else ""
+        gpu = "GPU by NVML's energy counter" if self.counts_gpu else ""
         if self.cpu:
             cpu = "CPU by RAPL through codecarbon; RAM by codecarbon's estimate"
             return f"measured: {'; '.join(filter(None, [gpu, cpu]))}"
         model = f"{self.watts:g} W per busy core x CPU-seconds"
-        return f"measured: {gpu}; CPU modelled: {model}" if self.gpu else f"modelled: {model}"
+        return f"measured: {gpu}; CPU modelled: {model}" if gpu else f"modelled: {model}"
 
     def measure_idle_watts(self) -> dict[str, float] | None:
         """Return the watts of each component over five seconds in which nothing is measured.
@@ -81,7 +85,7 @@ class EnergyMeter:
         Returns:
             Watts by component, such as `cpu_w`; None if no counter can be read.
         """
-        if self.tracker is None and self.gpu is None:
+        if self.tracker is None and not self.counts_gpu:
             return None
         with self.measure_window() as energy:
             started = time.perf_counter()
@@ -103,7 +107,7 @@ class EnergyMeter:
         """
         energy = Energy()
         with self._measure_cpu(energy):
-            gpu_window = EnergyWindow(self.gpu) if self.gpu else None
+            gpu_window = EnergyWindow(self.gpu) if self.gpu and self.counts_gpu else None
             yield energy
             if gpu_window:
                 energy.gpu_wh = gpu_window.stop()

@@ -8,6 +8,7 @@ import pytest
 from harness.cli.main import main
 from harness.cli.options import SystemOptions, select_systems, select_tasks
 from harness.errors import HarnessError
+from tests.support.systems import REPOSITORY
 
 TASK = """
 name = "{name}"
@@ -86,3 +87,16 @@ def test_folder_that_is_called_like_a_reference_does_not_replace_it(
     options = SystemOptions(systems=[str(tmp_path / "minilm-l6")])
     with pytest.raises(HarnessError, match="two systems are called minilm-l6"):
         select_systems(options, project, project / "results")
+
+
+def test_systems_for_gpus_are_left_out_on_a_cpu_and_refused_by_name(tmp_path: Path) -> None:
+    everything = SystemOptions(all_systems=True)
+    on_cpu = {system.name for system in select_systems(everything, REPOSITORY, tmp_path)[0]}
+    on_gpu = SystemOptions(configuration="gpu-1")
+    by_default = {system.name for system in select_systems(on_gpu, REPOSITORY, tmp_path)[0]}
+    assert "fastformers" in on_cpu
+    assert not any(name.startswith("cuda-") for name in on_cpu)
+    assert {"minilm-l6", "null", "cuda-fp16", "cuda-fp16-compiled"} <= by_default
+    for name in ("cuda-fp16", str(REPOSITORY / "submissions/cuda-fp16")):
+        with pytest.raises(HarnessError, match="'cuda-fp16' needs a GPU configuration"):
+            select_systems(SystemOptions(systems=[name]), REPOSITORY, tmp_path)

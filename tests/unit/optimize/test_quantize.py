@@ -222,6 +222,60 @@ def test_missing_gpu_is_refused_in_one_line(finetuned: Artifact, exported: Artif
         assert "\n" not in str(caught.value)
 
 
+def test_cuda_graphs_need_a_gpu(finetuned: Artifact) -> None:
+    with pytest.raises(HarnessError, match="cuda_graphs needs a GPU"):
+        served(finetuned, "pytorch", cuda_graphs=True)
+
+
+def test_recorded_shapes_answer_as_the_model_does(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in replays: it computes from the recorded inputs into the recorded logits."""
+    from types import SimpleNamespace
+
+    import torch
+
+    from harness.engines import pytorch
+    from harness.engines.batching import EncoderEngine
+    from harness.models import classifier
+
+    replayed = []
+
+    def record(self: pytorch.CudaGraphs, rows: int, length: int) -> Any:
+        inputs = torch.ones((3, rows, length), dtype=torch.int64)
+        logits = torch.empty(rows, 2)
+
+        def replay() -> None:
+            replayed.append((rows, length))
+            logits.copy_(self._model(*inputs))
+
+        on_gpu = SimpleNamespace(cpu=lambda: logits.clone())  # as from a GPU, a copy
+        return SimpleNamespace(replay=replay), inputs, on_gpu
+
+    monkeypatch.setattr(pytorch.CudaGraphs, "_record", record)
+    serve = ServeConfig("pytorch", batch=4, cuda_graphs=True)
+    config = EngineConfig(finetuned.folder, finetuned.metadata, serve, 1)
+    spec = classifier.EncoderSpec.from_dict(finetuned.metadata["model"])
+    model = classifier.load(finetuned.folder, spec)
+    model.bert.encoder.always_masked = True
+    engine = EncoderEngine(config, pytorch.CudaGraphs(model, config).forward)
+    texts = [*TEXTS[:9], [[" ".join(["word"] * 40)]]]  # the last batch has two inputs
+    plain = served(finetuned, "pytorch", threads=1)
+    for part in (texts, texts[:1], texts[-1:]):
+        np.testing.assert_allclose(engine.scores(part), plain.scores(part), atol=1e-5)
+    assert {rows for rows, _ in replayed} == {1, 4}, "the batch of two has no graph"
+    longest = finetuned.metadata["max_length"]
+    assert all(length % 16 == 0 or length == longest for _, length in replayed)
+
+
+@pytest.mark.slow
+def test_compiled_model_answers_as_the_model_does(finetuned: Artifact) -> None:
+    compiled = served(finetuned, "pytorch", compile=True, batch=4)
+    plain = served(finetuned, "pytorch")
+    for part in (TEXTS[:9], TEXTS[:1]):
+        np.testing.assert_allclose(compiled.scores(part), plain.scores(part), atol=1e-5)
+
+
 def test_global_scope_keeps_the_best_of_all_layers(finetuned: Artifact, tmp_path: Path) -> None:
     import torch
 

@@ -54,6 +54,21 @@ FAULTS = {
     ),
     "unknown engine": ('"onnxruntime"', '"onnx"', "engine 'onnx' does not exist. Did you"),
     "engine that cannot serve it": ('"onnxruntime"', '"pytorch"', "cannot serve onnx. Choose onnx"),
+    "unknown device": (
+        "tasks = [",
+        'device = "tpu"\ntasks = [',
+        "device = 'tpu': choose 'any', 'gpu'",
+    ),
+    "compile of another engine": (
+        "batch = 4",
+        "compile = true",
+        "compile: only the engine 'pytorch'",
+    ),
+    "graphs without a GPU": (
+        "batch = 4",
+        "cuda_graphs = true",
+        "cuda_graphs needs device = 'gpu'",
+    ),
     "batch": ("batch = 4", "batch = 0", r"\[serve.offline\] batch = 0: choose 1..4096"),
     "padding": ("batch = 4", 'padding = "most"', "padding = 'most': choose 'longest' or 'max'"),
     "unknown key in serve": (
