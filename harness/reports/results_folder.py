@@ -73,7 +73,7 @@ def write_board(results: Path) -> Board:
 
 
 def _choose_for_plot(sections: Sequence[Section]) -> Section | None:
-    """The latest offline section: of a task of the suite `quick` and on a CPU, where there is one."""
+    """The latest offline section, of the suite `quick` and on a CPU where there is one."""
     candidates = [
         section
         for section in sections
