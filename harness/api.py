@@ -13,8 +13,9 @@ from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
 from harness.submissions.lookup import add_references
-from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import find_artifact
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import Plan, make_plan, plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import choose_configuration
 
@@ -48,10 +49,10 @@ def build_submission(system: SystemOrFolder, task: str, seed: int = 0) -> Path |
     Raises:
         HarnessError: the system cannot be built.
     """
-    loaded = _load(system)
-    root = _find_root(loaded)
-    build_missing([loaded], [get_task(task)], choose_configuration(), root, seed)
-    artifact = find_artifact(loaded, get_task(task), seed, root)
+    planned = plan_system(_load(system), get_task(task), seed)
+    planned.check_declared()
+    build_missing(Plan((planned,)), choose_configuration())
+    artifact = planned.find_artifact()
     return artifact.folder if artifact else None
 
 
@@ -85,12 +86,14 @@ def measure_submissions(
     if not loaded:
         raise HarnessError("no system to measure. Give at least one folder.")
     root, chosen_suite = _find_root(loaded[0]), get_suite(suite)
-    return measure(
+    plan = make_plan(
         add_references(loaded, chosen_suite, root),
         [get_task(name) for name in tasks or chosen_suite.tasks],
+    )
+    return measure(
+        plan,
         chosen_suite,
         choose_configuration(configuration),
-        root,
         Path(results),
         RunConfig(rounds, server=server),
     )
@@ -118,8 +121,8 @@ def export_system(
     Raises:
         HarnessError: the system is not built, has no artifact, or the folder exists.
     """
-    loaded = _load(system)
-    write_export(loaded, get_task(task), seed, _find_root(loaded), Path(results), Path(folder))
+    planned = plan_system(_load(system), get_task(task), seed)
+    write_export(planned, Path(results), Path(folder))
     return Path(folder)
 
 

@@ -13,14 +13,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
-from harness.optimize.base import Artifact, Inputs, Member, StepContext
+from harness.optimize.base import Artifact, Inputs, Member, StepContext, get_step
 from harness.store.cache import (
     artifact_dir,
     checkpoint_dir,
@@ -28,9 +28,7 @@ from harness.store.cache import (
     file_sha256,
     hold_lock,
 )
-from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import PlannedStep, find_artifact, plan_build
-from harness.tasks.registry import get_task
+from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration, choose_configuration
 from harness.telemetry.energy import EnergyMeter
@@ -53,72 +51,61 @@ ERROR_PREFIX = "error: "
 Log = Callable[[str], None]
 
 
-def build_missing(
-    systems: Sequence[System],
-    tasks: Sequence[Task],
-    configuration: Configuration,
-    root: Path,
-    seed: int = 0,
-    log: Log = print,
-) -> None:
-    """Build the systems whose artifacts are missing, one after the other in a subprocess each.
+def build_missing(plan: Plan, configuration: Configuration, log: Log = print) -> None:
+    """Build what is missing, one system after the other in a subprocess each.
 
     Args:
-        systems: the systems; what they have in common is built once.
-        tasks: the tasks to build each system for, if the system declares them.
+        plan: what to build; what its systems have in common is built once.
         configuration: sets the number of cores, whether encoders are trained on the GPU, and how
             energy is metered.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the training seed.
         log: called with each line of progress.
 
     Raises:
         BuildError: a step failed; the message names the manifest and the reason.
     """
-    missing: dict[str, tuple[System, Task]] = {}
-    for task in tasks:
-        for system in systems:
-            steps = plan_build(system, task, seed, root) if system.declares_task(task) else []
-            if steps and not artifact_dir(steps[-1].key).is_dir():
-                missing.setdefault(steps[-1].key, (system, task))
-    for number, (system, task) in enumerate(missing.values(), start=1):
-        log(f"build {number}/{len(missing)}: {system.name} for {task.training_task.name}")
-        _fetch_inputs(system, task, seed, root)
-        _build_in_subprocess(system, task, configuration, root, seed, log)
+    missing: dict[str, PlannedSystem] = {}
+    for planned in plan.systems:
+        if not planned.is_built:
+            missing.setdefault(planned.key, planned)
+    for number, planned in enumerate(missing.values(), start=1):
+        task = planned.task.training_task
+        log(f"build {number}/{len(missing)}: {planned.system.name} for {task.name}")
+        _fetch_inputs(planned)
+        _build_in_subprocess(planned, configuration, log)
 
 
 def build_in_this_process(
-    system: System, task: Task, configuration: Configuration, root: Path, seed: int, log: Log
-) -> Artifact | None:
-    """Build one system without a subprocess.
+    plan: Plan, configuration: Configuration, log: Log = print
+) -> list[Artifact | None]:
+    """Build what is missing without a subprocess.
 
     Args:
-        system: the system.
-        task: the task to build it for.
+        plan: what to build.
         configuration: sets the number of cores, and how energy is metered.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the training seed.
         log: called with each line of progress.
 
     Returns:
-        The artifact; None if the recipe writes none.
+        For each system of the plan its artifact; None if the recipe writes none.
 
     Raises:
         BuildError: a step failed.
     """
-    for planned in plan_build(system, task, seed, root):
-        if not artifact_dir(planned.key).is_dir():
-            with hold_lock(planned.key):  # another process may be building it
-                if not artifact_dir(planned.key).is_dir():
-                    _run_step(planned, task, configuration, seed, log)
-    return find_artifact(system, task, seed, root)
+    for planned in plan.systems:
+        for step in planned.steps:
+            if not step.is_built:
+                with hold_lock(step.key):  # another process may be building it
+                    if not step.is_built:
+                        task = planned.task.training_task
+                        _run_step(step, task, configuration, planned.seed, log)
+    return [planned.find_artifact() for planned in plan.systems]
 
 
 def _run_step(
     planned: PlannedStep, task: Task, configuration: Configuration, seed: int, log: Log
 ) -> None:
     inputs = _load_inputs(planned)
-    step, params = planned.step_config.step, planned.step_config.params
+    step = get_step(planned.use)
+    params = step.params(**planned.values)
     checkpoints = checkpoint_dir(planned.key)
     meter = EnergyMeter(configuration)
     with create_folder_atomically(artifact_dir(planned.key)) as out:
@@ -151,7 +138,7 @@ def _run_step(
             "seed": seed,
             "recipe": [
                 *_get_previous_steps(inputs),
-                {"use": step.name, **asdict(params), "cost": cost},
+                {"use": step.name, **params.model_dump(), "cost": cost},
             ],
             "packages": get_versions(),
             **step_metadata,
@@ -170,13 +157,19 @@ def _run_step(
 def _load_inputs(planned: PlannedStep) -> Inputs:
     return Inputs(
         artifact=Artifact.read(artifact_dir(planned.parent)) if planned.parent else None,
-        encoder=pretrained.fetch(planned.encoder, planned.base) if planned.encoder else None,
+        encoder=_fetch_encoder(planned),
         teacher=Artifact.read(artifact_dir(planned.teacher)) if planned.teacher else None,
         members=tuple(
             Member(member.name, Artifact.read(artifact_dir(member.key)), member.engine)
             for member in planned.members
         ),
     )
+
+
+def _fetch_encoder(planned: PlannedStep) -> pretrained.Encoder | None:
+    if planned.encoder is None:
+        return None
+    return pretrained.fetch(planned.encoder.name, planned.encoder.base)
 
 
 def _get_previous_steps(inputs: Inputs) -> list[dict[str, Any]]:
@@ -196,27 +189,20 @@ def _read_cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _fetch_inputs(system: System, task: Task, seed: int, root: Path) -> None:
+def _fetch_inputs(planned: PlannedSystem) -> None:
     """Download data and encoders; here, where pip can draw its progress bar in the terminal."""
+    task = planned.task.training_task
     task.examples("train")
     if task.transfer:
         task.transfer.load()
-    for planned in plan_build(system, task, seed, root):
-        if planned.encoder and not artifact_dir(planned.key).is_dir():
-            pretrained.fetch(planned.encoder, planned.base)
+    for step in planned.steps:
+        if not step.is_built:
+            _fetch_encoder(step)
 
 
-def _build_in_subprocess(
-    system: System, task: Task, configuration: Configuration, root: Path, seed: int, log: Log
-) -> None:
+def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, log: Log) -> None:
     """Run `_main` in a process that prints progress, then the message of an error, if any."""
-    arguments = [
-        str(system.folder),
-        task.training_task.address,
-        configuration.name,
-        str(root),
-        str(seed),
-    ]
+    training = replace(planned, task=planned.task.training_task)
     environment = {
         **os.environ,
         "GLIBC_TUNABLES": MALLOC_TUNABLES,
@@ -227,15 +213,19 @@ def _build_in_subprocess(
     with (
         tempfile.TemporaryFile("w+") as stderr,
         subprocess.Popen(
-            [sys.executable, "-m", "harness.build", *arguments],
+            [sys.executable, "-m", "harness.build", configuration.name],
             env=environment,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
         ) as process,
     ):
+        assert process.stdin is not None
         assert process.stdout is not None
+        with suppress(BrokenPipeError):  # it ended early, and says why
+            process.stdin.write(Plan((training,)).to_json())
+            process.stdin.close()
         for line in process.stdout:
             text = line.rstrip("\n")
             if text.startswith(ERROR_PREFIX) or error_lines:
@@ -247,11 +237,11 @@ def _build_in_subprocess(
         tail = stderr.read()[-800:].strip()
     if status:
         reason = "\n".join(error_lines) or f"the build process ended with status {status}. {tail}"
-        raise BuildError(f"{system.manifest}: {reason}")
+        raise BuildError(f"{planned.system.manifest}: {reason}")
 
 
-def _main(arguments: list[str]) -> int:
-    folder, task_name, configuration, root, seed = arguments
+def _main(configuration: str) -> int:
+    """Build the plan that comes as JSON from standard input."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to stderr, even parts of lines
 
@@ -259,14 +249,8 @@ def _main(arguments: list[str]) -> int:
         print(line, file=channel, flush=True)
 
     try:
-        build_in_this_process(
-            read_system(Path(folder), Path(root)),
-            get_task(task_name),
-            choose_configuration(configuration),
-            Path(root),
-            int(seed),
-            log,
-        )
+        plan = Plan.from_json(sys.stdin.read())
+        build_in_this_process(plan, choose_configuration(configuration), log)
     except HarnessError as error:
         log(f"{ERROR_PREFIX}{error}")
         return 2
@@ -276,4 +260,4 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv[1:]))
+    sys.exit(_main(sys.argv[1]))

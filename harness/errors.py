@@ -1,5 +1,7 @@
 """What can go wrong for a user: every message says where, what, and how to fix it."""
 
+from collections.abc import Iterable
+
 
 class HarnessError(Exception):
     """A fault that the user can fix; the command prints it and leaves with status 2."""
@@ -23,3 +25,13 @@ class WorkerError(HarnessError):
 
 class RecordError(HarnessError):
     """A record that cannot be read."""
+
+
+def suggest_name(name: str, known: Iterable[str]) -> str:
+    """Return 'Did you mean ...?' with the known name nearest to this one, else a list of all."""
+    import difflib  # a worker imports this module, and suggests nothing
+
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    close = close or [candidate for candidate in names if name and name in candidate]
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."

@@ -1,16 +1,56 @@
-"""Reading TOML files and checking their values, so that one error names every fault."""
+"""Schemas of TOML files: pydantic models, whose faults are collected so that one error names all.
 
-import difflib
+Numbers keep the type that they are written with (`4` does not become `4.0`), because they are
+hashed.
+"""
+
 import json
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from harness.errors import ManifestError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from harness.errors import ManifestError, suggest_name
+
+Number = int | float
+"""A number as it is written."""
+
+Text = Annotated[str, Field(pattern=r"\S")]
+"""A string that is not empty."""
+
+
+def to_tuple(value: Any) -> Any:
+    """Return a list as a tuple, and anything else as it is."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+Texts = Annotated[tuple[Text, ...], BeforeValidator(to_tuple), Field(min_length=1)]
+"""A list of strings; neither the list nor a string may be empty."""
+
+Integers = Annotated[tuple[int, ...], BeforeValidator(to_tuple)]
+Numbers = Annotated[tuple[Number, ...], BeforeValidator(to_tuple)]
+
+
+class Schema(BaseModel):
+    """A table of a TOML file. Unknown keys are faults, and values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Annotates a type with what its values must be, for messages."""
+
+    text: str
+
+
+AnySchema = TypeVar("AnySchema", bound=Schema)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -27,20 +67,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ManifestError(f"{path}: {error}. Correct it there.") from None
 
 
-def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return 'Did you mean ...?' with the known name nearest to this one, else a list of all."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    close = close or [candidate for candidate in names if name and name in candidate]
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
-
-
 class Faults:
-    """The faults of one file.
-
-    Each `get_…` method reads one value. Where the value is wrong, it notes a fault and returns an
-    empty or default value, so that reading goes on to the next one.
-    """
+    """The faults of one file, each a sentence that says how to fix it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -57,22 +85,9 @@ class Faults:
             ManifestError: all faults, one per line.
         """
         if self.lines:
-            raise ManifestError("\n".join(self.lines))
+            raise ManifestError("\n".join(dict.fromkeys(self.lines)))
 
-    def check_keys(self, prefix: str, table: dict[str, Any], known: Sequence[str]) -> bool:
-        """Return whether all keys of a table are known.
-
-        Args:
-            prefix: what to put before a fault, such as '[model] '.
-            table: the table.
-            known: the keys that it may have.
-        """
-        unknown = [key for key in table if key not in known]
-        for key in unknown:
-            self.add(f"{prefix}unknown key {key!r}. {suggest_name(key, known)}")
-        return not unknown
-
-    def get_table(self, data: dict[str, Any], key: str, parent: str = "") -> dict[str, Any]:
+    def get_table(self, data: Mapping[str, Any], key: str, parent: str = "") -> dict[str, Any]:
         """Return a table; a missing one is empty.
 
         Args:
@@ -86,106 +101,131 @@ class Faults:
         self.add(f"{key} must be a table, written as [{parent}{key}].")
         return {}
 
-    def get_string(self, data: dict[str, Any], key: str) -> str:
-        """Return a required string that is not empty."""
-        value = data.get(key, "")
-        if not isinstance(value, str) or not value.strip():
-            self.add(f"{key} is missing or empty; it must be a string.")
-            return ""
-        return value
+    def check(
+        self,
+        schema: type[AnySchema],
+        table: Mapping[str, Any],
+        prefix: str = "",
+        also: Iterable[str] = (),
+    ) -> AnySchema | None:
+        """Check a table, and note all its faults.
 
-    def get_strings(self, data: dict[str, Any], key: str) -> tuple[str, ...]:
-        """Return a required list of strings; neither the list nor a string may be empty."""
-        value = data.get(key)
-        if not value:
-            self.add(f"{key} is missing or empty; it must be a list of strings.")
-        elif not isinstance(value, list):
-            self.add(f"{key} = {value!r} must be a list of strings, none of them empty.")
-        elif all(isinstance(item, str) and item.strip() for item in value):
-            return tuple(value)
-        elif all(isinstance(item, int) for item in value):
-            strings = json.dumps([str(item) for item in value])
-            self.add(f"{key} = {value!r} must be a list of strings. Write {strings}.")
-        else:
-            self.add(f"{key} = {value!r} must be a list of strings, none of them empty.")
-        return ()
+        Args:
+            schema: what the table may have.
+            table: the table.
+            prefix: what to put before a fault, such as '[model] '.
+            also: further keys that a user may have meant by an unknown one.
 
-    def get_choice(self, data: dict[str, Any], key: str, choices: Sequence[str]) -> str:
-        """Return one of several strings."""
-        value = data.get(key)
-        if value not in choices:
-            self.add(f"{key} = {value!r}: choose {', '.join(map(repr, choices))}.")
-        return str(value)
-
-    def get_number(
-        self, data: dict[str, Any], key: str, low: float, high: float, default: float
-    ) -> float:
-        """Return a number in low..high."""
-        value = data.get(key, default)
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-        ):
-            self.add(f"{key} = {value!r}: choose {low:g}..{high:g}.")
-            return default
-        return value
-
-    def get_integer(self, data: dict[str, Any], key: str, low: int, high: int, default: int) -> int:
-        """Return an integer in low..high."""
-        value = self.get_number(data, key, low, high, default)
-        if value != int(value):
-            self.add(f"{key} = {value!r} must be an integer.")
-        return int(value)
-
-
-def build_params(faults: Faults, prefix: str, schema: type, table: dict[str, Any]) -> Any:
-    """Return an instance of a dataclass from the values of a table.
-
-    Args:
-        faults: where faults are noted.
-        prefix: what to put before a fault, such as 'step 2 (prune): '.
-        schema: the dataclass; its type hints say what each value must be.
-        table: the values; lists become tuples.
-
-    Returns:
-        The instance; None if a key is unknown or a value has the wrong type.
-    """
-    hints = typing.get_type_hints(schema)
-    known = {field.name for field in fields(schema)}
-    if not faults.check_keys(prefix, table, sorted(known)):
-        return None
-    values = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
-    for key, value in values.items():
-        if not _has_type(value, hints[key]):
-            faults.add(f"{prefix}{key} = {table[key]!r} must be {_describe_type(hints[key])}.")
+        Returns:
+            The values, so that checks which need several of them can go on even where one is out of
+            its range; None if a key is unknown or missing, or a value has the wrong type.
+        """
+        try:
+            return schema.model_validate(dict(table))
+        except ValidationError as error:
+            details = error.errors(include_url=False, include_context=False, include_input=False)
+        kinds: dict[str, set[str]] = {}
+        for detail in details:
+            kinds.setdefault(str(detail["loc"][0]), set()).add(detail["type"])
+        for key, found in kinds.items():
+            self.add(f"{prefix}{_describe_fault(schema, key, table.get(key), found, also)}")
+        if not set.union(*kinds.values()) <= RANGE_ERRORS:
             return None
-    return schema(**values)
+        values = {key: to_tuple(value) for key, value in table.items()}
+        return schema.model_construct(**values)
 
 
-def _has_type(value: Any, hint: Any) -> bool:
-    if typing.get_origin(hint) is types.UnionType:
-        return any(_has_type(value, option) for option in typing.get_args(hint))
+RANGE_ERRORS = {
+    *("greater_than", "greater_than_equal", "less_than", "less_than_equal"),
+    "literal_error",
+}
+"""Faults of a value that has the right type."""
+
+
+def _describe_fault(
+    schema: type[Schema], key: str, value: Any, kinds: set[str], also: Iterable[str]
+) -> str:
+    """Return a sentence about the faults of one key."""
+    if "extra_forbidden" in kinds:
+        return f"unknown key {key!r}. {suggest_name(key, (*schema.model_fields, *also))}"
+    field = schema.model_fields[key]
+    markers = [part.text for part in field.metadata if isinstance(part, Expected)]
+    expected = markers[0] if markers else describe_type(field.annotation)
+    is_empty = value in ("", []) or (isinstance(value, str) and not value.strip())
+    if kinds == {"missing"} and typing.get_origin(field.annotation) is Literal:
+        return f"{key} is missing; {describe_range(field)}."
+    if kinds == {"missing"} or (is_empty and field.is_required()):
+        may_be_empty = "string" in expected
+        return f"{key} is missing{' or empty' * may_be_empty}; it must be {expected}."
+    if kinds <= RANGE_ERRORS or "literal_error" in kinds:
+        written = repr(value) if isinstance(value, str | list) else value
+        return f"{key} = {written}: {describe_range(field)}."
+    if isinstance(value, list) and value and all(type(item) is int for item in value):
+        strings = json.dumps([str(item) for item in value])
+        fix = f" Write {strings}." if expected == "a list of strings" else ""
+        return f"{key} = {value!r} must be {expected}.{fix}"
+    suffix = ", none of them empty" if isinstance(value, list) and "string" in expected else ""
+    return f"{key} = {value!r} must be {expected}{suffix}."
+
+
+def describe_type(hint: Any) -> str:
+    """Return what a value must be, such as 'a list of integers'."""
+    if typing.get_origin(hint) is Annotated:
+        return describe_type(typing.get_args(hint)[0])
+    if typing.get_origin(hint) is Literal:
+        return _join_choices(hint)
+    if hint == Number:
+        return "a number"
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        return " or ".join(describe_type(option) for option in options)
     if typing.get_origin(hint) is tuple:
-        item_hint = typing.get_args(hint)[0]
-        return isinstance(value, tuple) and all(_has_type(item, item_hint) for item in value)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and not (hint is int and isinstance(value, bool))
-
-
-def _describe_type(hint: Any) -> str:
-    if typing.get_origin(hint) is types.UnionType:
-        return " or ".join(_describe_type(option) for option in typing.get_args(hint))
-    if typing.get_args(hint):
-        plurals = {int: "integers", float: "numbers", str: "strings"}
-        return f"a list of {plurals[typing.get_args(hint)[0]]}"
+        item = describe_type(typing.get_args(hint)[0])
+        return f"a list of {item.removeprefix('an ').removeprefix('a ')}s"
     names = {
         int: "an integer",
         float: "a number",
         bool: "a boolean (true or false)",
         str: "a string",
+        dict: "a table",
     }
-    return names[hint]
+    return names.get(typing.get_origin(hint) or hint, "a table")
+
+
+def describe_range(field: FieldInfo) -> str:
+    """Return how to choose a value in its range, such as 'choose 1..100'; '' if it has none."""
+    bounds = _describe_bounds(field.metadata) or describe_choices(field.annotation)
+    return f"choose {bounds}" if bounds else ""
+
+
+def describe_choices(hint: Any) -> str:
+    """Return the values that a type allows, such as `'a' or 'b'`; '' if all of a Python type."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        return _describe_bounds(hint.__metadata__) or describe_choices(arguments[0])
+    if origin is Literal:
+        return _join_choices(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(filter(None, map(describe_choices, arguments)))
+    if origin is tuple and (bounds := describe_choices(arguments[0])):
+        return f"{bounds} for each"
+    return ""
+
+
+def _describe_bounds(metadata: Iterable[Any]) -> str:
+    bounds: dict[str, Any] = {}
+    for part in metadata:
+        constraints = part.metadata if isinstance(part, FieldInfo) else [part]
+        for constraint in constraints:
+            for kind in ("ge", "gt", "le", "lt"):
+                if (bound := getattr(constraint, kind, None)) is not None:
+                    bounds[kind] = bound
+    if {"ge", "le"} <= bounds.keys():
+        return f"{bounds['ge']}..{bounds['le']}"
+    texts = {"ge": "{} or above", "gt": "a number above {}", "lt": "below {}", "le": "{} or below"}
+    return ", ".join(texts[kind].format(bounds[kind]) for kind in texts if kind in bounds)
+
+
+def _join_choices(hint: Any) -> str:
+    *others, last = [repr(choice) for choice in typing.get_args(hint) if choice != ""]
+    return f"{', '.join(others)} or {last}" if others else str(last)

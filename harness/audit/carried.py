@@ -14,8 +14,7 @@ from pathlib import Path
 from harness.audit.context import AuditContext, ProbeResult
 from harness.audit.find_bytes import ByteSearch, find_views, keep_letters
 from harness.models import pretrained
-from harness.submissions.lookup import get_system
-from harness.submissions.manifest import System
+from harness.submissions.system import System
 from harness.tasks.task import Candidate, Example
 
 MAX_EXAMPLES = 1000
@@ -51,7 +50,7 @@ def probe_carried_split(audit: AuditContext) -> ProbeResult:
         text = "all texts are too short or are also in the training text"
         return ProbeResult("carried", None, text)
     places: dict[str, str] = {}  # by text
-    files = sorted(set(_list_files(find_folders(audit.run.system, audit.root))))
+    files = sorted(set(_list_files(find_folders(audit.run.system))))
     for path in files:
         for text, form in split.search(path.read_bytes()).items():
             places.setdefault(text, f"{path.name} ({form})")
@@ -120,18 +119,18 @@ class SplitSearch:
         }
 
 
-def find_folders(system: System, root: Path) -> Iterator[Path]:
+def find_folders(system: System) -> Iterator[Path]:
     """Yield the folders that a submission consists of, without pinned downloads.
 
     Its teacher and its members belong to it.
     """
     yield system.folder
     encoders = [getattr(step_config.params, "student", "") for step_config in system.recipe]
-    for name in filter(None, [system.pretrained, *encoders]):
+    for name in filter(None, [system.encoder, *encoders]):
         if not pretrained.is_pinned(name):
             yield pretrained.fetch(name, system.folder).folder
-    for name in filter(None, [system.teacher, *system.members]):
-        yield from find_folders(get_system(name, root), root)
+    for other in (*((system.teacher,) if system.teacher else ()), *system.members):
+        yield from find_folders(other)
 
 
 def _list_files(folders: Iterable[Path]) -> Iterator[Path]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from harness.loadgen.scenarios import MESSAGE_EXAMPLES, QueryBatch, QuerySamples
 from harness.results.record import Timing
@@ -46,7 +45,6 @@ class AuditContext:
     Attributes:
         run: the system on its task.
         context: the split, configuration, meter, isolation and timing of its workers.
-        root: the folder that holds baselines/ and submissions/.
         seed: the training seed; also fixes what the probes draw.
         examples: a sample of the reported split.
         samples: the same examples as they are sent, without labels.
@@ -55,7 +53,6 @@ class AuditContext:
 
     run: SystemRun
     context: RunContext
-    root: Path
     seed: int
     examples: Sequence[Example] = field(init=False)
     samples: QuerySamples = field(init=False)

@@ -8,7 +8,6 @@ import random
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 
 from harness.audit import perturbations
@@ -16,8 +15,7 @@ from harness.audit.context import AuditContext, ProbeResult
 from harness.audit.weights import find_foreign_matrices
 from harness.runner.evaluate import SystemRun, load_system, start_worker
 from harness.store.cache import file_sha256
-from harness.submissions.lookup import get_system
-from harness.submissions.plan import find_artifact, plan_build
+from harness.submissions.plan import plan_system
 from harness.tasks.metrics import METRICS
 from harness.tasks.task import Example
 
@@ -181,8 +179,9 @@ def probe_closed_division(audit: AuditContext) -> ProbeResult | None:
     system, task = audit.run.system, audit.run.task
     if system.division != "closed":
         return None
-    teacher = get_system(system.teacher, audit.root)
-    artifact = find_artifact(teacher, task, audit.seed, audit.root)
+    teacher = system.teacher
+    assert teacher is not None, "a closed submission without a teacher is refused earlier"
+    artifact = plan_system(teacher, task, audit.seed).find_artifact()
     if artifact is None or audit.run.artifact is None:
         return ProbeResult("closed", None, "there is no artifact to compare")
     unpadded = {name: replace(serve, padding="longest") for name, serve in teacher.serve.items()}
@@ -206,12 +205,16 @@ def probe_closed_division(audit: AuditContext) -> ProbeResult | None:
     return ProbeResult("closed", True, f"{text}; so are all {count} matrices")
 
 
-def probe_artifact(run: SystemRun, root: Path, seed: int) -> ProbeResult:
-    """Check that the artifact is the one that the manifest builds, unchanged since."""
-    steps = plan_build(run.system, run.task, seed, root)
-    if run.artifact is None or not steps:
+def probe_artifact(run: SystemRun, planned: str) -> ProbeResult:
+    """Check that the artifact is the one that the manifest builds, unchanged since.
+
+    Args:
+        run: the system with its artifact.
+        planned: the key of the artifact that the manifest builds.
+    """
+    if run.artifact is None:
         return ProbeResult("artifact", None, "the recipe writes no artifact")
-    planned, key = steps[-1].key, run.artifact.key
+    key = run.artifact.key
     if key != planned:
         text = f"its key is {key[:12]}, but the manifest builds {planned[:12]}; build it again"
         return ProbeResult("artifact", False, text)

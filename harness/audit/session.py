@@ -4,7 +4,7 @@ Every probe starts fresh workers, in the same sandbox as in a session. RULES.md 
 """
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,14 +20,12 @@ from harness.audit.probes import (
     probe_training_text,
 )
 from harness.audit.repeats import probe_repeats
-from harness.errors import HarnessError, WorkerError
+from harness.errors import WorkerError
 from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code
-from harness.submissions.manifest import System
-from harness.submissions.plan import find_artifact
-from harness.tasks.task import Task
+from harness.submissions.plan import Plan, PlannedSystem
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
 from harness.worker import sandbox
@@ -46,39 +44,30 @@ PROBES: dict[str, Callable[[AuditContext], ProbeResult | None]] = {
 
 
 def audit_submission(
-    system: System,
-    task: Task,
+    planned: PlannedSystem,
     configuration: Configuration,
-    root: Path,
-    seed: int,
     config: RunConfig = RunConfig(),
     log: Callable[[str], None] = print,
 ) -> list[ProbeResult]:
     """Audit a built submission on a task.
 
     Args:
-        system: the submission.
-        task: a task that it declares.
+        planned: the submission on a task that it declares.
         configuration: the hardware setting.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the training seed.
         config: its isolation and timing are used.
         log: takes each result as a line.
 
     Raises:
         HarnessError: the system is not built, or does not declare the task.
     """
-    custom = [system.name] if has_custom_code(system) else []
+    custom = [planned.system.name] if has_custom_code(planned.system) else []
     isolation = sandbox.choose_isolation(config.isolation, custom, log)
-    return _audit_isolated(system, task, configuration, root, seed, isolation, config.timing, log)
+    return _audit_isolated(planned, configuration, isolation, config.timing, log)
 
 
 def audit_session(
-    systems: Sequence[System],
-    tasks: Sequence[Task],
+    plan: Plan,
     configuration: Configuration,
-    root: Path,
-    seed: int,
     timing: Timing,
     session: Path,
     log: Callable[[str], None] = print,
@@ -86,52 +75,45 @@ def audit_session(
     """Audit every submission that a session measured, and state the verdict in its records.
 
     Args:
-        systems: the systems of the session; baselines are not audited.
-        tasks: the tasks of the session.
+        plan: what the session measured; baselines, further operating points and seeds are not
+            audited.
         configuration: the hardware setting.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the training seed.
         timing: lengths of the probes' phases.
         session: the folder of the session's records. They also state the isolation to use.
         log: takes each result as a line.
     """
-    for task in tasks:
-        for system in systems:
-            paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
-            first = record.read_record(paths[0]) if paths else None
-            if system.folder.parent.name == "baselines" or first is None or first.failure:
-                continue
-            isolation = str(first.machine["isolation"])
-            results = _audit_isolated(
-                system, task, configuration, root, seed, isolation, timing, log
-            )
-            verdict = {
-                "passed": all(result.passed is not False for result in results),
-                "probes": {result.probe: str(result).partition(": ")[2] for result in results},
-                "failed": [result.probe for result in results if result.passed is False],
-            }
-            for path in paths:
-                audited = replace(record.read_record(path), audit=verdict)
-                record.write_record(audited, record.read_side_file(path), session.parent)
+    for planned in plan.main_systems:
+        system, task = planned.system, planned.task
+        paths = sorted(session.glob(f"{task.name}/*/{glob.escape(system.name)}.json"))
+        first = record.read_record(paths[0]) if paths else None
+        if system.folder.parent.name == "baselines" or first is None or first.failure:
+            continue
+        isolation = str(first.machine["isolation"])
+        results = _audit_isolated(planned, configuration, isolation, timing, log)
+        verdict = {
+            "passed": all(result.passed is not False for result in results),
+            "probes": {result.probe: str(result).partition(": ")[2] for result in results},
+            "failed": [result.probe for result in results if result.passed is False],
+        }
+        for path in paths:
+            audited = replace(record.read_record(path), audit=verdict)
+            record.write_record(audited, record.read_side_file(path), session.parent)
 
 
 def _audit_isolated(
-    system: System,
-    task: Task,
+    planned: PlannedSystem,
     configuration: Configuration,
-    root: Path,
-    seed: int,
     isolation: str,
     timing: Timing,
     log: Callable[[str], None],
 ) -> list[ProbeResult]:
-    meter = EnergyMeter(configuration)
+    meter, system, task = EnergyMeter(configuration), planned.system, planned.task
     log(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {isolation})")
     results = []
     try:
         data = EvalData.load(task)
         context = RunContext(data, configuration, meter, isolation=isolation, timing=timing)
-        for result in _run_probes(system, task, context, root, seed):
+        for result in _run_probes(planned, context):
             log(str(result))
             results.append(result)
     finally:
@@ -139,16 +121,14 @@ def _audit_isolated(
     return results
 
 
-def _run_probes(
-    system: System, task: Task, context: RunContext, root: Path, seed: int
-) -> Iterator[ProbeResult]:
+def _run_probes(planned: PlannedSystem, context: RunContext) -> Iterator[ProbeResult]:
     """Yield one result per probe; a worker that fails is a result, too."""
-    if not system.declares_task(task):
-        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    run = SystemRun(system, task, find_artifact(system, task, seed, root), {})
-    yield probe_artifact(run, root, seed)
+    system, task = planned.system, planned.task
+    planned.check_declared()
+    run = SystemRun(system, task, planned.find_artifact(), {})
+    yield probe_artifact(run, planned.key)
     try:
-        audit = AuditContext(run, context, root, seed)
+        audit = AuditContext(run, context, planned.seed)
     except WorkerError as error:
         yield ProbeResult("answers", False, str(error))
         return

@@ -46,6 +46,7 @@ def ablation(
     from harness.store.cache import write_atomically
     from harness.submissions.ablation import create_variants
     from harness.submissions.lookup import add_references, get_system
+    from harness.submissions.plan import make_plan
     from harness.tasks.registry import get_task
     from harness.telemetry.configuration import choose_configuration
 
@@ -53,10 +54,11 @@ def ablation(
     system, task = get_system(name, root), get_task(task_name)
     suite, machine = get_suite_of(task), choose_configuration(configuration)
     systems = add_references([system, *create_variants(system, root, retrain)], suite, root)
-    build_missing(systems, [task], machine, root, seed, console)
+    plan = make_plan(systems, [task], seed)
+    build_missing(plan, machine, console)
     folder = results_folder(root, results, smoke) / "ablation"
-    config = make_run_config(SessionOptions(rounds=rounds, smoke=smoke, seed=seed))
-    session = measure(systems, [task], suite, machine, root, folder, config, console)
+    config = make_run_config(SessionOptions(rounds=rounds, smoke=smoke))
+    session = measure(plan, suite, machine, folder, config, console)
     text = render_ablation(folder / "records" / session, system.name)
     path = folder / f"{system.name}-{task.name}.md"
     write_atomically(path, text.encode())

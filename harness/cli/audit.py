@@ -39,15 +39,16 @@ def audit(
     """
     from harness.audit.session import audit_submission
     from harness.submissions.lookup import get_system
+    from harness.submissions.plan import plan_system
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()
     system = get_system(name, root)
-    declared = ["sentiment"] if "any" in system.tasks else system.tasks
     machine = choose_configuration(configuration)
     config = make_run_config(SessionOptions(isolation=isolation, smoke=smoke))
     passed = True
-    for task in select_tasks(task_names or declared):
-        results = audit_submission(system, task, machine, root, seed, config, console)
+    for task in select_tasks(task_names or system.get_task_addresses()):
+        planned = plan_system(system, task, seed)
+        results = audit_submission(planned, machine, config, console)
         passed = passed and all(result.passed is not False for result in results)
     return int(not passed)

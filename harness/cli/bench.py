@@ -5,9 +5,9 @@ from harness.cli.console import Console
 from harness.cli.options import (
     SessionOptions,
     find_project,
+    make_session_plan,
     restore_options,
     results_folder,
-    select_systems,
 )
 from harness.cli.run import run_session
 
@@ -29,10 +29,12 @@ def bench(options: SessionOptions, console: Console) -> None:
 
 def bench_session(options: SessionOptions, console: Console) -> None:
     """Build and measure one session, then draw the leaderboard."""
+    from harness.telemetry.configuration import choose_configuration
+
     root = find_project()
     options = restore_options(options, root)
     if not options.model:  # the systems of a model are built by `run`
         results = results_folder(root, options.results, options.smoke)
-        systems, tasks, _ = select_systems(options, root, results, options.resume)
-        build_systems(systems, tasks, options, root, console)
+        plan, _ = make_session_plan(options, root, results, options.resume)
+        build_systems(plan, choose_configuration(options.configuration), console)
     run_session(options, console)

@@ -1,14 +1,15 @@
 """`wattbench build`."""
 
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.cli.console import Console
-from harness.cli.options import SystemOptions, find_project, results_folder, select_systems
+from harness.cli.options import SystemOptions, find_project, make_session_plan, results_folder
 from harness.errors import BuildError
-from harness.submissions.manifest import System
-from harness.tasks.task import Task
+from harness.submissions.plan import Plan
+
+if TYPE_CHECKING:
+    from harness.telemetry.configuration import Configuration
 
 
 def build(options: SystemOptions, console: Console) -> None:
@@ -22,50 +23,36 @@ def build(options: SystemOptions, console: Console) -> None:
     manifest builds only what depends on it. An interrupted build continues with the first step
     that is missing.
     """
+    from harness.telemetry.configuration import choose_configuration
+
     root = find_project()
-    systems, tasks, _ = select_systems(options, root, results_folder(root))
-    build_systems(systems, tasks, options, root, console)
+    plan, _ = make_session_plan(options, root, results_folder(root))
+    build_systems(plan, choose_configuration(options.configuration), console)
 
 
-def build_systems(
-    systems: Sequence[System],
-    tasks: Sequence[Task],
-    options: SystemOptions,
-    root: Path,
-    console: Console,
-) -> list[System]:
-    """Build what is missing, with all training seeds.
+def build_systems(plan: Plan, configuration: "Configuration", console: Console) -> Plan:
+    """Build what is missing.
 
     Returns:
-        The systems that are built. An optional one is left out where it cannot be built: the int8
-        form of a user's model whose architecture cannot be exported.
+        What is built. An optional system is left out where it cannot be built: the int8 form of a
+        user's model whose architecture cannot be exported.
     """
     from harness.build import build_missing
     from harness.submissions.checkpoint import is_optional
-    from harness.submissions.plan import is_trained
-    from harness.telemetry.configuration import choose_configuration
 
-    configuration = choose_configuration(options.configuration)
     started = time.monotonic()
-    required = [system for system in systems if not is_optional(system.folder)]
-    build_missing(required, tasks, configuration, root, options.seed, console)
-    built = list(systems)
-    for system in systems:
-        if system in required:
+    built = [planned for planned in plan.systems if not is_optional(planned.system.folder)]
+    build_missing(Plan(tuple(built)), configuration, console)
+    for planned in plan.systems:
+        if planned in built:
             continue
         try:
-            build_missing([system], tasks, configuration, root, options.seed, console)
+            build_missing(Plan((planned,)), configuration, console)
+            built.append(planned)
         except BuildError as error:
             console(f"left out: {error}")
-            built.remove(system)
-    for seed in range(options.seed + 1, options.seed + options.seeds):
-        for task in tasks:
-            trained = [
-                system
-                for system in built
-                if system.declares_task(task) and is_trained(system, task, root)
-            ]
-            build_missing(trained, [task], configuration, root, seed, console)
-    names = ", ".join(task.name for task in tasks)
-    console(f"built: {len(built)} systems for {names} ({time.monotonic() - started:.0f} s)")
-    return built
+    plan = Plan(tuple(planned for planned in plan.systems if planned in built))
+    names = ", ".join(task.name for task in plan.tasks)
+    count = len({planned.system.name for planned in plan.main_systems})
+    console(f"built: {count} systems for {names} ({time.monotonic() - started:.0f} s)")
+    return plan

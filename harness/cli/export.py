@@ -25,9 +25,10 @@ def export(
     """
     from harness.export.standalone import write_export
     from harness.submissions.lookup import get_system
+    from harness.submissions.plan import plan_system
     from harness.tasks.registry import get_task
 
     root = find_project()
-    system = get_system(name, root)
-    write_export(system, get_task(task), seed, root, results_folder(root, results), folder)
+    planned = plan_system(get_system(name, root), get_task(task), seed)
+    write_export(planned, results_folder(root, results), folder)
     console(f"written: {folder}. Try: cd {folder} && python predict.py TEXT")

@@ -13,7 +13,8 @@ from harness.results.record import Timing
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.checkpoint import declare_model_systems, get_reference_names
 from harness.submissions.lookup import add_references, check_device, find_folder
-from harness.submissions.manifest import System, find_systems, read_system
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import Plan, make_plan
 from harness.tasks.registry import all_suites, get_suite, get_task
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
@@ -193,18 +194,16 @@ def make_run_config(options: SessionOptions) -> RunConfig:
         until=options.until,
         minutes=options.minutes,
         server=options.scenario == "server",
-        seed=options.seed,
-        seeds=options.seeds,
         isolation=options.isolation,
         timing=SMOKE if options.smoke else Timing(),
         resume=options.resume,
     )
 
 
-def select_systems(
+def make_session_plan(
     options: SystemOptions, root: Path, results: Path, session: str = ""
-) -> tuple[list[System], list[Task], Suite]:
-    """Return the systems, tasks and suite that the options name.
+) -> tuple[Plan, Suite]:
+    """Resolve the systems, tasks and suite that the options name.
 
     The reference systems are always among the systems; with --model they are the model's own.
 
@@ -236,11 +235,7 @@ def select_systems(
     check_device((system for name, system in pairs if name in options.systems), device)
     fitting = [system for system in named if system.fits_device(device)]
     systems = add_references(fitting, suite, root, folders)
-    return (
-        [system for system in systems if any(system.declares_task(task) for task in tasks)],
-        tasks,
-        suite,
-    )
+    return make_plan(systems, tasks, options.seed, options.seeds), suite
 
 
 def get_device(configuration: str) -> str:

@@ -26,17 +26,14 @@ def predict(
     """
     from harness.runner.predict import predict as write_predictions
     from harness.submissions.lookup import get_system
+    from harness.submissions.plan import plan_system
     from harness.tasks.registry import get_task
     from harness.telemetry.configuration import choose_configuration
 
-    root = find_project()
     path = write_predictions(
-        get_system(name, root),
-        get_task(task),
+        plan_system(get_system(name, find_project()), get_task(task), seed),
         split,
         choose_configuration(configuration),
-        root,
-        seed,
         out,
         console,
     )

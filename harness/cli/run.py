@@ -12,9 +12,9 @@ from harness.cli.options import (
     SessionOptions,
     find_project,
     make_run_config,
+    make_session_plan,
     restore_options,
     results_folder,
-    select_systems,
 )
 
 
@@ -59,25 +59,17 @@ def run_session(options: SessionOptions, console: Console, only_explain: bool = 
     options = restore_options(options, root)
     configuration = choose_configuration(options.configuration)
     results = results_folder(root, options.results, options.smoke)
-    systems, tasks, suite = select_systems(options, root, results, options.resume)
+    plan, suite = make_session_plan(options, root, results, options.resume)
     config = make_run_config(options)
     if only_explain:
-        console(explain(systems, tasks, suite, configuration, root, results, config))
+        console(explain(plan, suite, configuration, results, config))
         return
     if options.model:  # nothing is trained, so that one command does it all
-        systems = build_systems(systems, tasks, options, root, console)
+        plan = build_systems(plan, configuration, console)
     started = time.monotonic()
-    session = measure(systems, tasks, suite, configuration, root, results, config, console)
+    session = measure(plan, suite, configuration, results, config, console)
     console(f"measured: session {session} ({time.monotonic() - started:.0f} s)")
     if options.audit:
-        audit_session(
-            systems,
-            tasks,
-            configuration,
-            root,
-            options.seed,
-            config.timing,
-            results / "records" / session,
-            console,
-        )
+        records = results / "records" / session
+        audit_session(plan, configuration, config.timing, records, console)
     draw_board(results, console)

@@ -11,8 +11,11 @@ def steps(
     console: Console,
     step: Annotated[str, typer.Argument(metavar="[STEP]", help="only this one")] = "",
 ) -> None:
-    """List the steps that a recipe may have, with their parameters."""
-    from harness.optimize.base import STEP_MODULES, describe_step, get_step
+    """List the steps that a recipe may have, with their parameters and the package of each.
 
-    for name in [step] if step else STEP_MODULES:
+    A package adds steps, engines and tasks by entry points: docs/extending.md.
+    """
+    from harness.optimize.base import describe_step, get_step, get_step_names
+
+    for name in [step] if step else get_step_names():
         console(describe_step(get_step(name)))

@@ -4,7 +4,7 @@ A worker imports this module before it is ready, so it needs NumPy alone.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -73,13 +73,8 @@ class ServeConfig:
         return min(wanted, threads)
 
 
-SERVE_CHOICES = {"padding": ("longest", "max"), "order": ("given", "by-length")}
-"""The allowed values of the fields of `ServeConfig` that are enumerations."""
-
 OPTIONAL_SERVE_KEYS = ("compile", "cuda_graphs", "module", "command")
 """Fields of `ServeConfig` that a record states only where they are set."""
-
-SERVE_KEYS = tuple(field.name for field in fields(ServeConfig))
 
 
 @dataclass(frozen=True)

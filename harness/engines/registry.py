@@ -3,6 +3,7 @@
 import importlib
 from dataclasses import dataclass
 
+from harness import extensions
 from harness.engines.base import Engine, EngineConfig
 from harness.errors import HarnessError
 
@@ -37,13 +38,42 @@ ENGINES = {
     "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),
     "constant": EngineKind("harness.engines.constant", ("constant", "")),
 }
-"""`constant` also serves without an artifact: it always answers 0, which measures the harness."""
+"""The engines of wattbench itself. `constant` also serves without an artifact: it always answers 0,
+which measures the harness."""
 
 CUSTOM_CODE = {
     "module": EngineKind("harness.engines.custom", (), shares_model=True),
     "command": None,
 }
 """Custom code of a submission. A command is not an engine: it takes the worker's place."""
+
+
+def get_engines() -> dict[str, EngineKind]:
+    """Return all engines by name, those of extensions last.
+
+    Raises:
+        HarnessError: an extension cannot be loaded, or has the name of another engine.
+    """
+    found = extensions.find_extensions(extensions.ENGINES, {*ENGINES, *CUSTOM_CODE})
+    return ENGINES | {name: extension.load(EngineKind) for name, extension in found.items()}
+
+
+def get_engine(name: str) -> EngineKind:
+    """Return an engine, or the custom code that takes its place.
+
+    Extensions are searched only for a name that wattbench does not have, since that takes time.
+
+    Raises:
+        KeyError: there is no such engine.
+    """
+    return CUSTOM_CODE.get(name) or ENGINES.get(name) or get_engines()[name]
+
+
+def find_engine_origin(name: str) -> str:
+    """Return the package and version of an extension's engine; '' for one of wattbench itself."""
+    if name in ENGINES or name in CUSTOM_CODE:
+        return ""
+    return extensions.find_extensions(extensions.ENGINES)[name].origin
 
 
 def load_engine(config: EngineConfig) -> Engine:
@@ -53,7 +83,7 @@ def load_engine(config: EngineConfig) -> Engine:
         HarnessError: the engine's optional dependencies are not installed, or it cannot serve the
             artifact on this device.
     """
-    kind = CUSTOM_CODE.get(config.serve.engine) or ENGINES[config.serve.engine]
+    kind = get_engine(config.serve.engine)
     if config.instances > 1 and not kind.shares_model:
         from harness.engines.processes import Processes  # multiprocessing is slow to import
 
@@ -63,7 +93,7 @@ def load_engine(config: EngineConfig) -> Engine:
 
 def _load_one(config: EngineConfig) -> Engine:
     """Load the engine in this process, whatever the number of instances."""
-    kind = CUSTOM_CODE.get(config.serve.engine) or ENGINES[config.serve.engine]
+    kind = get_engine(config.serve.engine)
     try:
         engine: Engine = importlib.import_module(kind.module).load(config)
     except ModuleNotFoundError as error:

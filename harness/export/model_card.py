@@ -14,7 +14,7 @@ from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.row import Row, is_energy_measured, rerun_command
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
-from harness.submissions.manifest import System
+from harness.submissions.system import System
 from harness.tasks.task import Task
 
 OTHER_BUILDS = (

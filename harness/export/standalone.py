@@ -16,27 +16,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from harness.engines.registry import CUSTOM_CODE, ENGINES
+from harness.engines.registry import CUSTOM_CODE, get_engine
 from harness.errors import HarnessError
 from harness.export.model_card import render_model_card
 from harness.optimize.base import Artifact
-from harness.submissions.manifest import System
-from harness.submissions.plan import find_artifact
+from harness.submissions.plan import PlannedSystem
+from harness.submissions.system import System
 from harness.tasks.task import Task
 
 PREDICT = Path(__file__).parent / "predict.py"
+PROJECT = Path(__file__).parent.parent.parent
 
 
-def write_export(
-    system: System, task: Task, seed: int, root: Path, results: Path, folder: Path
-) -> None:
+def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
     """Write a built system as a standalone folder, completely or not at all.
 
     Args:
-        system: the system.
-        task: the task that it was built for.
-        seed: the training seed that it was built with.
-        root: the folder that holds baselines/ and submissions/.
+        planned: the system on the task that it was built for.
         results: the results folder that the figures of the model card come from.
         folder: the folder to write.
 
@@ -44,11 +40,11 @@ def write_export(
         HarnessError: the system is not built, has no artifact, or is served by custom code; or the
             folder exists or cannot be written.
     """
+    system, task = planned.system, planned.task
     if folder.exists():
         raise HarnessError(f"{folder} exists already. Name a folder that does not exist.")
-    if not system.declares_task(task):
-        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    artifact = find_artifact(system, task, seed, root)
+    planned.check_declared()
+    artifact = planned.find_artifact()
     if artifact is None:
         raise HarnessError(f"{system.name} has no artifact, so there is nothing to export.")
     serve = system.serve["offline"]
@@ -58,12 +54,12 @@ def write_export(
             f"{system.folder} and the artifact {artifact.folder} instead."
         )
     engines = _find_engines(serve.engine, artifact.metadata)
-    modules = _find_modules([ENGINES[engine].module for engine in engines])
+    modules = _find_modules([get_engine(engine).module for engine in engines])
     requirements = _find_requirements(modules.values(), artifact.metadata)
     with _create_folder(folder) as out:
         shutil.copytree(artifact.folder, out / "model")
         _copy_modules(modules, system, out)
-        for licence in root.glob("LICENSE"):  # of the copied modules
+        for licence in PROJECT.glob("LICENSE"):  # of the copied modules
             shutil.copyfile(licence, out / licence.name)
         shutil.copyfile(PREDICT, out / PREDICT.name)
         settings = _build_settings(system, task, artifact)

@@ -1,12 +1,12 @@
 """Pretrained encoders (pinned ones by name, others by folder) and fine-tuned checkpoints."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SourceError
-from harness.schema import suggest_name
+from harness.errors import SourceError, suggest_name
+from harness.models.model_spec import ModelSpec
 from harness.store import bundled_weights
 from harness.store.cache import digest, file_sha256
 from harness.store.downloads import Package, Source, fetch_hub_snapshot
@@ -37,9 +37,10 @@ ENCODERS = {
 """The pinned encoders."""
 
 SPECS = {
-    "all-MiniLM-L6-v2": {"layers": 6, "width": 384, "heads": 12, "ffn": 1536, "max_length": 512}
+    "all-MiniLM-L6-v2": ModelSpec(
+        "encoder", "all-MiniLM-L6-v2", layers=6, width=384, heads=12, ffn=1536, max_length=512
+    )
 }
-
 """Architectures of the pinned encoders, known without a download."""
 
 CURRENT_FOLDER = Path()
@@ -59,21 +60,18 @@ class Encoder:
     key: str
 
 
-def get_encoder_spec(name: str, base: Path) -> dict[str, Any]:
+def get_encoder_spec(name: str, base: Path) -> ModelSpec:
     """Return the specification of an encoder, without a download.
 
     Args:
         name: of a pinned encoder, or its folder.
         base: what a relative folder is relative to.
 
-    Returns:
-        `name`, `layers`, `width`, `heads`, `ffn`, `max_length`.
-
     Raises:
         SourceError: the encoder does not exist.
     """
     if source := _pinned(name):
-        return {"name": source.name, **SPECS[source.name]}
+        return replace(SPECS[source.name], base=base)
     folder = _folder(name, base)
     for file in FILES:
         if not (folder / file).is_file():
@@ -83,14 +81,16 @@ def get_encoder_spec(name: str, base: Path) -> dict[str, Any]:
             )
     config = _config(folder)
     try:
-        return {
-            "name": folder.name,
-            "layers": config["num_hidden_layers"],
-            "width": config["hidden_size"],
-            "heads": config["num_attention_heads"],
-            "ffn": config["intermediate_size"],
-            "max_length": config["max_position_embeddings"],
-        }
+        return ModelSpec(
+            "encoder",
+            folder.name,
+            layers=config["num_hidden_layers"],
+            width=config["hidden_size"],
+            heads=config["num_attention_heads"],
+            ffn=config["intermediate_size"],
+            max_length=config["max_position_embeddings"],
+            base=base,
+        )
     except KeyError as error:
         raise SourceError(
             f"{folder / 'config.json'}: not the configuration of an encoder ({error} is missing)."
@@ -133,17 +133,12 @@ def fetch(name: str, base: Path) -> Encoder:
     return Encoder(folder, compute_key(name, base))
 
 
-def get_checkpoint_spec(name: str, base: Path) -> dict[str, Any]:
-    """Return the specification of a fine-tuned checkpoint.
+def get_checkpoint_spec(name: str, base: Path) -> ModelSpec:
+    """Return the specification of a fine-tuned checkpoint; the sizes only of a BERT.
 
     Args:
         name: its folder.
         base: what a relative folder is relative to.
-
-    Returns:
-        `name` and `becomes` (the artifact format that it is adopted as); for a BERT the
-        specification of its encoder; for another architecture `pads` (whether it has a padding
-        token) and, for a quantized graph, `dtype`.
 
     Raises:
         SourceError: the folder holds no checkpoint.
@@ -157,16 +152,18 @@ def get_checkpoint_spec(name: str, base: Path) -> dict[str, Any]:
         )
     if (folder / "model.safetensors").is_file():
         if is_plain_bert(config):
-            return {**get_encoder_spec(name, base), "becomes": "safetensors"}
-        return {"name": folder.name, "becomes": "transformers", "pads": _pads(config)}
+            return replace(get_encoder_spec(name, base), format="checkpoint")
+        spec = ModelSpec("checkpoint", folder.name, base=base)
+        return replace(spec, becomes="transformers", pads=_pads(config))
     if not (folder / GRAPH[0]).is_file():
         raise SourceError(
             f"{folder}: contains neither model.safetensors nor model.onnx. Save the model again "
             "with transformers' save_pretrained(...), or export it to ONNX."
         )
     quantized = b"QuantizeLinear" in (folder / GRAPH[0]).read_bytes()
-    spec = {"name": folder.name, "becomes": "onnx", "pads": _pads(config)}
-    return spec | ({"dtype": "int8"} if quantized else {})
+    dtype = "int8" if quantized else "fp32"
+    spec = ModelSpec("checkpoint", folder.name, dtype=dtype, base=base)
+    return replace(spec, becomes="onnx", pads=_pads(config))
 
 
 def find_checkpoint_folder(model: str) -> Path:

@@ -5,15 +5,16 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
 from harness.models.label_order import find_label_order
+from harness.models.model_spec import ModelSpec
 from harness.models.pretrained import GRAPH, get_padding_id, is_plain_bert
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.store import untrusted
 from harness.tasks.task import Task
 
@@ -31,14 +32,12 @@ MAX_TEXTS = 64
 """Training texts from which a sample is tried."""
 
 
-@dataclass(frozen=True)
-class Adopt:
+class Adopt(StepParams):
     """Take a fine-tuned classifier with its own classification layer; nothing is trained.
 
     A BERT becomes `safetensors`, which every step takes; another architecture `transformers`, which
     `export` takes; an ONNX graph `onnx`. Its labels are put into the task's order by their names
     (`id2label` in config.json), or are in that order if they are called LABEL_0, LABEL_1, ...
-    No parameters.
     """
 
 
@@ -242,14 +241,14 @@ def _inspect_graph(path: Path) -> tuple[int, bool]:
     return weights, any("QuantizeLinear" in kind or "Integer" in kind for kind in kinds)
 
 
-def output_spec(params: Adopt, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return what the step changes in the model specification."""
-    return {"format": spec.get("becomes", "safetensors"), "finetuned": True}
+def output_spec(params: Adopt, spec: ModelSpec) -> ModelSpec:
+    """Return the specification of the adopted model."""
+    return replace(spec, format=spec.becomes, finetuned=True)
 
 
-def validate(params: Adopt, spec: dict[str, Any]) -> list[str]:
+def validate(params: Adopt, spec: ModelSpec) -> list[str]:
     """Return the error of a checkpoint that is not a model as transformers saves it."""
-    return [spec["unfit"].rstrip(".")] if "unfit" in spec else []
+    return [spec.unfit.rstrip(".")] if spec.unfit else []
 
 
 STEP = Step("adopt", 2, Adopt, ("checkpoint",), run, validate, output_spec)

@@ -1,18 +1,21 @@
-"""Steps: functions from artifact to artifact, each with its parameters in one dataclass, found by
-name in a registry.
+"""Steps: functions from artifact to artifact, each with the schema of its parameters, found by name
+in a registry.
 """
 
 import importlib
 import inspect
 import json
+import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError
+from harness import extensions
+from harness.errors import BuildError, suggest_name
+from harness.models.model_spec import ModelSpec
 from harness.models.pretrained import Encoder
-from harness.schema import suggest_name
+from harness.schema import Schema, describe_range
 from harness.tasks.task import Task
 
 STEP_MODULES = {
@@ -38,6 +41,28 @@ runs."""
 
 ENGINE_METADATA_KEYS = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
 """The keys of `artifact.json` that an engine needs."""
+
+
+class StepParams(Schema):
+    """The parameters of a step, which are hashed into the key of the artifact.
+
+    Its docstring says what the step does, and the description of each field what the parameter
+    does. A parameter that is added later has `json_schema_extra={"added": True}`, so that artifacts
+    built without it keep their keys.
+    """
+
+    def key_values(self) -> dict[str, Any]:
+        """Return the parameters that a key hashes: an added one only if it is not the default."""
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if not self._is_added(name) or value != type(self).model_fields[name].default
+        }
+
+    @classmethod
+    def _is_added(cls, name: str) -> bool:
+        extra = cls.model_fields[name].json_schema_extra
+        return isinstance(extra, dict) and bool(extra.get("added"))
 
 
 @dataclass(frozen=True)
@@ -155,21 +180,16 @@ class StepContext:
 class Step:
     """An optimization.
 
-    A *model specification* is a dict with what is known of a model before it is built: its format,
-    dtype, layers, heads, and so on.
-
     Attributes:
         name: its name in manifests.
         version: changes whenever the same inputs would give another artifact.
-        params: the dataclass of its parameters; their defaults and docstring are the manifest's
-            schema and documentation.
+        params: the schema of its parameters in manifests, which also documents them.
         takes: the artifact formats that it can be applied to; `encoder` for a pretrained encoder,
             `checkpoint` for a fine-tuned model, `members` for other systems, empty for nothing.
         run: writes files into `context.out` and returns the metadata for `artifact.json`.
-        validate: returns the errors of the parameters, as sentences, given the specification of the
-            model that the step gets.
-        output_spec: returns what the step changes in that specification; at least `format`, if
-            that changes.
+        validate: returns the faults of the parameters that depend on each other or on the model
+            that the step gets, as sentences.
+        output_spec: returns the specification of the model that the step writes.
         target: returns the part of this machine's instruction set that changes the artifact.
         trains: whether it learns from labels, which the closed division does not allow.
         needs_teacher: whether it learns from the manifest's teacher, and so depends on it.
@@ -177,67 +197,96 @@ class Step:
 
     name: str
     version: int
-    params: type
+    params: type[StepParams]
     takes: tuple[str, ...]
     run: Callable[[Inputs, Task, Any, StepContext], dict[str, Any]]
-    validate: Callable[[Any, dict[str, Any]], list[str]] = field(default=lambda params, spec: [])
-    output_spec: Callable[[Any, dict[str, Any]], dict[str, Any]] = field(
-        default=lambda params, spec: {}
-    )
+    validate: Callable[[Any, ModelSpec], list[str]] = field(default=lambda params, spec: [])
+    output_spec: Callable[[Any, ModelSpec], ModelSpec] = field(default=lambda params, spec: spec)
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
     needs_teacher: bool = False
 
 
-def find_dtype_faults(spec: dict[str, Any]) -> list[str]:
+def find_dtype_faults(spec: ModelSpec) -> list[str]:
     """Return the error of a step that needs fp32 weights and gets others, as sentences."""
-    dtype = spec.get("dtype", "fp32")
-    if dtype == "fp32":
+    if spec.dtype == "fp32":
         return []
-    return [f"it needs fp32 weights, but gets {dtype}; quantize after it"]
+    return [f"it needs fp32 weights, but gets {spec.dtype}; quantize after it"]
 
 
-def find_layer_faults(after: Sequence[int], spec: dict[str, Any]) -> list[str]:
+def find_layer_faults(after: Sequence[int], spec: ModelSpec) -> list[str]:
     """Return the errors of a choice of inner layers (all but the last), as sentences.
 
     Args:
         after: the layers, counted from 0.
-        spec: the model specification.
+        spec: of the model that has them.
     """
-    layers = spec.get("layers")
+    layers = spec.layers
     if not after or list(after) != sorted(set(after)):
         return [f"after = {list(after)}: name layers, each once and in order"]
     if after[0] < 0 or (layers and after[-1] > layers - 2):
-        name = spec.get("name", "the model")
         return [
-            f"after = {list(after)}, but {name} has {layers} layers. "
+            f"after = {list(after)}, but {spec.name} has {layers} layers. "
             f"Choose from 0..{(layers or 2) - 2}"
         ]
     return []
 
 
 def describe_step(step: Step) -> str:
-    """Return the name of a step, what it does, and its parameters with their defaults."""
-    documentation = [inspect.cleandoc(part.__doc__ or "") for part in step.params.__mro__[:-1]]
-    defaults = [
-        f"{param.name} (required)"
-        if param.default is MISSING
-        else f"{param.name} = {param.default!r}"
-        for param in fields(step.params)
+    """Return the name of a step, where it comes from, what it does, and its parameters: default,
+    range and meaning.
+    """
+    origin = find_step_origin(step.name) or "wattbench"
+    lines = [
+        f"[{step.name}] from {origin}",
+        *inspect.cleandoc(step.params.__doc__ or "").splitlines(),
     ]
-    lines = [f"[{step.name}] {', '.join(defaults)}"]
-    lines += "\n\n".join(documentation).splitlines()
-    return "\n    ".join(line.rstrip() for line in lines).replace("    \n", "\n") + "\n"
+    for name, field_info in step.params.model_fields.items():
+        required = field_info.is_required()
+        notes = ["required"] if required else []
+        notes += filter(None, [describe_range(field_info).removeprefix("choose ")])
+        head = name if required else f"{name} = {_to_toml(field_info.default)}"
+        head += f" ({', '.join(notes)})" if notes else ""
+        text = f"{head}: {field_info.description}"
+        lines += textwrap.wrap(text, 92, subsequent_indent="    ")
+    return "\n    ".join(lines).replace("    \n", "\n") + "\n"
+
+
+def _to_toml(value: Any) -> str:
+    return json.dumps(list(value) if isinstance(value, tuple) else value)
+
+
+def get_step_names() -> list[str]:
+    """Return the names of all steps, those of extensions last.
+
+    Raises:
+        HarnessError: an extension has the name of another step.
+    """
+    return [*STEP_MODULES, *extensions.find_extensions(extensions.STEPS, STEP_MODULES)]
 
 
 def get_step(name: str) -> Step:
     """Return the step of a name.
 
+    Extensions are searched only for a name that wattbench does not have.
+
     Raises:
         BuildError: there is no such step; the message names the nearest one.
+        HarnessError: it is an extension's, and cannot be loaded.
     """
-    if name not in STEP_MODULES:
-        raise BuildError(f"step {name!r} does not exist. {suggest_name(name, STEP_MODULES)}")
-    step = importlib.import_module(STEP_MODULES[name]).STEP
-    assert isinstance(step, Step)
-    return step
+    if name in STEP_MODULES:
+        step = importlib.import_module(STEP_MODULES[name]).STEP
+        assert isinstance(step, Step)
+        return step
+    found = extensions.find_extensions(extensions.STEPS, STEP_MODULES)
+    if name not in found:
+        known = get_step_names()
+        raise BuildError(f"step {name!r} does not exist. {suggest_name(name, known)}")
+    return found[name].load(Step)
+
+
+def find_step_origin(name: str) -> str:
+    """Return the package and version of an extension's step; '' for one of wattbench itself."""
+    if name in STEP_MODULES:
+        return ""
+    return extensions.find_extensions(extensions.STEPS)[name].origin

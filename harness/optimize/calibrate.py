@@ -3,42 +3,43 @@ with the graphs as they are served (after quantization).
 """
 
 import os
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal
 
-from harness.engines.confidence import CRITERIA, NEVER
-from harness.optimize.base import Inputs, Step, StepContext
+from pydantic import Field
+
+from harness.engines.confidence import NEVER
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.schema import Number
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Calibrate:
-    """Scale the confidences of the exits, and choose one threshold for all of them.
+class Calibrate(StepParams):
+    """Scale the confidences of the exits, and choose one threshold for all of them."""
 
-    criterion: an example leaves by its `probability`, by its `entropy`, or by `patience`, when
-        enough exits agree.
-    max_drop: the score that may be lost against the complete model, 0..1.
-    cost: instead of max_drop, the mean cost of an example as a share of the complete model's
-        layers, 0..1; 0 to use max_drop.
-    """
+    criterion: Literal["probability", "entropy", "patience"] = Field(
+        "probability",
+        description="an example leaves by its `probability`, by its `entropy`, or by `patience`, "
+        "when enough exits agree",
+    )
+    max_drop: Number = Field(
+        0.01, ge=0, le=1, description="the score that may be lost against the complete model"
+    )
+    cost: Number = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="instead of max_drop, the mean cost of an example as a share of the complete "
+        "model's layers; 0 to use max_drop",
+    )
 
-    criterion: str = "probability"
-    max_drop: float = 0.01
-    cost: float = 0.0
 
-
-def validate(params: Calibrate, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = []
-    if params.criterion not in CRITERIA:
-        choices = " or ".join(map(repr, CRITERIA))
-        faults.append(f"criterion = {params.criterion!r}: choose {choices}")
-    for key in ("max_drop", "cost"):
-        if not 0 <= getattr(params, key) <= 1:
-            faults.append(f"{key} = {getattr(params, key)}: choose 0..1")
-    if params.criterion == "patience" and len(spec.get("exits") or (0, 0)) < 2:
-        faults.append("patience needs at least two exits. Give the step 'exits' more layers")
-    return faults
+def validate(params: Calibrate, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
+    if params.criterion == "patience" and len(spec.exits or (0, 0)) < 2:
+        return ["patience needs at least two exits. Give the step 'exits' more layers"]
+    return []
 
 
 def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> dict[str, Any]:

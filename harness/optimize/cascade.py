@@ -6,38 +6,30 @@ import os
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
-from harness.optimize.base import Inputs, Step, StepContext
+from pydantic import Field
+
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.schema import Number
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Cascade:
-    """Scale the confidences of the members, and choose a threshold for each but the last, jointly.
+class Cascade(StepParams):
+    """Scale the confidences of the members, and choose a threshold for each but the last one."""
 
-    criterion: an example is answered by its `probability` or by its `entropy`.
-    max_drop: the score that may be lost against the last member, 0..1.
-    """
-
-    criterion: str = "probability"
-    max_drop: float = 0.01
+    criterion: Literal["probability", "entropy"] = Field(
+        "probability", description="what an example is answered by"
+    )
+    max_drop: Number = Field(
+        0.01, ge=0, le=1, description="the score that may be lost against the last member"
+    )
 
 
 PASSES = 3
 """How often the speed of a member is measured; the shortest time counts."""
-
-
-def validate(params: Cascade, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = []
-    if params.criterion not in ("probability", "entropy"):
-        faults.append(f"criterion = {params.criterion!r}: choose 'probability' or 'entropy'")
-    if not 0 <= params.max_drop <= 1:
-        faults.append(f"max_drop = {params.max_drop}: choose 0..1")
-    return faults
 
 
 def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> dict[str, Any]:
@@ -95,7 +87,6 @@ STEP = Step(
     Cascade,
     ("members",),
     run,
-    validate,
-    output_spec=lambda params, spec: {"format": "cascade"},
+    output_spec=lambda params, spec: replace(spec, format="cascade"),
     trains=True,
 )

@@ -7,15 +7,19 @@ student can also learn from transfer text and augmented text.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
+from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Inputs, Step, StepContext
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
+from harness.schema import Integers, Number, to_tuple
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -26,37 +30,51 @@ if TYPE_CHECKING:
     from harness.optimize.training.tokens import Tokens
 
 
-@dataclass(frozen=True)
 class Distill(Schedule):
-    """Train a student on the teacher's answers; keep the epoch that is best on the selection slice.
+    """Train a student on the teacher's answers; keep the best epoch on the selection slice."""
 
-    layers: teacher layers that initialise the student, counted from 0: a list, or a number of
-        layers, evenly spaced up to the last one; empty to use the model of the step before.
-    student: a pretrained encoder that initialises the student, by name or folder, instead of
-        layers.
-    temperature: softens both distributions, above 0.
-    hard: weight of the labels, 0..1; the teacher's logits have the rest.
-    hidden: weight of the mean squared difference of hidden states, 0 or above; if the widths
-        differ, a projection is learned.
-    embedding: the same for the output of the embeddings.
-    attention: weight of the query, key and value relations of the student's last layer, 0 or above
-        (MiniLMv2: Wang et al. 2021).
-    match: the teacher layer that each student layer learns from; empty for the layers that
-        initialise it, else evenly spaced ones.
-    transfer: learn also from the task's unlabelled transfer text, if it has any.
-    augment: copies of the text with words masked and ends cut off, 0..20 (Tang et al. 2019).
-    """
-
-    layers: int | tuple[int, ...] = ()
-    student: str = ""
-    temperature: float = 2.0
-    hard: float = 0.0
-    hidden: float = 0.0
-    embedding: float = 0.0
-    attention: float = 0.0
-    match: tuple[int, ...] = ()
-    transfer: bool = True
-    augment: int = 0
+    layers: Annotated[int | tuple[int, ...], BeforeValidator(to_tuple)] = Field(
+        (),
+        description="teacher layers that initialise the student, counted from 0: a list, or a "
+        "number of layers, evenly spaced up to the last one; empty to use the model of the step "
+        "before",
+    )
+    student: str = Field(
+        "",
+        description="a pretrained encoder that initialises the student, by name or folder, instead "
+        "of layers",
+    )
+    temperature: Number = Field(2.0, gt=0, description="softens both distributions")
+    hard: Number = Field(
+        0.0, ge=0, le=1, description="weight of the labels; the teacher's logits have the rest"
+    )
+    hidden: Number = Field(
+        0.0,
+        ge=0,
+        description="weight of the mean squared difference of hidden states; if the widths differ, "
+        "a projection is learned",
+    )
+    embedding: Number = Field(0.0, ge=0, description="the same for the output of the embeddings")
+    attention: Number = Field(
+        0.0,
+        ge=0,
+        description="weight of the query, key and value relations of the student's last layer "
+        "(MiniLMv2: Wang et al. 2021)",
+    )
+    match: Integers = Field(
+        (),
+        description="the teacher layer that each student layer learns from; empty for the layers "
+        "that initialise it, else evenly spaced ones",
+    )
+    transfer: bool = Field(
+        True, description="learn also from the task's unlabelled transfer text, if it has any"
+    )
+    augment: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="copies of the text with words masked and ends cut off (Tang et al. 2019)",
+    )
 
 
 def space_evenly(count: int, layers: int) -> tuple[int, ...]:
@@ -69,14 +87,13 @@ def find_initial_layers(params: Distill, layers: int) -> tuple[int, ...]:
     return space_evenly(params.layers, layers) if isinstance(params.layers, int) else params.layers
 
 
-def validate(params: Distill, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = schedule.find_faults(params, spec)
-    teacher = spec.get("teacher")
-    if spec.get("format") and not teacher:
+def validate(params: Distill, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the teacher or the model of the step before, as sentences."""
+    faults, teacher = schedule.find_faults(params, spec), spec.teacher
+    if spec.format and not teacher:
         return [*faults, "it needs [model] teacher, the system to learn from"]
-    available = (teacher or {}).get("layers")
-    name = (teacher or {}).get("name", "the teacher")
+    available = teacher.layers if teacher else None
+    name = teacher.name if teacher else "the teacher"
     if isinstance(params.layers, int) and not 1 <= params.layers <= (available or params.layers):
         faults.append(
             f"layers = {params.layers}, but {name} has {available}. Choose 1..{available}"
@@ -87,31 +104,22 @@ def validate(params: Distill, spec: dict[str, Any]) -> list[str]:
             faults.append(f"layers = {list(params.layers)} names a layer twice")
     if params.layers and params.student:
         faults.append("it has both layers and student; keep one of them")
-    if not params.layers and not params.student and spec == (teacher or {}) | _keep_context(spec):
+    is_teacher = teacher is not None and replace(spec, teacher=None) == teacher
+    if not params.layers and not params.student and is_teacher:
         faults.append("the student is the teacher itself. Give layers, or student")
-    student = output_spec(params, spec).get("layers")
+    student = output_spec(params, spec).layers
     if params.match and student and len(params.match) != student:
         faults.append(
             f"match names {len(params.match)} layers, but the student has {student}: give one for "
             "each"
         )
     faults += _find_teacher_layer_faults("match", params.match, available, name)
-    checks = {
-        f"temperature = {params.temperature}: choose a number above 0": params.temperature > 0,
-        f"hard = {params.hard}: choose 0..1": 0 <= params.hard <= 1,
-        f"augment = {params.augment}: choose 0..20": 0 <= params.augment <= 20,
-    }
-    for key in ("hidden", "embedding", "attention"):
-        value = getattr(params, key)
-        checks[f"{key} = {value}: choose 0 or above"] = value >= 0
     if params.student:
         try:
-            pretrained.get_encoder_spec(
-                params.student, spec.get("base") or pretrained.CURRENT_FOLDER
-            )
+            pretrained.get_encoder_spec(params.student, spec.base or pretrained.CURRENT_FOLDER)
         except HarnessError as error:
             faults.append(f"student: {error}")
-    return faults + [fault for fault, is_valid in checks.items() if not is_valid]
+    return faults
 
 
 def _find_teacher_layer_faults(
@@ -127,27 +135,21 @@ def _find_teacher_layer_faults(
     return []
 
 
-def _keep_context(spec: dict[str, Any]) -> dict[str, Any]:
-    """Return the entries of a specification that do not describe the model itself."""
-    return {key: spec[key] for key in ("teacher", "base") if key in spec}
-
-
-def output_spec(params: Distill, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return what the step changes in the model specification."""
-    changed: dict[str, Any] = {"format": "safetensors"}
-    teacher = spec.get("teacher") or {}
+def output_spec(params: Distill, spec: ModelSpec) -> ModelSpec:
+    """Return the specification of the student."""
+    teacher = spec.teacher or ModelSpec()
+    student = replace(spec, format="safetensors", finetuned=True)
     if params.student:
         try:
-            encoder = pretrained.get_encoder_spec(
-                params.student, spec.get("base") or pretrained.CURRENT_FOLDER
-            )
+            base = spec.base or pretrained.CURRENT_FOLDER
+            encoder = pretrained.get_encoder_spec(params.student, base)
         except HarnessError:
-            return changed
-        return {**encoder, **changed}
-    if params.layers:
+            return student
+        student = replace(encoder, format="safetensors", teacher=spec.teacher, base=spec.base)
+    elif params.layers:
         count = params.layers if isinstance(params.layers, int) else len(params.layers)
-        return {**teacher, **changed, "layers": count}
-    return changed
+        student = replace(teacher, format="safetensors", layers=count, teacher=spec.teacher)
+    return replace(student, dtype=spec.dtype, finetuned=True)
 
 
 def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> dict[str, Any]:

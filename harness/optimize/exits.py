@@ -6,12 +6,16 @@ it. At which confidence an input leaves is chosen later, by the step `calibrate`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults, find_layer_faults
+from pydantic import Field
+
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, find_layer_faults
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
+from harness.schema import Integers, Number
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -21,32 +25,28 @@ if TYPE_CHECKING:
     from harness.optimize.training.tokens import Tokens
 
 
-@dataclass(frozen=True)
 class Exits(Schedule):
-    """Add a classifier after some inner layers; keep the epoch that is best on the selection slice.
+    """Add a classifier after some inner layers; keep the best epoch on the selection slice."""
 
-    after: the layers, counted from 0, without the last one.
-    joint: train the complete model with its exits, instead of only the new classifiers.
-    temperature: softens both distributions, above 0.
-    transfer: learn also from the task's unlabelled transfer text, if it has any.
-    augment: copies of the text with words masked and ends cut off, 0..20.
-    """
+    after: Integers = Field(
+        (), description="the layers that get an exit, counted from 0, without the last one"
+    )
+    joint: bool = Field(
+        False,
+        description="train the complete model with its exits, instead of only the new classifiers",
+    )
+    temperature: Number = Field(2.0, gt=0, description="softens both distributions")
+    transfer: bool = Field(
+        True, description="learn also from the task's unlabelled transfer text, if it has any"
+    )
+    augment: int = Field(
+        0, ge=0, le=20, description="copies of the text with words masked and ends cut off"
+    )
 
-    after: tuple[int, ...] = ()
-    joint: bool = False
-    temperature: float = 2.0
-    transfer: bool = True
-    augment: int = 0
 
-
-def validate(params: Exits, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = schedule.find_faults(params, spec) + find_layer_faults(params.after, spec)
-    if not params.temperature > 0:
-        faults.append(f"temperature = {params.temperature}: choose a number above 0")
-    if not 0 <= params.augment <= 20:
-        faults.append(f"augment = {params.augment}: choose 0..20")
-    return faults + find_dtype_faults(spec)
+def validate(params: Exits, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
+    return schedule.find_faults(params, spec) + find_layer_faults(params.after, spec)
 
 
 def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict[str, Any]:
@@ -165,6 +165,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, spec: {"format": "safetensors", "exits": params.after},
+    output_spec=lambda params, spec: replace(spec, format="safetensors", exits=params.after),
     trains=True,
 )

@@ -6,15 +6,16 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from harness.errors import BuildError
-from harness.optimize.base import Artifact, Inputs, Step, StepContext, find_dtype_faults
+from harness.optimize.base import Artifact, Inputs, Step, StepContext, StepParams, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -28,28 +29,23 @@ SAMPLE_SIZE = 16
 """Texts that the graph is traced and compared with."""
 
 
-@dataclass(frozen=True)
-class Export:
-    """Write the model as an ONNX graph with dynamic batch and sequence.
+class Export(StepParams):
+    """Write the model as an ONNX graph with dynamic batch and sequence."""
 
-    optimize: fuse attention, GELU and layer norm into one node each.
-    norm: `layer` keeps the residual addition before the layer norm and the embedding look-ups as
-        separate nodes; `skip` fuses those too (SkipLayerNormalization and EmbedLayerNormalization),
-        whose CPU kernels are several times slower than the separate nodes.
-    first_only: let the last layer compute only the first token; the logits are the same.
-    """
-
-    optimize: bool = True
-    norm: str = "layer"
-    first_only: bool = True
-
-
-def validate(params: Export, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = []
-    if params.norm not in ("layer", "skip"):
-        faults.append(f"norm = {params.norm!r}: choose 'layer' or 'skip'")
-    return faults + find_dtype_faults(spec)
+    optimize: bool = Field(
+        True, description="fuse attention, GELU and layer norm into one node each"
+    )
+    norm: Literal["layer", "skip"] = Field(
+        "layer",
+        description="`layer` keeps the residual addition before the layer norm and the embedding "
+        "look-ups as separate nodes; `skip` fuses those too (SkipLayerNormalization and "
+        "EmbedLayerNormalization), whose CPU kernels are several times slower than the separate "
+        "nodes",
+    )
+    first_only: bool = Field(
+        True,
+        description="let the last layer compute only the first token; the logits are the same",
+    )
 
 
 def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dict[str, Any]:
@@ -305,6 +301,6 @@ STEP = Step(
     Export,
     ("safetensors", "transformers"),
     run,
-    validate,
-    output_spec=lambda params, spec: {"format": "stages" if spec.get("exits") else "onnx"},
+    lambda params, spec: find_dtype_faults(spec),
+    output_spec=lambda params, spec: replace(spec, format="stages" if spec.exits else "onnx"),
 )

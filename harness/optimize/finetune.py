@@ -1,6 +1,6 @@
 """Fine-tuning of a pretrained encoder on a task's training split."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 from harness.optimize.base import Inputs, Step, StepContext
@@ -9,7 +9,6 @@ from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
 class Finetune(Schedule):
     """Train all weights on the training split; keep the epoch that is best on the selection slice.
 
@@ -55,6 +54,6 @@ STEP = Step(
     ("encoder", "safetensors"),
     run,
     lambda params, spec: schedule.find_faults(params, spec),
-    output_spec=lambda params, spec: {"format": "safetensors", "finetuned": True},
+    output_spec=lambda params, spec: replace(spec, format="safetensors", finetuned=True),
     trains=True,
 )

@@ -1,19 +1,16 @@
 """A constant answer: the most frequent label of the training split."""
 
 from collections import Counter
-from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Majority:
+class Majority(StepParams):
     """Count the labels of the training split and always answer the most frequent one; for a choice,
     the first candidate.
-
-    No parameters.
     """
 
 
@@ -30,6 +27,6 @@ STEP = Step(
     Majority,
     ("",),
     run,
-    output_spec=lambda params, spec: {"format": "constant"},
+    output_spec=lambda params, spec: ModelSpec("constant"),
     trains=True,
 )

@@ -3,30 +3,25 @@ logistic regression on the mean of a text's vectors. Needs the extra `wattbench[
 """
 
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Model2Vec:
+class Model2Vec(StepParams):
     """Distill static embeddings, and fit scikit-learn's LogisticRegression on them; the
     regularisation is chosen on the selection slice.
-
-    width: columns of the embeddings, 1..the width of the encoder.
     """
 
-    width: int = 256
-
-
-def validate(params: Model2Vec, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    return [] if params.width >= 1 else [f"width = {params.width}: choose 1 or above"]
+    width: int = Field(
+        256, ge=1, description="columns of the embeddings, at most the width of the encoder"
+    )
 
 
 def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> dict[str, Any]:
@@ -90,7 +85,6 @@ STEP = Step(
     Model2Vec,
     ("encoder",),
     run,
-    validate,
-    output_spec=lambda params, spec: {"format": "model2vec", "dtype": "int8"},
+    output_spec=lambda params, spec: ModelSpec("model2vec", spec.name, dtype="int8"),
     trains=True,
 )

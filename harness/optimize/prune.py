@@ -6,11 +6,14 @@ Hassan 2020, section 3.2). It is computed on training data.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -20,39 +23,36 @@ if TYPE_CHECKING:
     from harness.optimize.training.tokens import Tokens
 
 
-@dataclass(frozen=True)
-class Prune:
-    """Keep the most important heads and neurons.
+class Prune(StepParams):
+    """Keep the most important heads and neurons."""
 
-    heads: attention heads to keep in each layer, 1..the number of the model.
-    ffn: feed-forward neurons to keep in each layer, 1..the number of the model.
-    scope: `layer` keeps that many in every layer; `global` keeps that many on average, the most
-        important ones wherever they are, and at least one in each layer.
-    examples: training examples that importance is computed on, 1 or above.
-    """
-
-    heads: int
-    ffn: int
-    scope: str = "layer"
-    examples: int = 2048
+    heads: int = Field(ge=1, description="attention heads to keep in each layer")
+    ffn: int = Field(ge=1, description="feed-forward neurons to keep in each layer")
+    scope: Literal["layer", "global"] = Field(
+        "layer",
+        description="`layer` keeps that many in every layer; `global` keeps that many on average, "
+        "the most important ones wherever they are, and at least one in each layer",
+    )
+    examples: int = Field(
+        2048, ge=1, description="training examples that importance is computed on"
+    )
 
 
 BATCH = 32
 
 
-def validate(params: Prune, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = [] if params.examples >= 1 else [f"examples = {params.examples}: choose 1 or above"]
-    if params.scope not in ("layer", "global"):
-        faults.append(f"scope = {params.scope!r}: choose 'layer' or 'global'")
-    for key, noun in (("heads", "heads"), ("ffn", "neurons")):
-        keep, available = getattr(params, key), spec.get(key)
+def validate(params: Prune, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
+    faults = []
+    for key, keep, available in (
+        ("heads", params.heads, spec.heads),
+        ("neurons", params.ffn, spec.ffn),
+    ):
         if available and keep > available:
+            name = "ffn" if key == "neurons" else key
             faults.append(
-                f"{key} = {keep}, but {spec['name']} has {available} {noun}. Choose 1..{available}"
+                f"{name} = {keep}, but {spec.name} has {available} {key}. Choose 1..{available}"
             )
-        elif keep < 1:
-            faults.append(f"{key} = {keep}: choose 1..{available or 'the number of the model'}")
     return faults + find_dtype_faults(spec)
 
 
@@ -232,6 +232,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, spec: {"heads": params.heads, "ffn": params.ffn},
+    output_spec=lambda params, spec: replace(spec, heads=params.heads, ffn=params.ffn),
     trains=True,
 )

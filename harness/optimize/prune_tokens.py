@@ -6,38 +6,46 @@ the graph has no branches and can be exported. A `distill` step after this one a
 the remaining tokens.
 """
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Annotated, Any
 
-from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults, find_layer_faults
+from pydantic import BeforeValidator, Field
+
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import (
+    Inputs,
+    Step,
+    StepContext,
+    StepParams,
+    find_dtype_faults,
+    find_layer_faults,
+)
+from harness.schema import Integers, Number, to_tuple
 from harness.tasks.task import Task
 
 BATCH = 32
 
 
-@dataclass(frozen=True)
-class PruneTokens:
-    """Keep a share of the tokens after some layers.
-
-    after: the layers, counted from 0, without the last one.
-    keep: for each of them the share of its tokens to keep, above 0, below 1; the first token is
-        always kept.
-    """
-
-    after: tuple[int, ...]
-    keep: tuple[float, ...]
+Shares = Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], BeforeValidator(to_tuple)]
 
 
-def validate(params: PruneTokens, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
+class PruneTokens(StepParams):
+    """Keep a share of the tokens after some layers."""
+
+    after: Integers = Field(description="the layers, counted from 0, without the last one")
+    keep: Shares = Field(
+        description="for each of them the share of its tokens to keep; the first one is always kept"
+    )
+
+
+def validate(params: PruneTokens, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
     faults = find_layer_faults(params.after, spec)
     if len(params.keep) != len(params.after):
         faults.append(
             f"keep names {len(params.keep)} shares, but after {len(params.after)} layers: give one "
             "for each"
         )
-    if any(not 0 < share < 1 for share in params.keep):
-        faults.append(f"keep = {list(params.keep)}: choose shares above 0 and below 1")
     return faults + find_dtype_faults(spec)
 
 
@@ -70,6 +78,6 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, spec: {"keep": params.keep},
+    output_spec=lambda params, spec: replace(spec, keep=params.keep),
     trains=True,  # no weights; but it changes the answers, as a closed submission must not
 )

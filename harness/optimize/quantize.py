@@ -11,13 +11,16 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from harness.errors import BuildError
 from harness.models.answers import compute_accuracy
-from harness.optimize.base import Artifact, Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Artifact, Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -34,59 +37,50 @@ ENGINE_OF_FORMAT = {
 }
 
 
-@dataclass(frozen=True)
-class Quantize:
-    """Store and compute with fewer bits.
+class Quantize(StepParams):
+    """Store and compute with fewer bits."""
 
-    dtype: `int8` of an ONNX graph; `fp16` of a graph or of weights, for GPUs; `bf16` of weights,
-        for PyTorch on a CPU that has it.
-    method: of int8: `dynamic`, or `static` (matrix products outside of attention have a fixed
-        scale).
-    calibration: training examples that `static` and NNCF calibrate on, 1 or above.
-    by: of int8: `onnxruntime`, or `nncf` for the engine `openvino` (always static; needs
-        wattbench[openvino]).
-    """
+    dtype: Literal["int8", "fp16", "bf16"] = Field(
+        "int8",
+        description="`int8` of an ONNX graph; `fp16` of a graph or of weights, for GPUs; `bf16` of "
+        "weights, for PyTorch",
+    )
+    method: Literal["dynamic", "static"] = Field(
+        "dynamic",
+        description="of int8: `dynamic`, or `static` (matrix products outside of attention have a "
+        "fixed scale)",
+    )
+    calibration: int = Field(
+        256, ge=1, description="training examples that `static` and NNCF calibrate on"
+    )
+    by: Literal["onnxruntime", "nncf"] = Field(
+        "onnxruntime",
+        description="of int8: `onnxruntime`, or `nncf` for the engine `openvino` (always static; "
+        "needs wattbench[openvino])",
+    )
 
-    dtype: str = "int8"
-    method: str = "dynamic"
-    calibration: int = 256
-    by: str = "onnxruntime"
 
-
-def validate(params: Quantize, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    choices = {
-        "dtype": tuple(DTYPES),
-        "method": ("dynamic", "static"),
-        "by": ("onnxruntime", "nncf"),
-    }
+def validate(params: Quantize, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
     faults = []
-    for key, known in choices.items():
-        if getattr(params, key) not in known:
-            faults.append(
-                f"{key} = {getattr(params, key)!r}: choose {' or '.join(map(repr, known))}"
-            )
-    if params.calibration < 1:
+    formats = DTYPES.get(params.dtype)
+    if formats and spec.format in ENGINE_OF_FORMAT and spec.format not in formats:
+        is_exportable = spec.format == "safetensors"
         faults.append(
-            f"calibration = {params.calibration}: the scales need at least 1 training example"
-        )
-    formats, given_format = DTYPES.get(params.dtype), spec.get("format")
-    if formats and given_format in ENGINE_OF_FORMAT and given_format not in formats:
-        is_exportable = given_format == "safetensors"
-        faults.append(
-            f"{params.dtype} is made from {' or '.join(formats)}, but it gets {given_format}. "
+            f"{params.dtype} is made from {' or '.join(formats)}, but it gets {spec.format}. "
             + ("Put the step 'export' before it" if is_exportable else "Leave it out")
         )
-    if given_format == "stages" and (params.method != "dynamic" or params.by != "onnxruntime"):
+    if spec.format == "stages" and (params.method != "dynamic" or params.by != "onnxruntime"):
         faults.append("a model with exits needs method = 'dynamic' and by = 'onnxruntime'")
-    if spec.get("dtype", "fp32") != "fp32":
-        faults.append(f"it needs fp32, but gets {spec['dtype']}: quantize once")
+    if spec.dtype != "fp32":
+        faults.append(f"it needs fp32, but gets {spec.dtype}: quantize once")
     return faults
 
 
-def output_spec(params: Quantize, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return what the step changes in the model specification."""
-    return {"dtype": params.dtype} | ({"format": "openvino"} if params.by == "nncf" else {})
+def output_spec(params: Quantize, spec: ModelSpec) -> ModelSpec:
+    """Return the specification of the quantized model."""
+    new_format = "openvino" if params.by == "nncf" else spec.format
+    return replace(spec, dtype=params.dtype, format=new_format)
 
 
 def has_vnni() -> bool:

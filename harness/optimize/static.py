@@ -5,70 +5,54 @@ It is fastText (Joulin et al. 2017) trained by distillation (Sparse Distillation
 with words initialised from the teacher's token vectors (as in model2vec).
 """
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.schema import Number, to_tuple
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Static:
+class Static(StepParams):
     """Train a table of hashed features and an MLP on the teacher's answers; keep the epoch that is
     best on the selection slice.
-
-    buckets: rows of the table, 1..16777216.
-    width: columns of the table, 1..1024.
-    hidden: neurons of the MLP, 1 or above.
-    words: longest word n-gram that is a feature, 1..4.
-    letters: lengths of the byte n-grams that are features, each 2..8; may be empty.
-    vectors: initialise the rows of words with the teacher's token vectors, projected.
-    epochs: passes over the text, 1..100.
-    batch: texts per update, 1 or above.
-    learning_rate: initial one of the table, above 0; it decays to 0. The MLP has a fifth of it.
-    dropout: share of a text's features that are dropped during training, 0 or above, below 1.
-    temperature: softens both distributions, above 0.
-    transfer: learn also from the task's unlabelled transfer text, if it has any.
-    augment: copies of the text with words masked and ends cut off, 0..20.
     """
 
-    buckets: int = 131072
-    width: int = 32
-    hidden: int = 64
-    words: int = 3
-    letters: tuple[int, ...] = (4,)
-    vectors: bool = True
-    epochs: int = 2
-    batch: int = 64
-    learning_rate: float = 2e-3
-    dropout: float = 0.3
-    temperature: float = 2.0
-    transfer: bool = True
-    augment: int = 4
+    buckets: int = Field(131072, ge=1, le=1 << 24, description="rows of the table")
+    width: int = Field(32, ge=1, le=1024, description="columns of the table")
+    hidden: int = Field(64, ge=1, description="neurons of the MLP")
+    words: int = Field(3, ge=1, le=4, description="longest word n-gram that is a feature")
+    letters: Annotated[tuple[Annotated[int, Field(ge=2, le=8)], ...], BeforeValidator(to_tuple)] = (
+        Field((4,), description="lengths of the byte n-grams that are features; may be empty")
+    )
+    vectors: bool = Field(
+        True, description="initialise the rows of words with the teacher's token vectors, projected"
+    )
+    epochs: int = Field(2, ge=1, le=100, description="passes over the text")
+    batch: int = Field(64, ge=1, description="texts per update")
+    learning_rate: Number = Field(
+        2e-3,
+        gt=0,
+        description="initial one of the table; it decays to 0. The MLP has a fifth of it",
+    )
+    dropout: Number = Field(
+        0.3, ge=0, lt=1, description="share of a text's features that are dropped during training"
+    )
+    temperature: Number = Field(2.0, gt=0, description="softens both distributions")
+    transfer: bool = Field(
+        True, description="learn also from the task's unlabelled transfer text, if it has any"
+    )
+    augment: int = Field(
+        4, ge=0, le=20, description="copies of the text with words masked and ends cut off"
+    )
 
 
-def validate(params: Static, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = [] if spec.get("teacher") else ["it needs [model] teacher, the system to learn from"]
-    checks = {
-        f"buckets = {params.buckets}: choose 1..16777216": 1 <= params.buckets <= 1 << 24,
-        f"width = {params.width}: choose 1..1024": 1 <= params.width <= 1024,
-        f"hidden = {params.hidden}: choose 1 or above": params.hidden >= 1,
-        f"words = {params.words}: choose 1..4": 1 <= params.words <= 4,
-        f"letters = {list(params.letters)}: choose lengths of 2..8": (
-            all(2 <= length <= 8 for length in params.letters)
-        ),
-        f"epochs = {params.epochs}: choose 1..100": 1 <= params.epochs <= 100,
-        f"batch = {params.batch}: choose 1 or above": params.batch >= 1,
-        f"learning_rate = {params.learning_rate}: choose a number above 0": (
-            params.learning_rate > 0
-        ),
-        f"dropout = {params.dropout}: choose 0 or above, below 1": 0 <= params.dropout < 1,
-        f"temperature = {params.temperature}: choose a number above 0": params.temperature > 0,
-        f"augment = {params.augment}: choose 0..20": 0 <= params.augment <= 20,
-    }
-    return faults + [fault for fault, is_valid in checks.items() if not is_valid]
+def validate(params: Static, spec: ModelSpec) -> list[str]:
+    """Return what does not fit the model, as sentences."""
+    return [] if spec.teacher else ["it needs [model] teacher, the system to learn from"]
 
 
 def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dict[str, Any]:
@@ -121,7 +105,7 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, spec: {"format": "static", "dtype": "int8"},
+    output_spec=lambda params, spec: ModelSpec("static", spec.name, dtype="int8"),
     trains=True,
     needs_teacher=True,
 )

@@ -1,27 +1,26 @@
 """TF-IDF of word n-grams with logistic regression: the classic baseline."""
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class TfidfLogreg:
+class TfidfLogreg(StepParams):
     """Fit scikit-learn's TfidfVectorizer and LogisticRegression; the regularisation is selected on
     the selection slice.
-
-    ngrams: longest word n-gram, 1..3.
-    min_count: number of training examples that an n-gram must occur in, 1 or above.
     """
 
-    ngrams: int = 2
-    min_count: int = 1
+    ngrams: int = Field(2, ge=1, le=3, description="longest word n-gram")
+    min_count: int = Field(
+        1, ge=1, description="number of training examples that an n-gram must occur in"
+    )
 
 
 STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
@@ -30,14 +29,6 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0)
 
 NEVER_LOG_ODDS = -1e4
 """Log odds of a label that no training row has."""
-
-
-def validate(params: TfidfLogreg, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = [] if 1 <= params.ngrams <= 3 else [f"ngrams = {params.ngrams}: choose 1..3"]
-    if params.min_count < 1:
-        faults.append(f"min_count = {params.min_count}: choose 1 or above")
-    return faults
 
 
 def run(inputs: Inputs, task: Task, params: TfidfLogreg, context: StepContext) -> dict[str, Any]:
@@ -141,9 +132,9 @@ def fit_best_logistic_regression(
     return weights, bias, by_strength
 
 
-def output_spec(params: TfidfLogreg, spec: dict[str, Any]) -> dict[str, Any]:
-    """Return what the step changes in the model specification."""
-    return {"format": "tfidf"}
+def output_spec(params: TfidfLogreg, spec: ModelSpec) -> ModelSpec:
+    """Return the format."""
+    return ModelSpec("tfidf")
 
 
-STEP = Step("tfidf-logreg", 2, TfidfLogreg, ("",), run, validate, output_spec, trains=True)
+STEP = Step("tfidf-logreg", 2, TfidfLogreg, ("",), run, output_spec=output_spec, trains=True)

@@ -1,19 +1,15 @@
 """Bundled weights as they are, for the custom code of a submission."""
 
 import shutil
-from dataclasses import dataclass
 from typing import Any
 
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.models.model_spec import ModelSpec
+from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
 
 
-@dataclass(frozen=True)
-class Unpack:
-    """Take the files of `[model] weights` as they are, for a custom module or command.
-
-    No parameters.
-    """
+class Unpack(StepParams):
+    """Take the files of `[model] weights` as they are, for a custom module or command."""
 
 
 def run(inputs: Inputs, task: Task, params: Unpack, context: StepContext) -> dict[str, Any]:
@@ -23,9 +19,9 @@ def run(inputs: Inputs, task: Task, params: Unpack, context: StepContext) -> dic
     return {"format": "files"}
 
 
-def output_spec(params: Unpack, spec: dict[str, Any]) -> dict[str, Any]:
+def output_spec(params: Unpack, spec: ModelSpec) -> ModelSpec:
     """Return the format; nothing else is known of the files."""
-    return {"format": "files"}
+    return ModelSpec("files", spec.name)
 
 
 STEP = Step("unpack", 1, Unpack, ("checkpoint",), run, output_spec=output_spec)

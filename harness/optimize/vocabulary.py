@@ -8,12 +8,14 @@ unknown.
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from harness.errors import BuildError
-from harness.optimize.base import Inputs, Step, StepContext, find_dtype_faults
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, find_dtype_faults
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -22,22 +24,13 @@ if TYPE_CHECKING:
     from harness.models.classifier import Classifier
 
 
-@dataclass(frozen=True)
-class Vocabulary:
-    """Keep the tokens that are frequent enough in the training text and the transfer text.
+class Vocabulary(StepParams):
+    """Keep the tokens that are frequent enough in the training text and the transfer text."""
 
-    floor: least number of occurrences, 1 or above.
-    transfer: count also the task's unlabelled transfer text, if it has any.
-    """
-
-    floor: int = 1
-    transfer: bool = True
-
-
-def validate(params: Vocabulary, spec: dict[str, Any]) -> list[str]:
-    """Return the errors of the parameters, as sentences."""
-    faults = [] if params.floor >= 1 else [f"floor = {params.floor}: choose 1 or above"]
-    return faults + find_dtype_faults(spec)
+    floor: int = Field(1, ge=1, description="least number of occurrences")
+    transfer: bool = Field(
+        True, description="count also the task's unlabelled transfer text, if it has any"
+    )
 
 
 def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) -> dict[str, Any]:
@@ -125,7 +118,7 @@ STEP = Step(
     Vocabulary,
     ("safetensors",),
     run,
-    validate,
-    output_spec=lambda params, spec: {"vocabulary": params.floor},
+    lambda params, spec: find_dtype_faults(spec),
+    output_spec=lambda params, spec: replace(spec, vocabulary_floor=params.floor),
     trains=True,
 )

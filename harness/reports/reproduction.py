@@ -1,45 +1,81 @@
 """Reproduction of a published table: its rows side by side with those of the leaderboard."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError
+from pydantic import Field
+
+from harness.errors import HarnessError, suggest_name
 from harness.leaderboard.formatting import format_interval, format_number, format_table
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
-from harness.schema import Faults, read_toml, suggest_name
-
-KEYS = ("title", "source", "task", "examples", "setup", "row")
-SETUP = ("machine", "cores", "reference", "student", "runtime", "timer")
-ROW = ("name", "system", "speedup", "accuracy", "seconds", "usd_per_100m")
+from harness.schema import Faults, Number, Schema, Text, read_toml
 
 
-@dataclass(frozen=True)
-class PublishedTable:
-    """A file of `baselines/published`.
+class Setup(Schema):
+    """How a publication measured."""
+
+    machine: str
+    cores: str
+    reference: str
+    student: str
+    runtime: str
+    timer: str
+
+
+class PublishedRow(Schema):
+    """A row of a published table.
+
+    Attributes:
+        name: as published.
+        system: the corresponding system, or ''.
+        speedup: over the first row.
+        accuracy: in percent.
+        seconds: for the whole set.
+        usd_per_100m: USD for 100 million requests.
+    """
+
+    name: Text
+    system: str = ""
+    speedup: Number = Field(gt=0)
+    accuracy: Number = Field(ge=0, le=100)
+    seconds: Number = Field(gt=0)
+    usd_per_100m: Number = Field(ge=0)
+
+
+class Head(Schema):
+    """The keys at the top of a published table.
 
     Attributes:
         title: the title of the table.
         source: the publication.
         task: the task of the published figures.
-        setup: how the publication measured, by the keys of `SETUP`.
-        rows: each with `name`, `speedup` over the first row, `accuracy` in percent, `seconds`,
-            `usd_per_100m`, and the name of the corresponding `system`, if there is one.
+        examples: the number of examples of the task's set.
     """
 
-    title: str
-    source: str
-    task: str
-    setup: dict[str, str]
-    rows: tuple[dict[str, Any], ...]
+    title: Text
+    source: Text
+    task: Text
+    examples: int = Field(0, ge=0)
+
+
+class PublishedTable(Head):
+    """A file of `baselines/published`.
+
+    Attributes:
+        setup: how the publication measured.
+        row: the rows.
+    """
+
+    setup: Setup
+    row: tuple[PublishedRow, ...]
 
     @property
     def systems(self) -> list[str]:
         """The corresponding systems, in the order of the rows."""
-        return [row["system"] for row in self.rows if "system" in row]
+        return [row.system for row in self.row if row.system]
 
     @staticmethod
     def read(root: Path, name: str) -> "PublishedTable":
@@ -58,18 +94,18 @@ class PublishedTable:
             raise HarnessError(
                 f"published table {name!r} does not exist in {folder}. {suggest_name(name, known)}"
             )
-        data = read_toml(known[name])
-        faults = Faults(known[name])
-        faults.check_keys("", data, KEYS)
-        setup, rows = faults.get_table(data, "setup"), data.get("row", [])
-        faults.check_keys("[setup] ", setup, SETUP)
-        strings = {key: faults.get_string(data, key) for key in ("title", "source", "task")}
-        for number, row in enumerate(rows, start=1):
-            faults.check_keys(f"row {number}: ", row, ROW)
-            if missing := set(ROW) - {"system"} - set(row):
-                faults.add(f"row {number}: missing {', '.join(sorted(missing))}.")
+        data, faults = read_toml(known[name]), Faults(known[name])
+        keys = {key: value for key, value in data.items() if key not in ("setup", "row")}
+        head = faults.check(Head, keys, also=("setup", "row"))
+        setup = faults.check(Setup, faults.get_table(data, "setup"), "[setup] ")
+        rows = [
+            faults.check(PublishedRow, row, f"row {number}: ")
+            for number, row in enumerate(data.get("row", []), start=1)
+        ]
         faults.raise_any()
-        return PublishedTable(**strings, setup=setup, rows=tuple(rows))
+        return PublishedTable.model_validate(
+            {**dict(head or ()), "setup": setup, "row": tuple(rows)}
+        )
 
 
 def render_reproduction(sections: Sequence[Section], published: PublishedTable, task: str) -> str:
@@ -102,23 +138,23 @@ def _render_section(section: Section, published: PublishedTable) -> str:
     rows = {row.name: row for row in section.rows}
     unpadded = _find_unpadded(section, published)
     lines = []
-    for published_row in published.rows:
+    for published_row in published.row:
         line = {
-            "published": published_row["name"],
-            "s": format_number(published_row["seconds"]),
-            "speed-up": f"{published_row['speedup']:.2f}x",
-            "unpadded": f"{published_row['speedup'] / unpadded['speedup']:.2f}x",
-            "accuracy": f"{published_row['accuracy'] / 100:.4f}",
-            "USD/100M": format_number(published_row["usd_per_100m"]),
+            "published": published_row.name,
+            "s": format_number(published_row.seconds),
+            "speed-up": f"{published_row.speedup:.2f}x",
+            "unpadded": f"{published_row.speedup / unpadded.speedup:.2f}x",
+            "accuracy": f"{published_row.accuracy / 100:.4f}",
+            "USD/100M": format_number(published_row.usd_per_100m),
             "wattbench": "-",
         }
-        if row := rows.get(published_row.get("system", "")):
-            line |= _format_own_figures(section, row, rows[published.rows[0]["system"]])
+        if row := rows.get(published_row.system):
+            line |= _format_own_figures(section, row, rows[published.row[0].system])
         lines.append(line)
     headings = dict.fromkeys(heading for line in lines for heading in line)
     lines = [{heading: line.get(heading, "-") for heading in headings} for line in lines]
     setup = [
-        {"": key, "published": published.setup[key], "wattbench": value}
+        {"": key, "published": getattr(published.setup, key), "wattbench": value}
         for key, value in _describe_setup(section, rows, published).items()
     ]
     return "\n\n".join(
@@ -134,10 +170,10 @@ def _render_section(section: Section, published: PublishedTable) -> str:
     )
 
 
-def _find_unpadded(section: Section, published: PublishedTable) -> dict[str, Any]:
+def _find_unpadded(section: Section, published: PublishedTable) -> PublishedRow:
     """The published row of the unpadded reference."""
     name = section.roles["unpadded_reference"]
-    return next((row for row in published.rows if row.get("system") == name), published.rows[0])
+    return next((row for row in published.row if row.system == name), published.row[0])
 
 
 def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str]:
@@ -188,18 +224,18 @@ def _format_range(value: Any) -> str:
 
 
 def _conclude(
-    section: Section, rows: dict[str, Row], published: PublishedTable, unpadded: dict[str, Any]
+    section: Section, rows: dict[str, Row], published: PublishedTable, unpadded: PublishedRow
 ) -> str:
-    published_speedup = published.rows[-1]["speedup"]
-    remaining = published_speedup / unpadded["speedup"]
+    published_speedup = published.row[-1].speedup
+    remaining = published_speedup / unpadded.speedup
     last = rows[published.systems[-1]]
-    padding = compute_speedup(rows[published.systems[0]], rows[unpadded["system"]])
+    padding = compute_speedup(rows[published.systems[0]], rows[unpadded.system])
     return (
         f"The published speed-up is {published_speedup:.1f}x in total: "
-        f"{unpadded['speedup']:.2f}x by not padding, times {remaining:.1f}x. Here it is "
+        f"{unpadded.speedup:.2f}x by not padding, times {remaining:.1f}x. Here it is "
         f"{format_interval(last.speedup)} in total: {format_interval(padding)} by not padding, "
         f"times {format_interval(last.unpadded_speedup)}. Multi-instance inference gains at most a "
-        f"factor of the number of cores, {published.setup['cores']} there and "
+        f"factor of the number of cores, {published.setup.cores} there and "
         f"{section.configuration['cores']} here. Ratios can be compared with these differences in "
         "mind, seconds cannot, and USD only as far as the list prices of the machines are "
         "comparable."

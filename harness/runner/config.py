@@ -25,9 +25,6 @@ class RunConfig:
             value (0.03: 3%), or `minutes` have passed.
         minutes: when `until` gives up.
         server: whether the scenario `server` is measured too.
-        seed: the first training seed.
-        seeds: with how many training seeds each trained system is measured; those after the first
-            are rows of their own, `system@seedN`.
         isolation: one of `sandbox.CHOICES`.
         timing: lengths of windows and probes, and timeouts.
         resume: the session to continue until it has `blocks`; '' for a new one.
@@ -37,8 +34,6 @@ class RunConfig:
     until: float | None = None
     minutes: float = 60.0
     server: bool = False
-    seed: int = 0
-    seeds: int = 1
     isolation: str = "auto"
     timing: Timing = Timing()
     resume: str = ""

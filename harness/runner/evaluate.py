@@ -11,7 +11,7 @@ from harness.loadgen import scenarios, server
 from harness.loadgen.scenarios import QuerySamples, Window
 from harness.optimize.base import Artifact
 from harness.results.record import Record, Round, Timing
-from harness.submissions.manifest import System
+from harness.submissions.system import System
 from harness.tasks.task import Example, Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter

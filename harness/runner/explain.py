@@ -12,8 +12,7 @@ from harness.runner.config import RunConfig
 from harness.runner.doctor import find_quick_warnings
 from harness.runner.evaluate import WARM_UP_QUERIES
 from harness.runner.progress import USUAL_ROUND_SECONDS
-from harness.runner.session import expand_systems
-from harness.submissions.manifest import System
+from harness.submissions.plan import Plan
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
@@ -40,11 +39,9 @@ class RoundCost:
 
 
 def explain(
-    systems: Sequence[System],
-    tasks: Sequence[Task],
+    plan: Plan,
     suite: Suite,
     configuration: Configuration,
-    root: Path,
     results: Path,
     config: RunConfig,
 ) -> str:
@@ -53,8 +50,8 @@ def explain(
     Nothing has to be built. Times are estimated from earlier records in `results`, if there are
     any.
     """
-    pairs = expand_systems(systems, tasks, root, config.seed, config.seeds)
-    rows = [(system.name, task.name) for system, task in pairs]
+    rows = [(planned.system.name, planned.task.name) for planned in plan.systems]
+    systems, tasks = {planned.system.name for planned in plan.main_systems}, plan.tasks
     known = _read_costs(results / "records", config.timing.window)
     meter = EnergyMeter(configuration)
     text = f"""

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import HarnessError
 from harness.loadgen import scenarios
 from harness.runner.evaluate import (
     EvalData,
@@ -15,9 +14,8 @@ from harness.runner.evaluate import (
     start_worker,
 )
 from harness.store.cache import write_atomically
-from harness.submissions.manifest import System
-from harness.submissions.plan import find_artifact
-from harness.tasks.task import Task, predictions_by_label
+from harness.submissions.plan import PlannedSystem
+from harness.tasks.task import predictions_by_label
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
 from harness.worker import sandbox
@@ -26,24 +24,18 @@ TIMEOUT_SECONDS = 24 * 3600.0
 
 
 def predict(
-    system: System,
-    task: Task,
+    planned: PlannedSystem,
     split: str,
     configuration: Configuration,
-    root: Path,
-    seed: int,
     out: Path | str,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Write one line for each example (of MultiRC: for each passage), as answered in `offline`.
 
     Args:
-        system: a built system.
-        task: a task that it declares.
+        planned: a built system on a task that it declares.
         split: the split to answer.
         configuration: the hardware setting.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the training seed.
         out: a file, or a folder (that exists, that ends in a slash, or whose name has no suffix)
             for a file with the name that the server expects.
         log: takes lines of progress.
@@ -54,9 +46,9 @@ def predict(
     Raises:
         HarnessError: the system is not built, or the task has no such split.
     """
-    if not system.declares_task(task):
-        raise HarnessError(f"{system.name} does not declare {task.name}. Add it to its `tasks`.")
-    run = SystemRun(system, task, find_artifact(system, task, seed, root), {})
+    system, task = planned.system, planned.task
+    planned.check_declared()
+    run = SystemRun(system, task, planned.find_artifact(), {})
     data = EvalData.load(task, split)
     meter = EnergyMeter(configuration)
     log(f"{system.name} answers {len(data.examples)} examples of {task.name} ({split})")

@@ -18,8 +18,8 @@ from harness.runner.evaluate import EvalData, SystemRun, has_custom_code
 from harness.store.cache import folder_digest, folder_size
 from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.lookup import NULL_SYSTEM
-from harness.submissions.manifest import System
-from harness.submissions.plan import find_artifact
+from harness.submissions.plan import PlannedSystem
+from harness.submissions.system import System
 from harness.tasks.metrics import METRICS
 from harness.tasks.suites import Suite
 from harness.tasks.task import Task
@@ -60,7 +60,7 @@ def make_session_fields(
             "null": NULL_SYSTEM,
         },
         "configuration": {
-            **asdict(configuration),
+            **configuration.model_dump(),
             "hash": configuration.hash,
             "grams_co2_per_kwh": round(get_grams_co2_per_kwh(configuration.country), 1),
         },
@@ -75,16 +75,14 @@ def make_session_fields(
 
 
 def make_run(
-    system: System, task: Task, session_fields: dict[str, Any], root: Path, config: RunConfig
+    planned: PlannedSystem, session_fields: dict[str, Any], config: RunConfig
 ) -> SystemRun:
     """Return a system on a task, with a record without rounds for each scenario.
 
     Raises:
         HarnessError: the system is not built for the task.
     """
-    artifact = find_artifact(
-        system, task, config.seed if system.seed is None else system.seed, root
-    )
+    system, task, artifact = planned.system, planned.task, planned.find_artifact()
     system_fields = _describe_system(system)
     records = {
         scenario: Record(

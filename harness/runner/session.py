@@ -25,36 +25,30 @@ from harness.runner.records import (
 from harness.runner.stopping import has_enough_blocks, widest_interval
 from harness.store.cache import digest
 from harness.submissions.lookup import check_device
-from harness.submissions.manifest import System
-from harness.submissions.plan import is_trained
+from harness.submissions.plan import Plan
 from harness.tasks.suites import Suite
-from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter
 from harness.worker import sandbox
 
 
 def measure(
-    systems: Sequence[System],
-    tasks: Sequence[Task],
+    plan: Plan,
     suite: Suite,
     configuration: Configuration,
-    root: Path,
     results: Path,
     config: RunConfig = RunConfig(),
     log: Callable[[str], None] = print,
 ) -> str:
-    """Measure all systems on all tasks that they declare, in one session.
+    """Measure all systems of a plan in one session.
 
     If an earlier process with the same settings was killed, its session is found and continued,
     even without `config.resume`.
 
     Args:
-        systems: the systems, the references among them (see `submissions.lookup`).
-        tasks: the tasks.
+        plan: the systems on their tasks, the references among them (see `submissions.lookup`).
         suite: names the references.
         configuration: the hardware setting.
-        root: the folder that holds baselines/ and submissions/.
         results: records are written to `results/records`.
         config: how much is measured, and the session to resume.
         log: takes lines of progress.
@@ -63,26 +57,24 @@ def measure(
         The name of the session.
 
     Raises:
-        HarnessError: a system is not built or needs a GPU configuration, the session cannot be
-            resumed, or there is no sandbox where one is required.
+        HarnessError: there is nothing to measure, a system is not built or needs a GPU
+            configuration, the session cannot be resumed, or there is no sandbox where one is
+            required.
     """
+    if not plan.systems:
+        raise HarnessError(
+            "none of the systems declares one of the tasks. Add the task to a manifest's `tasks`."
+        )
+    systems = [planned.system for planned in plan.main_systems]
     check_device(systems, configuration.device)
     records = results / "records"
-    custom = [system.name for system in systems if has_custom_code(system)]
+    custom = list(dict.fromkeys(system.name for system in systems if has_custom_code(system)))
     isolation = sandbox.choose_isolation(config.isolation, custom, log)
-    data = {task.name: EvalData.load(task) for task in tasks}
+    data = {task.name: EvalData.load(task) for task in plan.tasks}
     meter = EnergyMeter(configuration)
     try:
         fields = make_session_fields(configuration, suite, meter, isolation, config)
-        runs = [
-            make_run(system, task, fields, root, config)
-            for system, task in expand_systems(systems, tasks, root, config.seed, config.seeds)
-        ]
-        if not runs:
-            raise HarnessError(
-                f"none of the systems declares one of the tasks {', '.join(data)}. Add the task to "
-                "a manifest's `tasks`."
-            )
+        runs = [make_run(planned, fields, config) for planned in plan.systems]
         settings_digest = _digest_settings(runs, config)
         session, done = _resume(runs, str(fields["session"]), settings_digest, records, config, log)
         queries = server.queries_per_rate(None if config.until else config.blocks)
@@ -105,32 +97,6 @@ def measure(
     finally:
         meter.close()
     return session
-
-
-def expand_systems(
-    systems: Sequence[System], tasks: Sequence[Task], root: Path, seed: int, seeds: int
-) -> list[tuple[System, Task]]:
-    """Return what a session measures: every pair of a system and a task that it declares.
-
-    A system is measured at each of its operating points, and a trained one again with each further
-    training seed, as `system@seedN`.
-
-    Args:
-        systems: the systems.
-        tasks: the tasks.
-        root: the folder that holds baselines/ and submissions/.
-        seed: the first training seed.
-        seeds: the number of training seeds.
-    """
-    pairs = [(system, task) for task in tasks for system in systems if system.declares_task(task)]
-    points = [(point, task) for system, task in pairs for point in system.expand_points()]
-    further_seeds = [
-        (replace(system, name=f"{system.name}@seed{further}", seed=further), task)
-        for further in range(seed + 1, seed + seeds)
-        for system, task in pairs
-        if is_trained(system, task, root)
-    ]
-    return points + further_seeds
 
 
 def _digest_settings(runs: Sequence[SystemRun], config: RunConfig) -> str:

@@ -16,13 +16,14 @@ from typing import Any
 import tomli_w
 
 from harness.engines.base import ServeConfig
-from harness.engines.registry import ENGINES
+from harness.engines.registry import get_engines
 from harness.errors import HarnessError, ManifestError
 from harness.optimize.base import get_step
 from harness.results.record import SCENARIOS
 from harness.schema import read_toml
 from harness.store.cache import cache_dir, create_folder_atomically, digest, folder_digest
-from harness.submissions.manifest import System, read_system
+from harness.submissions.manifest import read_system
+from harness.submissions.system import System
 
 Manifest = dict[str, Any]
 
@@ -123,7 +124,7 @@ def _remove_steps(data: Manifest, start: int) -> list[tuple[str, Manifest]]:
     declared = data["serve"].get("engine", "")
     for end in range(start + 1, len(steps) + 1):
         removed = " and ".join(step["use"] for step in steps[start:end])
-        for engine in (declared, *ENGINES) if declared else ("",):
+        for engine in (declared, *get_engines()) if declared else ("",):
             manifest = copy.deepcopy(data)
             manifest["step"] = steps[:start] + steps[end:]
             manifest["serve"] |= {"engine": engine} if engine else {}
@@ -134,9 +135,9 @@ def _remove_steps(data: Manifest, start: int) -> list[tuple[str, Manifest]]:
 
 def _switch_off_options(data: Manifest, index: int) -> Iterator[_Ablation]:
     step = data["step"][index]
-    for option in fields(get_step(step["use"]).params):
-        if step.get(option.name, option.default) is True:
+    for option, field in get_step(step["use"]).params.model_fields.items():
+        if step.get(option, field.default) is True:
             manifest = copy.deepcopy(data)
-            manifest["step"][index][option.name] = False
-            name = f"{step['use']}-{option.name}".replace("_", "-")
-            yield _Ablation(name, [(f"{step['use']}: {option.name} = false", manifest)])
+            manifest["step"][index][option] = False
+            name = f"{step['use']}-{option}".replace("_", "-")
+            yield _Ablation(name, [(f"{step['use']}: {option} = false", manifest)])

@@ -6,17 +6,15 @@ Steps that do not train take seconds.
 """
 
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from harness.errors import HarnessError
 from harness.models import pretrained
-from harness.store.cache import artifact_dir
-from harness.submissions.manifest import ArtifactSpec, System, find_systems, read_system
-from harness.submissions.plan import plan_build
+from harness.models.model_spec import ModelSpec
+from harness.submissions.plan import PlannedSystem, plan_system
+from harness.submissions.system import System
 from harness.tasks.task import Task
 
 MATMUL_SHARE = 0.9
@@ -46,22 +44,20 @@ class _TextSize:
     tokens: float
 
 
-def estimate_build_seconds(system: System, task: Task, root: Path) -> float:
+def estimate_build_seconds(planned: PlannedSystem) -> float:
     """Return the estimated time of all steps whose artifacts the cache does not hold, in seconds.
 
     The rate of this machine is measured for 0.3 seconds.
 
     Args:
-        system: the system.
-        task: the task; its training split must be available locally.
-        root: the folder that holds baselines/ and submissions/.
+        planned: the system on a task, whose training split must be available locally.
     """
-    planned_keys = {planned.key for planned in plan_build(system, task, 0, root)}
-    missing = {key for key in planned_keys if not artifact_dir(key).is_dir()}
+    missing = {step.key for step in planned.steps if not step.is_built}
     if not missing:
         return 0.0
     rate = _measure_flops_per_second()
-    return _estimate(system, task, root, missing, _measure_texts(task), rate)
+    size = _measure_texts(planned.task)
+    return _estimate(planned.system, planned.task, missing, size, rate)
 
 
 def _measure_texts(task: Task) -> _TextSize:
@@ -74,22 +70,22 @@ def _measure_texts(task: Task) -> _TextSize:
     return _TextSize(len(examples), len(transfer.load()) if transfer else 0, tokens)
 
 
-def _estimate(
-    system: System, task: Task, root: Path, missing: set[str], size: _TextSize, rate: float
-) -> float:
+def _estimate(system: System, task: Task, missing: set[str], size: _TextSize, rate: float) -> float:
     """Estimate the time of the missing steps, and remove their keys from `missing`."""
-    systems, total = find_systems(root), 0.0
-    for name in (*([system.teacher] if system.teacher else []), *system.members):
-        total += _estimate(read_system(systems[name], root), task, root, missing, size, rate)
-    steps = plan_build(system, task, 0, root)[-len(system.recipe) :] if system.recipe else []
-    spec = _get_start_spec(system, root, systems)
-    teacher_parameters = _count_parameters(spec)
-    for planned in steps:
-        step, params = planned.step_config.step, planned.step_config.params
-        spec = {**spec, **step.output_spec(params, spec)}
-        if planned.key not in missing:
+    total = 0.0
+    for other in (*([system.teacher] if system.teacher else []), *system.members):
+        total += _estimate(other, task, missing, size, rate)
+    planned = plan_system(system, task, 0)
+    own_steps = planned.steps[len(planned.steps) - planned.own_steps :]
+    spec = _get_start_spec(system)
+    head_size = (spec.width or 384) / (spec.heads or 12)  # pruning keeps the size of a head
+    teacher_parameters = _count_parameters(spec, head_size)
+    for step_config, planned_step in zip(system.recipe, own_steps, strict=True):
+        step, params = step_config.step, step_config.params
+        spec = step.output_spec(params, spec)
+        if planned_step.key not in missing:
             continue
-        missing.discard(planned.key)
+        missing.discard(planned_step.key)
         total += STEP_SECONDS
         epochs = getattr(params, "epochs", 0)
         texts = size.examples + (size.transfer if getattr(params, "transfer", False) else 0)
@@ -98,28 +94,29 @@ def _estimate(
             total += STATIC_SECONDS * texts * epochs
         elif epochs:
             teacher_flops = 2 * teacher_parameters if step.needs_teacher else 0
-            flops_per_token = 6 * _count_parameters(spec) * epochs + teacher_flops
+            flops_per_token = 6 * _count_parameters(spec, head_size) * epochs + teacher_flops
             total += texts * size.tokens * flops_per_token / rate
     return total
 
 
-def _get_start_spec(system: System, root: Path, systems: dict[str, Path]) -> ArtifactSpec:
-    """Return the specification of the encoder that the recipe starts from; {} if it is unknown."""
+def _get_start_spec(system: System) -> ModelSpec:
+    """Return the specification of the model that the recipe starts from."""
     if system.teacher:
-        spec = dict(read_system(systems[system.teacher], root).spec)
-    else:
-        try:
-            spec = pretrained.get_encoder_spec(system.pretrained, system.folder)
-        except HarnessError:
-            return {}
-    return {"head_size": spec.get("width", 384) / spec.get("heads", 12), **spec}
+        return replace(system.teacher.spec, teacher=system.teacher.spec)
+    try:
+        return pretrained.get_encoder_spec(system.encoder, system.folder)
+    except HarnessError:
+        return ModelSpec()
 
 
-def _count_parameters(spec: dict[str, Any]) -> float:
-    """Return the number of parameters of the layers, without embeddings."""
-    full = {"layers": 6, "width": 384, "heads": 12, "ffn": 1536, "head_size": 32} | spec
-    attention = 4 * full["width"] * full["heads"] * full["head_size"]
-    return float(full["layers"] * (attention + 2 * full["width"] * full["ffn"]))
+def _count_parameters(spec: ModelSpec, head_size: float) -> float:
+    """Return the number of parameters of the layers, without embeddings.
+
+    Sizes that are not known are those of MiniLM-L6.
+    """
+    layers, width = spec.layers or 6, spec.width or 384
+    attention = 4 * width * (spec.heads or 12) * head_size
+    return float(layers * (attention + 2 * width * (spec.ffn or 1536)))
 
 
 def _measure_flops_per_second() -> float:

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from harness.engines.registry import ENGINES
+from harness.engines.registry import get_engines
 from harness.errors import HarnessError
-from harness.schema import read_toml
 from harness.store import untrusted
-from harness.store.cache import artifact_dir
 from harness.submissions.build_time import estimate_build_seconds
-from harness.submissions.manifest import ANY_TASK, System, find_systems, read_system
-from harness.submissions.plan import plan_build
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import plan_system
 from harness.submissions.scaffold import NAME_PATTERN
+from harness.submissions.system import System
 from harness.tasks.registry import get_task
+from harness.tasks.task import Task
 
 METHODS = {"load": 4, "predict": 1}
 """The methods of a custom class, and how many arguments each is called with."""
@@ -62,15 +62,14 @@ def describe(system: System, root: Path) -> Iterator[str]:
         system: the system.
         root: the folder that holds baselines/ and submissions/.
     """
-    steps = " > ".join(step_config.step.name for step_config in system.recipe) or "no steps"
+    steps = " > ".join(step_config.use for step_config in system.recipe) or "no steps"
     yield f"{system.folder}: OK. Division {system.division}; {steps}."
-    extra = getattr(ENGINES.get(system.serve["offline"].engine), "extra", "")
+    extra = getattr(get_engines().get(system.serve["offline"].engine), "extra", "")
     if extra and find_spec(extra) is None:
         yield f"  it needs an extra that is not installed: pip install 'wattbench[{extra}]'"
-    declared = [str(task) for task in read_toml(system.manifest)["tasks"]]
-    tasks = ["sentiment"] if ANY_TASK in declared else declared
+    tasks = system.get_task_addresses()
     for task in tasks:
-        yield f"  {task}: {_describe_build(system, task, root)}"
+        yield f"  {task}: {_describe_build(system, get_task(task))}"
     if "- **Idea**:\n" in (system.folder / "README.md").read_text(errors="replace"):
         yield "  README.md is still the template; fill it in"
     is_submission = system.folder.resolve().parent == (root / "submissions").resolve()
@@ -96,17 +95,15 @@ def _check_folder(folder: Path, root: Path) -> list[str]:
     return faults
 
 
-def _describe_build(system: System, task_name: str, root: Path) -> str:
-    is_file = task_name.endswith(".toml")
-    task = get_task(str(system.folder / task_name) if is_file else task_name)
-    planned_steps = plan_build(system, task, 0, root)
-    missing = sum(not artifact_dir(planned.key).is_dir() for planned in planned_steps)
+def _describe_build(system: System, task: Task) -> str:
+    planned = plan_system(system, task, 0)
+    missing = sum(not step.is_built for step in planned.steps)
     if not missing:
         return "built, or nothing to build"
     count = f"{missing} step{'s' if missing > 1 else ''} to build"
     if not task.training_task.available_locally():
         return f"{count}; the data of the task is not available locally yet"
-    duration = _format_duration(estimate_build_seconds(system, task, root))
+    duration = _format_duration(estimate_build_seconds(planned))
     return f"{count}, about {duration} on this machine (within a factor of two)"
 
 

@@ -13,6 +13,7 @@ import tomli_w
 
 from harness.errors import HarnessError
 from harness.models import pretrained
+from harness.models.model_spec import ModelSpec
 from harness.results.record import read_record
 from harness.store.cache import cache_dir, write_atomically
 
@@ -110,11 +111,9 @@ def _is_name_of_other_model(name: str, digest: str, records: Path, session: str)
     )
 
 
-def _build_manifests(
-    name: str, checkpoint: Path, spec: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
+def _build_manifests(name: str, checkpoint: Path, spec: ModelSpec) -> dict[str, dict[str, Any]]:
     """Return the content of the manifests, by the name of the system."""
-    is_graph = spec["becomes"] == "onnx"
+    is_graph = spec.becomes == "onnx"
     engine, runtime = ("onnxruntime", "onnxruntime") if is_graph else ("pytorch", "PyTorch")
 
     def build_manifest(
@@ -133,10 +132,10 @@ def _build_manifests(
 
     unpadded = build_manifest("baseline", f"{runtime}, not padded", [], engine, "longest")
     manifests = {name: unpadded}
-    if spec.get("pads", True):
+    if spec.pads:
         padded = build_manifest("baseline", f"{runtime}, padded", [], engine, "max")
         manifests = {name: padded, f"{name}{UNPADDED}": unpadded}
-    if "dtype" not in spec:  # otherwise it is quantized already
+    if spec.dtype == "fp32":  # otherwise it is quantized already
         steps = [QUANTIZE] if is_graph else [EXPORT, QUANTIZE]
         title = "onnxruntime, dynamic int8"
         manifests[f"{name}{INT8}"] = build_manifest("open", title, steps, "onnxruntime", "longest")

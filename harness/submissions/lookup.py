@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.errors import HarnessError
-from harness.schema import suggest_name
-from harness.submissions.manifest import System, find_systems, read_system
+from harness.errors import HarnessError, suggest_name
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.system import System
 from harness.tasks.suites import Suite
 
 NULL_SYSTEM = "null"

@@ -1,15 +1,61 @@
-"""The plan of a system's build: its steps in order, each with the key of the artifact it writes."""
+"""The plan of builds and sessions: which systems, on which tasks, built by which steps.
 
-from dataclasses import asdict, dataclass
+It is made once, where a command or a function of the Python interface begins. Everything below
+takes the plan and reads no manifest. As JSON it is handed to other processes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from harness.errors import BuildError
+from pydantic import PlainSerializer, PlainValidator, TypeAdapter
+
+from harness.engines.registry import find_engine_origin
+from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
-from harness.optimize.base import Artifact
+from harness.optimize.base import Artifact, find_step_origin, get_step
 from harness.store.cache import artifact_dir, digest
-from harness.submissions.manifest import StepConfig, System, find_systems, read_system
+from harness.submissions.system import System
+from harness.tasks.registry import find_task_origin, get_task
 from harness.tasks.task import Task
+
+
+def _write_task(task: Task) -> dict[str, str]:
+    return {"address": task.address, "version": task.version}
+
+
+def _read_task(value: Any) -> Task:
+    """Find the task of a plan again.
+
+    Raises:
+        HarnessError: its data is not what it was when the plan was made.
+    """
+    if isinstance(value, Task):
+        return value
+    task = get_task(value["address"])
+    if task.version != value["version"]:
+        raise HarnessError(
+            f"task {value['address']!r} changed from version {value['version']} to {task.version} "
+            "since the plan was made. Start again."
+        )
+    return task
+
+
+PlannedTask = Annotated[Task, PlainSerializer(_write_task), PlainValidator(_read_task)]
+
+
+@dataclass(frozen=True)
+class PlannedEncoder:
+    """Files that a step starts from.
+
+    Attributes:
+        name: of a pretrained encoder, a checkpoint or bundled weights.
+        base: the folder that a relative name is relative to.
+    """
+
+    name: str
+    base: Path
 
 
 @dataclass(frozen=True)
@@ -29,55 +75,208 @@ class PlannedMember:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """A step and its inputs.
+    """A step and its inputs: a node of the plan's graph.
 
     Attributes:
         key: the key of the artifact that the step writes.
-        step_config: the step and its parameters.
+        use: the name of the step.
+        values: its parameters, as the manifest has them.
         parent: the key of the artifact that the step takes, or ''.
-        encoder: the encoder, checkpoint or bundled weights that the step takes, or ''.
-        base: the folder that a relative path of the encoder is relative to.
+        encoder: the files that the step takes.
         teacher: the key of the artifact that the step learns from, or ''.
         members: the members, if the step makes a cascade.
     """
 
     key: str
-    step_config: StepConfig
-    parent: str
-    encoder: str
-    base: Path
-    teacher: str
+    use: str
+    values: dict[str, Any]
+    parent: str = ""
+    encoder: PlannedEncoder | None = None
+    teacher: str = ""
     members: tuple[PlannedMember, ...] = ()
 
+    @property
+    def is_built(self) -> bool:
+        """Whether the cache holds its artifact."""
+        return artifact_dir(self.key).is_dir()
 
-def plan_build(system: System, task: Task, seed: int, root: Path) -> list[PlannedStep]:
-    """Return the steps of a system's teacher or members, then its own, in order.
 
-    A key hashes the step's name, version and parameters, the keys of its inputs (the teacher and
-    the transfer text among them), the task with its version, the seed, and the target instruction
-    set.
+@dataclass(frozen=True)
+class PlannedSystem:
+    """A system on a task with a training seed.
+
+    Attributes:
+        system: the system.
+        task: the task.
+        seed: the training seed.
+        steps: the steps of its teacher or members, then its own, in the order to build them.
+        own_steps: how many of the steps are its own.
+    """
+
+    system: System
+    task: PlannedTask
+    seed: int
+    steps: tuple[PlannedStep, ...]
+    own_steps: int
+
+    @property
+    def key(self) -> str:
+        """The key of its artifact; '' if the recipe writes none."""
+        return self.steps[-1].key if self.steps else ""
+
+    @property
+    def is_built(self) -> bool:
+        """Whether there is nothing to build."""
+        return not self.steps or self.steps[-1].is_built
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether a step of the build trains, so that another seed gives another system."""
+        return any(get_step(planned.use).trains for planned in self.steps)
+
+    def check_declared(self) -> None:
+        """Check that the system declares the task.
+
+        Raises:
+            HarnessError: it does not.
+        """
+        if not self.system.declares_task(self.task):
+            raise HarnessError(
+                f"{self.system.name} does not declare {self.task.name}. Add it to its `tasks`."
+            )
+
+    def find_artifact(self) -> Artifact | None:
+        """Return the artifact; None if the recipe writes none.
+
+        Raises:
+            BuildError: the system is not built yet.
+        """
+        if not self.steps:
+            return None
+        if not self.is_built:
+            name = self.system.name.partition("@")[0]
+            raise BuildError(
+                f"{self.system.name} is not built for {self.task.name}. Run: wattbench build "
+                f"--system {name} --task {self.task.address}"
+                + (f" --seed {self.seed}" if self.seed else "")
+            )
+        return Artifact.read(artifact_dir(self.key))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is built or measured together.
+
+    Attributes:
+        systems: every pair of a system and a task that it declares, with operating points and
+            further training seeds.
+    """
+
+    systems: tuple[PlannedSystem, ...]
+
+    @property
+    def steps(self) -> dict[str, PlannedStep]:
+        """All steps by key, each after its inputs."""
+        return {step.key: step for planned in self.systems for step in planned.steps}
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks, each once."""
+        return list({planned.task.name: planned.task for planned in self.systems}.values())
+
+    @property
+    def main_systems(self) -> list[PlannedSystem]:
+        """The planned systems without further operating points and seeds."""
+        return [
+            planned
+            for planned in self.systems
+            if not planned.system.point and planned.system.seed is None
+        ]
+
+    def to_json(self) -> str:
+        """Return the plan as JSON; a task is stated by its address and version."""
+        return TypeAdapter(Plan).dump_json(self).decode()
+
+    @staticmethod
+    def from_json(text: str) -> "Plan":
+        """Return the plan that `to_json` wrote.
+
+        Raises:
+            HarnessError: a task does not exist here, or has changed.
+        """
+        return TypeAdapter(Plan).validate_json(text)
+
+
+def make_plan(
+    systems: Sequence[System], tasks: Iterable[Task], seed: int = 0, seeds: int = 1
+) -> Plan:
+    """Plan every pair of a system and a task that it declares.
+
+    A system is planned at each of its operating points, and a trained one again with each further
+    training seed, as `system@seedN`.
+
+    Args:
+        systems: the systems.
+        tasks: the tasks.
+        seed: the first training seed.
+        seeds: the number of training seeds.
+
+    Raises:
+        HarnessError: an encoder or a data file is missing.
+    """
+    pairs = [
+        plan_system(system, task, seed)
+        for task in tasks
+        for system in systems
+        if system.declares_task(task)
+    ]
+    points = [
+        replace(planned, system=point)
+        for planned in pairs
+        for point in planned.system.expand_points()
+    ]
+    further = [
+        plan_system(
+            replace(planned.system, name=f"{planned.system.name}@seed{number}", seed=number),
+            planned.task,
+            number,
+        )
+        for number in range(seed + 1, seed + seeds)
+        for planned in pairs
+        if planned.is_trained
+    ]
+    return Plan((*points, *further))
+
+
+def plan_system(system: System, task: Task, seed: int) -> PlannedSystem:
+    """Plan one system on a task, whether it declares the task or not.
 
     Args:
         system: the system.
-        task: the task; the plan is for the task that its models are trained on.
+        task: the task; its models are trained on its training task.
         seed: the training seed.
-        root: the folder that holds baselines/ and submissions/.
 
     Raises:
-        HarnessError: a teacher, member, encoder or data file is missing.
+        HarnessError: an encoder or a data file is missing.
     """
-    task = task.training_task
-    systems = find_systems(root) if system.teacher or system.members else {}
-    steps: list[PlannedStep] = []
-    if system.teacher:
-        steps = plan_build(read_system(systems[system.teacher], root), task, seed, root)
+    steps = tuple(_plan_steps(system, task.training_task, seed))
+    return PlannedSystem(system, task, seed, steps, len(system.recipe))
+
+
+def _plan_steps(system: System, task: Task, seed: int) -> list[PlannedStep]:
+    """Return the steps of a system's teacher or members, then its own, in order.
+
+    A key hashes the step's name, version and parameters, the keys of its inputs (the teacher and
+    the transfer text among them), the task with its version, the seed, the target instruction set,
+    and the extensions that take part.
+    """
+    steps = _plan_steps(system.teacher, task, seed) if system.teacher else []
     parent = teacher = steps[-1].key if steps else ""
     members: list[PlannedMember] = []
-    for name in system.members:
-        member = read_system(systems[name], root)
-        steps += plan_build(member, task, seed, root)
-        members.append(PlannedMember(name, steps[-1].key, member.serve["offline"].engine))
-    encoder = system.pretrained
+    for member in system.members:
+        steps += _plan_steps(member, task, seed)
+        members.append(PlannedMember(member.name, steps[-1].key, member.serve["offline"].engine))
+    encoder = system.encoder
     for step_config in system.recipe:
         step, params = step_config.step, step_config.params
         encoder = getattr(params, "student", "") or encoder
@@ -91,50 +290,27 @@ def plan_build(system: System, task: Task, seed: int, root: Path) -> list[Planne
         }
         if members:
             inputs["members"] = [[member.key, member.engine] for member in members]
-        key = digest(
-            {
-                "step": [step.name, step.version, asdict(params)],
-                "inputs": inputs,
-                "task": [task.name, task.version],
-                "seed": seed,
-                "target": step.target(),
-            }
-        )
+        content = {
+            "step": [step.name, step.version, params.key_values()],
+            "inputs": inputs,
+            "task": [task.name, task.version],
+            "seed": seed,
+            "target": step.target(),
+        }
+        engines = [find_engine_origin(member.engine) for member in members]
+        origins = [find_step_origin(step.name), find_task_origin(task), *engines]
+        if extensions := sorted(set(filter(None, origins))):
+            content["extensions"] = extensions
         steps.append(
             PlannedStep(
-                key, step_config, parent, encoder, system.folder, step_teacher, tuple(members)
+                digest(content),
+                step.name,
+                step_config.values,
+                parent,
+                PlannedEncoder(encoder, system.folder) if encoder else None,
+                step_teacher,
+                tuple(members),
             )
         )
-        parent, encoder, members = key, "", []
+        parent, encoder, members = steps[-1].key, "", []
     return steps
-
-
-def is_trained(system: System, task: Task, root: Path) -> bool:
-    """Return whether a step of the build trains, so that another seed gives another system."""
-    steps = plan_build(system, task, 0, root)
-    return any(planned.step_config.step.trains for planned in steps)
-
-
-def find_artifact(system: System, task: Task, seed: int, root: Path) -> Artifact | None:
-    """Return the artifact of a system; None if its recipe writes none.
-
-    Args:
-        system: the system.
-        task: the task.
-        seed: the training seed.
-        root: the folder that holds baselines/ and submissions/.
-
-    Raises:
-        BuildError: the system is not built yet.
-    """
-    steps = plan_build(system, task, seed, root)
-    if not steps:
-        return None
-    folder = artifact_dir(steps[-1].key)
-    if not folder.is_dir():
-        name = system.name.partition("@")[0]
-        raise BuildError(
-            f"{system.name} is not built for {task.name}. Run: wattbench build --system "
-            f"{name} --task {task.address}" + (f" --seed {seed}" if seed else "")
-        )
-    return Artifact.read(folder)

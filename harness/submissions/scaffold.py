@@ -5,8 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from harness.errors import HarnessError
-from harness.schema import suggest_name
+from harness.errors import HarnessError, suggest_name
 from harness.submissions.manifest import find_systems
 
 TEMPLATES = Path(__file__).parent / "templates"

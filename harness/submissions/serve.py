@@ -2,23 +2,55 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
-from harness.engines.base import SERVE_CHOICES, SERVE_KEYS, ServeConfig
-from harness.engines.registry import CUSTOM_CODE, ENGINES
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, create_model
+
+from harness.engines.base import ServeConfig
+from harness.engines.registry import CUSTOM_CODE, get_engines
+from harness.errors import suggest_name
+from harness.models.model_spec import ModelSpec
 from harness.results.record import SCENARIOS
-from harness.schema import Faults, build_params, suggest_name
+from harness.schema import Faults, Number, Schema, Text, describe_choices, to_tuple
 
 POINTS = "points"
+UNKNOWN_ENGINE = "?"
+"""Stands for the missing engine of a manifest, so that its other keys are still checked."""
+
 EARLY_EXIT_FORMATS = ("stages", "cascade")
 """Formats of artifacts whose examples can exit early."""
 
 NO_EARLY_EXITS = (
     "this system has no early exits. Remove the key, or add the step 'exits' or 'cascade'."
 )
-THRESHOLD_CHOICES = "choose 'chosen', 'never', or a number above 0"
+
+Threshold = Literal["chosen", "never"] | Annotated[Number, Field(gt=0)]
+
+TYPES: dict[str, Any] = {
+    "engine": Text,
+    "padding": Literal["longest", "max"],
+    "batch": Annotated[int, Field(ge=1, le=4096)],
+    "tokens": Annotated[int, Field(ge=0)],
+    "order": Literal["given", "by-length"],
+    "instances": Annotated[int, Field(ge=1, le=256)] | Literal["per-core"],
+    "threshold": Threshold,
+    "command": Annotated[tuple[str, ...], BeforeValidator(to_tuple)],
+}
+"""The types of those keys of `ServeConfig` that do not take every value of their Python type."""
+
+_KEYS: Any = {
+    key.name: (
+        TYPES.get(key.name, get_type_hints(ServeConfig)[key.name]),
+        ... if key.default is MISSING else key.default,
+    )
+    for key in fields(ServeConfig)
+}
+
+ServeTable: type[Schema] = create_model("ServeTable", __base__=Schema, **_KEYS)
+"""The table `[serve]`: the keys and defaults of `ServeConfig`, which the worker needs without
+pydantic."""
 
 UNBUILT_FORMATS = {
     "encoder": "an encoder without a classifier; add the step 'finetune'",
@@ -29,119 +61,103 @@ UNBUILT_FORMATS = {
 """What an engine would get from `[model]` without the step that makes an artifact of it."""
 
 
-def read_serve(
-    faults: Faults, data: dict[str, Any], spec: dict[str, Any]
-) -> dict[str, ServeConfig]:
+def read_serve(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[str, ServeConfig]:
     """Return how a system is served in each scenario.
 
     Args:
         faults: where faults are noted; a scenario with an unknown key or a wrong type is left out.
         data: the manifest.
-        spec: the specification of the artifact (`System.spec`).
+        spec: of the artifact.
     """
     table = faults.get_table(data, "serve")
     common = {key: value for key, value in table.items() if key not in (*SCENARIOS, POINTS)}
     custom = _read_custom_code(faults, common, table)
-    known_keys = (*SERVE_KEYS, *SCENARIOS, POINTS)
+    if "engine" not in common:
+        faults.add(
+            f"[serve] engine is missing. Choose {', '.join(get_engines())}; or give a module or a "
+            "command for custom code."
+        )
+        common["engine"] = UNKNOWN_ENGINE
     configs = {}
     for scenario in SCENARIOS:
         overrides = faults.get_table(table, scenario, "serve.")
         prefix = f"[serve.{scenario}] " if overrides else "[serve] "
-        values = {**common, **overrides}
-        if not faults.check_keys(prefix, values, known_keys) or "engine" not in common:
+        values = faults.check(
+            ServeTable, {**common, **overrides}, prefix, also=(*SCENARIOS, POINTS)
+        )
+        if values is None or common["engine"] == UNKNOWN_ENGINE:
             continue
-        serve = build_params(faults, prefix, ServeConfig, values)
-        if serve is None:
-            continue
+        serve = ServeConfig(**values.model_dump(warnings=False))
         for fault in (*_find_value_faults(serve), *_find_artifact_faults(serve, spec, custom)):
             faults.add(f"{prefix}{fault}")
         configs[scenario] = replace(serve, instances=1) if scenario == "single_stream" else serve
-    if "engine" not in common:
-        faults.add(
-            f"[serve] engine is missing. Choose {', '.join(ENGINES)}; or give a module or a "
-            "command for custom code."
-        )
-    faults.lines = list(dict.fromkeys(faults.lines))  # each scenario repeats those of [serve]
     return configs
 
 
-def read_points(faults: Faults, data: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+def read_points(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:
     """Return the thresholds of `[serve.points]` by the name of the operating point.
 
     Args:
         faults: where faults are noted.
         data: the manifest.
-        spec: the specification of the artifact (`System.spec`).
+        spec: of the artifact.
     """
     points = faults.get_table(faults.get_table(data, "serve"), POINTS, "serve.")
-    if points and spec.get("format") not in (None, *EARLY_EXIT_FORMATS):
+    if points and spec.format not in (None, *EARLY_EXIT_FORMATS):
         faults.add(f"[serve.points]: {NO_EARLY_EXITS}")
     for name, threshold in points.items():
         if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             faults.add(f"[serve.points] {name!r}: use letters, digits, '.', '_' and '-'.")
         if not _is_threshold(threshold):
-            faults.add(f"[serve.points] {name} = {threshold!r}: {THRESHOLD_CHOICES}.")
+            faults.add(
+                f"[serve.points] {name} = {threshold!r}: choose {describe_choices(Threshold)}."
+            )
     return points
 
 
 def _find_value_faults(serve: ServeConfig) -> Iterator[str]:
-    for key, choices in SERVE_CHOICES.items():
-        if getattr(serve, key) not in choices:
-            allowed = " or ".join(map(repr, choices))
-            yield f"{key} = {getattr(serve, key)!r}: choose {allowed}."
-    if not 1 <= serve.batch <= 4096:
-        yield f"batch = {serve.batch}: choose 1..4096."
-    if serve.tokens < 0:
-        yield f"tokens = {serve.tokens}: choose 0 or above."
-    if isinstance(serve.instances, str):
-        valid = serve.instances == "per-core"
-    else:
-        valid = 1 <= serve.instances <= 256
-    if not valid:
-        yield f"instances = {serve.instances!r}: choose 1..256, or 'per-core'."
+    """Yield what does not fit together."""
     for key in ("compile", "cuda_graphs"):
         if getattr(serve, key) and serve.engine != "pytorch":
             yield f"{key}: only the engine 'pytorch' has it. Remove the key."
         if getattr(serve, key) and serve.instances != 1:
             yield f"{key}: it needs instances = 1, since the model is compiled or recorded once."
-    if not _is_threshold(serve.threshold):
-        yield f"threshold = {serve.threshold!r}: {THRESHOLD_CHOICES}."
 
 
-def _find_artifact_faults(serve: ServeConfig, spec: dict[str, Any], custom: str) -> Iterator[str]:
+def _find_artifact_faults(serve: ServeConfig, spec: ModelSpec, custom: str) -> Iterator[str]:
     """Yield what does not fit the artifact.
 
     Args:
         serve: how the system is served.
-        spec: its `format` is None if it is not known yet, and '' if the recipe is empty.
+        spec: of the artifact.
         custom: `module`, `command` or ''.
     """
-    artifact_format = spec.get("format", "")
-    if spec.get("pads") is False and not custom and (serve.padding == "max" or serve.batch > 1):
+    if not spec.pads and not custom and (serve.padding == "max" or serve.batch > 1):
         yield (
             "the checkpoint has no padding token (pad_token_id in config.json): set "
             "padding = 'longest' and batch = 1."
         )
     sets_threshold = serve.threshold != "chosen" and _is_threshold(serve.threshold)
-    if sets_threshold and artifact_format not in (None, *EARLY_EXIT_FORMATS):
+    if sets_threshold and spec.format not in (None, *EARLY_EXIT_FORMATS):
         yield f"threshold: {NO_EARLY_EXITS}"
     for key in ("compile", "cuda_graphs"):
-        if getattr(serve, key) and artifact_format == "transformers":
+        if getattr(serve, key) and spec.format == "transformers":
             yield f"{key}: only a BERT can be served so, since the forward pass is the project's."
-        if getattr(serve, key) and spec.get("keep"):
+        if getattr(serve, key) and spec.keep:
             yield f"{key}: a model with token pruning has no fixed shapes. Remove the key."
+    engines = get_engines()
     if custom:
-        if artifact_format in UNBUILT_FORMATS:
-            yield f"{custom} gets {UNBUILT_FORMATS[artifact_format]}."
-    elif serve.engine not in ENGINES:
-        yield f"engine {serve.engine!r} does not exist. {suggest_name(serve.engine, ENGINES)}"
-    elif artifact_format is not None and artifact_format not in ENGINES[serve.engine].formats:
-        fitting = [name for name, kind in ENGINES.items() if artifact_format in kind.formats]
-        artifact = UNBUILT_FORMATS.get(artifact_format, artifact_format)
+        if spec.format in UNBUILT_FORMATS:
+            yield f"{custom} gets {UNBUILT_FORMATS[spec.format]}."
+    elif serve.engine not in engines:
+        yield f"engine {serve.engine!r} does not exist. {suggest_name(serve.engine, engines)}"
+    elif spec.format is not None and spec.format not in engines[serve.engine].formats:
+        fitting = [name for name, kind in engines.items() if spec.format in kind.formats]
+        artifact = UNBUILT_FORMATS.get(spec.format, spec.format)
         artifact = artifact or "an empty recipe; add a step"
         fix = f" Choose {' or '.join(fitting)}." if fitting else ""
         yield f"engine {serve.engine!r} cannot serve {artifact}.{fix}"
-    elif serve.engine == "openvino" and spec["format"] == "onnx" and "dtype" in spec:
+    elif serve.engine == "openvino" and spec.format == "onnx" and spec.dtype != "fp32":
         yield (
             "engine 'openvino' cannot serve a graph that onnxruntime has quantized. Quantize "
             "with by = 'nncf', or remove the step."
@@ -178,7 +194,7 @@ def _read_custom_code(faults: Faults, common: dict[str, Any], table: dict[str, A
     if command == []:
         faults.add("[serve] command is empty. Name a program and its arguments, like ['./run.sh'].")
     elif (
-        isinstance(command, list)  # `build_params` reports other types
+        isinstance(command, list)  # `ServeTable` reports other types
         and isinstance(command[0], str)
         and "/" in command[0]
         and not _is_inside(folder, command[0])
@@ -197,6 +213,8 @@ def _is_inside(folder: Path, name: str) -> bool:
 
 
 def _is_threshold(value: Any) -> bool:
-    if isinstance(value, str):
-        return value in ("chosen", "never")
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    try:
+        TypeAdapter(Threshold).validate_python(value, strict=True)
+    except ValidationError:
+        return False
+    return True

@@ -7,28 +7,63 @@ TSV or Parquet). The version of the task is a digest of the declaration and of a
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
 
 from harness.errors import ManifestError, SourceError
-from harness.schema import Faults, read_toml
+from harness.schema import Expected, Faults, Number, Schema, Text, Texts, read_toml
 from harness.store.cache import digest, file_sha256
-from harness.tasks.delimited import QUOTING
 from harness.tasks.labels import IntegerLabels
 from harness.tasks.readers import read_rows
 from harness.tasks.splits import compute_split_position
 from harness.tasks.stored_examples import StoredExamples, store_examples
 from harness.tasks.task import Candidate, Example, Task, Transfer, predictions_by_label
 
-KEYS = (
-    *("name", "title", "labels", "metric", "max_length", "latency_bound_ms", "source", "licence"),
-    "quoting",
-)
-FIELDS = ("text", "pair", "choices", "label", "group", "idx")
-SPLITS = ("train", "selection", "validation", "test", "transfer")
 UNLABELLED_SPLITS = ("test", "transfer")
 
-LABEL_METRICS = ("accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1")
-"""Metrics that need nothing but labels."""
+FieldName = Annotated[str, Field(pattern=r"\S"), Expected("the name of a field")]
+FileName = Annotated[str, Expected("the name of a file")]
+
+
+class FieldNames(Schema):
+    """The table `[fields]`: the names of the fields of a row; '' and () for none."""
+
+    text: FieldName
+    label: FieldName
+    pair: FieldName = ""
+    choices: Annotated[Texts, Expected("a list of two or more different fields, without pair")] = ()
+    group: FieldName = ""
+    idx: FieldName = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields that are declared, for digests."""
+        return {key: value for key, value in self.model_dump().items() if value}
+
+
+class SplitFiles(Schema):
+    """The table `[splits]`: the file of each split; '' for none."""
+
+    train: FileName
+    selection: FileName = ""
+    validation: FileName
+    test: FileName = ""
+    transfer: FileName = ""
+
+
+class TaskFile(Schema):
+    """A `task.toml` without its tables."""
+
+    name: Text
+    title: Text
+    labels: Texts = ()
+    metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"]
+    max_length: int = Field(128, ge=8, le=8192)
+    latency_bound_ms: Number = Field(50, ge=0.1, le=60_000)
+    source: str = ""
+    licence: str = "licence not stated"
+    quoting: Literal["", "minimal", "none"] = ""
+
 
 READER_VERSION = 2
 """Increases whenever the same file gives other examples than before."""
@@ -39,14 +74,14 @@ class CustomData:
     """The data that a `task.toml` declares.
 
     Attributes:
-        fields: the table `[fields]`: the names of the fields of a row.
+        fields: the names of the fields of a row.
         labels: the names of the labels.
         files: the file of each split.
         path: the `task.toml`.
         quoting: how CSV and TSV are quoted; '' for the usual way of the format.
     """
 
-    fields: dict[str, Any]
+    fields: FieldNames
     labels: tuple[str, ...]
     files: dict[str, Path]
     path: Path
@@ -75,9 +110,8 @@ class CustomData:
             raise SourceError(
                 f"{path}: there is no such file. Fix [splits] {split} in {self.path}."
             )
-        key = digest(
-            [READER_VERSION, self.fields, self.labels, self.quoting, split, file_sha256(path)]
-        )
+        declared = self.fields.to_dict(), self.labels, self.quoting
+        key = digest([READER_VERSION, *declared, split, file_sha256(path)])
         return store_examples(key, lambda: self._read_examples(path, split))
 
     def content(self) -> str:
@@ -85,7 +119,7 @@ class CustomData:
         contents = [
             self.read_split(split).content for split in self.files if split not in UNLABELLED_SPLITS
         ]
-        return digest([self.fields, self.labels, contents])
+        return digest([self.fields.to_dict(), self.labels, contents])
 
     def load_transfer(self) -> list[Candidate]:
         """Return the unlabelled text."""
@@ -100,29 +134,29 @@ class CustomData:
         """
         labelled = split not in UNLABELLED_SPLITS
         fields = self.fields
-        labels = fields.get("choices", self.labels)
+        labels = fields.choices or self.labels
         groups: dict[str, int] = {}
         integers = IntegerLabels()
         rows = read_rows(path, "Correct the line, or [fields] in task.toml.", self.quoting)
         for number, row in enumerate(rows):
-            text = row.get_string(fields["text"])
-            pairs = [fields["pair"]] if "pair" in fields else fields.get("choices", [])
+            text = row.get_string(fields.text)
+            pairs = [fields.pair] if fields.pair else fields.choices
             candidates = tuple((text, row.get_string(pair)) for pair in pairs) or ((text,),)
             label = -1
             if labelled:
-                field = fields["label"]
+                field = fields.label
                 label = row.get_label(field, labels)
                 line = row.location.rpartition(": ")[2]
                 if conflict := integers.find_conflict(row.values[field], line, labels):
                     raise row.error(f"{field}: {conflict}")
             group, key = -1, text
-            if "group" in fields and labelled:
-                key = str(row.get_scalar(fields["group"]))
+            if fields.group and labelled:
+                key = str(row.get_scalar(fields.group))
                 group = groups.setdefault(key, len(groups))
             idx: str | int | float = number
-            has_idx = "idx" in fields or row.values.get("idx") is not None
+            has_idx = fields.idx or row.values.get("idx") is not None
             if has_idx and split != "transfer":
-                idx = row.get_scalar(fields.get("idx", "idx"))
+                idx = row.get_scalar(fields.idx or "idx")
             yield compute_split_position(key), Example(candidates, label, group, idx=idx)
 
 
@@ -138,50 +172,53 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     """
     path = path.expanduser().resolve()
     data, faults = read_toml(path), Faults(path)
-    faults.check_keys("", data, (*KEYS, "fields", "splits"))
-    fields, splits = faults.get_table(data, "fields"), faults.get_table(data, "splits")
-    faults.check_keys("[fields] ", fields, FIELDS)
-    faults.check_keys("[splits] ", splits, SPLITS)
-    name, title = faults.get_string(data, "name"), faults.get_string(data, "title")
-    if name in reserved:
-        faults.add(f"name {name!r} is that of a built-in task. Choose another.")
-    elif not name.replace("-", "").replace("_", "").isalnum():
-        faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
-    metric = faults.get_choice(data, "metric", LABEL_METRICS)
-    max_length = faults.get_integer(data, "max_length", 8, 8192, 128)
-    latency_bound = faults.get_number(data, "latency_bound_ms", 0.1, 60_000, 50)
-    labels = ("wrong", "right") if "choices" in fields else faults.get_strings(data, "labels")
-    _check_fields(faults, fields)
-    _check_metric(faults, "choices" in fields, labels, metric)
-    for split in SPLITS:
-        if split not in splits and split in ("train", "validation"):
-            faults.add(f"[splits] {split} is missing; it must be the name of a file.")
-        elif split in splits and not isinstance(splits[split], str):
-            faults.add(f"[splits] {split} = {splits[split]!r} must be the name of a file.")
-    if "quoting" in data:
-        faults.get_choice(data, "quoting", tuple(QUOTING))
+    tables = {key: faults.get_table(data, key) for key in ("fields", "splits")}
+    known = {key: value for key, value in data.items() if key not in tables}
+    declaration = faults.check(TaskFile, known, also=tables)
+    fields = faults.check(FieldNames, tables["fields"], "[fields] ")
+    splits = faults.check(SplitFiles, tables["splits"], "[splits] ")
+    if declaration:
+        _check_name(faults, declaration.name, reserved)
+    if (
+        fields
+        and fields.choices
+        and (fields.pair or len(set(fields.choices)) < max(2, len(fields.choices)))
+    ):
+        faults.add("[fields] choices must be a list of two or more different fields, without pair.")
+    if declaration and fields:
+        _check_metric(faults, bool(fields.choices), declaration)
     faults.raise_any()
-    files = {
-        split: path.parent / _expand_home(splits[split]) for split in SPLITS if split in splits
-    }
-    custom_data = CustomData(fields, labels, files, path, str(data.get("quoting", "")))
+    assert declaration
+    assert fields
+    assert splits
+    labels = ("wrong", "right") if fields.choices else declaration.labels
+    names = {split: name for split, name in splits.model_dump().items() if name}
+    files = {split: path.parent / _expand_home(name) for split, name in names.items()}
+    custom_data = CustomData(fields, labels, files, path, declaration.quoting)
     return Task(
-        name=name,
-        title=title,
+        name=declaration.name,
+        title=declaration.title,
         edition="own",
         labels=labels,
-        metric=metric,
-        max_length=max_length,
-        latency_bound_ms=float(latency_bound),
-        source=str(data.get("source", path.name)),
-        licence=str(data.get("licence", "licence not stated")),
+        metric=declaration.metric,
+        max_length=declaration.max_length,
+        latency_bound_ms=float(declaration.latency_bound_ms),
+        source=declaration.source or path.name,
+        licence=declaration.licence,
         load=custom_data.load,
         available_locally=lambda: all(map(_is_file, files.values())),
         transfer=_build_transfer(custom_data),
         content=custom_data.content,
         path=path,
-        prediction_format=predictions_by_label(fields.get("choices", labels)),
+        prediction_format=predictions_by_label(fields.choices or labels),
     )
+
+
+def _check_name(faults: Faults, name: str, reserved: Container[str]) -> None:
+    if name in reserved:
+        faults.add(f"name {name!r} is that of a built-in task. Choose another.")
+    elif not name.replace("-", "").replace("_", "").isalnum():
+        faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
 
 
 def _expand_home(name: str) -> Path:
@@ -198,28 +235,16 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def _check_fields(faults: Faults, fields: dict[str, Any]) -> None:
-    for key in ("text", "label", "pair", "group", "idx"):
-        if key not in fields and key in ("text", "label"):
-            faults.add(f"[fields] {key} is missing; it must be the name of a field.")
-        elif key in fields and (not isinstance(fields[key], str) or not fields[key].strip()):
-            faults.add(f"[fields] {key} = {fields[key]!r} must be the name of a field.")
-    if "choices" not in fields:
+def _check_metric(faults: Faults, choices: bool, declaration: TaskFile) -> None:
+    """Check that labels and metric fit each other, and the choices, if the task has some."""
+    labels, metric = declaration.labels, declaration.metric
+    if choices:
+        if metric != "accuracy":
+            faults.add(f"metric = {metric!r}: a task with choices is scored by 'accuracy'.")
         return
-    choices = fields["choices"]
-    if (
-        not isinstance(choices, list)
-        or not all(isinstance(choice, str) and choice.strip() for choice in choices)
-        or len(set(choices)) < max(2, len(choices))
-        or "pair" in fields
-    ):
-        faults.add("[fields] choices must be a list of two or more different fields, without pair.")
-
-
-def _check_metric(faults: Faults, choices: bool, labels: Sequence[str], metric: str) -> None:
-    if choices and metric != "accuracy":
-        faults.add(f"metric = {metric!r}: a task with choices is scored by 'accuracy'.")
-    if not choices and labels and (len(labels) < 2 or len(set(labels)) < len(labels)):
+    if not labels:
+        faults.add("labels is missing or empty; it must be a list of strings.")
+    elif len(labels) < 2 or len(set(labels)) < len(labels):
         faults.add("labels must be two or more different strings.")
     if metric in ("f1", "matthews") and len(labels) != 2:
         faults.add(

@@ -11,8 +11,7 @@ from datetime import date, time
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SourceError
-from harness.schema import suggest_name
+from harness.errors import SourceError, suggest_name
 from harness.tasks.delimited import describe_duplicate, read_delimited_rows
 from harness.tasks.labels import parse_class, parse_label, parse_number
 

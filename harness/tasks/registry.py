@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import TypeVar
 
-from harness.errors import HarnessError
-from harness.schema import suggest_name
+from harness import extensions
+from harness.errors import HarnessError, suggest_name
 from harness.tasks import custom, superglue
 from harness.tasks.privacyqa import PRIVACYQA
 from harness.tasks.sentiment import SENTIMENT
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def get_task(name: str) -> Task:
-    """Return a built-in task, or the custom task that a file declares.
+    """Return a task of wattbench or of an extension, or the custom task that a file declares.
 
     Args:
         name: a task's name, or the path of a `task.toml`.
@@ -25,8 +25,8 @@ def get_task(name: str) -> Task:
             faults.
     """
     if name.endswith(".toml"):
-        return custom.read_task(Path(name), reserved=builtin_tasks())
-    return _get("task", name, builtin_tasks())
+        return custom.read_task(Path(name), reserved=all_tasks())
+    return _get("task", name, all_tasks())
 
 
 def get_suite(name: str) -> Suite:
@@ -39,8 +39,27 @@ def get_suite(name: str) -> Suite:
 
 
 def builtin_tasks() -> dict[str, Task]:
-    """Return all built-in tasks by name."""
+    """Return the tasks of wattbench itself by name."""
     return {task.name: task for task in (SENTIMENT, PRIVACYQA, *superglue.TASKS)}
+
+
+def all_tasks() -> dict[str, Task]:
+    """Return all tasks by name, those of extensions last.
+
+    Raises:
+        HarnessError: an extension cannot be loaded, or has the name of another task.
+    """
+    builtin = builtin_tasks()
+    found = extensions.find_extensions(extensions.TASKS, builtin)
+    return builtin | {name: extension.load(Task) for name, extension in found.items()}
+
+
+def find_task_origin(task: Task) -> str:
+    """Return the package and version of an extension's task; '' for any other."""
+    if task.path or task.name in builtin_tasks():
+        return ""
+    extension = extensions.find_extensions(extensions.TASKS).get(task.name)
+    return extension.origin if extension else ""
 
 
 def all_suites() -> dict[str, Suite]:

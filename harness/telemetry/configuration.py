@@ -1,21 +1,20 @@
 """The fixed configurations of all measurements: cores, threads, memory, price, power model."""
 
 import os
-from dataclasses import asdict, dataclass, fields
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from harness.errors import HarnessError, ManifestError
-from harness.schema import read_toml, suggest_name
+from pydantic import Field
+
+from harness.errors import HarnessError, suggest_name
+from harness.schema import Faults, Number, Schema, read_toml
 from harness.store.cache import digest
 from harness.telemetry.gpu import find_gpu
 
 FOLDER = Path(__file__).parent / "configurations"
 
 
-@dataclass(frozen=True)
-class Configuration:
+class Configuration(Schema):
     """The content of a `configurations/*.toml`.
 
     Attributes:
@@ -34,25 +33,25 @@ class Configuration:
 
     name: str
     title: str
-    device: str
-    cores: int
-    memory_gb: float
-    usd_per_hour: float
+    device: Literal["cpu", "gpu"]
+    cores: int = Field(ge=1)
+    memory_gb: Number = Field(gt=0)
+    usd_per_hour: Number = Field(ge=0)
     price_source: str
     price_date: str
-    watts_per_core: float
+    watts_per_core: Number = Field(ge=0)
     power_source: str
-    country: str
+    country: str = Field(pattern="^[A-Z]{3}$")
 
     @property
     def torch_device(self) -> str:
         """PyTorch's name of the device: `cpu` or `cuda`."""
         return "cuda" if self.device == "gpu" else "cpu"
 
-    @cached_property
+    @property
     def hash(self) -> str:
         """Twelve hex digits of a digest of all fields."""
-        return digest(asdict(self))[:12]
+        return digest(self.model_dump())[:12]
 
     def find_misfit(self) -> str:
         """Return why this machine does not fit the configuration; '' if it does."""
@@ -109,8 +108,8 @@ def choose_configuration(name: str = "") -> Configuration:
 
 
 def _read(path: Path) -> Configuration:
-    data: dict[str, Any] = read_toml(path)
-    expected = {field.name for field in fields(Configuration)} - {"name"}
-    if wrong := expected ^ set(data):
-        raise ManifestError(f"{path}: missing or unknown keys: {', '.join(sorted(wrong))}.")
-    return Configuration(name=path.stem, **data)
+    faults = Faults(path)
+    configuration = faults.check(Configuration, {**read_toml(path), "name": path.stem})
+    faults.raise_any()
+    assert configuration is not None
+    return configuration

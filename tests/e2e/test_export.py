@@ -11,6 +11,7 @@ from harness.engines.registry import ENGINES
 from harness.export.standalone import _find_modules
 from harness.results import record
 from harness.runner.predict import predict
+from harness.submissions.plan import plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from tests.support.records import make_record
@@ -64,7 +65,8 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
 
         path = tmp_path / f"{system.name}.jsonl"
         configuration = choose_configuration("cpu-1")
-        predict(system, reviews, "validation", configuration, exportable, 0, path, quiet)
+        planned = plan_system(system, reviews, 0)
+        predict(planned, "validation", configuration, path, quiet)
         expected = [json.loads(line)["label"] for line in path.read_text().splitlines()]
         texts = [example.candidates[0][0] for example in reviews.examples("validation")]
         stdin = "".join(json.dumps(text) + "\n" for text in texts)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.reports.results_folder import write_board
 from harness.results import record
-from harness.submissions.plan import find_artifact
+from harness.submissions.plan import plan_system
 from harness.tasks.task import Task
 from tests.support.systems import (
     build_all,
@@ -38,7 +38,7 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     folder = built_project / "results" / "records" / session / "reviews"
     single = record.read_record(folder / "single_stream" / "exits@soon.json").rounds[0]
     assert sum(single.left or []) == single.examples
-    artifact = find_artifact(load_systems(built_project, ["cascade"])[0], reviews, 0, built_project)
+    artifact = plan_system(load_systems(built_project, ["cascade"])[0], reviews, 0).find_artifact()
     assert artifact
     steps = [step["use"] for step in artifact.metadata["recipe"]]
     assert steps == ["tfidf-logreg", "finetune", "exits", "export", "calibrate", "cascade"]

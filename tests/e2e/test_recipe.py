@@ -14,8 +14,9 @@ from harness.engines.base import EngineConfig
 from harness.models import classifier
 from harness.models.classifier import EncoderSpec
 from harness.store.cache import artifact_dir, checkpoint_dir
-from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import find_artifact, plan_build
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from tests.support.systems import write_submission
@@ -84,22 +85,22 @@ def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
     project: Path, reviews: Task, system: System, cache_with_data: Path
 ) -> None:
     """Each build resumes the step that killed the one before, and is killed at the next."""
-    steps = plan_build(system, reviews, 0, project)
+    steps = plan_system(system, reviews, 0).steps
     assert len(steps) == 7
     for number, step in enumerate(steps):
         assert build_and_die(step.key, system, reviews, project) == -9
         built = {folder.name for folder in (cache_with_data / "artifacts").iterdir()}
         assert built == {step.key for step in steps[:number]}
-        trains = step.step_config.step.name in ("finetune", "distill")
+        trains = step.use in ("finetune", "distill")
         assert checkpoint_dir(step.key).exists() == trains
     assert build_and_die("none", system, reviews, project) == 0
     for step in steps:
         about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
         assert about["key"] == step.key
-        assert about["recipe"][-1]["use"] == step.step_config.step.name
+        assert about["recipe"][-1]["use"] == step.use
         assert not checkpoint_dir(step.key).exists()
     assert not list((cache_with_data / "tmp").iterdir())
-    found = find_artifact(system, reviews, 0, project)
+    found = plan_system(system, reviews, 0).find_artifact()
     assert found is not None
     check_answers(found.folder, steps[4].key, system, reviews)
 
@@ -129,11 +130,12 @@ def check_answers(folder: Path, trained: str, system: System, reviews: Task) -> 
 
 def test_student_is_another_when_its_teachers_recipe_changes(project: Path, system: System) -> None:
     task = get_task("sentiment")
-    before = [step.key for step in plan_build(system, task, 0, project)]
-    assert before == [step.key for step in plan_build(system, task, 0, project)]
+    before = [step.key for step in plan_system(system, task, 0).steps]
+    assert before == [step.key for step in plan_system(system, task, 0).steps]
     manifest = project / "baselines" / "minilm-l6" / "submission.toml"
     manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
-    after = [step.key for step in plan_build(system, task, 0, project)]
+    changed = read_system(system.folder, project)
+    after = [step.key for step in plan_system(changed, task, 0).steps]
     assert not set(before) & set(after)
 
 
@@ -148,12 +150,12 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
     assert task.transfer is not None
     other = replace(task, transfer=Transfer("other text", task.transfer.load))
     one, two = (
-        [step.key for step in plan_build(learned, variant, 0, project)] for variant in (task, other)
+        [step.key for step in plan_system(learned, variant, 0).steps] for variant in (task, other)
     )
     assert one[0] == two[0], "the teacher does not read it"
     assert one[1] != two[1]
     without = [
-        [step.key for step in plan_build(system, variant, 0, project)] for variant in (task, other)
+        [step.key for step in plan_system(system, variant, 0).steps] for variant in (task, other)
     ]
     assert without[0][1] == without[1][1], "nor does a student that is told not to"
 
@@ -161,6 +163,6 @@ def test_student_is_another_when_its_transfer_text_changes(project: Path, system
 def test_shared_steps_are_built_once(project: Path, system: System) -> None:
     """Two systems whose recipes begin alike share the artifacts of the beginning."""
     folder = write_submission(project, f"{LEARN}layers = 1", 'engine = "pytorch"', "shorter")
-    shorter = plan_build(read_system(folder, project), get_task("sentiment"), 0, project)
-    whole = plan_build(system, get_task("sentiment"), 0, project)
+    shorter = plan_system(read_system(folder, project), get_task("sentiment"), 0).steps
+    whole = plan_system(system, get_task("sentiment"), 0).steps
     assert [step.key for step in shorter] == [step.key for step in whole[:2]]

@@ -10,7 +10,7 @@ import pytest
 from harness.build import build_missing
 from harness.errors import BuildError
 from harness.store.cache import artifact_dir
-from harness.submissions.plan import plan_build
+from harness.submissions.plan import make_plan, plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import load_systems, quiet
@@ -21,7 +21,7 @@ def build(project: Path, names: list[str], task: Task) -> list[str]:
     """Build the systems; return the lines of progress."""
     lines: list[str] = []
     configuration = choose_configuration("cpu-1")
-    build_missing(load_systems(project, names), [task], configuration, project, log=lines.append)
+    build_missing(make_plan(load_systems(project, names), [task]), configuration, lines.append)
     return lines
 
 
@@ -29,7 +29,7 @@ def test_only_missing_artifacts_are_built(built_project: Path, reviews: Task) ->
     names = ["minilm-l6", "minilm-l6-unpadded", "onnx-int8"]
     assert not build(built_project, names, reviews)
     (int8,) = load_systems(built_project, ["onnx-int8"])
-    key = plan_build(int8, reviews, 0, built_project)[-1].key
+    key = plan_system(int8, reviews, 0).steps[-1].key
     (artifact_dir(key) / "artifact.json").unlink()
     artifact_dir(key).rename(built_project / "moved")
     lines = build(built_project, names, reviews)
@@ -55,9 +55,9 @@ def test_killed_build_leaves_no_incomplete_artifact_and_can_be_repeated(
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    (planned,) = plan_build(reference, reviews, 0, project)
+    (planned,) = plan_system(reference, reviews, 0).steps
     assert not artifact_dir(planned.key).exists()
-    build_missing([reference], [reviews], choose_configuration("cpu-1"), project, log=quiet)
+    build_missing(make_plan([reference], [reviews]), choose_configuration("cpu-1"), quiet)
     assert not list(scratch.iterdir()), "the files of the killed build are removed"
     metadata = json.loads((artifact_dir(planned.key) / "artifact.json").read_text())
     cost = metadata["recipe"][0]["cost"]

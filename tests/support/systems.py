@@ -2,15 +2,17 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.build import build_in_this_process
+from harness.optimize.base import Artifact
 from harness.results import record
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.session import measure as run_session
-from harness.submissions.manifest import System, find_systems, read_system
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import Plan, make_plan, plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
@@ -86,10 +88,17 @@ def load_systems(project: Path, names: Sequence[str]) -> list[System]:
     return [read_system(known[name], project) for name in names]
 
 
+def build(system: System, task: Task, seed: int = 0) -> Artifact | None:
+    """Build one system in this process; return its artifact."""
+    plan = Plan((plan_system(system, task, seed),))
+    (artifact,) = build_in_this_process(plan, choose_configuration("cpu-1"), quiet)
+    return artifact
+
+
 def build_all(project: Path, names: Sequence[str], task: Task, seed: int = 0) -> None:
     """Build in this process, which has imported torch already."""
-    for system in load_systems(project, names):
-        build_in_this_process(system, task, choose_configuration("cpu-1"), project, seed, quiet)
+    plan = make_plan(load_systems(project, names), [task], seed)
+    build_in_this_process(plan, choose_configuration("cpu-1"), quiet)
 
 
 def measure(
@@ -99,15 +108,14 @@ def measure(
     session: str = "",
     memory_gb: float = 4.0,
     log: Callable[[str], None] = quiet,
+    seeds: int = 1,
     **config: Any,
 ) -> str:
     """Run a session with short windows, by default of one block; return its name."""
     return run_session(
-        load_systems(project, names),
-        [task],
+        make_plan(load_systems(project, names), [task], seeds=seeds),
         get_suite("quick"),
-        replace(choose_configuration("cpu-1"), memory_gb=memory_gb),
-        project,
+        choose_configuration("cpu-1").model_copy(update={"memory_gb": memory_gb}),
         project / "results",
         RunConfig(**({"blocks": 1, "timing": SMOKE, "resume": session} | config)),
         log,

@@ -15,7 +15,7 @@ from harness.leaderboard.row import CSV_COLUMNS
 from harness.optimize import quantize
 from harness.reports.results_folder import write_board
 from harness.submissions.manifest import find_systems, read_system
-from harness.submissions.plan import plan_build
+from harness.submissions.plan import plan_system
 from harness.tasks.registry import builtin_tasks
 from harness.telemetry.configuration import configurations
 from tests.support.figures import figures
@@ -32,8 +32,8 @@ def artifact_keys() -> dict[str, list[str]]:
         system = read_system(folder, REPOSITORY)
         for task in builtin_tasks().values():
             if task.content is None and task.training_task is task and system.declares_task(task):
-                steps = plan_build(system, task, 0, REPOSITORY)
-                keys[f"{name}/{task.name}"] = [f"{s.step_config.step.name} {s.key}" for s in steps]
+                steps = plan_system(system, task, 0).steps
+                keys[f"{name}/{task.name}"] = [f"{step.use} {step.key}" for step in steps]
     return keys
 
 

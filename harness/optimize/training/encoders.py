@@ -9,6 +9,7 @@ process with `MALLOC_TUNABLES`). The encoder's other dropout is unchanged.
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -219,7 +220,7 @@ def draw_batches(lengths: Sequence[int], batch: int, shuffler: random.Random) ->
 def _build_optimizer(trained: nn.Module, params: Schedule) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in trained.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in trained.parameters() if parameter.ndim <= 1]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": params.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
     ]

@@ -16,14 +16,13 @@ from harness.audit import session
 from harness.audit.context import ProbeResult
 from harness.audit.perturbations import WORD, perturb, replace_words
 from harness.audit.weights import find_foreign_matrices
-from harness.build import build_in_this_process
 from harness.errors import HarnessError
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.manifest import find_systems, read_system
-from harness.submissions.plan import find_artifact
+from harness.submissions.plan import plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
-from tests.support.systems import copy_example, quiet
+from tests.support.systems import build, copy_example, quiet
 
 CHEATS = {
     "answers by position": (
@@ -130,9 +129,9 @@ def run_audit(folder: Path, project: Path, task: Task, *probes: str) -> dict[str
     """Return the results of all probes, or of the artifact and these, by probe."""
     selected = {name: session.PROBES[name] for name in probes or session.PROBES}
     system = read_system(folder, project)
-    build_in_this_process(system, task, CPU, project, 0, quiet)
+    build(system, task)
     with patch.object(session, "PROBES", selected):
-        results = session.audit_submission(system, task, CPU, project, 0, CONFIG, quiet)
+        results = session.audit_submission(plan_system(system, task, 0), CPU, CONFIG, quiet)
     return {result.probe: result for result in results}
 
 
@@ -238,7 +237,7 @@ def test_cache_of_words_is_allowed(project: Path, reviews: Task) -> None:
 def test_changed_artifact_is_detected(project: Path, reviews: Task) -> None:
     folder = copy_example(project, copy="custom-module")
     assert run_audit(folder, project, reviews, "text")["artifact"].passed
-    artifact = find_artifact(read_system(folder, project), reviews, 0, project)
+    artifact = plan_system(read_system(folder, project), reviews, 0).find_artifact()
     assert artifact
     weights = artifact.folder / "weights.json"
     weights.write_text(weights.read_text().replace("0.", "1.", 1))
@@ -278,7 +277,7 @@ def test_closed_division_has_the_references_weights_and_answers(
     for number, name in enumerate(names):
         system = read_system(find_systems(project)[name], project)
         seed = number // 5  # the last one once more, as another training run leaves it
-        built = build_in_this_process(system, reviews, CPU, project, seed, quiet)
+        built = build(system, reviews, seed)
         assert built
         folders[name + "again" * seed] = built.folder
     for name in ("onnx-fp32", "onnx-int8", "closed-int8"):
@@ -349,4 +348,4 @@ def test_changed_texts_keep_labels_and_lengths(reviews: Task) -> None:
 def test_audit_of_an_unbuilt_system_says_how_to_build_it(project: Path, reviews: Task) -> None:
     system = read_system(copy_example(project, copy="mine"), project)
     with pytest.raises(HarnessError, match=r"not built.*wattbench build --system mine"):
-        session.audit_submission(system, reviews, CPU, project, 0)
+        session.audit_submission(plan_system(system, reviews, 0), CPU)

@@ -8,10 +8,11 @@ import pytest
 
 from harness.build import build_missing
 from harness.cli.main import main
-from harness.cli.options import SessionOptions, select_systems
+from harness.cli.options import SessionOptions, make_session_plan
 from harness.errors import HarnessError, ManifestError
-from harness.submissions.manifest import System, read_system
-from harness.submissions.plan import find_artifact, plan_build
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import make_plan, plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
@@ -19,14 +20,9 @@ from harness.worker import sandbox
 from tests.support.systems import EXAMPLES, build_and_measure, copy_example
 
 
-def build_for_sentiment(system: System, project: Path) -> None:
-    build_missing(
-        [system],
-        [get_task("sentiment")],
-        choose_configuration("cpu-1"),
-        project,
-        log=lambda line: None,
-    )
+def build_for_sentiment(system: System) -> None:
+    plan = make_plan([system], [get_task("sentiment")])
+    build_missing(plan, choose_configuration("cpu-1"), lambda line: None)
 
 
 def test_record_says_which_code_and_which_isolation(project: Path, reviews: Task) -> None:
@@ -93,13 +89,13 @@ def test_weights_need_a_step_and_their_content_is_part_of_the_key(project: Path)
     folder = copy_example(project)
     manifest = folder / "submission.toml"
     task = get_task("sentiment")
-    (before,) = plan_build(read_system(folder, project), task, 0, project)
+    (before,) = plan_system(read_system(folder, project), task, 0).steps
     changed = (folder / "weights.json").read_text().replace("0.", "1.", 1)
     (folder / "weights.json").write_text(changed)
     old = next(line for line in manifest.read_text().split('"') if len(line) == 64)
     new = hashlib.sha256(changed.encode()).hexdigest()
     manifest.write_text(manifest.read_text().replace(old, new))
-    (after,) = plan_build(read_system(folder, project), task, 0, project)
+    (after,) = plan_system(read_system(folder, project), task, 0).steps
     assert before.key != after.key
     manifest.write_text(manifest.read_text().replace('[[step]]\nuse = "unpack"\n', ""))
     with pytest.raises(ManifestError, match="add the step 'unpack', or 'adopt'"):
@@ -132,9 +128,9 @@ def test_checkpoint_in_an_archive_is_adopted(project: Path, tiny_encoder: Path) 
     )
     (folder / "submission.toml").write_text(manifest)
     system = read_system(folder, project)
-    assert (system.spec["format"], system.spec["layers"]) == ("onnx", 2)
-    build_for_sentiment(system, project)
-    artifact = find_artifact(system, get_task("sentiment"), 0, project)
+    assert (system.spec.format, system.spec.layers) == ("onnx", 2)
+    build_for_sentiment(system)
+    artifact = plan_system(system, get_task("sentiment"), 0).find_artifact()
     assert artifact
     assert artifact.format == "onnx"
 
@@ -152,16 +148,16 @@ def test_weights_of_the_hub_are_known_by_their_commit(
     hub = f'weights = {{ hub = "someone/words", revision = "{commit}" }}'
     manifest.write_text(manifest.read_text().replace(line, hub))
     system = read_system(folder, project)
-    (step,) = plan_build(system, get_task("sentiment"), 0, project)
+    (step,) = plan_system(system, get_task("sentiment"), 0).steps
     with pytest.raises(HarnessError, match="could not be downloaded from the hub"):
-        build_for_sentiment(system, project)
+        build_for_sentiment(system)
     snapshot = tmp_path / "hub" / "models--someone--words" / "snapshots" / commit
     snapshot.mkdir(parents=True)
     blob = tmp_path / "blob"
     shutil.copy(folder / "weights.json", blob)
     (snapshot / "weights.json").symlink_to(blob)
-    build_for_sentiment(system, project)
-    artifact = find_artifact(system, get_task("sentiment"), 0, project)
+    build_for_sentiment(system)
+    artifact = plan_system(system, get_task("sentiment"), 0).find_artifact()
     assert artifact
     assert artifact.key == step.key
     copied = artifact.folder / "weights.json"
@@ -173,7 +169,7 @@ def test_export_of_own_code_is_refused(project: Path, monkeypatch: pytest.Monkey
     copy_example(project)
     monkeypatch.chdir(project)
     system = read_system(project / "submissions" / "custom-module", project)
-    build_for_sentiment(system, project)
+    build_for_sentiment(system)
     assert main(["export", "custom-module", "out"]) == 2
     assert not (project / "out").exists()
 
@@ -183,11 +179,11 @@ def test_system_is_named_by_its_folder_too(project: Path, monkeypatch: pytest.Mo
     elsewhere = project / "elsewhere" / "custom-module"
     shutil.copytree(EXAMPLES / "custom-module", elsewhere)
     options = SessionOptions(systems=[str(elsewhere)])
-    systems, _, _ = select_systems(options, project, project / "results")
-    assert {system.name for system in systems} == {
+    plan, _ = make_session_plan(options, project, project / "results")
+    assert {planned.system.name for planned in plan.systems} == {
         *("custom-module", "minilm-l6", "minilm-l6-unpadded", "null"),
     }
     copy_example(project)
     options = SessionOptions(systems=[str(elsewhere), "custom-module"])
     with pytest.raises(HarnessError, match="two systems are called custom-module"):
-        select_systems(options, project, project / "results")
+        make_session_plan(options, project, project / "results")

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build_in_this_process
 from harness.errors import HarnessError
 from harness.runner.predict import predict
-from harness.submissions.manifest import System, read_system
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import configurations
-from tests.support.systems import REPOSITORY
+from tests.support.systems import REPOSITORY, build
 
-PLACE = configurations()["cpu-1"], REPOSITORY, 0
+CPU = configurations()["cpu-1"]
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def majority() -> System:
 @pytest.mark.parametrize("name", [*get_suite("superglue").tasks, "axb", "axg"])
 def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority: System) -> None:
     task = get_task(name)
-    build_in_this_process(majority, task, *PLACE, lambda line: None)
-    path = predict(majority, task, "test", *PLACE, tmp_path)
+    build(majority, task)
+    path = predict(plan_system(majority, task, 0), "test", CPU, tmp_path)
     assert path == tmp_path / f"{task.archive}.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     examples = task.examples("test")
@@ -58,8 +59,10 @@ def test_each_task_has_its_file(data: Path, tmp_path: Path, name: str, majority:
 def test_validation_and_a_file_name_may_be_asked_for(
     data: Path, tmp_path: Path, majority: System
 ) -> None:
-    build_in_this_process(majority, get_task("rte"), *PLACE, lambda line: None)
-    path = predict(majority, get_task("rte"), "validation", *PLACE, tmp_path / "mine.jsonl")
+    build(majority, get_task("rte"))
+    path = predict(
+        plan_system(majority, get_task("rte"), 0), "validation", CPU, tmp_path / "mine.jsonl"
+    )
     assert path == tmp_path / "mine.jsonl"
     assert len(path.read_text().splitlines()) == len(get_task("rte").examples("validation"))
 
@@ -69,7 +72,7 @@ def test_task_that_is_not_declared_is_refused(data: Path, project: Path, tmp_pat
     manifest.write_text(manifest.read_text().replace('["any"]', '["cb"]'))
     system = read_system(manifest.parent, project)
     with pytest.raises(HarnessError, match="majority does not declare rte"):
-        predict(system, get_task("rte"), "test", *PLACE, tmp_path)
+        predict(plan_system(system, get_task("rte"), 0), "test", CPU, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["new/", "new", "deep/er/"])
@@ -78,14 +81,14 @@ def test_folder_that_is_not_there_yet_holds_a_file_a_task(
 ) -> None:
     out = f"{tmp_path}/{name}"
     for task in map(get_task, ("rte", "cb")):
-        build_in_this_process(majority, task, *PLACE, lambda line: None)
-        predict(majority, task, "test", *PLACE, out)
+        build(majority, task)
+        predict(plan_system(majority, task, 0), "test", CPU, out)
     assert sorted(path.name for path in Path(out).iterdir()) == ["CB.jsonl", "RTE.jsonl"]
 
 
 def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: System) -> None:
     (tmp_path / "taken").write_text("mine")
-    build_in_this_process(majority, get_task("rte"), *PLACE, lambda line: None)
+    build(majority, get_task("rte"))
     with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Choose another path"):
-        predict(majority, get_task("rte"), "test", *PLACE, f"{tmp_path}/taken/")
+        predict(plan_system(majority, get_task("rte"), 0), "test", CPU, f"{tmp_path}/taken/")
     assert (tmp_path / "taken").read_text() == "mine"

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from harness.runner import session as session_module
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.evaluate import EvalData, RunContext, SystemRun, run_round
 from harness.runner.records import make_run
-from harness.submissions.plan import find_artifact
+from harness.submissions.plan import plan_system
 from harness.tasks.metrics import ACCURACY
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
@@ -66,7 +65,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_continues(
     plain = manifest.read_text().replace('use = "export"', 'use = "export"\noptimize = false')
     manifest.write_text(plain)
     build_all(built_project, names, reviews)
-    broken = find_artifact(load_systems(built_project, ["broken"])[0], reviews, 0, built_project)
+    broken = plan_system(load_systems(built_project, ["broken"])[0], reviews, 0).find_artifact()
     assert broken
     (broken.folder / "model.onnx").write_bytes(b"damaged")
 
@@ -94,7 +93,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_continues(
 
     for name, suffix in (("minilm-l6", "safetensors"), ("onnx-int8", "onnx")):
         fields = records[name].artifact or {}
-        artifact = find_artifact(load_systems(built_project, [name])[0], reviews, 0, built_project)
+        artifact = plan_system(load_systems(built_project, [name])[0], reviews, 0).find_artifact()
         assert artifact
         size = (artifact.folder / f"model.{suffix}").stat().st_size
         assert fields["weights_mb"] == round(size / 1e6, 3) < fields["size_mb"]
@@ -111,9 +110,9 @@ def test_parameters_of_a_quantized_graph_are_those_of_its_weights(
 ) -> None:
     session = measure(built_project, ("minilm-l6", "onnx-int8", "tfidf-logreg"), reviews)
     records = offline_records(built_project, session)
-    artifact = find_artifact(
-        load_systems(built_project, ["minilm-l6"])[0], reviews, 0, built_project
-    )
+    artifact = plan_system(
+        load_systems(built_project, ["minilm-l6"])[0], reviews, 0
+    ).find_artifact()
     assert artifact
     with safe_open(artifact.folder / "model.safetensors", "np") as file:
         weights = sum(file.get_tensor(name).size for name in file.keys())  # noqa: SIM118
@@ -184,9 +183,9 @@ def run_null(
 ) -> SystemRun:
     """Play a round of `null` after an accuracy pass with these answers."""
     (null,) = load_systems(project, ["null"])
-    run = make_run(null, task, SESSION_FIELDS, project, RunConfig())
+    run = make_run(plan_system(null, task, 0), SESSION_FIELDS, RunConfig())
     run.answers, run.rate = answers, rate
-    configuration = replace(choose_configuration("cpu-1"), memory_gb=memory_gb)
+    configuration = choose_configuration("cpu-1").model_copy(update={"memory_gb": memory_gb})
     meter = EnergyMeter(configuration)
     run_round(run, 1, RunContext(EvalData.load(task), configuration, meter, timing=SMOKE))
     return run

@@ -14,7 +14,6 @@ import pytest
 import tomli_w
 import torch
 
-from harness.build import build_in_this_process
 from harness.cli.main import main
 from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
@@ -31,10 +30,9 @@ from harness.submissions.checkpoint import (
 from harness.submissions.manifest import read_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
-from harness.telemetry.configuration import configurations
 from tests.support.checkpoints import save_checkpoint
 from tests.support.records import make_record
-from tests.support.systems import quiet
+from tests.support.systems import build
 from tests.support.words import TEXTS
 
 SENTIMENT = get_task("sentiment")
@@ -54,10 +52,9 @@ def transformers_logits(folder: Path) -> np.ndarray:
     return np.stack(rows)
 
 
-def build(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
+def build_model(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str, ServeConfig]]:
     system = read_system(declare_model_systems(str(folder), {})[name], root)
-    configuration = configurations()["cpu-1"]
-    artifact = build_in_this_process(system, SENTIMENT, configuration, root, 0, quiet)
+    artifact = build(system, SENTIMENT)
     assert artifact is not None
     return artifact, system.serve
 
@@ -74,10 +71,10 @@ def test_logits_equal_the_checkpoints_in_the_tasks_label_order(
     folder = save_checkpoint(tmp_path / "mine", tiny_encoder, kind)
     reference = transformers_logits(folder)[:, ::-1]  # the task has negative first
     for name in ("mine", "mine-unpadded"):
-        artifact, serve = build(folder, name, project)
+        artifact, serve = build_model(folder, name, project)
         assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
         assert artifact.metadata["max_length"] == 64, "no longer than its positions"
-    artifact, serve = build(folder, "mine-int8", project)
+    artifact, serve = build_model(folder, "mine-int8", project)
     assert (artifact.format, artifact.metadata["dtype"]) == ("onnx", "int8")
     logits = compute_logits(artifact, serve["offline"])
     assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
@@ -93,10 +90,7 @@ def test_onnx_checkpoint_is_served_as_it_is(
     fp32 = tomllib.loads(exported.manifest.read_text())
     assert fp32["step"].pop()["use"] == "quantize"
     (fp32_folder / "submission.toml").write_text(tomli_w.dumps(fp32))
-    configuration = configurations()["cpu-1"]
-    graph = build_in_this_process(
-        read_system(fp32_folder, project), SENTIMENT, configuration, project, 0, quiet
-    )
+    graph = build(read_system(fp32_folder, project), SENTIMENT)
     assert graph is not None
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -105,11 +99,11 @@ def test_onnx_checkpoint_is_served_as_it_is(
     config = {"id2label": {"0": "Negative", "1": "Positive"}, "max_position_embeddings": 64}
     (folder / "config.json").write_text(json.dumps(config))
     assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded", "mine-int8"]
-    artifact, serve = build(folder, "mine", project)
+    artifact, serve = build_model(folder, "mine", project)
     assert (artifact.format, serve["offline"].engine) == ("onnx", "onnxruntime")
     reference = transformers_logits(source)[:, ::-1]
     assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
-    small, _ = build(folder, "mine-int8", project)
+    small, _ = build_model(folder, "mine-int8", project)
     for name in ("model.onnx", "tokenizer.json"):
         shutil.copyfile(small.folder / name, folder / name)
     assert list(declare_model_systems(str(folder), {})) == ["mine", "mine-unpadded"], (
@@ -201,7 +195,7 @@ def test_two_models_of_one_folder_name_have_separate_manifests(
     for model, folders in ((one, first), (other, second)):
         for name, folder in folders.items():
             system = read_system(folder, project)
-            assert (system.name, system.pretrained) == (name, str(model))
+            assert (system.name, system.encoder) == (name, str(model))
 
 
 def test_second_model_of_one_name_in_the_records_gets_a_digest(
@@ -237,7 +231,7 @@ def test_model_without_a_padding_token_has_no_padded_system(
     systems = declare_model_systems(str(folder), {})
     assert list(systems) == ["mine", "mine-int8"]
     assert get_reference_names(systems) == ("mine", "mine")
-    artifact, serve = build(folder, "mine", project)
+    artifact, serve = build_model(folder, "mine", project)
     reference = transformers_logits(folder)[:, ::-1]
     assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
     manifest = systems["mine"] / "submission.toml"

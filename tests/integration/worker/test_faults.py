@@ -104,13 +104,14 @@ def test_session_survives_the_death_of_its_driver(project: Path, reviews: Task) 
         "import sys\nfrom pathlib import Path\n"
         "from harness.telemetry.configuration import choose_configuration\n"
         "from harness.runner import session\n"
+        "from harness.submissions.plan import make_plan\n"
         "from harness.runner.config import SMOKE, RunConfig\n"
         "from harness.tasks.registry import get_suite, get_task\n"
         "from tests.support.systems import load_systems\n"
         f"root = Path({str(project)!r})\n"
-        f"session.measure(load_systems(root, {names!r}), [get_task({reviews.address!r})], \n"
-        "    get_suite('quick'),\n"
-        "    choose_configuration('cpu-1'), root, root / 'results', RunConfig(3, timing=SMOKE),\n"
+        f"plan = make_plan(load_systems(root, {names!r}), [get_task({reviews.address!r})])\n"
+        "session.measure(plan, get_suite('quick'),\n"
+        "    choose_configuration('cpu-1'), root / 'results', RunConfig(3, timing=SMOKE),\n"
         "    log=lambda line: print(line, flush=True))\n"
     )
     command = [sys.executable, "-c", script]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.cli.options import SystemOptions, select_systems, select_tasks
+from harness.cli.options import SystemOptions, make_session_plan, select_tasks
 from harness.errors import HarnessError
 from tests.support.systems import REPOSITORY
 
@@ -74,8 +74,8 @@ def test_commands_refuse_two_tasks_of_one_name(
 def test_system_that_is_named_twice_is_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     names = ["onnx-int8", "submissions/onnx-int8", f"{project}/submissions/onnx-int8"]
-    systems, _, _ = select_systems(SystemOptions(systems=names), project, project / "results")
-    assert sorted(system.name for system in systems) == [
+    plan, _ = make_session_plan(SystemOptions(systems=names), project, project / "results")
+    assert sorted(planned.system.name for planned in plan.systems) == [
         *("minilm-l6", "minilm-l6-unpadded", "null", "onnx-int8"),
     ]
 
@@ -86,17 +86,22 @@ def test_folder_that_is_called_like_a_reference_does_not_replace_it(
     shutil.copytree(project / "baselines" / "minilm-l6", tmp_path / "minilm-l6")
     options = SystemOptions(systems=[str(tmp_path / "minilm-l6")])
     with pytest.raises(HarnessError, match="two systems are called minilm-l6"):
-        select_systems(options, project, project / "results")
+        make_session_plan(options, project, project / "results")
+
+
+def plan_names(options: SystemOptions, results: Path) -> set[str]:
+    plan, _ = make_session_plan(options, REPOSITORY, results)
+    return {planned.system.name for planned in plan.systems}
 
 
 def test_systems_for_gpus_are_left_out_on_a_cpu_and_refused_by_name(tmp_path: Path) -> None:
     everything = SystemOptions(all_systems=True)
-    on_cpu = {system.name for system in select_systems(everything, REPOSITORY, tmp_path)[0]}
+    on_cpu = plan_names(everything, tmp_path)
     on_gpu = SystemOptions(configuration="gpu-1")
-    by_default = {system.name for system in select_systems(on_gpu, REPOSITORY, tmp_path)[0]}
+    by_default = plan_names(on_gpu, tmp_path)
     assert "fastformers" in on_cpu
     assert not any(name.startswith("cuda-") for name in on_cpu)
     assert {"minilm-l6", "null", "cuda-fp16", "cuda-fp16-compiled"} <= by_default
     for name in ("cuda-fp16", str(REPOSITORY / "submissions/cuda-fp16")):
         with pytest.raises(HarnessError, match="'cuda-fp16' needs a GPU configuration"):
-            select_systems(SystemOptions(systems=[name]), REPOSITORY, tmp_path)
+            make_session_plan(SystemOptions(systems=[name]), REPOSITORY, tmp_path)

@@ -6,8 +6,7 @@ import pandas
 import pytest
 
 from harness.leaderboard.ranking import Section, load_sections
-from harness.runner.session import expand_systems
-from harness.submissions.plan import is_trained
+from harness.submissions.plan import make_plan, plan_system
 from harness.tasks.registry import get_task
 from tests.support.records import golden_records
 from tests.support.systems import load_systems
@@ -21,17 +20,16 @@ def offline_section(records: Path) -> Section:
 
 def test_only_trained_systems_have_seeds(project: Path) -> None:
     known = load_systems(project, ("minilm-l6", "onnx-int8", "null"))
-    assert [is_trained(system, get_task("sentiment"), project) for system in known] == [
-        True,
-        True,
-        False,
-    ]
-    expanded = expand_systems(known, [get_task("sentiment")], project, 5, 3)
-    assert [system.name for system, _ in expanded] == [
+    task = get_task("sentiment")
+    trained = [plan_system(system, task, 0).is_trained for system in known]
+    assert trained == [True, True, False]
+    planned = make_plan(known, [task], seed=5, seeds=3).systems
+    assert [row.system.name for row in planned] == [
         *("minilm-l6", "onnx-int8", "null"),
         *("minilm-l6@seed6", "onnx-int8@seed6", "minilm-l6@seed7", "onnx-int8@seed7"),
     ]
-    assert [system.seed for system, _ in expanded] == [None, None, None, 6, 6, 7, 7]
+    assert [row.system.seed for row in planned] == [None, None, None, 6, 6, 7, 7]
+    assert [row.seed for row in planned] == [5, 5, 5, 6, 6, 7, 7]
 
 
 def test_scores_of_all_seeds_are_summarized_and_only_the_main_row_is_ranked(tmp_path: Path) -> None:

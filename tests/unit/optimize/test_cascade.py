@@ -18,7 +18,7 @@ from harness.optimize import cascade
 from harness.optimize.base import Artifact, Inputs, Member, StepContext
 from harness.optimize.thresholds import SelectionSlice, fit_temperature
 from harness.submissions.manifest import read_system
-from harness.submissions.plan import plan_build
+from harness.submissions.plan import plan_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Example
 from tests.support.systems import write_submission
@@ -187,8 +187,8 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
     keys = []
     for members in ('"tfidf-logreg", "minilm-l6"', '"majority", "minilm-l6"'):
         system = read_system(manifest(project, members), project)
-        steps = plan_build(system, get_task("sentiment"), 0, project)
-        assert [step.step_config.step.name for step in steps[-2:]] == ["finetune", "cascade"]
+        steps = plan_system(system, get_task("sentiment"), 0).steps
+        assert [step.use for step in steps[-2:]] == ["finetune", "cascade"]
         keys.append(steps[-1].key)
     assert len(set(keys)) == 2
 

@@ -22,6 +22,7 @@ from harness.models import classifier
 from harness.optimize import calibrate, exits, export, quantize
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.worker.driver import Worker
+from tests.support.faults import step_faults
 from tests.support.words import TASK, keep, only_selection, run_step, scores
 
 PARAMS = exits.Exits(after=(0,), epochs=2, batch=16, learning_rate=2e-3)
@@ -87,7 +88,7 @@ def selection(artifact: Artifact) -> Any:
 
 
 def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: Path) -> None:
-    params = replace(PARAMS, joint=True, epochs=1)
+    params = PARAMS.model_copy(update={"joint": True, "epochs": 1})
     result = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
     assert not np.array_equal(scores(result), scores(finetuned))
     assert min(result.metadata["exits"]) > 0.9
@@ -239,14 +240,16 @@ def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
 @pytest.mark.parametrize(
     ("params", "fault"),
     [
-        (exits.Exits(after=()), "name layers"),
-        (exits.Exits(after=(1,)), r"2 layers. Choose from 0\.\.0"),
-        (exits.Exits(after=(0, 0)), "each once"),
-        (exits.Exits(after=(0,), temperature=0), "above 0"),
+        ({"after": []}, "name layers"),
+        ({"after": [1]}, r"2 layers. Choose from 0\.\.0"),
+        ({"after": [0, 0]}, "each once"),
+        ({"after": [0], "temperature": 0}, "temperature = 0: choose a number above 0"),
     ],
 )
-def test_faults_of_exits_are_reported_before_training(params: exits.Exits, fault: str) -> None:
-    faults = exits.validate(params, {"layers": 2, "name": "tiny"})
+def test_faults_of_exits_are_reported_before_training(
+    params: dict[str, object], fault: str
+) -> None:
+    faults = step_faults(exits.STEP, params)
     assert any(re.search(fault, sentence) for sentence in faults), faults
 
 

@@ -1,6 +1,6 @@
 import random
 from collections import Counter
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -215,8 +215,9 @@ def test_every_step_documents_each_of_its_parameters() -> None:
     for name in STEP_MODULES:
         step = get_step(name)
         assert step.name == name
-        for field in fields(step.params):
-            assert f"    {field.name}" in describe_step(step), f"{name}: {field.name}"
+        for parameter, field in step.params.model_fields.items():
+            assert field.description, f"{name}: {parameter}"
+            assert f"    {parameter} " in describe_step(step), f"{name}: {parameter}"
 
 
 def test_unknown_step_names_the_nearest() -> None:

@@ -11,6 +11,7 @@ from harness.optimize import prune
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune import Prune
 from harness.optimize.training import encoders
+from tests.support.faults import step_faults
 from tests.support.words import TASK, keep
 
 KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
@@ -108,7 +109,9 @@ def test_masked_head_is_pruned_first(finetuned: Artifact) -> None:
 def test_step_writes_a_smaller_model_that_can_be_loaded(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
-    metadata = prune.run(Inputs(finetuned), TASK, Prune(2, 16), StepContext(tmp_path, 0, 1))
+    metadata = prune.run(
+        Inputs(finetuned), TASK, Prune(heads=2, ffn=16), StepContext(tmp_path, 0, 1)
+    )
     artifact = keep(tmp_path, json.loads(json.dumps(metadata)))
     model = load_classifier(artifact)
     assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
@@ -119,10 +122,13 @@ def test_step_writes_a_smaller_model_that_can_be_loaded(
 
 def test_more_heads_than_the_model_has_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot keep 5 of 4"):
-        prune.run(Inputs(finetuned), TASK, Prune(5, 16), StepContext(tmp_path, 0, 1))
-    spec = {"name": "tiny", "heads": 4, "ffn": 64}
-    assert prune.validate(Prune(5, 64), spec) == ["heads = 5, but tiny has 4 heads. Choose 1..4"]
-    assert prune.validate(Prune(0, 65, 0), spec)[1:] == [
-        "heads = 0: choose 1..4",
+        prune.run(Inputs(finetuned), TASK, Prune(heads=5, ffn=16), StepContext(tmp_path, 0, 1))
+    assert step_faults(prune.STEP, {"heads": 5, "ffn": 64}) == [
+        "heads = 5, but tiny has 4 heads. Choose 1..4"
+    ]
+    assert step_faults(prune.STEP, {"heads": 0, "ffn": 65, "examples": 0}) == [
+        "heads = 0: choose 1 or above.",
+        "examples = 0: choose 1 or above.",
         "ffn = 65, but tiny has 64 neurons. Choose 1..64",
     ]
+    assert step_faults(prune.STEP, {"ffn": 64}) == ["heads is missing; it must be an integer."]

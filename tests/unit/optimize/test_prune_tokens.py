@@ -13,6 +13,7 @@ from harness.models.classifier import Classifier, EncoderSpec
 from harness.optimize import distill, export, prune_tokens, quantize
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune_tokens import PruneTokens
+from tests.support.faults import step_faults
 from tests.support.words import TASK, keep, scores
 
 WIDE = EncoderSpec(32, (4, 4, 4), 8, (64,) * 3, 60, 64, 2, 2, keep=(0.5, 0.4, 1.0))
@@ -88,7 +89,7 @@ def test_following_layers_see_fewer_tokens() -> None:
 
 
 def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
-    params = PruneTokens((0,), (share,))
+    params = PruneTokens(after=(0,), keep=(share,))
     return keep(out, prune_tokens.run(Inputs(artifact), TASK, params, StepContext(out, 0, 1)))
 
 
@@ -120,16 +121,16 @@ def test_pruned_model_can_be_distilled(finetuned: Artifact, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("params", "fault"),
+    ("after", "keep", "fault"),
     [
-        (PruneTokens((), ()), "name layers"),
-        (PruneTokens((1,), (0.5,)), "2 layers. Choose from 0..0"),
-        (PruneTokens((0,), (0.5, 0.4)), "give one for each"),
-        (PruneTokens((0,), (1.0,)), "below 1"),
+        ([], [], "name layers"),
+        ([1], [0.5], "2 layers. Choose from 0..0"),
+        ([0], [0.5, 0.4], "give one for each"),
+        ([0], [1.0], "keep = [1.0]: choose a number above 0, below 1 for each."),
     ],
 )
-def test_faults_are_reported(params: PruneTokens, fault: str) -> None:
-    faults = prune_tokens.validate(params, {"layers": 2, "name": "tiny"})
+def test_faults_are_reported(after: list[int], keep: list[float], fault: str) -> None:
+    faults = step_faults(prune_tokens.STEP, {"after": after, "keep": keep})
     assert any(fault in sentence for sentence in faults), faults
 
 

@@ -99,14 +99,14 @@ FAULTS = {
         ORT,
     ): "step 3 'quantize': it needs fp32, but gets int8: quantize",
     (EXPORT + QUANTIZE + 'method = "static"\ncalibration = 0', ORT): (
-        "calibration = 0: the scales need at least 1 training example"
+        "calibration = 0: choose 1 or above"
     ),
     (EXPORT + QUANTIZE + 'by = "intel"', ORT): "by = 'intel': choose 'onnxruntime' or 'nncf'",
     (EXPORT + QUANTIZE, 'engine = "openvino"'): "engine 'openvino' cannot serve a graph that",
     (EXPORT + QUANTIZE + 'by = "nncf"', ORT): "engine 'onnxruntime' cannot serve openvino",
     (EXPORT + 'norm = "none"', ORT): "norm = 'none': choose 'layer' or 'skip'",
-    (EXPORT, ORT + "\ninstances = 0"): r"instances = 0: choose 1..256, or 'per-core'",
-    (EXPORT, ORT + '\ninstances = "many"'): r"instances = 'many': choose 1..256, or 'per-core'",
+    (EXPORT, ORT + "\ninstances = 0"): r"instances = 0: choose 1..256 or 'per-core'",
+    (EXPORT, ORT + '\ninstances = "many"'): r"instances = 'many': choose 1..256 or 'per-core'",
 }
 
 

@@ -1,5 +1,6 @@
 """The static student: training and serving."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.optimize import static
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.training import static_student
 from harness.tasks.task import Example
+from tests.support.faults import TINY, step_faults
 from tests.support.words import STATIC, TASK, share_right
 
 
@@ -94,12 +96,10 @@ def test_every_candidate_of_a_choice_has_scores(student: Artifact) -> None:
 
 @pytest.mark.parametrize(
     ("change", "fault"),
-    [({"buckets": 0}, "buckets"), ({"letters": (1,)}, "2..8"), ({"dropout": 1.0}, "below 1")],
+    [({"buckets": 0}, "buckets"), ({"letters": [1]}, "2..8"), ({"dropout": 1.0}, "below 1")],
 )
 def test_faults_are_reported(change: dict[str, object], fault: str) -> None:
-    from dataclasses import replace
-
-    faults = static.validate(replace(STATIC, **change), {"teacher": {"name": "t"}})
+    faults = step_faults(static.STEP, change, replace(TINY, teacher=TINY))
     assert len(faults) == 1
     assert fault in faults[0]
-    assert "teacher" in static.validate(STATIC, {})[0]
+    assert "teacher" in step_faults(static.STEP, {})[0]

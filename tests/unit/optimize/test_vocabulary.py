@@ -45,7 +45,7 @@ def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path)
         out = tmp_path / str(floor)
         out.mkdir()
         metadata = vocabulary.run(
-            Inputs(finetuned), TASK, Vocabulary(floor), StepContext(out, 0, 1)
+            Inputs(finetuned), TASK, Vocabulary(floor=floor), StepContext(out, 0, 1)
         )
         sizes.append(metadata["tokens"]["after"])
     assert sizes == sorted(sizes, reverse=True)

@@ -7,7 +7,8 @@ from harness.errors import HarnessError
 from harness.reports.ablation import render_ablation
 from harness.results.record import write_record
 from harness.submissions.ablation import create_variants
-from harness.submissions.manifest import System, find_systems, read_system
+from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.system import System
 from tests.support.figures import table_rows
 from tests.support.records import make_record
 from tests.support.systems import write_submission

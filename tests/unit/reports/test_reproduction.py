@@ -18,7 +18,7 @@ def published() -> PublishedTable:
 
 def test_published_figures_equal_those_of_the_paper(published: PublishedTable) -> None:
     """Kim & Hassan (2020), Table 3."""
-    assert [(row["speedup"], row["accuracy"], row["usd_per_100m"]) for row in published.rows] == [
+    assert [(row.speedup, row.accuracy, row.usd_per_100m) for row in published.row] == [
         (1.00, 74.01, 4223),
         (3.51, 74.01, 1204),
         (32.64, 74.04, 129),
@@ -27,9 +27,9 @@ def test_published_figures_equal_those_of_the_paper(published: PublishedTable) -
         (178.67, 73.36, 24),
         (233.87, 72.81, 18),
     ]
-    first = published.rows[0]["seconds"]
-    for row in published.rows:
-        assert first / row["seconds"] == pytest.approx(row["speedup"], rel=0.002)
+    first = published.row[0].seconds
+    for row in published.row:
+        assert first / row.seconds == pytest.approx(row.speedup, rel=0.002)
 
 
 def test_reproduction_equals_the_committed_one(tmp_path: Path, published: PublishedTable) -> None:
@@ -77,5 +77,9 @@ def test_all_faults_of_a_table_are_reported_together(tmp_path: Path) -> None:
     (folder / "mine.toml").write_text(text)
     with pytest.raises(HarnessError) as caught:
         PublishedTable.read(tmp_path, "mine")
-    for part in ("row 2: missing speedup.", "'timr'. Did you mean 'timer'", "source is missing"):
+    for part in (
+        "row 2: speedup is missing; it must be a number.",
+        "'timr'. Did you mean 'timer'",
+        "source is missing",
+    ):
         assert part in str(caught.value)

@@ -121,14 +121,14 @@ def test_session_is_resumed_with_its_own_systems_and_scenarios(
             record, side = make_record(name, [1.0], 0.9, scenario=scenario, configuration="cpu-1")
             write_record(record, side, here / "results" / "records")
     assert main(["run", "--resume", "s1", "--until", "5%"]) == 0
-    systems, tasks, _, configuration, _, _, config, _ = passed
-    assert sorted(system.name for system in systems) == [
+    plan, _, configuration, _, config, _ = passed
+    assert sorted(planned.system.name for planned in plan.systems) == [
         "minilm-l6",
         "minilm-l6-unpadded",
         "null",
         "tfidf-logreg",
     ]
-    assert [task.name for task in tasks] == ["sentiment"]
+    assert [task.name for task in plan.tasks] == ["sentiment"]
     assert configuration.name == "cpu-1"
     assert config == RunConfig(until=0.05, server=True, resume="s1")
     capsys.readouterr()

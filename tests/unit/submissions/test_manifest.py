@@ -43,9 +43,9 @@ FAULTS = {
     "wrong division": (
         '"closed"',
         '"shut"',
-        "division = 'shut': choose 'baseline', 'closed', 'open'",
+        "division = 'shut': choose 'baseline', 'closed' or 'open'",
     ),
-    "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8 must be a string"),
+    "wrong type": ('dtype = "int8"', "dtype = 8", "dtype = 8: choose 'int8', 'fp16' or 'bf16'"),
     "wrong value": ('"int8"', '"int7"', "dtype = 'int7': choose 'int8'"),
     "wrong order": (
         'use = "export"',
@@ -57,7 +57,7 @@ FAULTS = {
     "unknown device": (
         "tasks = [",
         'device = "tpu"\ntasks = [',
-        "device = 'tpu': choose 'any', 'gpu'",
+        "device = 'tpu': choose 'any' or 'gpu'",
     ),
     "compile of another engine": (
         "batch = 4",
@@ -105,9 +105,9 @@ def folder(tmp_path: Path) -> Path:
 
 def test_manifest_is_read_with_its_overrides(folder: Path) -> None:
     system = read_system(folder)
-    assert [step_config.step.name for step_config in system.recipe] == ["export", "quantize"]
+    assert [step_config.use for step_config in system.recipe] == ["export", "quantize"]
     assert (system.serve["offline"].batch, system.serve["single_stream"].batch) == (4, 1)
-    assert system.spec["format"] == "onnx"
+    assert system.spec.format == "onnx"
 
 
 @pytest.mark.parametrize("fault", FAULTS)

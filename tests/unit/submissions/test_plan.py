@@ -1,13 +1,18 @@
+import shutil
 from pathlib import Path
 
-from harness.submissions.plan import plan_build
+import pytest
+
+from harness.errors import HarnessError
+from harness.submissions.plan import Plan, make_plan, plan_system
 from harness.tasks.registry import get_task
-from tests.support.systems import load_systems
+from harness.tasks.task import Task
+from tests.support.systems import load_systems, write_early_exit_submissions
 
 
 def plan_keys(project: Path, name: str, seed: int = 0) -> list[str]:
     (system,) = load_systems(project, (name,))
-    return [planned.key for planned in plan_build(system, get_task("sentiment"), seed, project)]
+    return [planned.key for planned in plan_system(system, get_task("sentiment"), seed).steps]
 
 
 def test_same_plan_has_same_keys_and_another_seed_has_others(project: Path) -> None:
@@ -31,3 +36,38 @@ def test_change_of_a_step_changes_the_keys_from_this_step_on(project: Path) -> N
     after = plan_keys(project, "onnx-int8")
     assert after[0] == before[0]
     assert not set(after[1:]) & set(before[1:])
+
+
+def test_plan_as_json_is_the_same_plan(project: Path) -> None:
+    write_early_exit_submissions(project)
+    names = ("minilm-l6", "onnx-int8", "null", "exits", "cascade")
+    plan = make_plan(load_systems(project, names), [get_task("sentiment")], seed=3, seeds=2)
+    again = Plan.from_json(plan.to_json())
+    assert again == plan
+    assert list(again.steps) == list(plan.steps)
+    assert {"exits@soon", "exits@never", "onnx-int8@seed4"} <= {
+        planned.system.name for planned in again.systems
+    }
+
+
+def test_steps_of_a_plan_follow_their_inputs(project: Path) -> None:
+    write_early_exit_submissions(project)
+    plan = make_plan(load_systems(project, ("cascade", "onnx-int8")), [get_task("sentiment")])
+    seen: set[str] = set()
+    for key, step in plan.steps.items():
+        inputs = {step.parent, step.teacher, *(member.key for member in step.members)} - {""}
+        assert inputs <= seen, step.use
+        seen.add(key)
+
+
+def test_task_that_changed_since_the_plan_was_made_is_refused(
+    project: Path, reviews: Task, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(Path(reviews.address).parent, tmp_path / "copy")
+    task = get_task(str(folder / "task.toml"))
+    text = make_plan(load_systems(project, ("null",)), [task]).to_json()
+    assert Plan.from_json(text).tasks[0].version == task.version
+    train = folder / "train.jsonl"
+    train.write_text("\n".join(train.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(HarnessError, match="changed from version .* since the plan was made"):
+        Plan.from_json(text)

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.submissions.manifest import System, read_system
+from harness.submissions.manifest import read_system
+from harness.submissions.system import System
 from harness.tasks.task import Task
 from tests.support.systems import build_and_measure
 

@@ -58,7 +58,7 @@ def test_quoting_of_the_declaration_applies(cache: Path, tmp_path: Path) -> None
     path.write_text(f'quoting = "none"\n{plain}')
     assert load_task(path).examples("validation")[0].candidates == (('"He said ""so"""',),)
     path.write_text(f'quoting = "all"\n{plain}')
-    with pytest.raises(ManifestError, match=r"quoting = 'all': choose 'none', 'minimal'"):
+    with pytest.raises(ManifestError, match=r"quoting = 'all': choose 'minimal' or 'none'"):
         load_task(path)
 
 

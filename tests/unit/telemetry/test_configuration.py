@@ -1,7 +1,6 @@
 """Configurations: which one fits, prices, hashes, GPUs."""
 
 import os
-from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -34,7 +33,7 @@ def test_prices_are_those_of_azures_list() -> None:
 
 def test_hash_of_a_configuration_changes_with_its_fields() -> None:
     known = configurations()["cpu-1"]
-    assert known.hash != replace(known, watts_per_core=5.0).hash
+    assert known.hash != known.model_copy(update={"watts_per_core": 5.0}).hash
 
 
 def test_gpu_configuration_is_refused_in_one_line_without_a_gpu(
@@ -65,5 +64,5 @@ def test_gpu_configuration_fits_if_nvml_finds_a_gpu(monkeypatch: pytest.MonkeyPa
         gpu = find_gpu()
         assert gpu is not None
         assert gpu.name == f"V100 number {expected}"
-    small = replace(configurations()["gpu-1"], cores=1, memory_gb=0.1)
+    small = configurations()["gpu-1"].model_copy(update={"cores": 1, "memory_gb": 0.1})
     assert small.find_misfit() == ""
