@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Container
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TypeVar
 
 from harness.errors import HarnessError
@@ -110,6 +111,21 @@ def _read_entry_points(group: str) -> tuple[Extension, ...]:
         extension = Extension(group, point.name, point.value, package, version)
         found.setdefault((point.name, package), extension)
     return tuple(sorted(found.values(), key=lambda extension: extension.name))
+
+
+def find_code(group: str) -> list[Path]:
+    """Return the folder or file of each Python package that has an extension of a group."""
+    import importlib.util
+
+    places = []
+    for extension in _read_entry_points(group):
+        top = extension.value.partition(":")[0].partition(".")[0]
+        spec = importlib.util.find_spec(top)
+        if spec and spec.submodule_search_locations:
+            places += [Path(folder) for folder in spec.submodule_search_locations]
+        elif spec and spec.origin:
+            places.append(Path(spec.origin))
+    return places
 
 
 def list_packages() -> dict[str, str]:

@@ -32,10 +32,10 @@ def _describe(system: System) -> dict[str, str]:
 
 def _find_built_tasks(system: System) -> list[str]:
     from harness.submissions.plan import plan_system
-    from harness.tasks.registry import builtin_tasks
+    from harness.tasks.registry import all_tasks
 
     built = []
-    for task in builtin_tasks().values():
+    for task in all_tasks().values():
         if task.trains_on or not task.available_locally():
             continue
         if not system.declares_task(task) or plan_system(system, task, 0).is_built:

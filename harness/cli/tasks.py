@@ -6,7 +6,7 @@ import typer
 
 from harness.cli.console import Console
 from harness.cli.options import TASK_HELP, select_tasks
-from harness.tasks.registry import all_suites, builtin_tasks
+from harness.tasks.registry import all_suites, all_tasks
 from harness.tasks.task import Task
 
 
@@ -19,7 +19,7 @@ def tasks(
     """List the tasks: sizes, metric, majority score, licence, source."""
     from tabulate import tabulate
 
-    lines = [_describe(task) for task in select_tasks(names or builtin_tasks())]
+    lines = [_describe(task) for task in select_tasks(names or all_tasks())]
     console(tabulate(lines, headers="keys", tablefmt="simple"))
     if names:
         return

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from harness import extensions
 from harness.telemetry.gpu import Gpu
 
 PACKAGES = (
@@ -112,11 +113,13 @@ def read_kernel_file(path: str) -> str:
 
 
 def get_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that affect artifacts and measurements."""
+    """Return the versions of Python and of the packages that affect artifacts and measurements,
+    those that extend wattbench among them.
+    """
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return versions
+    return versions | extensions.list_packages()

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import harness
+from harness import extensions
 from harness.errors import HarnessError
 from harness.store.cache import cache_dir
 
@@ -149,7 +150,8 @@ def sandbox_command(command: Sequence[str], spec: SandboxSpec) -> list[str]:
 
 @cache
 def find_python_paths() -> tuple[Path, ...]:
-    """Return what the built-in worker imports: the interpreter, its packages and this package.
+    """Return what the built-in worker imports: the interpreter, its packages, this package, and the
+    packages that add engines.
 
     The project's folder, which an editable installation refers to, is left out: it holds records.
     """
@@ -163,8 +165,9 @@ def find_python_paths() -> tuple[Path, ...]:
         if other
         and not any(hidden.is_relative_to(Path(other).absolute()) for hidden in find_hidden_paths())
     ]
-    if not any(package.is_relative_to(path) for path in paths):
-        paths.append(package)
+    for code in (package, *extensions.find_code(extensions.ENGINES)):
+        if not any(code.is_relative_to(path) for path in paths):
+            paths.append(code)
     return tuple(path.absolute() for path in paths if path.exists())
 
 

@@ -69,5 +69,5 @@ def test_task_that_changed_since_the_plan_was_made_is_refused(
     assert Plan.from_json(text).tasks[0].version == task.version
     train = folder / "train.jsonl"
     train.write_text("\n".join(train.read_text().splitlines()[:-1]) + "\n")
-    with pytest.raises(HarnessError, match="changed from version .* since the plan was made"):
+    with pytest.raises(HarnessError, match=r"changed from version .* since the plan was made"):
         Plan.from_json(text)

@@ -1,0 +1,1 @@
+"""A step, an engine and a task that extend wattbench."""
