@@ -4,14 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness.leaderboard.columns import Column, find_columns
 from harness.leaderboard.formatting import (
-    format_interval,
+    format_machine,
     format_number,
     format_scenario,
     format_table,
 )
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.row import Row, is_energy_measured, rerun_command
+from harness.leaderboard.row import Row, rerun_command
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
 from harness.submissions.system import System
@@ -105,7 +106,8 @@ def _format_measurements(system: System, task: Task, artifact: Artifact, results
     ]
     if not rows:
         return NOT_MEASURED.format(name=system.name)
-    table = format_table([_format_row(row) for row in rows])
+    columns = find_columns("card", rows)
+    table = format_table([_format_row(row, columns) for row in rows])
     roles = rows[0].record.roles
     references = f"`{roles['reference']}` (padded) and `{roles['unpadded_reference']}` (unpadded)"
     commands = ", ".join(dict.fromkeys(f"`{rerun_command(row)}`" for row in rows))
@@ -118,21 +120,13 @@ def _format_measurements(system: System, task: Task, artifact: Artifact, results
     return "\n\n".join([table, *notes])
 
 
-def _format_row(row: Row) -> dict[str, str]:
-    record, columns = row.record, row.columns()
-    energy_kind = "measured" if is_energy_measured(record) else "modelled"
-    latencies = (columns["latency_p50_ms"], columns["latency_p99_ms"])
-    return {
+def _format_row(row: Row, columns: Sequence[Column]) -> dict[str, str]:
+    record = row.record
+    line = {
         "scenario": format_scenario(record.scenario),
-        "configuration, machine": f"{record.configuration['name']}, {columns['machine']}",
-        "score": f"{columns['score']:.4f} ± {columns['score_se']:.4f}",
-        "per second": format_number(row.throughput),
-        "p50 / p99 ms": " / ".join(map(format_number, latencies)),
-        "speed-up": format_interval(row.speedup),
-        "unpadded": format_interval(row.unpadded_speedup),
-        f"Wh/1k ({energy_kind})": format_number(columns["energy_wh_per_1k"]),
-        "memory MB": format_number(columns["memory_mb"]),
+        "configuration, machine": f"{record.configuration['name']}, {format_machine(record)}",
     }
+    return line | {column.heading(record): column.text(row) for column in columns}
 
 
 def _format_steps(artifact: Artifact) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from harness.results.record import Record
 from harness.results.statistics import Interval
 
 
@@ -76,3 +77,29 @@ def format_table(
 def escape_cell(text: str) -> str:
     """Return a text that is safe in a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def format_score(record: Record) -> str:
+    """Return the score with its standard error, and the metrics that it is the mean of."""
+    if not record.score:
+        return "-"
+    parts = " / ".join(f"{value:.4f}" for value in record.score.get("parts", {}).values())
+    text = f"{record.score['value']:.4f} ± {record.score['se']:.4f}"
+    return f"{text} ({parts})" if parts else text
+
+
+NAMED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
+
+
+def format_machine(record: Record) -> str:
+    """Return a short name of a record's machine: GPU, CPU, cores, quota, best vector
+    instructions.
+    """
+    machine = record.machine
+    gpu = f"{machine['gpu']['name']}; " if machine.get("gpu") else ""
+    flags = [flag for flag in machine["flags"] if flag in NAMED_FLAGS]
+    quota = f", quota {machine['quota']:g}" if machine.get("quota") else ""
+    return (
+        f"{gpu}{machine['cpu']}, {machine['cores']} cores{quota} "
+        f"({flags[-1] if flags else 'no vector flags'})"
+    )

@@ -5,34 +5,6 @@ const byId = (id) => document.getElementById(id);
 const state = { section: 0, sort: null, down: false, open: null };
 
 const DIVISIONS = { closed: "●", open: "◆", baseline: "■" };
-/* The choices of the x axis: key, name, whether higher is better. */
-const AXES = [
-  ["throughput", "throughput (examples or queries per second)", true],
-  ["energy_wh_per_1k", "energy (Wh per 1,000 examples)", false],
-  ["latency_p50_ms", "latency, median (ms)", false],
-  ["latency_p99_ms", "latency, 99th percentile (ms)", false],
-  ["usd_per_100m", "cost (USD per 100 million requests)", false],
-  ["cpu_seconds_per_1k", "CPU-seconds per 1,000 examples", false],
-  ["memory_mb", "memory (MB)", false],
-  ["size_mb", "artifact size (MB)", false],
-];
-const COLUMNS = [
-  ["system", "system"], ["division", "division"], ["rank", "rank"], ["score", "score"],
-  ["score_difference", "difference"], ["throughput", "examples/s"], ["speedup", "speed-up"],
-  ["speedup_unpadded", "unpadded"], ["latency_p50_ms", "p50 ms"], ["latency_p99_ms", "p99 ms"],
-  ["cpu_seconds_per_1k", "CPU s/1k"], ["energy_wh_per_1k", "Wh/1k"], ["co2_g_per_1k", "g CO2/1k"],
-  ["usd_per_100m", "USD/100M"], ["memory_mb", "memory MB"], ["size_mb", "artifact MB"],
-];
-const TEXT_COLUMNS = new Set(["system", "division"]);
-const ASCENDING_FIRST = /^(system|division|rank|latency|cpu|energy|co2|usd|memory|size)/;
-
-function formatNumber(value) {
-  if (value === null || value === undefined) return "-";
-  if (value === 0) return "0";
-  const digits = Math.max(0, 2 - Math.floor(Math.log10(Math.abs(value))));
-  if (digits > 6) return value.toExponential(2);
-  return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
-}
 
 function element(name, fields = {}, ...children) {
   const node = document.createElement(name);
@@ -54,55 +26,36 @@ function svgElement(name, fields, text) {
 function filterRows() {
   const words = byId("filter").value.toLowerCase().split(/\s+/).filter(Boolean);
   return sections[state.section].rows.filter((row) => {
-    const text = `${row.name} ${row.title} ${row.division}`.toLowerCase();
+    const text = `${row.name} ${row.title} ${row.values.division}`.toLowerCase();
     return words.every((word) => text.includes(word))
       && (row.qualified || !byId("ranked").checked || sections[state.section].floor === null)
       && (!row.point || byId("points").checked);
   });
 }
 
-function formatCell(row, key) {
-  if (row.failure) return key === "system" || key === "division" ? row[key] : key === "score" ? "failed" : "-";
-  if (key === "rank") return row.rank ?? "-";
-  if (key === "score") return row.score === null ? "-" : row.score.toFixed(4) + " ± " + row.score_se.toFixed(4) + (row.near_floor ? "~" : "") + (row.above_reference ? "^" : "");
-  if (key === "score_difference") return row.score_difference === null ? "-" : (row.score_difference < 0 ? "" : "+") + row.score_difference.toFixed(4);
-  if (key === "speedup" && row.speedup !== null) {
-    const wide = row.speedup_low !== null && row.speedup_low !== row.speedup_high;
-    return `${formatNumber(row.speedup)}x` + (wide ? ` [${formatNumber(row.speedup_low)}, ${formatNumber(row.speedup_high)}]` : "");
-  }
-  if (key === "speedup_unpadded" && row.speedup_unpadded !== null) return `${formatNumber(row.speedup_unpadded)}x`;
-  return TEXT_COLUMNS.has(key) ? row[key] : formatNumber(row[key]);
-}
-
 function sortRows(rows) {
   if (!state.sort) return rows;
-  const value = (row) => (state.sort === "system" ? row.name : row[state.sort]);
+  const value = (row) => (state.sort === "system" ? row.name : row.values[state.sort]) ?? null;
   const sign = state.down ? -1 : 1;
   return [...rows].sort((one, other) => {
     const [a, b] = [value(one), value(other)];
-    if (a === null || b === null || a === undefined || b === undefined) return (a ?? null) === (b ?? null) ? 0 : (a ?? null) === null ? 1 : -1;
+    if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
     return sign * (a < b ? -1 : a > b ? 1 : 0);
   });
-}
-
-function columnTitle(section, key, name) {
-  if (key === "energy_wh_per_1k") return `${name} (${section.energy})`;
-  return key === "throughput" && section.scenario === "server" ? "queries/s" : name;
 }
 
 function drawTable(rows) {
   const section = sections[state.section];
   const head = document.querySelector("#table thead tr");
   byId("ranked").disabled = section.floor === null;
-  const columns = COLUMNS.filter(([key]) => TEXT_COLUMNS.has(key) || section.rows.some((row) => (row[key] ?? null) !== null));
-  if (!columns.some(([key]) => key === state.sort)) state.sort = null;
-  head.replaceChildren(...columns.map(([key, name]) => {
-    const title = columnTitle(section, key, name);
+  const columns = section.columns;
+  if (!columns.some(({ key }) => key === state.sort)) state.sort = null;
+  head.replaceChildren(...columns.map(({ key, heading, better }) => {
     const arrow = state.sort === key ? (state.down ? " ▼" : " ▲") : "";
-    const button = element("button", { type: "button" }, title + arrow);
+    const button = element("button", { type: "button" }, heading + arrow);
     button.dataset.key = key;
     button.addEventListener("click", () => {
-      state.down = state.sort === key ? !state.down : !ASCENDING_FIRST.test(key);
+      state.down = state.sort === key ? !state.down : better === "higher";
       state.sort = key;
       draw();
       document.querySelector(`#table thead button[data-key="${key}"]`).focus();
@@ -115,8 +68,8 @@ function drawTable(rows) {
     const open = state.open === row.name;
     const line = element("tr", { className: row.qualified || row.point || section.floor === null ? "" : "below" });
     line.dataset.name = row.name;
-    for (const [key] of columns) {
-      if (key !== "system") { line.append(element("td", {}, String(formatCell(row, key)))); continue; }
+    for (const { key } of columns) {
+      if (key !== "system") { line.append(element("td", {}, row.cells[key])); continue; }
       const button = element("button", { type: "button", "aria-expanded": String(open) }, row.name);
       button.addEventListener("click", () => openRow(open ? null : row.name, true));
       line.append(element("td", {}, button));
@@ -127,19 +80,8 @@ function drawTable(rows) {
 }
 
 function renderDetails(row, columns) {
-  const pairs = [
-    ["title", row.title], ["authors", `${row.authors.join(", ")} (${row.licence})`],
-    ["failed", row.failure], ["audit", row.audit], ["recipe", row.recipe.join(" → ")], ["engine settings", row.serve],
-    ["exits per stage", row.left && row.left.split("/").map((share) => (100 * share).toFixed(1) + "%").join(" / ")],
-    ["training seeds", row.seeds && `${row.seeds}: score ${row.seeds_score.toFixed(4)} ± ${row.seeds_score_sd.toFixed(4)} (standard deviation)`],
-    ["p50 / p90 / p99", ["p50", "p90", "p99"].some((p) => row[`latency_${p}_ms`] !== null) && ["p50", "p90", "p99"].map((p) => formatNumber(row[`latency_${p}_ms`])).join(" / ") + " ms"],
-    ["build", row.build_cpu_seconds && `${formatNumber(row.build_cpu_seconds)} CPU-seconds, ${formatNumber(row.build_wh)} Wh; requests to break even against the unpadded reference: ${row.break_even}`],
-    ["load", row.load_seconds && `${formatNumber(row.load_seconds)} s, ${formatNumber(row.load_wh)} Wh`],
-    ["weights", row.parameters && `${(row.parameters / 1e6).toFixed(2)} M parameters, ${formatNumber(row.weights_mb)} MB`],
-    ["harness share of the time", row.harness_share && (100 * row.harness_share).toFixed(2) + "%"],
-  ].filter(([, value]) => value);
   const list = element("dl");
-  for (const [name, value] of pairs) list.append(element("dt", {}, name), element("dd", {}, String(value)));
+  for (const [name, text] of row.details) list.append(element("dt", {}, name), element("dd", {}, text));
   list.append(element("dt", {}, "command to reproduce"), element("dd", {}, element("code", {}, row.command)));
   list.append(element("dt", {}, "record"), element("dd", {}, element("a", { href: row.record }, row.record)));
   const wide = element("td", {}, list);
@@ -169,8 +111,8 @@ function ticks(low, high) {
 
 function drawPlot(rows) {
   const section = sections[state.section];
-  const [key, name, higherIsBetter] = AXES.find(([axis]) => axis === byId("x-axis").value) ?? AXES[0];
-  const usable = rows.filter((row) => !row.failure && row[key] > 0 && row.score !== null && row.score > section.majority);
+  const { key, axis: name, better } = findAxis();
+  const usable = rows.filter(({ failure, values }) => !failure && values[key] > 0 && values.score !== null && values.score > section.majority);
   const plot = byId("plot");
   BOX = narrow.matches ? TALL : WIDE;
   plot.setAttribute("viewBox", `0 0 ${BOX.width} ${BOX.height}`);
@@ -181,8 +123,8 @@ function drawPlot(rows) {
     plot.append(svgElement("text", { x: BOX.width / 2, y: 220, "text-anchor": "middle" }, "no system with this figure is above the majority class"));
     return;
   }
-  const logs = usable.map((row) => Math.log10(row[key]));
-  const scores = usable.flatMap((row) => [row.score - row.score_se, row.score + row.score_se]).concat(section.floor ?? []);
+  const logs = usable.map((row) => Math.log10(row.values[key]));
+  const scores = usable.flatMap((row) => [row.values.score - row.values.score_se, row.values.score + row.values.score_se]).concat(section.floor ?? []);
   const pad = (low, high, least) => { const margin = Math.max(0.08 * (high - low), least); return [low - margin, high + margin]; };
   const [left, right] = pad(Math.min(...logs), Math.max(...logs), 0.1);
   const [low, high] = pad(Math.min(...scores), Math.max(...scores), 0.005);
@@ -208,18 +150,18 @@ function drawPlot(rows) {
     plot.append(svgElement("line", { class: "floor", x1: BOX.left, x2: BOX.right, y1: y(section.floor), y2: y(section.floor) }));
     plot.append(svgElement("text", { class: "tick", x: BOX.right, y: y(section.floor) - 4, "text-anchor": "end" }, "quality floor"));
   }
-  const dominates = (row, other) => (higherIsBetter ? row[key] >= other[key] : row[key] <= other[key]) && row.score >= other.score
-    && (row[key] !== other[key] || row.score !== other.score);
-  const frontier = usable.filter((row) => !usable.some((other) => dominates(other, row))).sort((a, b) => a[key] - b[key]);
-  plot.append(svgElement("polyline", { class: "frontier", points: frontier.map((row) => `${x(row[key])},${y(row.score)}`).join(" ") }));
-  for (const system of new Set(usable.filter((row) => row.point).map((row) => row.system))) {
-    const curve = usable.filter((row) => row.system === system).sort((a, b) => a[key] - b[key]);
-    plot.append(svgElement("polyline", { class: `curve ${curve[0].division}`, points: curve.map((row) => `${x(row[key])},${y(row.score)}`).join(" ") }));
+  const dominates = (row, other) => (better === "higher" ? row.values[key] >= other.values[key] : row.values[key] <= other.values[key]) && row.values.score >= other.values.score
+    && (row.values[key] !== other.values[key] || row.values.score !== other.values.score);
+  const frontier = usable.filter((row) => !usable.some((other) => dominates(other, row))).sort((a, b) => a.values[key] - b.values[key]);
+  plot.append(svgElement("polyline", { class: "frontier", points: frontier.map((row) => `${x(row.values[key])},${y(row.values.score)}`).join(" ") }));
+  for (const system of new Set(usable.filter((row) => row.point).map((row) => row.values.system))) {
+    const curve = usable.filter((row) => row.values.system === system).sort((a, b) => a.values[key] - b.values[key]);
+    plot.append(svgElement("polyline", { class: `curve ${curve[0].values.division}`, points: curve.map((row) => `${x(row.values[key])},${y(row.values.score)}`).join(" ") }));
   }
-  const taken = usable.map((row) => [x(row[key]) - 6, y(row.score) - 6, x(row[key]) + 6, y(row.score) + 6]);
-  for (const row of usable) drawPoint(plot, row, x(row[key]), y(row.score), y(row.score - row.score_se), y(row.score + row.score_se));
-  for (const row of new Set([...usable.filter((other) => other.name === state.open), ...frontier, ...usable])) drawLabel(plot, row, x(row[key]), y(row.score), taken);
-  describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.score.toFixed(4)} at ${formatNumber(row[key])}`).join("; ")}.`);
+  const taken = usable.map((row) => [x(row.values[key]) - 6, y(row.values.score) - 6, x(row.values[key]) + 6, y(row.values.score) + 6]);
+  for (const row of usable) drawPoint(plot, row, x(row.values[key]), y(row.values.score), y(row.values.score - row.values.score_se), y(row.values.score + row.values.score_se));
+  for (const row of new Set([...usable.filter((other) => other.name === state.open), ...frontier, ...usable])) drawLabel(plot, row, x(row.values[key]), y(row.values.score), taken);
+  describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.values.score.toFixed(4)} at ${row.cells[key]}`).join("; ")}.`);
 }
 
 const SHAPES = {
@@ -229,10 +171,10 @@ const SHAPES = {
 };
 
 function drawPoint(plot, row, x, y, low, high) {
-  if (!row.point) plot.append(svgElement("line", { class: row.division, x1: x, x2: x, y1: low, y2: high }));
-  const shape = SHAPES[row.division](x, y, row.point ? 3.5 : 6);
-  shape.setAttribute("class", `point ${row.division}${state.open === row.name ? " open-row" : ""}`);
-  shape.append(svgElement("title", {}, `${row.name}: ${row.score.toFixed(4)} ± ${row.score_se.toFixed(4)}`));
+  if (!row.point) plot.append(svgElement("line", { class: row.values.division, x1: x, x2: x, y1: low, y2: high }));
+  const shape = SHAPES[row.values.division](x, y, row.point ? 3.5 : 6);
+  shape.setAttribute("class", `point ${row.values.division}${state.open === row.name ? " open-row" : ""}`);
+  shape.append(svgElement("title", {}, `${row.name}: ${row.values.score.toFixed(4)} ± ${row.values.score_se.toFixed(4)}`));
   shape.addEventListener("click", () => openRow(row.name, true));
   plot.append(shape);
 }
@@ -261,14 +203,14 @@ function draw() {
   drawTable(rows);
 }
 
+const axes = () => sections[state.section].columns.filter(({ key, axis }) => axis && sections[state.section].rows.some((row) => row.values[key] > 0));
+const findAxis = () => axes().find(({ key }) => key === byId("x-axis").value) ?? { key: "throughput", axis: "throughput", better: "higher" };
+
 function updateAxes() {
-  const rows = sections[state.section].rows;
   const current = byId("x-axis").value;
-  const usable = AXES.filter(([key]) => rows.some((row) => row[key] > 0));
-  byId("x-axis").replaceChildren(...usable.map(([key, name]) => element("option", { value: key }, name)));
-  const preferred = sections[state.section].scenario === "single_stream" ? "latency_p50_ms" : "throughput";
-  const isUsable = (choice) => usable.some(([key]) => key === choice);
-  byId("x-axis").value = [current, preferred].find(isUsable) ?? (usable[0] ?? AXES[0])[0];
+  byId("x-axis").replaceChildren(...axes().map(({ key, axis }) => element("option", { value: key }, axis)));
+  const keys = axes().map(({ key }) => key);
+  byId("x-axis").value = [current, sections[state.section].x, ...keys].find((key) => keys.includes(key)) ?? "";
 }
 
 byId("section").replaceChildren(...sections.map((section, index) => element("option", { value: String(index) }, section.name)));

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from harness.leaderboard.formatting import format_break_even, format_scenario, round_figure
+from harness.leaderboard.columns import COLUMNS, Column, get_column, get_figures
+from harness.leaderboard.formatting import format_scenario, round_figure
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row, is_energy_measured
+from harness.leaderboard.row import Row
 from harness.tasks.registry import all_suites
 
 
@@ -48,53 +49,93 @@ def _order_sections(sections: Sequence[Section]) -> list[Section]:
 
 def _describe_section(section: Section) -> dict[str, Any]:
     record, config = section.rows[0].record, section.configuration
-    measured = all(is_energy_measured(row.record) for row in section.rows)
     score = next((row.record.score for row in section.rows if row.record.score), None) or {}
     name = f"{section.task['name']}, {format_scenario(section.scenario)}"
     floor = "" if section.floor is None else f"; quality floor {section.floor:.4f}"
+    rows = [row for row in section.rows if row.seed is None]
+    columns = [column for column in COLUMNS if "page" in column.tables]
+    columns = [
+        column
+        for column in columns
+        if not column.timed or any(get_figures(row)[column.key] is not None for row in rows)
+    ]
     return {
         "name": f"{name}, {config['name']}, {section.machine}",
-        "scenario": section.scenario,
         "metric": f"{record.task['metric']} on {record.task['name']}",
         "floor": section.floor,
         "majority": _to_json_value(score.get("majority", 0.0)),
-        "energy": "measured" if measured else "modelled",
         "description": f"Session {section.session}: {score.get('examples', 0):,} examples; "
         f"{config['title']}; {config['usd_per_hour']:g} USD per hour; energy "
         f"{section.energy_source}; isolation: {record.machine['isolation']}{floor}.",
-        "rows": [_describe_row(row) for row in section.rows if row.seed is None],
+        "x": "latency_p50_ms" if section.scenario == "single_stream" else "throughput",
+        "columns": [
+            {
+                "key": column.key,
+                "heading": section.heading(column),
+                "better": column.better,
+                "axis": column.unit if column.axis else "",
+            }
+            for column in columns
+        ],
+        "rows": [_describe_row(row, columns) for row in rows],
     }
 
 
-def _describe_row(row: Row) -> dict[str, Any]:
-    record, columns = row.record, row.columns()
-    failed = f"failed: {', '.join(row.failed_probes)}" if row.failed_probes else ""
-    settings = {key: value for key, value in record.system["serve"].items() if value not in ("", 0)}
-    return {key: _to_json_value(columns.get(key)) for key in PAGE_COLUMNS} | {
+def _describe_row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
+    record, figures = row.record, get_figures(row)
+    keys = ["score_se", *(column.key for column in columns)]
+    return {
         "name": row.name,
         "point": row.point,
         "title": record.system["title"],
-        "authors": record.system["authors"],
-        "licence": record.system["licence"],
+        "qualified": row.qualified,
+        "values": {key: _to_json_value(figures[key]) for key in keys},
+        "cells": {column.key: _write_cell(row, column) for column in columns},
         "failure": record.failure and record.failure["reason"],
-        "audit": record.audit and (failed or "passed"),
-        "recipe": [step["use"] for step in (record.artifact or {}).get("recipe", [])],
-        "serve": ", ".join(f"{key} {value}" for key, value in settings.items()),
-        "break_even": format_break_even(row.break_even),
+        "details": _list_details(row),
+        "command": figures["command"],
         "record": row.record_link,
     }
 
 
-PAGE_COLUMNS = (
-    *("system", "division", "rank", "score", "score_se", "score_difference", "near_floor"),
-    *("above_reference", "qualified"),
-    *("throughput", "speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
-    *("latency_p50_ms", "latency_p90_ms", "latency_p99_ms", "cpu_seconds_per_1k"),
-    *("energy_wh_per_1k", "co2_g_per_1k", "usd_per_100m", "memory_mb", "size_mb", "weights_mb"),
-    *("parameters", "build_cpu_seconds", "build_wh", "load_seconds", "load_wh", "left"),
-    *("seeds", "seeds_score", "seeds_score_sd", "harness_share", "command"),
-)
-"""The CSV columns that the page shows."""
+def _write_cell(row: Row, column: Column) -> str:
+    if row.record.failure and column.key not in ("system", "division"):
+        return "failed" if column.key == "score" else "-"
+    return column.text(row)
+
+
+def _list_details(row: Row) -> list[tuple[str, str]]:
+    """Return what the page shows of a row when it is opened: names and texts."""
+    record, figures = row.record, get_figures(row)
+    verdict = f"failed: {', '.join(row.failed_probes)}" if row.failed_probes else "passed"
+    recipe = [step["use"] for step in (record.artifact or {}).get("recipe", [])]
+    settings = {key: value for key, value in record.system["serve"].items() if value not in ("", 0)}
+
+    def write(key: str) -> str:
+        return get_column(key).text(row)
+
+    latencies = [write(f"latency_{name}_ms") for name in ("p50", "p90", "p99")]
+    details = {
+        "title": record.system["title"],
+        "authors": f"{', '.join(record.system['authors'])} ({record.system['licence']})",
+        "failed": record.failure and record.failure["reason"],
+        "audit": record.audit and verdict,
+        "recipe": " → ".join(recipe),
+        "engine settings": ", ".join(f"{key} {value}" for key, value in settings.items()),
+        "exits per stage": figures["left"] and write("left"),
+        "training seeds": row.seed_scores
+        and f"{len(row.seed_rows)}: score {row.seed_scores[0]:.4f} ± {row.seed_scores[1]:.4f} "
+        "(standard deviation)",
+        "p50 / p90 / p99": latencies != ["-"] * 3 and f"{' / '.join(latencies)} ms",
+        "build": figures["build_cpu_seconds"]
+        and f"{write('build_cpu_seconds')} CPU-minutes, {write('build_wh')} Wh; requests to break "
+        f"even against the unpadded reference: {write('break_even_requests')}",
+        "load": figures["load_seconds"] and f"{write('load_seconds')} s, {write('load_wh')} Wh",
+        "weights": figures["parameters"]
+        and f"{write('parameters')} parameters, {write('weights_mb')} MB",
+        "harness share of the time": figures["harness_share"] and write("harness_share"),
+    }
+    return [(name, str(text)) for name, text in details.items() if text]
 
 
 def _to_json_value(value: Any) -> Any:

@@ -9,7 +9,9 @@ from statistics import mean
 from typing import Any
 
 from harness.errors import RecordError
-from harness.leaderboard.row import Row, format_machine
+from harness.leaderboard.columns import Column
+from harness.leaderboard.formatting import format_machine
+from harness.leaderboard.row import Row, is_energy_measured
 from harness.results import record, statistics
 from harness.results.record import Record
 from harness.results.statistics import Interval
@@ -68,6 +70,15 @@ class Section:
     def on_gpu(self) -> bool:
         """Whether it was measured under a GPU configuration."""
         return "gpu" in self.fingerprint
+
+    @property
+    def energy_measured(self) -> bool:
+        """Whether the energy of all rows is measured."""
+        return all(is_energy_measured(row.record) for row in self.rows)
+
+    def heading(self, column: Column) -> str:
+        """Return the heading of a column in the section's tables."""
+        return column.heading(self.rows[0].record, self.energy_measured)
 
     @property
     def energy_source(self) -> str:

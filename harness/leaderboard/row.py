@@ -3,11 +3,10 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import mean, median, stdev
+from statistics import mean, stdev
 from typing import Any
 from urllib.parse import quote
 
-from harness.leaderboard.cost import compute_usd_per_100m
 from harness.results import statistics
 from harness.results.record import DIVISIONS, SCENARIOS, Record, Round
 from harness.results.statistics import Interval
@@ -38,6 +37,7 @@ class Row:
         break_even: the number of requests after which the build has paid for itself against the
             unpadded reference; infinite if a request saves nothing.
         seed_rows: the rows of all training seeds, this one first; empty if there is only one seed.
+        figures: the values of all columns, once `columns.get_figures` has computed them.
     """
 
     record: Record
@@ -54,7 +54,7 @@ class Row:
     rank: int | None = None
     break_even: float | None = None
     seed_rows: list["Row"] = field(default_factory=list)
-    _columns: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    figures: dict[str, Any] | None = field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -247,95 +247,6 @@ class Row:
         if self.measured:
             self.energy_per_1k()
 
-    def columns(self) -> dict[str, Any]:
-        """Return the figures by CSV column, None for those that are not known.
-
-        They are computed once, so call this only after the row has been compared.
-        """
-        if self._columns is None:
-            self._columns = self._describe() | (self._measurements() if self.measured else {})
-        return self._columns
-
-    def _describe(self) -> dict[str, Any]:
-        record = self.record
-        columns = {
-            "system": self.base_name,
-            "point": self.point or None,
-            "division": record.system["division"],
-            "machine": format_machine(record),
-            "configuration": record.configuration["name"],
-            "task": record.task["name"],
-            "scenario": record.scenario,
-            "score": record.score and record.score["value"],
-            "score_se": record.score and record.score["se"],
-            "command": rerun_command(self),
-            "energy_source": record.energy["source"],
-            "rounds": len(self.rounds) if self.measured else None,
-            "session": record.session,
-        }
-        if artifact := record.artifact:
-            columns |= {key: artifact[key] for key in ("size_mb", "weights_mb", "parameters")}
-            columns |= compute_build_cost(artifact.get("recipe", []))
-            columns |= {"seed": artifact.get("seed")}
-        if self.seed_scores:
-            columns |= {"seeds": len(self.seed_rows)}
-            columns |= dict(zip(("seeds_score", "seeds_score_sd"), self.seed_scores, strict=True))
-        if self.comparison:
-            columns |= {"score_difference": self.comparison.difference.value}
-            columns |= {"score_p": self.comparison.p}
-        return columns
-
-    def _measurements(self) -> dict[str, Any]:
-        record = self.record
-        latency = record.latency_ms or {}
-        energy = self.energy_per_1k()
-        watt_hours = energy["energy_wh_per_1k"]
-        price = record.configuration["usd_per_hour"]
-        gpu_memory = [window.gpu_memory_mb for window in self.rounds if window.gpu_memory_mb]
-        return {
-            "throughput": self.throughput,
-            **{f"latency_{name}_ms": latency.get(name) for name in ("p50", "p90", "p99")},
-            "speedup": self.speedup and self.speedup.value,
-            "speedup_low": self.speedup and self.speedup.low,
-            "speedup_high": self.speedup and self.speedup.high,
-            "speedup_unpadded": self.unpadded_speedup and self.unpadded_speedup.value,
-            "cpu_seconds_per_1k": self.per_1k(window.cpu_seconds for window in self.rounds),
-            **energy,
-            "co2_g_per_1k": None
-            if watt_hours is None
-            else watt_hours / 1000 * record.configuration["grams_co2_per_kwh"],
-            "usd_per_100m": compute_usd_per_100m(price, self.throughput)
-            if record.scenario != "single_stream"
-            else None,
-            "left": "/".join(f"{share:.4f}" for share in self.exit_shares) or None,
-            "load_seconds": median(window.load_seconds for window in self.rounds),
-            "load_wh": median(window.load_wh for window in self.rounds),
-            "memory_mb": max(window.memory_mb for window in self.rounds),
-            "gpu_memory_mb": max(gpu_memory) if gpu_memory else None,
-            "rank": self.rank,
-            "qualified": self.qualified,
-            "near_floor": self.near_floor,
-            "above_reference": self.above_reference,
-            "harness_share": self.harness_share,
-            "break_even_requests": self.break_even if self.break_even != math.inf else None,
-        }
-
-
-CSV_COLUMNS = (
-    *("system", "point", "division", "machine", "configuration", "task", "scenario"),
-    *("score", "score_se", "score_difference", "score_p"),
-    *("throughput", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
-    *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
-    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
-    *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
-    *("build_seconds", "build_cpu_seconds", "build_wh", "break_even_requests"),
-    *("load_seconds", "load_wh", "memory_mb", "gpu_memory_mb"),
-    *("size_mb", "weights_mb", "parameters"),
-    *("left", "rank", "qualified", "near_floor", "above_reference", "harness_share"),
-    *("seed", "seeds", "seeds_score", "seeds_score_sd"),
-    *("rounds", "session", "command", "failure"),
-)
-
 
 def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
@@ -371,23 +282,6 @@ def compute_build_cost(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:
 def get_watt_hours(energy: dict[str, Any]) -> list[float]:
     """Return the Wh of each component of a window's or a step's energy."""
     return [value or 0.0 for name, value in energy.items() if name.endswith("_wh")]
-
-
-NAMED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")
-
-
-def format_machine(record: Record) -> str:
-    """Return a short name of a record's machine: GPU, CPU, cores, quota, best vector
-    instructions.
-    """
-    machine = record.machine
-    gpu = f"{machine['gpu']['name']}; " if machine.get("gpu") else ""
-    flags = [flag for flag in machine["flags"] if flag in NAMED_FLAGS]
-    quota = f", quota {machine['quota']:g}" if machine.get("quota") else ""
-    return (
-        f"{gpu}{machine['cpu']}, {machine['cores']} cores{quota} "
-        f"({flags[-1] if flags else 'no vector flags'})"
-    )
 
 
 def is_energy_measured(record: Record) -> bool:

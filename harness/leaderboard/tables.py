@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pandas
 
+from harness.leaderboard.columns import CSV_COLUMNS, find_columns, get_figures
 from harness.leaderboard.formatting import (
     escape_cell,
     format_fingerprint,
-    format_interval,
-    format_number,
+    format_score,
     format_table,
     round_figure,
 )
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import CSV_COLUMNS, Row
-from harness.leaderboard.section import energy_heading, format_score, render_section
+from harness.leaderboard.row import Row
+from harness.leaderboard.section import render_section
 from harness.leaderboard.suites import find_complete_suites, format_suite_table
 from harness.leaderboard.warnings import find_warnings
 from harness.results.record import Record
@@ -27,8 +27,7 @@ def build_frame(sections: Sequence[Section]) -> pandas.DataFrame:
     lines = []
     for section in sections:
         for row in section.rows:
-            failure = row.record.failure
-            lines.append(row.columns() | {"failure": failure["reason"] if failure else None})
+            lines.append(get_figures(row))
     frame = pandas.DataFrame(lines, columns=list(CSV_COLUMNS))
     for name in ("rank", "rounds", "parameters"):
         frame[name] = frame[name].astype("Int64")
@@ -74,31 +73,26 @@ def format_overview(sections: Sequence[Section], offline: Section, style: str) -
         style: one of tabulate's formats.
     """
     single_stream = {
-        row.name: row.columns()
+        row.name: row
         for section in sections
         if section.scenario == "single_stream" and section.session == offline.session
         for row in section.rows
         if section.task == offline.task
     }
+    rows = sorted(offline.system_rows, key=_fastest_qualified_first)
+    columns = find_columns("overview", rows, ("offline", "single_stream"))
     lines = []
-    for row in sorted(offline.system_rows, key=_fastest_qualified_first):
-        failure, columns = row.record.failure, row.columns()
+    for row in rows:
+        failure = row.record.failure
         score = f"failed: {failure['reason']}"[:60] if failure else format_score(row.record)
-        latency = single_stream.get(row.name, {}).get("latency_p50_ms")
         line = {
             "system": row.name,
             "division": row.record.system["division"],
             "score": score,
-            "examples/s": format_number(row.throughput if row.measured else None),
-            "speed-up": format_interval(row.speedup),
-            "unpadded": format_interval(row.unpadded_speedup),
-            "p50 ms": format_number(latency),
-            energy_heading(offline): format_number(columns.get("energy_wh_per_1k")),
-            "USD/100M": format_number(columns.get("usd_per_100m")),
-            "memory MB": format_number(columns.get("memory_mb")),
         }
-        if offline.on_gpu:
-            line["GPU MB"] = format_number(columns.get("gpu_memory_mb"))
+        for column in columns:
+            shown = row if "offline" in column.scenarios else single_stream.get(row.name)
+            line[offline.heading(column)] = column.text(shown) if shown else "-"
         if style == "github":
             line = {heading: escape_cell(text) for heading, text in line.items()}
         lines.append(line)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import (
     format_interval,
     format_number,
@@ -98,7 +99,7 @@ def _format_variants(section: Section, whole: Row) -> str:
                 "speed-up": format_interval(compute_speedup(row, whole)),
                 "examples/s": format_number(row.throughput),
                 "score change": change,
-                "memory MB": format_number(row.columns().get("memory_mb")),
+                "memory MB": get_column("memory_mb").text(row),
             }
         )
     return format_table(lines)

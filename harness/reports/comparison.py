@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from harness.errors import HarnessError
+from harness.leaderboard.columns import find_columns, get_column, get_figures
 from harness.leaderboard.formatting import (
     format_interval,
     format_number,
@@ -11,7 +12,6 @@ from harness.leaderboard.formatting import (
 )
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
-from harness.leaderboard.section import rate_heading
 from harness.results.statistics import Interval
 from harness.tasks.metrics import METRICS, Comparison
 from harness.tasks.metrics import compare as compare_answers
@@ -61,33 +61,25 @@ def _compare_rows(section: Section, first: Row, second: Row) -> list[str]:
             f"session {section.session}: {first.name} and {second.name} did not answer the same "
             "examples in the same blocks. Measure both again in one session."
         )
-    return [_format_figures(first, second, comparison, speedup), _conclude(first, second)]
+    return [_format_figures(section, first, second, comparison, speedup), _conclude(first, second)]
 
 
-def _format_figures(first: Row, second: Row, comparison: Comparison, speedup: Interval) -> str:
-    columns, second_columns = first.columns(), second.columns()
+def _format_figures(
+    section: Section, first: Row, second: Row, comparison: Comparison, speedup: Interval
+) -> str:
     value, low, high = (getattr(comparison.difference, name) for name in ("value", "low", "high"))
     difference = f"{value:+.4f} [{low:+.4f}, {high:+.4f}], p {comparison.p:.2g}"
     rates = [format_number(row.throughput) for row in (first, second)]
     lines = [
         ("score", f"{first.score:.4f}", f"{second.score:.4f}", difference),
-        (rate_heading(first.record.scenario), *rates, format_interval(speedup)),
+        (section.heading(get_column("throughput")), *rates, format_interval(speedup)),
     ]
-    figures = {
-        "p50 ms": "latency_p50_ms",
-        "p99 ms": "latency_p99_ms",
-        "CPU s/1k": "cpu_seconds_per_1k",
-        f"Wh/1k ({str(columns['energy_source']).partition(':')[0]})": "energy_wh_per_1k",
-        "USD/100M": "usd_per_100m",
-        "memory MB": "memory_mb",
-        "build CPU s": "build_cpu_seconds",
-    }
-    for label, name in figures.items():
-        before, after = columns.get(name), second_columns.get(name)
+    for column in find_columns("comparison", [first, second]):
+        before, after = (get_figures(row)[column.key] for row in (first, second))
         if before is None or after is None:
             continue
         ratio = f"{format_number(after / before)}x" if before else "-"
-        lines.append((label, format_number(before), format_number(after), ratio))
+        lines.append((section.heading(column), column.text(first), column.text(second), ratio))
     headings = ["", first.name, second.name, f"{second.name} / {first.name}"]
     return format_table(lines, "simple", headings)
 
@@ -148,7 +140,7 @@ def _conclude(first: Row, second: Row) -> str:
 
 
 def _describe_savings(slow: Row, fast: Row) -> str:
-    slow_price, fast_price = (row.columns().get("usd_per_100m") for row in (slow, fast))
+    slow_price, fast_price = (get_figures(row)["usd_per_100m"] for row in (slow, fast))
     if slow_price is None or fast_price is None:
         return ""
     saved = format_number(slow_price - fast_price)

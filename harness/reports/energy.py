@@ -11,6 +11,7 @@ from typing import Any
 import pandas
 
 from harness.errors import HarnessError
+from harness.leaderboard.columns import find_columns, get_figures
 from harness.leaderboard.formatting import (
     escape_cell,
     format_fingerprint,
@@ -102,6 +103,10 @@ class EnergyEntry:
             "reduction_high": reduction and reduction.high,
             "session": record.session,
             "command": rerun_command(self.row),
+            **{
+                column.key: get_figures(self.row)[column.key]
+                for column in find_columns("energy", [self.row])
+            },
         }
 
 
@@ -146,7 +151,7 @@ def energy_entries(section: Section) -> list[EnergyEntry]:
     rows = [
         row
         for row in section.system_rows
-        if row.measured and row.scored and row.columns()["energy_wh_per_1k"] is not None
+        if row.measured and row.scored and get_figures(row)["energy_wh_per_1k"] is not None
     ]
     reference = next((row for row in rows if row.name == section.roles["reference"]), None)
     entries = [_compute_entry(row, reference) for row in rows]
@@ -223,6 +228,7 @@ def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> list[
 
 def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
     measured = all(is_energy_measured(entry.row.record) for entry in entries)
+    columns = find_columns("energy", [entry.row for entry in entries])
     lines = [
         {
             "system": escape_cell(entry.row.name) if style == "github" else entry.row.name,
@@ -232,6 +238,10 @@ def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
             "mean W": format_number(entry.watts),
             "seconds": format_number(entry.seconds),
             "g CO2": format_number(entry.co2_g),
+            **{
+                column.heading(entry.row.record, measured): column.text(entry.row)
+                for column in columns
+            },
             "CPU / RAM / GPU": " / ".join(
                 "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
             ),

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from harness.errors import HarnessError
+from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import format_interval, format_number, format_table
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
@@ -83,7 +84,7 @@ def _render_table(offline: Section, sections: Sequence[Section], suite: Suite, s
                 "step speed-up": format_interval(compute_speedup(previous, row)),
                 "single stream": format_interval(single_speedup),
                 "score": score + below_floor_note(offline, row),
-                "USD/100M": format_number(row.columns().get("usd_per_100m")),
+                "USD/100M": get_column("usd_per_100m").text(row),
             }
         )
     place = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}"

@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from harness.errors import HarnessError, suggest_name
+from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import format_interval, format_number, format_table
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
@@ -184,7 +185,7 @@ def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str
         "wattbench speed-up": format_interval(compute_speedup(first, row)),
         "wattbench unpadded": format_interval(row.unpadded_speedup),
         "wattbench score": f"{row.score:.4f}{below_floor_note(section, row)}",
-        "wattbench USD/100M": format_number(row.columns().get("usd_per_100m")),
+        "wattbench USD/100M": get_column("usd_per_100m").text(row),
     }
 
 

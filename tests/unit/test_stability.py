@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.leaderboard.row import CSV_COLUMNS
+from harness.leaderboard.columns import CSV_COLUMNS
 from harness.optimize import quantize
 from harness.reports.results_folder import write_board
 from harness.submissions.manifest import find_systems, read_system

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
+from harness.leaderboard.columns import get_figures
 from harness.leaderboard.ranking import load_rows, load_sections
 from harness.reports.results_folder import write_board
 from harness.results.record import write_record
@@ -71,7 +72,7 @@ def test_score_above_the_reference_by_more_than_chance_and_seeds_is_marked(
     rows = rows_by_name(tmp_path, *records)
     assert rows["mine"].above_reference is marked
     assert not rows["ref"].above_reference
-    assert rows["mine"].columns()["above_reference"] is marked
+    assert get_figures(rows["mine"])["above_reference"] is marked
     assert (rows["mine"].qualified, rows["mine"].rank) == (score >= 0.88, 1)
     write_board(tmp_path)
     text = (tmp_path / "README.md").read_text()
@@ -183,7 +184,7 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
     record.rounds[0].energy = {"cpu_wh": 0.1, "ram_wh": 0.01}
     write_record(record, side, tmp_path / "records")
     assert write_board(tmp_path).faults == []
-    columns = load_rows(tmp_path / "records")[0][0].columns()
+    columns = get_figures(load_rows(tmp_path / "records")[0][0])
     assert columns["energy_wh_per_1k"] == pytest.approx(0.11)
     assert columns["energy_above_idle_wh_per_1k"] == pytest.approx(0.11 - 4 * 10 / 3600)
     assert columns["co2_g_per_1k"] == pytest.approx(0.11 / 1000 * 369.5)
@@ -196,7 +197,7 @@ def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
     write_record(*make_record("ref", [10.0], 0.9), tmp_path / "records")
     write_board(tmp_path)
     assert "above idle" not in (tmp_path / "README.md").read_text()
-    assert load_rows(tmp_path / "records")[0][0].columns()["energy_above_idle_wh_per_1k"] is None
+    assert get_figures(load_rows(tmp_path / "records")[0][0])["energy_above_idle_wh_per_1k"] is None
 
 
 def test_example_of_a_custom_plot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,5 +268,5 @@ def test_unknown_energy_is_not_zero(tmp_path: Path) -> None:
         window.energy = {}
     write_record(record, side, tmp_path / "records")
     (section,) = write_board(tmp_path).sections
-    columns = section.rows[0].columns()
+    columns = get_figures(section.rows[0])
     assert (columns["energy_wh_per_1k"], columns["co2_g_per_1k"]) == (None, None)

@@ -1,8 +1,7 @@
 import pytest
 
 from harness.leaderboard.cost import compute_usd_per_100m
-from harness.leaderboard.formatting import format_interval, format_number
-from harness.leaderboard.row import format_machine
+from harness.leaderboard.formatting import format_interval, format_machine, format_number
 from harness.results.statistics import Interval
 from harness.telemetry.configuration import configurations
 from tests.support.records import make_record

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas
 import pytest
 
+from harness.leaderboard.columns import get_figures
 from harness.leaderboard.ranking import Section, load_sections
 from harness.submissions.plan import make_plan, plan_system
 from harness.tasks.registry import get_task
@@ -46,8 +47,8 @@ def test_scores_of_all_seeds_are_summarized_and_only_the_main_row_is_ranked(tmp_
     assert main.seed_scores == pytest.approx((scores.mean(), scores.std()))
     assert rows["fastformers@seed1"].rank is None
     assert "fastformers@seed1" not in [row.name for row in section.system_rows]
-    assert main.columns()["seeds"] == 3
-    assert main.columns()["command"].endswith("--seeds 3")
+    assert get_figures(main)["seeds"] == 3
+    assert get_figures(main)["command"].endswith("--seeds 3")
     assert rows["small"].seed_rows == []
 
 
@@ -63,5 +64,5 @@ def test_break_even_is_the_build_cost_over_the_saving_of_a_request(tmp_path: Pat
     measured = load_sections(tmp_path, "s2")[0][0].measured_rows
     fast, reference = measured["onnx-int8"], measured["minilm-l6-unpadded"]
     saved = 0.011 * (1 / reference.throughput - 1 / fast.throughput)
-    build = fast.columns()["build_wh"] - reference.columns()["build_wh"]
+    build = get_figures(fast)["build_wh"] - get_figures(reference)["build_wh"]
     assert fast.break_even == pytest.approx(build / saved, abs=1e-9)

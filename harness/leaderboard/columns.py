@@ -1,0 +1,500 @@
+"""The registry of the leaderboard's columns.
+
+CSV, JSON, Markdown tables, page, comparison, energy report and model card take their figures,
+headings and formats from here. A new column is one entry: it is in CSV and JSON, and in each kind of
+table that it names.
+"""
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Literal
+
+from harness.leaderboard.cost import compute_usd_per_100m
+from harness.leaderboard.formatting import (
+    escape_cell,
+    format_break_even,
+    format_interval,
+    format_machine,
+    format_number,
+    format_score,
+)
+from harness.leaderboard.row import Row, compute_build_cost, is_energy_measured, rerun_command
+from harness.results.record import SCENARIOS, Record
+
+Table = Literal["division", "overview", "exits", "cost", "page", "comparison", "card", "energy"]
+"""A kind of table: the tables of a division, a task's overview, early exits, building costs, the
+page, the comparison of two systems, the model card, and the energy report."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure of a row.
+
+    Attributes:
+        key: its name in CSV and JSON.
+        compute: returns its value: a string, a number, a boolean, or None if it is not known.
+        label: its heading in tables, with `{queries}` for what the scenario counts.
+        note: what follows the label in brackets: `{energy}` for measured or modelled, `{country}`
+            and `{grams}` for the carbon intensity.
+        unit: in words, for axes.
+        format: writes the value.
+        cell: writes a cell that needs more than the value.
+        better: whether a higher or a lower value is better; '' for neither.
+        scenarios: the scenarios whose tables show it.
+        tables: the kinds of tables that show it.
+        timed: whether it needs timed windows; of a row without them it is None.
+        hidden_if_unknown: whether a table without any value leaves it out.
+        axis: whether the page offers it as an axis.
+    """
+
+    key: str
+    compute: Callable[[Row], Any]
+    label: str = ""
+    note: str = ""
+    unit: str = ""
+    format: Callable[[Any], str] = format_number
+    cell: Callable[[Row], str] | None = None
+    better: Literal["higher", "lower", ""] = ""
+    scenarios: tuple[str, ...] = SCENARIOS
+    tables: tuple[Table, ...] = ()
+    timed: bool = True
+    hidden_if_unknown: bool = False
+    axis: bool = False
+
+    def heading(self, record: Record, energy_measured: bool | None = None) -> str:
+        """Return the heading of the column in a table.
+
+        Args:
+            record: a record of the table; its scenario and configuration are used.
+            energy_measured: whether the energy of all rows is measured (default: of this record).
+        """
+        measured = is_energy_measured(record) if energy_measured is None else energy_measured
+        heading = f"{self.label} ({self.note})" if self.note else self.label
+        return heading.format(
+            queries="queries" if record.scenario == "server" else "examples",
+            energy="measured" if measured else "modelled",
+            country=record.configuration["country"],
+            grams=f"{record.configuration['grams_co2_per_kwh']:.0f}",
+        )
+
+    def text(self, row: Row) -> str:
+        """Return the cell of a row."""
+        if self.timed and not row.measured:
+            return "-"
+        return self.cell(row) if self.cell else self.format(get_figures(row)[self.key])
+
+
+def _of_record(*path: str) -> Callable[[Row], Any]:
+    """Return a function that looks a value up in a row's record; None if a part is missing."""
+
+    def look_up(row: Row) -> Any:
+        value: Any = vars(row.record)
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+    return look_up
+
+
+def _of_build(key: str) -> Callable[[Row], float | None]:
+    def look_up(row: Row) -> float | None:
+        artifact = row.record.artifact
+        return compute_build_cost(artifact.get("recipe", []))[key] if artifact else None
+
+    return look_up
+
+
+def _of_energy(key: str) -> Callable[[Row], float | None]:
+    return lambda row: row.energy_per_1k()[key]
+
+
+def _compute_co2(row: Row) -> float | None:
+    watt_hours = row.energy_per_1k()["energy_wh_per_1k"]
+    grams: float = row.record.configuration["grams_co2_per_kwh"]
+    return None if watt_hours is None else watt_hours / 1000 * grams
+
+
+def _compute_queries_per_wh(row: Row) -> float | None:
+    watt_hours = row.energy_per_1k()["energy_wh_per_1k"]
+    return 1000 / watt_hours if watt_hours else None
+
+
+def _compute_price(row: Row) -> float | None:
+    if row.record.scenario == "single_stream":
+        return None
+    return compute_usd_per_100m(row.record.configuration["usd_per_hour"], row.throughput)
+
+
+def _compute_gpu_memory(row: Row) -> float | None:
+    return max((window.gpu_memory_mb or 0.0 for window in row.rounds), default=0.0) or None
+
+
+def _format_rate(row: Row) -> str:
+    rate = format_number(row.throughput)
+    return f">= {rate}" if row.capped else rate
+
+
+def format_marked_score(row: Row) -> str:
+    """Return the score; `~`: the interval includes the floor; `^`: above the reference by more than
+    chance.
+    """
+    return format_score(row.record) + "~" * row.near_floor + "^" * row.above_reference
+
+
+def _format_difference(row: Row) -> str:
+    """Return the score less the reference's, with the p-value that there is no difference."""
+    if row.comparison is None or row.name == row.record.roles["reference"]:
+        return "-"
+    value, p = row.comparison.difference.value, row.comparison.p
+    return f"{value:+.4f} (p {p:.2f})" if p >= 0.005 else f"{value:+.4f} (p < 0.01)"
+
+
+def _format_share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.2%}"
+
+
+def _format_plain(value: Any) -> str:
+    return "-" if value is None else escape_cell(str(value))
+
+
+def _latency(name: str, tables: tuple[Table, ...]) -> Column:
+    return Column(
+        f"latency_{name}_ms",
+        _of_record("latency_ms", name),
+        label=f"{name} ms",
+        unit=f"latency, {name} (ms)",
+        better="lower",
+        scenarios=("single_stream", "server"),
+        tables=tables,
+        axis="page" in tables,
+    )
+
+
+COLUMNS = (
+    Column(
+        "system",
+        lambda row: row.base_name,
+        label="system",
+        cell=lambda row: row.name,
+        tables=("page",),
+        timed=False,
+    ),
+    Column("point", lambda row: row.point or None, format=_format_plain, timed=False),
+    Column(
+        "division",
+        _of_record("system", "division"),
+        label="division",
+        format=_format_plain,
+        tables=("page",),
+        timed=False,
+    ),
+    Column("machine", lambda row: format_machine(row.record), format=_format_plain, timed=False),
+    Column("configuration", _of_record("configuration", "name"), format=_format_plain, timed=False),
+    Column("task", _of_record("task", "name"), format=_format_plain, timed=False),
+    Column("scenario", _of_record("scenario"), format=_format_plain, timed=False),
+    Column(
+        "left",
+        lambda row: "/".join(f"{share:.4f}" for share in row.exit_shares) or None,
+        label="exits per stage",
+        cell=lambda row: " / ".join(f"{share:.1%}" for share in row.exit_shares) or "-",
+        tables=("exits",),
+    ),
+    Column(
+        "rank",
+        lambda row: row.rank,
+        label="rank",
+        format=lambda rank: str(rank or "-"),
+        better="lower",
+        tables=("page",),
+    ),
+    Column(
+        "score",
+        _of_record("score", "value"),
+        label="score",
+        cell=format_marked_score,
+        better="higher",
+        tables=("division", "exits", "page", "card"),
+        timed=False,
+    ),
+    Column("score_se", _of_record("score", "se"), timed=False),
+    Column(
+        "score_difference",
+        lambda row: row.comparison and row.comparison.difference.value,
+        label="difference",
+        cell=_format_difference,
+        better="higher",
+        tables=("division", "exits", "page"),
+        timed=False,
+    ),
+    Column("score_p", lambda row: row.comparison and row.comparison.p, timed=False),
+    Column(
+        "throughput",
+        lambda row: row.throughput,
+        label="{queries}/s",
+        unit="throughput (examples or queries per second)",
+        cell=_format_rate,
+        better="higher",
+        tables=("division", "overview", "exits", "page", "card"),
+        axis=True,
+    ),
+    Column(
+        "speedup",
+        lambda row: row.speedup and row.speedup.value,
+        label="speed-up",
+        cell=lambda row: format_interval(row.speedup),
+        better="higher",
+        tables=("division", "overview", "exits", "page", "card"),
+    ),
+    Column("speedup_low", lambda row: row.speedup and row.speedup.low),
+    Column("speedup_high", lambda row: row.speedup and row.speedup.high),
+    Column(
+        "speedup_unpadded",
+        lambda row: row.unpadded_speedup and row.unpadded_speedup.value,
+        label="unpadded",
+        cell=lambda row: format_interval(row.unpadded_speedup),
+        better="higher",
+        tables=("division", "overview", "exits", "page", "card"),
+    ),
+    _latency("p50", ("division", "overview", "page", "comparison", "card")),
+    _latency("p90", ("division",)),
+    _latency("p99", ("division", "page", "comparison", "card")),
+    Column(
+        "cpu_seconds_per_1k",
+        lambda row: row.per_1k(window.cpu_seconds for window in row.rounds),
+        label="CPU s/1k",
+        unit="CPU-seconds per 1,000 examples",
+        better="lower",
+        tables=("division", "exits", "page", "comparison"),
+        axis=True,
+    ),
+    Column(
+        "energy_wh_per_1k",
+        _of_energy("energy_wh_per_1k"),
+        label="Wh/1k",
+        note="{energy}",
+        unit="energy (Wh per 1,000 examples)",
+        better="lower",
+        tables=("division", "overview", "page", "comparison", "card"),
+        axis=True,
+    ),
+    Column(
+        "energy_above_idle_wh_per_1k",
+        _of_energy("energy_above_idle_wh_per_1k"),
+        label="Wh/1k above idle",
+        better="lower",
+        tables=("division",),
+        hidden_if_unknown=True,
+    ),
+    Column("cpu_wh_per_1k", _of_energy("cpu_wh_per_1k")),
+    Column("ram_wh_per_1k", _of_energy("ram_wh_per_1k")),
+    Column("gpu_wh_per_1k", _of_energy("gpu_wh_per_1k")),
+    Column("energy_source", _of_record("energy", "source"), format=_format_plain, timed=False),
+    Column(
+        "queries_per_wh",
+        _compute_queries_per_wh,
+        label="queries/Wh",
+        note="{energy}",
+        unit="queries per watt-hour",
+        better="higher",
+        tables=("page", "comparison", "energy"),
+        axis=True,
+    ),
+    Column(
+        "usd_per_100m",
+        _compute_price,
+        label="USD/100M",
+        unit="cost (USD per 100 million requests)",
+        better="lower",
+        scenarios=("offline", "server"),
+        tables=("division", "overview", "page", "comparison"),
+        axis=True,
+    ),
+    Column(
+        "memory_mb",
+        lambda row: max(window.memory_mb for window in row.rounds),
+        label="memory MB",
+        unit="memory (MB)",
+        better="lower",
+        tables=("division", "overview", "page", "comparison", "card"),
+        axis=True,
+    ),
+    Column(
+        "gpu_memory_mb",
+        _compute_gpu_memory,
+        label="GPU MB",
+        unit="GPU memory (MB)",
+        better="lower",
+        tables=("overview", "page"),
+        hidden_if_unknown=True,
+        axis=True,
+    ),
+    Column(
+        "harness_share",
+        lambda row: row.harness_share,
+        label="harness share",
+        format=_format_share,
+        better="lower",
+        tables=("division",),
+    ),
+    Column("build_seconds", _of_build("build_seconds"), timed=False),
+    Column(
+        "build_cpu_seconds",
+        _of_build("build_cpu_seconds"),
+        label="build CPU min",
+        format=lambda seconds: format_number((seconds or 0) / 60),
+        better="lower",
+        tables=("cost", "comparison"),
+        timed=False,
+    ),
+    Column(
+        "build_wh",
+        _of_build("build_wh"),
+        label="build Wh",
+        better="lower",
+        tables=("cost",),
+        timed=False,
+    ),
+    Column(
+        "parameters",
+        _of_record("artifact", "parameters"),
+        label="parameters",
+        format=lambda count: f"{(count or 0) / 1e6:.2f} M",
+        better="lower",
+        tables=("cost",),
+        timed=False,
+    ),
+    Column(
+        "weights_mb",
+        _of_record("artifact", "weights_mb"),
+        label="weights MB",
+        better="lower",
+        tables=("cost",),
+        timed=False,
+    ),
+    Column(
+        "size_mb",
+        _of_record("artifact", "size_mb"),
+        label="artifact MB",
+        unit="artifact size (MB)",
+        better="lower",
+        tables=("cost", "page"),
+        timed=False,
+        axis=True,
+    ),
+    Column(
+        "break_even_requests",
+        lambda row: None if row.break_even == math.inf else row.break_even,
+        label="requests to break even",
+        cell=lambda row: format_break_even(row.break_even),
+        better="lower",
+        tables=("cost",),
+    ),
+    Column(
+        "load_seconds",
+        lambda row: median(window.load_seconds for window in row.rounds),
+        label="load s",
+        better="lower",
+        tables=("cost",),
+    ),
+    Column(
+        "load_wh",
+        lambda row: median(window.load_wh for window in row.rounds),
+        label="load Wh",
+        better="lower",
+        tables=("cost",),
+    ),
+    Column(
+        "co2_g_per_1k",
+        _compute_co2,
+        label="g CO2/1k",
+        note="{country}, {grams} g/kWh",
+        better="lower",
+        tables=("cost", "page"),
+    ),
+    Column("qualified", lambda row: row.qualified, format=_format_plain),
+    Column("near_floor", lambda row: row.near_floor, format=_format_plain),
+    Column("above_reference", lambda row: row.above_reference, format=_format_plain),
+    Column("seed", _of_record("artifact", "seed"), format=_format_plain, timed=False),
+    Column(
+        "seeds",
+        lambda row: len(row.seed_rows) if row.seed_scores else None,
+        format=_format_plain,
+        timed=False,
+    ),
+    Column("seeds_score", lambda row: row.seed_scores and row.seed_scores[0], timed=False),
+    Column("seeds_score_sd", lambda row: row.seed_scores and row.seed_scores[1], timed=False),
+    Column(
+        "rounds",
+        lambda row: len(row.rounds) if row.measured else None,
+        format=_format_plain,
+        timed=False,
+    ),
+    Column("session", _of_record("session"), format=_format_plain, timed=False),
+    Column("command", rerun_command, format=_format_plain, timed=False),
+    Column("failure", _of_record("failure", "reason"), format=_format_plain, timed=False),
+)
+"""All columns, in the order of tables."""
+
+CSV_ORDER = (
+    *("system", "point", "division", "machine", "configuration", "task", "scenario"),
+    *("score", "score_se", "score_difference", "score_p"),
+    *("throughput", "latency_p50_ms", "latency_p90_ms", "latency_p99_ms"),
+    *("speedup", "speedup_low", "speedup_high", "speedup_unpadded"),
+    *("cpu_seconds_per_1k", "energy_wh_per_1k", "energy_above_idle_wh_per_1k", "cpu_wh_per_1k"),
+    *("ram_wh_per_1k", "gpu_wh_per_1k", "energy_source", "co2_g_per_1k", "usd_per_100m"),
+    *("build_seconds", "build_cpu_seconds", "build_wh", "break_even_requests"),
+    *("load_seconds", "load_wh", "memory_mb", "gpu_memory_mb"),
+    *("size_mb", "weights_mb", "parameters"),
+    *("left", "rank", "qualified", "near_floor", "above_reference", "harness_share"),
+    *("seed", "seeds", "seeds_score", "seeds_score_sd"),
+    *("rounds", "session", "command", "failure"),
+)
+"""The order of the first columns of CSV files, for programs that count them; others follow."""
+
+_by_key = {column.key: column for column in COLUMNS}
+
+CSV_COLUMNS = (*CSV_ORDER, *(key for key in _by_key if key not in CSV_ORDER))
+
+
+def get_column(key: str) -> Column:
+    """Return the column of a key."""
+    return _by_key[key]
+
+
+def get_figures(row: Row) -> dict[str, Any]:
+    """Return the values of all columns by key.
+
+    They are computed once, so call this only after the row has been compared.
+    """
+    if row.figures is None:
+        measured = row.measured
+        row.figures = {
+            column.key: column.compute(row) if measured or not column.timed else None
+            for column in COLUMNS
+        }
+    return row.figures
+
+
+def find_columns(
+    table: Table, rows: Sequence[Row], scenarios: Collection[str] = ()
+) -> list[Column]:
+    """Return the columns of a table.
+
+    Args:
+        table: the kind of table.
+        rows: its rows.
+        scenarios: the scenarios that it is about (default: those of its rows).
+    """
+    scenarios = set(scenarios) or {row.record.scenario for row in rows}
+    return [
+        column
+        for column in COLUMNS
+        if table in column.tables
+        and scenarios.intersection(column.scenarios)
+        and (
+            not column.hidden_if_unknown
+            or any(get_figures(row)[column.key] is not None for row in rows)
+        )
+    ]
