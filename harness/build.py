@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
-from harness.optimize.base import Artifact, Inputs, Member, StepContext, get_step
+from harness.optimize.base import Artifact, ArtifactMeta, Inputs, Member, StepContext, get_step
 from harness.store.cache import (
     artifact_dir,
     checkpoint_dir,
@@ -128,27 +128,27 @@ def _run_step(
         }
         if meter.gpu:
             cost["gpu"] = meter.gpu.name
-        max_length = inputs.artifact.metadata["max_length"] if inputs.artifact else task.max_length
-        metadata = {
-            "key": planned.key,
-            "task": [task.name, task.version],
-            "labels": len(task.labels),
-            "max_length": max_length,
-            "parents": inputs.keys(),
-            "seed": seed,
-            "recipe": [
-                *_get_previous_steps(inputs),
-                {"use": step.name, **params.model_dump(), "cost": cost},
-            ],
-            "packages": get_versions(),
-            **step_metadata,
-        }
-        metadata["files"] = {
+        max_length = inputs.artifact.metadata.max_length if inputs.artifact else task.max_length
+        files = {
             str(path.relative_to(out)): file_sha256(path)
             for path in sorted(out.rglob("*"))
             if path.is_file()
         }
-        (out / "artifact.json").write_text(json.dumps(metadata, indent=1))
+        meta = replace(
+            ArtifactMeta.from_dict({"max_length": max_length, **step_metadata}),
+            key=planned.key,
+            task=(task.name, task.version),
+            labels=len(task.labels),
+            parents=inputs.keys(),
+            seed=seed,
+            recipe=[
+                *_get_previous_steps(inputs),
+                {"use": step.name, **params.model_dump(), "cost": cost},
+            ],
+            packages=get_versions(),
+            files=files,
+        )
+        (out / "artifact.json").write_text(json.dumps(meta.to_dict(), indent=1))
     meter.close()
     shutil.rmtree(checkpoints, ignore_errors=True)
     log(f"  {step.name}: done in {seconds:.0f} s")
@@ -177,7 +177,7 @@ def _get_previous_steps(inputs: Inputs) -> list[dict[str, Any]]:
     members = [member.artifact for member in inputs.members]
     steps: list[dict[str, Any]] = []
     for artifact in [inputs.artifact] if inputs.artifact else members:
-        for step in artifact.metadata["recipe"]:
+        for step in artifact.metadata.recipe:
             if step not in steps:
                 steps.append(step)
     return steps

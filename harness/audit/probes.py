@@ -218,7 +218,7 @@ def probe_artifact(run: SystemRun, planned: str) -> ProbeResult:
     if key != planned:
         text = f"its key is {key[:12]}, but the manifest builds {planned[:12]}; build it again"
         return ProbeResult("artifact", False, text)
-    sha256_by_name = run.artifact.metadata.get("files")
+    sha256_by_name = run.artifact.metadata.files
     if not sha256_by_name:
         text = "built by a version that did not store the sha256 of its files; build it again"
         return ProbeResult("artifact", None, text)

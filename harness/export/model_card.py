@@ -88,7 +88,7 @@ def render_model_card(
         measurements=_format_measurements(system, task, artifact, results),
         steps=_format_steps(artifact),
         key=artifact.key,
-        seed=artifact.metadata.get("seed", 0),
+        seed=artifact.metadata.seed,
     )
 
 
@@ -130,7 +130,7 @@ def _format_row(row: Row, columns: Sequence[Column]) -> dict[str, str]:
 
 
 def _format_steps(artifact: Artifact) -> str:
-    steps = artifact.metadata.get("recipe", [])
+    steps = artifact.metadata.recipe
     if not steps:
         return "Nothing was trained."
     return "\n".join(

@@ -19,7 +19,7 @@ from typing import Any
 from harness.engines.registry import CUSTOM_CODE, get_engine
 from harness.errors import HarnessError
 from harness.export.model_card import render_model_card
-from harness.optimize.base import Artifact
+from harness.optimize.base import Artifact, ArtifactMeta
 from harness.submissions.plan import PlannedSystem
 from harness.submissions.system import System
 from harness.tasks.task import Task
@@ -53,7 +53,7 @@ def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
             f"{system.name} is served by custom code, which is not exported. Copy its folder "
             f"{system.folder} and the artifact {artifact.folder} instead."
         )
-    engines = _find_engines(serve.engine, artifact.metadata)
+    engines = _find_engines(serve.engine, artifact.engine_metadata)
     modules = _find_modules([get_engine(engine).module for engine in engines])
     requirements = _find_requirements(modules.values(), artifact.metadata)
     with _create_folder(folder) as out:
@@ -148,9 +148,9 @@ def _is_module(name: str) -> bool:
         return False
 
 
-def _find_requirements(paths: Iterable[Path], metadata: dict[str, Any]) -> list[str]:
+def _find_requirements(paths: Iterable[Path], metadata: ArtifactMeta) -> list[str]:
     """Return the packages that the modules import at the top level, in the installed versions."""
-    imported = {"transformers"} if "architecture" in metadata.get("model", {}) else set()
+    imported = {"transformers"} if "architecture" in metadata.model else set()
     for path in paths:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.Import):

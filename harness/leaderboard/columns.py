@@ -1,8 +1,8 @@
 """The registry of the leaderboard's columns.
 
 CSV, JSON, Markdown tables, page, comparison, energy report and model card take their figures,
-headings and formats from here. A new column is one entry: it is in CSV and JSON, and in each kind of
-table that it names.
+headings and formats from here. A new column is one entry: it is in CSV and JSON, and in each kind
+of table that it names.
 """
 
 import math
@@ -107,17 +107,17 @@ def _of_build(key: str) -> Callable[[Row], float | None]:
 
 
 def _of_energy(key: str) -> Callable[[Row], float | None]:
-    return lambda row: row.energy_per_1k()[key]
+    return lambda row: row.energy_per_1k[key]
 
 
 def _compute_co2(row: Row) -> float | None:
-    watt_hours = row.energy_per_1k()["energy_wh_per_1k"]
+    watt_hours = row.energy_per_1k["energy_wh_per_1k"]
     grams: float = row.record.configuration["grams_co2_per_kwh"]
     return None if watt_hours is None else watt_hours / 1000 * grams
 
 
 def _compute_queries_per_wh(row: Row) -> float | None:
-    watt_hours = row.energy_per_1k()["energy_wh_per_1k"]
+    watt_hours = row.energy_per_1k["energy_wh_per_1k"]
     return 1000 / watt_hours if watt_hours else None
 
 

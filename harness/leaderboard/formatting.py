@@ -6,7 +6,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.results.record import Record
+from harness.results.record import MachinePart, Record
 from harness.results.statistics import Interval
 
 
@@ -42,7 +42,7 @@ def format_scenario(scenario: str) -> str:
     return scenario.replace("_", " ")
 
 
-def format_fingerprint(machine: dict[str, Any]) -> str:
+def format_fingerprint(machine: MachinePart) -> str:
     """Return a machine's hardware, system and isolation in one line."""
     quota = f", quota {machine['quota']:g} cores" if machine["quota"] else ""
     gpu = ""

@@ -71,11 +71,11 @@ def _describe_section(section: Section) -> dict[str, Any]:
         "columns": [
             {
                 "key": column.key,
-                "heading": section.heading(column),
+                "heading": heading,
                 "better": column.better,
                 "axis": column.unit if column.axis else "",
             }
-            for column in columns
+            for heading, column in section.get_headings(columns).items()
         ],
         "rows": [_describe_row(row, columns) for row in rows],
     }
@@ -121,6 +121,7 @@ def _list_details(row: Row) -> list[tuple[str, str]]:
         "failed": record.failure and record.failure["reason"],
         "audit": record.audit and verdict,
         "recipe": " → ".join(recipe),
+        "extensions": ", ".join(record.extensions),
         "engine settings": ", ".join(f"{key} {value}" for key, value in settings.items()),
         "exits per stage": figures["left"] and write("left"),
         "training seeds": row.seed_scores

@@ -17,11 +17,10 @@ def draw_pareto(section: Section) -> str:
 
     Systems that are not better than the majority class are left out.
     """
-    pyplot = _load_pyplot()
     rows = [
         row for row in section.rows if row.measured and _is_above_majority(row) and row.seed is None
     ]
-    figure, axes = pyplot.subplots(figsize=(8, 4.2))
+    figure, axes = _create_figure(4.2)
     _draw_systems(axes, [row for row in rows if not row.point])
     _draw_curves(axes, rows)
     if section.floor is not None:
@@ -54,8 +53,7 @@ def draw_pareto(section: Section) -> str:
 
 def draw_ladder(section: Section, rungs: list[Row]) -> str:
     """Return an SVG of the speed-up of each system of a ladder over the first."""
-    pyplot = _load_pyplot()
-    figure, axes = pyplot.subplots(figsize=(8, 0.55 * len(rungs) + 1.2))
+    figure, axes = _create_figure(0.55 * len(rungs) + 1.2)
     positions = range(len(rungs))
     values = [row.speedup.value if row.speedup else 1.0 for row in rungs]
     colours = [COLOURS[row.record.system["division"]] for row in rungs]
@@ -89,40 +87,37 @@ def draw_ladder(section: Section, rungs: list[Row]) -> str:
     return _to_svg(figure)
 
 
-def _load_pyplot() -> Any:
+def _create_figure(height: float) -> tuple[Any, Any]:
+    """Return a figure of eight inches' width, and its axes."""
     import matplotlib
+    from matplotlib.figure import Figure
 
-    matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "wattbench"  # else the ids in the SVG are random
-    from matplotlib import pyplot
-
-    return pyplot
+    figure = Figure(figsize=(8, height))
+    return figure, figure.subplots()
 
 
 def _to_svg(figure: Any) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None})
-    _load_pyplot().close(figure)
     return out.getvalue()
 
 
 def _draw_systems(axes: Any, rows: list[Row]) -> None:
     """Draw each system with its error bar, and the Pareto frontier."""
     rows = sorted(rows, key=_position)
-    labelled: set[str] = set()
-    for row in rows:
-        division = row.record.system["division"]
+    for division in dict.fromkeys(row.record.system["division"] for row in rows):
+        peers = [row for row in rows if row.record.system["division"] == division]
         axes.errorbar(
-            *_position(row),
-            yerr=(row.record.score or {})["se"],
+            *zip(*map(_position, peers), strict=True),
+            yerr=[(row.record.score or {})["se"] for row in peers],
             fmt=MARKERS[division],
             color=COLOURS[division],
-            label=None if division in labelled else division,
+            label=division,
             markersize=6,
             capsize=2,
             elinewidth=0.8,
         )
-        labelled.add(division)
     positions = [_position(row) for row in rows]
     frontier = [
         position

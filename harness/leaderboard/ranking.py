@@ -2,20 +2,28 @@
 
 import gc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import fmean
 from typing import Any
+
+import numpy as np
 
 from harness.errors import RecordError
 from harness.leaderboard.columns import Column
 from harness.leaderboard.formatting import format_machine
 from harness.leaderboard.row import Row, is_energy_measured
 from harness.results import record, statistics
-from harness.results.record import Record
+from harness.results.record import (
+    ConfigurationPart,
+    MachinePart,
+    Record,
+    RolesPart,
+    TaskPart,
+)
 from harness.results.statistics import Interval
-from harness.tasks.metrics import METRICS, compare
+from harness.tasks.metrics import ACCURACY, METRICS, Answers, Truths, compare
 
 QUALITY_FLOOR = 0.95
 """Share of the reference's gain over the majority class that a ranked system must keep."""
@@ -38,8 +46,8 @@ class Section:
     """
 
     machine: str
-    configuration: dict[str, Any]
-    task: dict[str, Any]
+    configuration: ConfigurationPart
+    task: TaskPart
     scenario: str
     session: str
     started: str
@@ -57,12 +65,12 @@ class Section:
         return {row.name: row for row in self.rows if row.measured}
 
     @property
-    def roles(self) -> dict[str, str]:
+    def roles(self) -> RolesPart:
         """The names of the systems that are `reference`, `unpadded_reference` and `null`."""
         return self.rows[0].record.roles
 
     @property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> MachinePart:
         """The machine, as in the records."""
         return self.rows[0].record.machine
 
@@ -76,9 +84,10 @@ class Section:
         """Whether the energy of all rows is measured."""
         return all(is_energy_measured(row.record) for row in self.rows)
 
-    def heading(self, column: Column) -> str:
-        """Return the heading of a column in the section's tables."""
-        return column.heading(self.rows[0].record, self.energy_measured)
+    def get_headings(self, columns: Iterable[Column]) -> dict[str, Column]:
+        """Return columns by their headings in the section's tables."""
+        record, measured = self.rows[0].record, self.energy_measured
+        return {column.heading(record, measured): column for column in columns}
 
     @property
     def energy_source(self) -> str:
@@ -296,7 +305,7 @@ def _seconds_per_example(row: Row) -> float:
     """In `server` this is the median latency."""
     if row.record.scenario == "server":
         return float((row.record.latency_ms or {})["p50"]) / 1000
-    return mean(row.seconds.values())
+    return fmean(row.seconds.values())
 
 
 def compute_speedup(slow: Row | None, fast: Row) -> Interval | None:
@@ -344,9 +353,19 @@ def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:
     if gain <= 1.645 * score["se"]:
         return None
     metric = METRICS[reference.record.task["metric"]]
+    other: Answers = np.asarray(reference.answers)  # once for all rows
+    accuracy = metric is ACCURACY
+    truths: Truths = np.asarray(reference.truths) if accuracy else reference.truths
     for row in rows:
+        same = row.truths is reference.truths
         row.comparison = compare(
-            metric, row.answers, reference.answers, row.truths, row.groups, majority, QUALITY_FLOOR
+            metric,
+            row.answers,
+            other,
+            truths if same else row.truths,
+            row.groups,
+            majority,
+            QUALITY_FLOOR,
         )
         margin = row.comparison.floor_margin
         row.qualified = margin.value >= 0

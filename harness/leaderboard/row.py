@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from statistics import mean, stdev
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ DEFAULT_SEED_MARGIN = 0.015
 
 @dataclass
 class Row:
-    """One record, compared with the references of its section.
+    """One record, compared with the references of its section. The record must not change.
 
     Attributes:
         record: the record.
@@ -74,8 +75,7 @@ class Row:
     @property
     def seed(self) -> int | None:
         """The training seed of an additional seed's row; None in the main row."""
-        seed: int | None = self.record.system.get("seed")
-        return seed
+        return self.record.system.get("seed")
 
     @property
     def is_main(self) -> bool:
@@ -117,19 +117,19 @@ class Row:
         scores = [row.score for row in self.seed_rows if row.scored]
         return (mean(scores), stdev(scores)) if len(scores) > 1 else None
 
-    @property
+    @cached_property
     def exit_shares(self) -> list[float]:
         """The share of the examples that exited at each stage; empty without early exits."""
         counts = [window.left for window in self.rounds if window.left]
         sums = [sum(stage) for stage in zip(*counts, strict=True)]
         return [count / (sum(sums) or math.nan) for count in sums]
 
-    @property
+    @cached_property
     def rounds(self) -> list[Round]:
         """The windows that figures are computed from; in `server` those at the sustained rate."""
         return [window for window in self.record.rounds if self.record.is_reported(window)]
 
-    @property
+    @cached_property
     def throughput(self) -> float:
         """Examples per second over all rounds; in `server` the geometric mean of the rates that the
         blocks sustained.
@@ -138,7 +138,7 @@ class Row:
             return 1 / statistics.geometric_mean(list(self.seconds.values()))
         return self.examples / sum(window.seconds for window in self.rounds)
 
-    @property
+    @cached_property
     def measured(self) -> bool:
         """Whether there are figures to compare.
 
@@ -160,12 +160,12 @@ class Row:
             return False
         return self.throughput > 0.94 * float(sustained["offline"])
 
-    @property
+    @cached_property
     def scored(self) -> bool:
         """Whether the system answered without failure, even if it sustained no rate."""
         return self.record.failure is None and bool(self.record.rounds and self.answers)
 
-    @property
+    @cached_property
     def examples(self) -> int:
         """The number of examples answered in the timed windows."""
         return sum(window.examples for window in self.rounds)
@@ -174,8 +174,9 @@ class Row:
         """Return the sum of the rounds' values, per 1,000 examples."""
         return 1000 * sum(values) / self.examples
 
+    @cached_property
     def energy_per_1k(self) -> dict[str, float | None]:
-        """Return the energy of 1,000 examples in Wh, by CSV column.
+        """The energy of 1,000 examples in Wh, by CSV column.
 
         The columns are the total, the energy above the idle machine (None if not measured), and
         each component (None if not known).
@@ -200,7 +201,7 @@ class Row:
     def full_set_cost(self) -> tuple[float, float]:
         """Return the seconds and the Wh that the whole reported split takes, without loading."""
         examples = float((self.record.score or {})["examples"])
-        watt_hours = self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+        watt_hours = self.energy_per_1k["energy_wh_per_1k"] or 0.0
         return examples / self.throughput, examples * watt_hours / 1000
 
     def break_even_terms(self) -> tuple[float, float]:
@@ -210,7 +211,7 @@ class Row:
         """
         build = compute_build_cost((self.record.artifact or {}).get("recipe", []))
         if is_energy_measured(self.record):
-            return build["build_wh"], self.energy_per_1k()["energy_wh_per_1k"] or 0.0
+            return build["build_wh"], self.energy_per_1k["energy_wh_per_1k"] or 0.0
         cpu_seconds = self.per_1k(window.cpu_seconds for window in self.rounds)
         return build["build_cpu_seconds"], cpu_seconds
 
@@ -245,7 +246,7 @@ class Row:
             sum(record.artifact[name] for name in ("size_mb", "weights_mb", "parameters"))
         sum(record.configuration[name] for name in ("usd_per_hour", "grams_co2_per_kwh"))
         if self.measured:
-            self.energy_per_1k()
+            _ = self.energy_per_1k
 
 
 def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """The tables of one section in Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.leaderboard.columns import Column, find_columns
 from harness.leaderboard.formatting import (
@@ -69,25 +69,25 @@ def _describe_failures(section: Section) -> list[str]:
 
 
 def _format_division_table(section: Section, rows: Sequence[Row]) -> str:
-    columns = find_columns("division", rows)
-    return format_table([_format_line(section, row, columns) for row in rows])
+    columns = section.get_headings(find_columns("division", rows))
+    return format_table([_format_line(row, columns) for row in rows])
 
 
-def _format_line(section: Section, row: Row, columns: Sequence[Column]) -> dict[str, str]:
+def _format_line(row: Row, columns: Mapping[str, Column]) -> dict[str, str]:
     line = {"rank": str(row.rank or "-"), "system": f"[{escape_cell(row.name)}]({row.record_link})"}
     if row.record.failure or not row.record.score:
         return line | {"score": "failed"}
-    return line | {section.heading(column): column.text(row) for column in columns}
+    return line | {heading: column.text(row) for heading, column in columns.items()}
 
 
 def _format_cost_table(section: Section) -> str:
     """The cost of building and loading, the size of the artifact, and the CO2 of answering."""
     rows = sorted(section.system_rows, key=lambda row: row.name)
-    columns = find_columns("cost", rows)
+    columns = section.get_headings(find_columns("cost", rows))
     return format_table(
         [
             {"system": escape_cell(row.name)}
-            | {section.heading(column): column.text(row) for column in columns}
+            | {heading: column.text(row) for heading, column in columns.items()}
             for row in rows
         ]
     )
@@ -119,13 +119,13 @@ def _format_exits_table(section: Section) -> str:
     """Each system with early exits and its operating points, from the slowest to the fastest."""
     rows = [row for row in section.rows if row.exit_shares and row.measured and row.seed is None]
     rows.sort(key=lambda row: (row.base_name, row.throughput))
-    columns = find_columns("exits", rows)
+    columns = section.get_headings(find_columns("exits", rows))
     lines = [
         {
             "system": escape_cell(row.base_name),
             "operating point": escape_cell(row.point) or "-",
             "threshold": str(row.record.system["serve"].get("threshold", "tuned")),
-            **{section.heading(column): column.text(row) for column in columns},
+            **{heading: column.text(row) for heading, column in columns.items()},
         }
         for row in rows
     ]

@@ -80,7 +80,8 @@ def format_overview(sections: Sequence[Section], offline: Section, style: str) -
         if section.task == offline.task
     }
     rows = sorted(offline.system_rows, key=_fastest_qualified_first)
-    columns = find_columns("overview", rows, ("offline", "single_stream"))
+    scenarios = ("offline", "single_stream")
+    columns = offline.get_headings(find_columns("overview", rows, scenarios))
     lines = []
     for row in rows:
         failure = row.record.failure
@@ -90,9 +91,9 @@ def format_overview(sections: Sequence[Section], offline: Section, style: str) -
             "division": row.record.system["division"],
             "score": score,
         }
-        for column in columns:
+        for heading, column in columns.items():
             shown = row if "offline" in column.scenarios else single_stream.get(row.name)
-            line[offline.heading(column)] = column.text(shown) if shown else "-"
+            line[heading] = column.text(shown) if shown else "-"
         if style == "github":
             line = {heading: escape_cell(text) for heading, text in line.items()}
         lines.append(line)

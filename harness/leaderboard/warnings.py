@@ -1,7 +1,7 @@
 """Warnings about a section's figures, each with its remedy, in the manner of pyperf."""
 
 import math
-from statistics import mean
+from statistics import fmean
 
 import numpy as np
 
@@ -88,8 +88,8 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
 
 def _warn_of_disturbances(rows: list[Row]) -> list[str]:
     windows = [window for row in rows for window in row.rounds]
-    other_cores = mean(window.others for window in windows) if windows else 0.0
-    stolen_cores = mean(window.steal for window in windows) if windows else 0.0
+    other_cores = fmean(window.others for window in windows) if windows else 0.0
+    stolen_cores = fmean(window.steal for window in windows) if windows else 0.0
     warnings = []
     if other_cores > BUSY_CORES:
         warnings.append(

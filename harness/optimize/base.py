@@ -6,8 +6,8 @@ import importlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +39,6 @@ STEP_MODULES = {
 """The module of every step, which holds one `STEP`. Heavy libraries are imported only when a step
 runs."""
 
-ENGINE_METADATA_KEYS = ("labels", "answer", "dtype", "max_length", "model", "rule", "members")
-"""The keys of `artifact.json` that an engine needs."""
-
 
 class StepParams(Schema):
     """The parameters of a step, which are hashed into the key of the artifact.
@@ -65,6 +62,61 @@ class StepParams(Schema):
         return isinstance(extra, dict) and bool(extra.get("added"))
 
 
+ENGINE_DETAILS = ("answer", "rule", "members")
+"""The details of an artifact that an engine needs."""
+
+
+@dataclass(frozen=True)
+class ArtifactMeta:
+    """The content of `artifact.json`.
+
+    Attributes:
+        format: `safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`,
+            `tfidf`, `constant`, `files`, or what an extension adds.
+        key: the content address.
+        labels: the number of labels.
+        max_length: the longest input in tokens.
+        dtype: `fp32`, `int8`, `fp16` or `bf16`.
+        model: the architecture and the number of parameters; empty if there is no model.
+        seed: the training seed.
+        task: name and version.
+        parents: the keys of the inputs by what they are.
+        recipe: the steps so far: `use`, the parameters, and `cost`.
+        packages: versions.
+        files: the sha256 of each file.
+        details: what only this format or its last step has, such as the history of the training.
+    """
+
+    format: str
+    key: str = ""
+    labels: int = 2
+    max_length: int = 0
+    dtype: str = "fp32"
+    model: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    task: tuple[str, ...] = ()
+    parents: dict[str, str] = field(default_factory=dict)
+    recipe: list[dict[str, Any]] = field(default_factory=list)
+    packages: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> "ArtifactMeta":
+        """Return the metadata of a JSON object."""
+        known = {key.name for key in fields(ArtifactMeta)} - {"details"}
+        details = {key: value for key, value in values.items() if key not in known}
+        return ArtifactMeta(
+            **{key: value for key, value in values.items() if key in known}, details=details
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON object of `artifact.json`."""
+        values = {key.name: getattr(self, key.name) for key in fields(self)}
+        details: dict[str, Any] = values.pop("details")
+        return values | details
+
+
 @dataclass(frozen=True)
 class Artifact:
     """What a recipe builds: a folder with an `artifact.json`.
@@ -75,24 +127,30 @@ class Artifact:
     """
 
     folder: Path
-    metadata: dict[str, Any]
+    metadata: ArtifactMeta
 
     @property
     def key(self) -> str:
         """The content address."""
-        return str(self.metadata["key"])
+        return self.metadata.key
 
     @property
     def format(self) -> str:
-        """`safetensors`, `transformers`, `onnx`, `stages`, `openvino`, `cascade`, `static`,
-        `tfidf`, `constant` or `files`.
-        """
-        return str(self.metadata["format"])
+        """The format, which decides what engines and steps can take it."""
+        return self.metadata.format
 
     @property
     def engine_metadata(self) -> dict[str, Any]:
-        """The part of the metadata that an engine needs."""
-        return {key: self.metadata[key] for key in ENGINE_METADATA_KEYS if key in self.metadata}
+        """The part of the metadata that an engine needs, as the protocol sends it."""
+        meta = self.metadata
+        details = {key: meta.details[key] for key in ENGINE_DETAILS if key in meta.details}
+        return {
+            "labels": meta.labels,
+            "max_length": meta.max_length,
+            "dtype": meta.dtype,
+            "model": meta.model,
+            **details,
+        }
 
     @staticmethod
     def read(folder: Path) -> "Artifact":
@@ -102,8 +160,9 @@ class Artifact:
             BuildError: the folder holds no artifact.
         """
         try:
-            return Artifact(folder, json.loads((folder / "artifact.json").read_text()))
-        except (OSError, ValueError) as error:
+            values = json.loads((folder / "artifact.json").read_text())
+            return Artifact(folder, ArtifactMeta.from_dict(values))
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise BuildError(
                 f"{folder}: not an artifact ({error}). Remove the folder and build again."
             ) from None

@@ -59,11 +59,11 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
             os.link(path, context.out / path.name)
     serve = base.ServeConfig("onnxruntime", threshold="never")
     loaded = registry.load_engine(
-        base.EngineConfig(before.folder, before.metadata, serve, context.threads)
+        base.EngineConfig(before.folder, before.engine_metadata, serve, context.threads)
     )
     assert isinstance(loaded, StagesEngine)
     selection = [example.candidates for example in task.examples("selection")]
-    model = before.metadata["model"]
+    model = before.metadata.model
     ends = [*(layer + 1 for layer in model["exits"]), model["layers"]]
     logits = []
     for stage in range(len(ends)):  # the logits of each stage: all examples leave there
@@ -72,7 +72,8 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
         logits.append(loaded.scores(selection))
     costs = [end / model["layers"] for end in ends]
     selection_slice = SelectionSlice(task, logits, costs, per_candidate=True)
-    unchanged = {key: before.metadata[key] for key in ("format", "dtype", "model")}
+    meta = before.metadata
+    unchanged = {"format": meta.format, "dtype": meta.dtype, "model": meta.model}
     return unchanged | selection_slice.choose_rule(
         params.criterion, params.max_drop, params.cost, per_stage=False
     )

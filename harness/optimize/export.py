@@ -63,8 +63,8 @@ def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dic
     torch.set_num_threads(context.threads)
     model, names = _load_model(inputs.artifact, task, params)
     path = inputs.artifact.folder / "tokenizer.json"
-    tokenizer = tokenization.load_tokenizer(path, int(inputs.artifact.metadata["max_length"]))
-    padding: Any = inputs.artifact.metadata["model"].get("padding", {})
+    tokenizer = tokenization.load_tokenizer(path, inputs.artifact.metadata.max_length)
+    padding: Any = inputs.artifact.metadata.model.get("padding", {})
     selection = task.examples("selection")
     texts = chain(*(example.candidates for example in selection), task.texts(False))
     rows = list(islice(texts, SAMPLE_SIZE if padding is not None else 1))
@@ -73,7 +73,7 @@ def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dic
     )
     feeds = {name: values for name, values in batch.feeds.items() if name in names}
     tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    spec = inputs.artifact.metadata["model"]
+    spec = inputs.artifact.metadata.model
     metadata: dict[str, Any] = {"dtype": "fp32", "model": spec}
     if inputs.artifact.format == "transformers":
         return metadata | _export_other(model, feeds, params, context.out, spec["architecture"])
@@ -223,7 +223,7 @@ def _load_model(
         dtype=torch.float32,
     )
     inner.eval()
-    names = artifact.metadata["model"]["inputs"]
+    names = artifact.metadata.model["inputs"]
 
     class Logits(nn.Module):
         def __init__(self) -> None:

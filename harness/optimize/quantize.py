@@ -106,7 +106,7 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> d
     """
     assert inputs.artifact is not None
     before = inputs.artifact
-    dtype = before.metadata.get("dtype", "fp32")
+    dtype = before.metadata.dtype
     if dtype != "fp32":
         raise BuildError(f"the model is {dtype} already; it cannot be quantized again.")
     new_format = "openvino" if params.by == "nncf" else before.format
@@ -120,13 +120,19 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> d
         _convert_graph_to_fp16(before.folder / "model.onnx", context.out / "model.onnx")
     else:
         _convert_weights(before, params.dtype, context.out)
-    metadata = {"format": new_format, "dtype": params.dtype, "model": before.metadata["model"]}
-    after = Artifact(context.out, {**before.metadata, **metadata})
+    metadata = replace(before.metadata, format=new_format, dtype=params.dtype)
+    after = Artifact(context.out, metadata)
     accuracies = {
         name: _compute_selection_accuracy(artifact, context, task)
         for name, artifact in (("before", before), ("after", after))
     }
-    return {**metadata, "target": target(), "selection": accuracies}
+    return {
+        "format": new_format,
+        "dtype": params.dtype,
+        "model": metadata.model,
+        "target": target(),
+        "selection": accuracies,
+    }
 
 
 def _quantize_by_onnxruntime(
@@ -193,7 +199,7 @@ def _convert_weights(before: Artifact, dtype: str, out: Path) -> None:
 
     from harness.models import classifier
 
-    spec = classifier.EncoderSpec.from_dict(before.metadata["model"])
+    spec = classifier.EncoderSpec.from_dict(before.metadata.model)
     model = classifier.load(before.folder, spec)
     classifier.save(model.to(torch.bfloat16 if dtype == "bf16" else torch.float16), out)
 
@@ -215,7 +221,7 @@ def _load_calibration_feeds(
     if not rows:
         raise BuildError(f"{task.name} has no training examples to calibrate on.")
     tokenizer = tokenization.load_tokenizer(
-        artifact.folder / "tokenizer.json", artifact.metadata["max_length"]
+        artifact.folder / "tokenizer.json", artifact.metadata.max_length
     )
     graph = onnx.load(artifact.folder / "model.onnx").graph
     inputs = {tensor.name for tensor in graph.input}
@@ -244,7 +250,7 @@ def _compute_selection_accuracy(
 
     serve = base.ServeConfig(ENGINE_OF_FORMAT[artifact.format])
     loaded = registry.load_engine(
-        base.EngineConfig(artifact.folder, artifact.metadata, serve, context.threads)
+        base.EngineConfig(artifact.folder, artifact.engine_metadata, serve, context.threads)
     )
     examples = task.examples("selection")
     if not examples:

@@ -72,14 +72,15 @@ def _format_figures(
     rates = [format_number(row.throughput) for row in (first, second)]
     lines = [
         ("score", f"{first.score:.4f}", f"{second.score:.4f}", difference),
-        (section.heading(get_column("throughput")), *rates, format_interval(speedup)),
+        (*section.get_headings([get_column("throughput")]), *rates, format_interval(speedup)),
     ]
-    for column in find_columns("comparison", [first, second]):
+    columns = section.get_headings(find_columns("comparison", [first, second]))
+    for heading, column in columns.items():
         before, after = (get_figures(row)[column.key] for row in (first, second))
         if before is None or after is None:
             continue
         ratio = f"{format_number(after / before)}x" if before else "-"
-        lines.append((section.heading(column), column.text(first), column.text(second), ratio))
+        lines.append((heading, column.text(first), column.text(second), ratio))
     headings = ["", first.name, second.name, f"{second.name} / {first.name}"]
     return format_table(lines, "simple", headings)
 

@@ -121,28 +121,52 @@ def render_energy_report(sections: Sequence[Section], style: str, task: str = ""
     Raises:
         HarnessError: there is nothing to report.
     """
-    sections = [
-        section
-        for section in sections
-        if section.scenario == "offline" and task in ("", section.task["name"])
-    ]
-    sections = sorted(sections, key=lambda section: not is_energy_measured(section.rows[0].record))
-    entries = [energy_entries(section) for section in sections]
-    if not any(entries):
+    by_section = _collect_entries(sections, task)
+    if not by_section:
         raise HarnessError(
             f"no record has the energy of offline answers{' on ' + task if task else ''}. Run: "
             "wattbench bench"
         )
     if style == "csv":
-        return _render_csv([entry for section_entries in entries for entry in section_entries])
-    non_empty = [pair for pair in zip(sections, entries, strict=True) if pair[1]]
+        return _render_csv(by_section)
     if style == "latex":
-        return "\n\n".join(_render_latex(*pair) for pair in non_empty) + "\n"
+        return "\n\n".join(_render_latex(*pair) for pair in by_section) + "\n"
+    return _render_markdown(by_section)
+
+
+def render_energy_files(sections: Sequence[Section]) -> dict[str, str]:
+    """Return the energy report as Markdown and as CSV, by file name; empty without figures."""
+    by_section = _collect_entries(sections)
+    if not by_section:
+        return {}
+    return {
+        "energy-report.md": _render_markdown(by_section),
+        "energy-report.csv": _render_csv(by_section),
+    }
+
+
+SectionEntries = Sequence[tuple[Section, list[EnergyEntry]]]
+
+
+def _collect_entries(sections: Sequence[Section], task: str = "") -> SectionEntries:
+    """Return the offline sections that have entries, those with measured energy first."""
+    offline = [
+        section
+        for section in sections
+        if section.scenario == "offline" and task in ("", section.task["name"])
+    ]
+    offline.sort(key=lambda section: not is_energy_measured(section.rows[0].record))
+    pairs = [(section, energy_entries(section)) for section in offline]
+    return [pair for pair in pairs if pair[1]]
+
+
+def _render_markdown(by_section: SectionEntries) -> str:
     parts = [INTRODUCTION]
-    for heading, suite_sections in find_complete_suites(sections).items():
+    suites = find_complete_suites([section for section, _ in by_section])
+    for heading, suite_sections in suites.items():
         parts += [f"## {heading}", TOTALS, _format_totals(suite_sections)]
-    for section, section_entries in non_empty:
-        parts += [*_describe_section(section, section_entries), _format_table(section_entries)]
+    for section, entries in by_section:
+        parts += [*_describe_section(section, entries), _format_table(entries)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -161,7 +185,7 @@ def energy_entries(section: Section) -> list[EnergyEntry]:
 def _compute_entry(row: Row, reference: Row | None) -> EnergyEntry:
     record = row.record
     seconds, watt_hours = row.full_set_cost()
-    energy = row.energy_per_1k()
+    energy = row.energy_per_1k
     total = energy["energy_wh_per_1k"] or 1.0
     shares = {}
     for name in ("cpu", "ram", "gpu"):
@@ -203,8 +227,8 @@ def _name_quantity(measured: bool) -> str:
     return "energy" if measured else "CPU time"
 
 
-def _render_csv(entries: Sequence[EnergyEntry]) -> str:
-    frame = pandas.DataFrame([entry.columns() for entry in entries])
+def _render_csv(by_section: SectionEntries) -> str:
+    frame = pandas.DataFrame([entry.columns() for _, entries in by_section for entry in entries])
     round_columns(frame)
     text: str = frame.to_csv(index=False, lineterminator="\n")
     return text

@@ -1,6 +1,5 @@
 """All files in `results/` that `wattbench board` renders from records."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from harness.leaderboard.plots import draw_ladder, draw_pareto
 from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.row import Row
 from harness.leaderboard.tables import build_frame, render_leaderboard
-from harness.reports.energy import energy_entries, render_energy_report
+from harness.reports.energy import render_energy_files
 from harness.reports.ladder import find_rungs, render_ladders
 from harness.store.cache import write_atomically
 from harness.tasks.registry import all_suites
@@ -49,18 +48,13 @@ def write_board(results: Path) -> Board:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"
         raise HarnessError("\n".join([*faults, message]))
     frame = build_frame(sections)
-    lines = json.loads(frame.to_json(orient="records"))
     files = {
         "README.md": render_leaderboard(sections, faults, _render_ladder_section(sections)),
         "leaderboard.csv": frame.to_csv(index=False, lineterminator="\n"),
-        "leaderboard.json": json.dumps(lines, indent=1) + "\n",
+        "leaderboard.json": frame.to_json(orient="records", indent=1) + "\n",
         "index.html": render_page(sections),
     }
-    if any(section.scenario == "offline" and energy_entries(section) for section in sections):
-        files |= {
-            "energy-report.md": render_energy_report(sections, "md"),
-            "energy-report.csv": render_energy_report(sections, "csv"),
-        }
+    files |= render_energy_files(sections)
     if section := _choose_for_plot(sections):
         files["pareto.svg"] = draw_pareto(section)
     if section := _choose_for_ladder(sections):

@@ -7,36 +7,119 @@ A record is `results/records/<session>/<task>/<scenario>/<system>.json`. Its sid
 import dataclasses
 import gzip
 import json
-import math
-import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, get_args
+
+import pydantic_core
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
 
 from harness.errors import RecordError
 from harness.store.cache import write_atomically
 
-SCHEMA = 2
+SCHEMA = 3
+READ_SCHEMAS = (2, 3)
+"""Schema 3 has `extensions` and `measurement`; both have defaults."""
 
-DIVISIONS = ("baseline", "closed", "open")
-SCENARIOS = ("single_stream", "offline", "server")
+MEASUREMENT_VERSION = 1
+"""Increases whenever the same system would get other figures than before on the same machine."""
 
-REQUIRED_KEYS = {
-    "system": ("name", "title", "authors", "licence", "division", "folder", "serve"),
-    "task": ("name", "version", "metric"),
-    "configuration": (
-        *("name", "hash", "title", "cores", "usd_per_hour", "price_source", "price_date"),
-        *("country", "grams_co2_per_kwh"),
-    ),
-    "machine": ("cpu", "flags", "cores", "memory_gb", "quota", "system", "kernel", "isolation"),
-    "energy": ("source", "idle"),
-    "roles": ("reference", "unpadded_reference", "null"),
-}
-"""The keys that the leaderboard needs in each part of a record."""
+Division = Literal["baseline", "closed", "open"]
+Scenario = Literal["single_stream", "offline", "server"]
+
+DIVISIONS: tuple[Division, ...] = get_args(Division)
+SCENARIOS: tuple[Scenario, ...] = get_args(Scenario)
+
+Number = int | float
+"""A number as it is written."""
+
+PART = ConfigDict(extra="allow", strict=True)
+"""A part of a record may have further keys, which its readers look up with a default."""
 
 
+@with_config(PART)
+class SystemPart(TypedDict):
+    """What a record needs to state of a system."""
+
+    name: str
+    title: str
+    authors: list[str]
+    licence: str
+    division: Division
+    folder: str
+    serve: dict[str, Any]
+    model: NotRequired[str]
+    code: NotRequired[str]
+    point: NotRequired[str]
+    seed: NotRequired[int]
+
+
+@with_config(PART)
+class TaskPart(TypedDict):
+    """What a record needs to state of a task."""
+
+    name: str
+    version: str
+    metric: str
+    labels: NotRequired[list[str]]
+    max_length: NotRequired[int]
+    latency_bound_ms: NotRequired[float]
+
+
+@with_config(PART)
+class ConfigurationPart(TypedDict):
+    """What a record needs to state of a configuration."""
+
+    name: str
+    hash: str
+    title: str
+    cores: int
+    usd_per_hour: Number
+    price_source: str
+    price_date: str
+    country: str
+    grams_co2_per_kwh: Number
+
+
+@with_config(PART)
+class MachinePart(TypedDict):
+    """What a record needs to state of a machine."""
+
+    cpu: str
+    flags: list[str]
+    cores: int
+    memory_gb: Number
+    quota: Number | None
+    system: str
+    kernel: str
+    isolation: str
+    gpu: NotRequired[dict[str, Any]]
+
+
+@with_config(PART)
+class EnergyPart(TypedDict):
+    """What a record needs to state of the origin of its energy."""
+
+    source: str
+    idle: dict[str, float] | None
+
+
+@with_config(PART)
+class RolesPart(TypedDict):
+    """The names of the systems that are the references of the session."""
+
+    reference: str
+    unpadded_reference: str
+    null: str
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass(frozen=True)
 class Timing:
     """Lengths of the windows and timeouts of a session, in seconds.
@@ -52,19 +135,17 @@ class Timing:
         audit_examples: the largest number of examples that a probe of the audit uses.
     """
 
-    window: float = 1.5
-    short_window: float = 0.5
-    probe: float = 3.0
-    longest_probe: float = 15.0
-    load_timeout: float = 300.0
-    query_timeout: float = 60.0
-    audit_queries: float = 8.0
-    audit_examples: int = 1000
+    window: Seconds = 1.5
+    short_window: Seconds = 0.5
+    probe: Seconds = 3.0
+    longest_probe: Seconds = 15.0
+    load_timeout: Seconds = 300.0
+    query_timeout: Seconds = 60.0
+    audit_queries: Seconds = 8.0
+    audit_examples: Annotated[int, Field(gt=0)] = 1000
 
 
-STANDARD_TIMING = dataclasses.asdict(Timing())
-
-
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass
 class Round:
     """One timed window in a fresh worker; in `server` there is one for each rate.
@@ -108,6 +189,7 @@ class Round:
     gpu_memory_mb: float | None = None
 
 
+@with_config(ConfigDict(extra="forbid", strict=True))
 @dataclass
 class Record:
     """All measurements of one system on one task in one scenario of a session.
@@ -137,30 +219,35 @@ class Record:
         failure: the reason and the last lines of stderr; None if the system did not fail.
         audit: whether it `passed`, the results of its `probes`, and which `failed`; None if the
             system was not audited.
-        timing: the fields of `Timing`; the standard ones if a record has none.
+        timing: lengths of windows and timeouts; the standard ones if a record states none.
         schema: version of this schema.
+        extensions: the packages, with their versions, that took part in building or serving the
+            system besides wattbench.
+        measurement: `MEASUREMENT_VERSION`.
     """
 
     session: str
     started: str
     suite: str
-    roles: dict[str, str]
-    task: dict[str, Any]
-    scenario: str
-    system: dict[str, Any]
-    configuration: dict[str, Any]
-    machine: dict[str, Any]
+    roles: RolesPart
+    task: TaskPart
+    scenario: Scenario
+    system: SystemPart
+    configuration: ConfigurationPart
+    machine: MachinePart
     software: dict[str, str]
     artifact: dict[str, Any] | None
-    energy: dict[str, Any]
+    energy: EnergyPart
     rounds: list[Round] = field(default_factory=list)
     score: dict[str, Any] | None = None
     latency_ms: dict[str, Any] | None = None
     sustained: dict[str, Any] | None = None
     failure: dict[str, str] | None = None
     audit: dict[str, Any] | None = None
-    timing: dict[str, Any] = field(default_factory=STANDARD_TIMING.copy)
+    timing: Timing = Timing()
     schema: int = SCHEMA
+    extensions: list[str] = field(default_factory=list)
+    measurement: int = MEASUREMENT_VERSION
 
     @property
     def smoke(self) -> bool:
@@ -168,7 +255,7 @@ class Record:
 
         The figures of such a record show that everything works; they are not for comparisons.
         """
-        return bool(self.timing.get("window", Timing.window) < Timing.window)
+        return self.timing.window < Timing.window
 
     def is_reported(self, window: Round) -> bool:
         """Return whether figures are taken from a window.
@@ -220,38 +307,54 @@ def read_record(path: Path) -> Record:
     """Return the record of a file.
 
     Raises:
-        RecordError: the file is not a record of this schema.
+        RecordError: the file is not a record of a schema that this version reads.
     """
-    remedy = "Remove it, or measure again."
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a record ({error}). {remedy}") from None
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        schema = data.get("schema") if isinstance(data, dict) else None
-        raise RecordError(f"{path}: schema {schema!r}, but this version reads {SCHEMA}. {remedy}")
-    rounds = data.pop("rounds", None)
-    if not isinstance(rounds, list):
-        raise RecordError(f"{path}: rounds are missing. {remedy}")
-    record: Record = _build(Record, data, path)
-    _check_timing(record, path)
-    for name, needed in REQUIRED_KEYS.items():
-        if missing := set(needed) - set(getattr(record, name)):
-            raise RecordError(f"{path}: {name} lacks {', '.join(sorted(missing))}. {remedy}")
+        record = _adapter().validate_json(path.read_bytes())
+    except OSError as error:
+        raise RecordError(f"{path}: not a record ({error}). {REMEDY}") from None
+    except ValidationError as error:
+        raise RecordError(f"{path}: {_describe_faults(path, error)}. {REMEDY}") from None
+    if record.schema not in READ_SCHEMAS:
+        raise RecordError(f"{path}: {_describe_schema(record.schema)}. {REMEDY}")
     if not all("use" in step for step in (record.artifact or {}).get("recipe", [])):
-        raise RecordError(f"{path}: a step of the recipe has no key 'use'. {remedy}")
-    record.rounds = [_build(Round, values, path) for values in rounds]
+        raise RecordError(f"{path}: a step of the recipe has no key 'use'. {REMEDY}")
     return record
 
 
-def _check_timing(record: Record, path: Path) -> None:
-    for name, value in record.timing.items():
-        positive = type(value) in (int, float) and 0 < value < math.inf
-        if name not in STANDARD_TIMING or not positive:
-            raise RecordError(
-                f"{path}: timing has {name} = {value!r}; it may have {', '.join(STANDARD_TIMING)}, "
-                "each a number above 0. Remove it, or measure again."
-            )
+REMEDY = "Remove it, or measure again."
+
+
+@cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def _describe_schema(schema: object) -> str:
+    known = " and ".join(map(str, READ_SCHEMAS))
+    return f"schema {schema!r}, but this version reads {known}"
+
+
+def _describe_faults(path: Path, error: ValidationError) -> str:
+    """Return what is wrong with a file that is not a record, without a full stop."""
+    try:
+        data = json.loads(path.read_bytes())
+    except ValueError as reason:
+        return f"not a record ({reason})"
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema not in READ_SCHEMAS:
+        return _describe_schema(schema)
+    faults = []
+    for fault in error.errors(include_url=False):
+        place = " ".join(str(part) for part in fault["loc"])
+        if fault["type"] == "missing":
+            faults.append(f"{place} is missing")
+        elif fault["type"] in ("unexpected_keyword_argument", "extra_forbidden"):
+            faults.append(f"{place} is unknown")
+        else:
+            faults.append(f"{place} = {fault['input']!r}: {fault['msg']}")
+    further = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + further
 
 
 def read_side_file(path: Path) -> dict[str, Any]:
@@ -265,7 +368,7 @@ def read_side_file(path: Path) -> dict[str, Any]:
     """
     side_path = path.with_suffix(".json.gz")
     try:
-        side: dict[str, Any] = json.loads(gzip.decompress(side_path.read_bytes()))
+        side: dict[str, Any] = pydantic_core.from_json(gzip.decompress(side_path.read_bytes()))
     except (OSError, EOFError, ValueError) as error:
         raise RecordError(
             f"{side_path}: not a side file ({error}). Remove the record beside it, or measure "
@@ -277,36 +380,3 @@ def read_side_file(path: Path) -> dict[str, Any]:
 def find_record_paths(records: Path) -> Iterator[Path]:
     """Yield the paths of all records below a folder, in order of their names."""
     return iter(sorted(records.glob("*/*/*/*.json")))
-
-
-@cache
-def _checked_types(schema: type) -> dict[str, tuple[type, ...]]:
-    """The allowed types of each field whose type is simple or a dict."""
-    simple: dict[Any, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,)}
-    types = {}
-    for name, hint in typing.get_type_hints(schema).items():
-        if hint in simple:
-            types[name] = simple[hint]
-        elif typing.get_origin(hint) is dict:
-            types[name] = (dict,)
-    return types
-
-
-def _build(schema: type, data: Any, path: Path) -> Any:
-    """Return an instance of a dataclass, after checks of the keys and the simple types."""
-    remedy = "Remove it, or measure again."
-    if not isinstance(data, dict):
-        raise RecordError(f"{path}: {schema.__name__} is not an object. {remedy}")
-    known = {field.name for field in dataclasses.fields(schema)}
-    required = {
-        field.name
-        for field in dataclasses.fields(schema)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    }
-    if wrong := (required - set(data)) | (set(data) - known):
-        names = ", ".join(sorted(wrong))
-        raise RecordError(f"{path}: missing or unknown keys: {names}. {remedy}")
-    for name, types in _checked_types(schema).items():
-        if name in data and not isinstance(data[name], types):
-            raise RecordError(f"{path}: {name} = {data[name]!r} has the wrong type. {remedy}")
-    return schema(**data)

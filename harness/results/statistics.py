@@ -14,7 +14,6 @@ from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtr, stdtr, stdtrit
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 10
@@ -87,6 +86,8 @@ def estimate_ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
         variance = math.fsum((value - mean) ** 2 for value in logs) / (count - 1)
         half = student * math.sqrt(variance / count)
         return Interval(math.exp(mean), math.exp(mean - half), math.exp(mean + half))
+    from scipy.special import ndtr
+
     draws = np.random.default_rng(0).choice(logs, (RESAMPLES, count)).mean(axis=1)
     tail = float(ndtr(-student * math.sqrt(count / (count - 1))))
     interval = percentile_interval(mean, draws, tail)
@@ -96,6 +97,8 @@ def estimate_ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
 @cache
 def _student_quantile(count: int) -> float:
     """Half the width of the 95% interval of a mean of so many values, in standard errors."""
+    from scipy.special import stdtrit  # slow to import, and not every command needs it
+
     return float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
 
 
@@ -111,6 +114,8 @@ def estimate_change(before: Sequence[float], after: Sequence[float]) -> Change |
     """
     if min(len(before), len(after)) < 2:
         return None
+    from scipy.special import stdtr, stdtrit
+
     logs = [np.log(np.asarray(series, float)) for series in (before, after)]
     variances = [float(series.var(ddof=1)) / len(series) for series in logs]
     difference = float(logs[1].mean() - logs[0].mean())
@@ -156,7 +161,7 @@ def percentile_interval(
 
 def geometric_mean(values: Sequence[float]) -> float:
     """Return the geometric mean of values above 0."""
-    return math.exp(float(np.mean(np.log(values))))
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def mcnemar_p_value(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
@@ -169,6 +174,8 @@ def mcnemar_p_value(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> floa
         first: bool [examples], whether one system is right.
         second: bool [examples], whether the other system is right.
     """
+    from scipy.special import bdtr
+
     gained, lost = int((first & ~second).sum()), int((second & ~first).sum())
     return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
@@ -210,6 +217,8 @@ def estimate_drift(values: Sequence[float]) -> Drift | None:
     Returns:
         The drift, with the t test of its slope; None below four values.
     """
+    from scipy.special import stdtr
+
     count = len(values)
     if count < 4:
         return None

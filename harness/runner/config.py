@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from harness.results.record import SCENARIOS, Timing
+from harness.results.record import SCENARIOS, Scenario, Timing
 
 SMOKE = Timing(
     window=0.2,
@@ -39,6 +39,6 @@ class RunConfig:
     resume: str = ""
 
     @property
-    def scenarios(self) -> tuple[str, ...]:
+    def scenarios(self) -> tuple[Scenario, ...]:
         """What each round measures."""
         return SCENARIOS if self.server else tuple(name for name in SCENARIOS if name != "server")

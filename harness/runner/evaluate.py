@@ -63,7 +63,7 @@ class SystemRun:
     @property
     def required_agreement(self) -> float:
         """The share of a window's answers that must equal those of the accuracy pass."""
-        dtype = self.artifact.metadata.get("dtype", "fp32") if self.artifact else "fp32"
+        dtype = self.artifact.metadata.dtype if self.artifact else "fp32"
         return EXACT_AGREEMENT if dtype == "fp32" else QUANTIZED_AGREEMENT
 
 

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from harness.errors import HarnessError
 from harness.optimize.base import Artifact
 from harness.results import record, statistics
-from harness.results.record import Record
+from harness.results.record import Record, SystemPart, TaskPart
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, SystemRun, has_custom_code
 from harness.store.cache import folder_digest, folder_size
@@ -70,7 +70,7 @@ def make_session_fields(
             "source": meter.source,
             "idle": None if config.resume else meter.measure_idle_watts(),
         },
-        "timing": asdict(config.timing),
+        "timing": config.timing,
     }
 
 
@@ -83,31 +83,32 @@ def make_run(
         HarnessError: the system is not built for the task.
     """
     system, task, artifact = planned.system, planned.task, planned.find_artifact()
-    system_fields = _describe_system(system)
-    records = {
+    records: dict[str, Record] = {
         scenario: Record(
             **session_fields,
             task=_describe_task(task),
             scenario=scenario,
-            system={**system_fields, "serve": system.serve[scenario].to_dict()},
+            system=_describe_system(system, scenario),
             artifact=_describe_artifact(artifact) if artifact else None,
+            extensions=planned.find_extensions(),
         )
         for scenario in config.scenarios
     }
     return SystemRun(system, task, artifact, records)
 
 
-def _describe_system(system: System) -> dict[str, Any]:
-    fields: dict[str, Any] = {
+def _describe_system(system: System, scenario: str) -> SystemPart:
+    fields: SystemPart = {
         "name": system.name,
         "title": system.title,
         "authors": list(system.authors),
         "licence": system.licence,
         "division": system.division,
         "folder": f"{system.folder.parent.name}/{system.folder.name}",
+        "serve": system.serve[scenario].to_dict(),
     }
     if model := get_model_digest(system.folder):
-        fields |= {"folder": f"models/{system.folder.name}", "model": model}
+        fields["folder"], fields["model"] = f"models/{system.folder.name}", model
     if has_custom_code(system):
         fields["code"] = folder_digest(system.folder)
     if system.point:
@@ -117,7 +118,7 @@ def _describe_system(system: System) -> dict[str, Any]:
     return fields
 
 
-def _describe_task(task: Task) -> dict[str, Any]:
+def _describe_task(task: Task) -> TaskPart:
     return {
         "name": task.name,
         "version": task.version,
@@ -132,9 +133,10 @@ def _describe_artifact(artifact: Artifact) -> dict[str, Any]:
     """Return what the record says of an artifact, with its size and that of its weights, in 10^6
     bytes on disk, and the number of parameters (a quantized one counts once).
     """
-    fields = {key: artifact.metadata[key] for key in ARTIFACT_FIELDS if key in artifact.metadata}
+    meta = artifact.metadata
+    fields: dict[str, Any] = {key: getattr(meta, key) for key in ARTIFACT_FIELDS}
     weights = [path for path in artifact.folder.rglob("*") if path.suffix in WEIGHT_SUFFIXES]
-    parameters = artifact.metadata.get("model", {}).get("parameters", 0)
+    parameters = meta.model.get("parameters", 0)
     for path in weights:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as arrays:

@@ -101,11 +101,8 @@ def measure(
 
 def _digest_settings(runs: Sequence[SystemRun], config: RunConfig) -> str:
     """Return the same digest for two runs that measure the same."""
-    fixed = [
-        {name: getattr(record, name) for name in FIXED_FIELDS}
-        for run in runs
-        for record in run.records.values()
-    ]
+    records = [asdict(record) for run in runs for record in run.records.values()]
+    fixed = [{name: record[name] for name in FIXED_FIELDS} for record in records]
     return digest([asdict(replace(config, resume="")), *fixed])
 
 

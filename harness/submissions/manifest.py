@@ -9,6 +9,7 @@ from harness.errors import BuildError, HarnessError, ManifestError, suggest_name
 from harness.models import pretrained
 from harness.models.model_spec import UNKNOWN, ModelSpec
 from harness.optimize.base import get_step
+from harness.results.record import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
 from harness.submissions.serve import read_points, read_serve
@@ -33,7 +34,7 @@ class Head(Schema):
     title: Text
     authors: Texts
     licence: Text
-    division: Literal["baseline", "closed", "open"]
+    division: Division
     tasks: Texts
     device: Literal["any", "gpu"] = "any"
 

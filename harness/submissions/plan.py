@@ -129,6 +129,13 @@ class PlannedSystem:
         """Whether there is nothing to build."""
         return not self.steps or self.steps[-1].is_built
 
+    def find_extensions(self) -> list[str]:
+        """Return the packages, with versions, that take part in building and serving it."""
+        steps = [find_step_origin(planned.use) for planned in self.steps]
+        members = [member.engine for planned in self.steps for member in planned.members]
+        engines = [find_engine_origin(name) for name in (*members, self.system.engine)]
+        return _list_origins([*steps, find_task_origin(self.task), *engines])
+
     @property
     def is_trained(self) -> bool:
         """Whether a step of the build trains, so that another seed gives another system."""
@@ -299,7 +306,7 @@ def _plan_steps(system: System, task: Task, seed: int) -> list[PlannedStep]:
         }
         engines = [find_engine_origin(member.engine) for member in members]
         origins = [find_step_origin(step.name), find_task_origin(task), *engines]
-        if extensions := sorted(set(filter(None, origins))):
+        if extensions := _list_origins(origins):
             content["extensions"] = extensions
         steps.append(
             PlannedStep(
@@ -314,3 +321,8 @@ def _plan_steps(system: System, task: Task, seed: int) -> list[PlannedStep]:
         )
         parent, encoder, members = steps[-1].key, "", []
     return steps
+
+
+def _list_origins(origins: Iterable[str]) -> list[str]:
+    """Return each package once, without wattbench itself."""
+    return sorted(set(filter(None, origins)))

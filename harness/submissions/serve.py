@@ -78,7 +78,7 @@ def read_serve(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[st
             "command for custom code."
         )
         common["engine"] = UNKNOWN_ENGINE
-    configs = {}
+    configs: dict[str, ServeConfig] = {}
     for scenario in SCENARIOS:
         overrides = faults.get_table(table, scenario, "serve.")
         prefix = f"[serve.{scenario}] " if overrides else "[serve] "

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from harness.engines.base import ServeConfig
 from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Step, StepParams, get_step
+from harness.results.record import Division
 from harness.tasks.task import Task
 
 ANY_TASK = "any"
@@ -110,7 +111,7 @@ class System:
     title: str
     authors: tuple[str, ...]
     licence: str
-    division: str
+    division: Division
     tasks: tuple[DeclaredTask, ...]
     source: ModelSource | None
     recipe: tuple[StepConfig, ...]
@@ -135,6 +136,11 @@ class System:
     def encoder(self) -> str:
         """The encoder, checkpoint or bundled weights that the recipe starts from, or ''."""
         return self.source.name if isinstance(self.source, EncoderSource) else ""
+
+    @property
+    def engine(self) -> str:
+        """The engine that serves it, or `module` or `command` for custom code."""
+        return self.serve["offline"].engine
 
     @property
     def manifest(self) -> Path:

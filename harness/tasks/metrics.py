@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from harness.results import statistics
 from harness.results.statistics import Floats, Interval
 
-Answers = Sequence[int]
-Truths = Sequence[Any]
+Answers = Sequence[int] | NDArray[np.integer[Any]]
+Truths = Sequence[Any] | NDArray[Any]
 """What each example's answer is compared with: its label, or what else the metric needs."""
 
 
@@ -131,18 +131,19 @@ def compare(
         majority: the value of the majority class.
         share: the share of the other's gain over the majority class that the system should keep.
     """
+    if metric is ACCURACY and max(groups) < 0:
+        true = np.asarray(truths)
+        right, other_right = np.asarray(answers) == true, np.asarray(other) == true
+        margins = right - majority - share * (other_right - majority)
+        return Comparison(
+            statistics.mean_interval(right.astype(float) - other_right),
+            statistics.mcnemar_p_value(right, other_right),
+            statistics.mean_interval(margins),
+        )
     sides = [metric.counts(answers, truths), metric.counts(other, truths)]
     pair = np.zeros((len(truths), 2, max(side.shape[1] for side in sides)))
     for index, counts in enumerate(sides):  # one may count a class that the other never answers
         pair[:, index, : counts.shape[1]] = counts
-    if metric is ACCURACY and max(groups) < 0:
-        own_right, other_right = pair[:, 0, 0], pair[:, 1, 0]
-        margins = own_right - majority - share * (other_right - majority)
-        return Comparison(
-            statistics.mean_interval(own_right - other_right),
-            statistics.mcnemar_p_value(own_right > 0, other_right > 0),
-            statistics.mean_interval(margins),
-        )
     value = metric.value(pair.sum(axis=0))
     draws = statistics.bootstrap_sums(pair, groups, metric.value)
     margin = value[0] - majority - share * (value[1] - majority)

@@ -20,7 +20,7 @@ from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine
 from harness.models import tokenization
 from harness.optimize import export, quantize
-from harness.optimize.base import Artifact, Inputs, StepContext
+from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.results import statistics
@@ -36,6 +36,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     return untrained(tmp_path_factory.mktemp("plain"))
 
 
+def change(artifact: Artifact, folder: Path, values: dict[str, Any]) -> Artifact:
+    return Artifact(folder, ArtifactMeta.from_dict(artifact.metadata.to_dict() | values))
+
+
 @pytest.fixture(scope="module")
 def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
     """Exports, and quantizes where asked."""
@@ -46,12 +50,12 @@ def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[
             Inputs(plain), get_task("sentiment"), exported, StepContext(graph, 0, CORES)
         )
         if quantized is None:
-            return Artifact(graph, {**plain.metadata, **about})
-        out, start = tmp_path_factory.mktemp("int8"), Artifact(graph, {**plain.metadata, **about})
+            return change(plain, graph, about)
+        out, start = tmp_path_factory.mktemp("int8"), change(plain, graph, about)
         done = quantize.run(
             Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
         )
-        return Artifact(out, {**plain.metadata, **done})
+        return change(plain, out, done)
 
     return made
 
@@ -85,7 +89,7 @@ def compare(
 
 def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name, **serve), CORES)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name, **serve), CORES)
     )
 
 
@@ -105,7 +109,8 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
         return session.run(None, batch.feeds)[0]
 
     default = EncoderEngine(
-        EngineConfig(start.folder, start.metadata, ServeConfig("onnxruntime"), CORES), forward
+        EngineConfig(start.folder, start.engine_metadata, ServeConfig("onnxruntime"), CORES),
+        forward,
     )
     ours = loaded(make(Export(), Quantize()), instances="per-core")
     assert compare(benchmark, default, ours, texts).low > 1

@@ -24,7 +24,7 @@ from harness.loadgen.scenarios import QuerySamples
 from harness.models import classifier, tokenization
 from harness.models.pretrained import ENCODERS
 from harness.optimize import export
-from harness.optimize.base import Artifact, Inputs, StepContext
+from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.optimize.finetune import Finetune
 from harness.optimize.training import encoders
 from harness.optimize.training.loop import fix_seed_and_threads
@@ -87,7 +87,7 @@ def untrained(out: Path) -> Artifact:
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
     about = encoders.save_model(classifier.from_pretrained(folder, 2), tokenizer, out)
     plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
-    return Artifact(out, plain)
+    return Artifact(out, ArtifactMeta.from_dict(plain))
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,14 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     about = export.run(
         Inputs(start), get_task("sentiment"), export.Export(), StepContext(out, 0, CORES)
     )
-    return Artifact(out, {**about, "max_length": 128, "labels": 2})
+    return Artifact(out, ArtifactMeta.from_dict({**about, "max_length": 128, "labels": 2}))
 
 
 def serve_graph(graph: Artifact) -> dict[str, object]:
     serve = {"engine": "onnxruntime"}
     return {
         "artifact": str(graph.folder),
-        "about": graph.metadata,
+        "about": graph.engine_metadata,
         "serve": serve,
         "threads": CORES,
     }
@@ -115,7 +115,7 @@ def test_bare_onnxruntime_loop(
     benchmark: BenchmarkFixture, graph: Artifact, examples: tuple[Example, ...]
 ) -> None:
     loaded = onnxruntime.load(
-        EngineConfig(graph.folder, graph.metadata, ServeConfig("onnxruntime"), CORES)
+        EngineConfig(graph.folder, graph.engine_metadata, ServeConfig("onnxruntime"), CORES)
     )
     turns = iter(range(10**9))
     benchmark.pedantic(

@@ -105,7 +105,7 @@ def test_model_card_has_the_measured_figures(
         record.write_record(*record_and_side, built_project / "results" / "records")
     assert main([*command, str(tmp_path / "measured")]) == 0
     text = (tmp_path / "measured" / "README.md").read_text()
-    assert "| 0.9000 ± 0.0100 | 993          | - / -          | 9.97x [9.38, 10.6] |" in text
+    assert "| 0.9000 ± 0.0100 | 993          | 9.97x [9.38, 10.6] |" in text
     assert "`wattbench bench --suite quick --system tfidf-logreg --task reviews" in text
     assert "of another build of the same recipe" in text, "the record has another artifact"
 

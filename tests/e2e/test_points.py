@@ -40,7 +40,7 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
     assert sum(single.left or []) == single.examples
     artifact = plan_system(load_systems(built_project, ["cascade"])[0], reviews, 0).find_artifact()
     assert artifact
-    steps = [step["use"] for step in artifact.metadata["recipe"]]
+    steps = [step["use"] for step in artifact.metadata.recipe]
     assert steps == ["tfidf-logreg", "finetune", "exits", "export", "calibrate", "cascade"]
 
     write_board(built_project / "results")

@@ -72,7 +72,7 @@ def scores(artifact: Artifact, split: str = "validation", **serve: Any) -> Any:
     """An artifact's scores of a split [examples, labels]."""
     name = "pytorch" if artifact.format == "safetensors" else "onnxruntime"
     loaded = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name, **serve), 1)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name, **serve), 1)
     )
     return loaded.scores([example.candidates for example in TASK.examples(split)])
 

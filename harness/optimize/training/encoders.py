@@ -50,7 +50,7 @@ def load_model(artifact: Artifact, task: Task, max_length: int = 0) -> tuple[Cla
     Raises:
         BuildError: the weights do not fit the specification.
     """
-    spec = classifier.EncoderSpec.from_dict(artifact.metadata["model"])
+    spec = classifier.EncoderSpec.from_dict(artifact.metadata.model)
     model = classifier.load(artifact.folder, spec)
     length = min(max_length or task.max_length, model.spec.positions)
     return model, tokenization.load_tokenizer(artifact.folder / "tokenizer.json", length)

@@ -17,7 +17,7 @@ from harness.errors import BuildError, HarnessError
 from harness.models import tokenization
 from harness.models.pretrained import Encoder, get_padding_id
 from harness.optimize import adopt, export
-from harness.optimize.base import Artifact, Inputs, StepContext
+from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.tasks.task import Candidate, Example, Task
 
 WORDS = [f"w{number}" for number in range(60)]
@@ -150,18 +150,18 @@ def adopt_checkpoint(folder: Path, out: Path, rows: Sequence[Candidate]) -> Arti
     out.mkdir()
     inputs = Inputs(encoder=Encoder(folder, "key"))
     metadata = adopt.run(inputs, make_task(rows), adopt.Adopt(), context)
-    return Artifact(out, {"labels": 2, **metadata})
+    return Artifact(out, ArtifactMeta.from_dict({"labels": 2, **metadata}))
 
 
 def export_graph(artifact: Artifact, out: Path, rows: Sequence[Candidate]) -> Artifact:
     context = StepContext(out, 0, 2, lambda line: None, out / "none")
     out.mkdir()
     metadata = export.run(Inputs(artifact=artifact), make_task(rows), export.Export(), context)
-    return Artifact(out, {**artifact.metadata, **metadata})
+    return Artifact(out, ArtifactMeta.from_dict(artifact.metadata.to_dict() | metadata))
 
 
 def compute_scores(artifact: Artifact, rows: Sequence[Candidate], serve: ServeConfig) -> np.ndarray:
-    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 1))
+    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.engine_metadata, serve, 1))
     return engine.scores([[row] for row in rows])
 
 
@@ -172,9 +172,9 @@ def test_logits_are_those_of_transformers(tmp_path: Path, kind: str) -> None:
     rows = random_texts(16, 60, pairs=kind != "camembert")  # some are longer than the model takes
     expected = compute_reference(folder, rows, longest)
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", rows)
-    assert artifact.metadata["max_length"] == longest
+    assert artifact.metadata.max_length == longest
     if artifact.format == "transformers":
-        assert artifact.metadata["model"]["padding"] == {"id": pad, "side": side}
+        assert artifact.metadata.model["padding"] == {"id": pad, "side": side}
     paddings_and_batches = [("longest", 1), ("max", 1), ("longest", 8)]
     for padding, batch in paddings_and_batches:
         logits = compute_scores(
@@ -200,7 +200,7 @@ def test_model_without_a_padding_token_is_served_without_padding_or_refused(
     rows = random_texts(12, 60)
     expected = compute_reference(folder, rows, longest)
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", rows)
-    assert artifact.metadata["model"]["padding"] is None
+    assert artifact.metadata.model["padding"] is None
     assert compute_scores(artifact, rows, ServeConfig("pytorch")) == pytest.approx(
         expected, abs=2e-4
     )
@@ -224,7 +224,7 @@ def test_missing_padding_token_defaults_to_the_architectures(
     (folder / "config.json").write_text(json.dumps(config))
     assert get_padding_id(config, 0) == token
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", random_texts(8, 20))
-    padding = artifact.metadata["model"]["padding"]
+    padding = artifact.metadata.model["padding"]
     assert (padding and padding["id"]) == token
 
 

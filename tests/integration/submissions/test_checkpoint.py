@@ -60,7 +60,7 @@ def build_model(folder: Path, name: str, root: Path) -> tuple[Artifact, dict[str
 
 
 def compute_logits(artifact: Artifact, serve: ServeConfig) -> np.ndarray:
-    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 1))
+    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.engine_metadata, serve, 1))
     return engine.scores([[(text,)] for text in TEXTS])
 
 
@@ -73,9 +73,9 @@ def test_logits_equal_the_checkpoints_in_the_tasks_label_order(
     for name in ("mine", "mine-unpadded"):
         artifact, serve = build_model(folder, name, project)
         assert compute_logits(artifact, serve["offline"]) == pytest.approx(reference, abs=1e-4)
-        assert artifact.metadata["max_length"] == 64, "no longer than its positions"
+        assert artifact.metadata.max_length == 64, "no longer than its positions"
     artifact, serve = build_model(folder, "mine-int8", project)
-    assert (artifact.format, artifact.metadata["dtype"]) == ("onnx", "int8")
+    assert (artifact.format, artifact.metadata.dtype) == ("onnx", "int8")
     logits = compute_logits(artifact, serve["offline"])
     assert np.corrcoef(logits.ravel(), reference.ravel())[0, 1] > 0.98
 

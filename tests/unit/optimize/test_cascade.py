@@ -40,7 +40,7 @@ def artifact(
 
 def load_engine(artifact: Artifact, **serve: Any) -> CascadeEngine:
     result = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("cascade", **serve), 2)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig("cascade", **serve), 2)
     )
     assert isinstance(result, CascadeEngine)
     return result
@@ -48,7 +48,7 @@ def load_engine(artifact: Artifact, **serve: Any) -> CascadeEngine:
 
 def member(artifact: Artifact, name: str) -> np.ndarray[Any, Any]:
     engine = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name), 1)
     )
     return engine.scores(EXAMPLES)
 
@@ -57,7 +57,7 @@ def test_confident_examples_have_the_first_members_scores(
     artifact: Artifact, student: Artifact
 ) -> None:
     engine = load_engine(artifact)
-    small = member(student, "static") / artifact.metadata["rule"]["temperatures"][0]
+    small = member(student, "static") / artifact.metadata.details["rule"]["temperatures"][0]
     sure = compute_confidence(small, [1] * 100)
     cut = float(np.quantile(sure, 0.5))
     engine.rule = replace(engine.rule, thresholds=(cut,))
@@ -70,7 +70,9 @@ def test_without_a_threshold_the_last_member_answers(
     artifact: Artifact, exported: Artifact
 ) -> None:
     result = load_engine(artifact, threshold="never").scores(EXAMPLES)
-    expected = member(exported, "onnxruntime") / artifact.metadata["rule"]["temperatures"][1]
+    expected = (
+        member(exported, "onnxruntime") / artifact.metadata.details["rule"]["temperatures"][1]
+    )
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
@@ -83,9 +85,9 @@ def test_unneeded_members_are_not_run(artifact: Artifact) -> None:
 def test_artifact_holds_its_members_and_their_costs(artifact: Artifact) -> None:
     assert {path.name for path in artifact.folder.iterdir() if path.is_dir()} == {"0", "1"}
     assert (artifact.folder / "1" / "model.onnx").is_file()
-    assert all(seconds > 0 for seconds in artifact.metadata["seconds"])
-    assert artifact.metadata["dtype"] == "int8", "answers of a member may depend on its batch"
-    chosen = artifact.metadata["selection"]
+    assert all(seconds > 0 for seconds in artifact.metadata.details["seconds"])
+    assert artifact.metadata.dtype == "int8", "answers of a member may depend on its batch"
+    chosen = artifact.metadata.details["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.01
     assert chosen["cost"] <= chosen["full"]["cost"]
 

@@ -43,7 +43,7 @@ def test_layers_are_spaced_evenly_up_to_the_last() -> None:
 
 
 def test_student_is_initialised_with_the_chosen_layers(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
     student = distill.keep_layers(teacher, [1])
     assert student.spec.layers == 1
     student_name = "bert.encoder.layer.0.output.dense.weight"
@@ -54,7 +54,7 @@ def test_student_is_initialised_with_the_chosen_layers(finetuned: Artifact) -> N
 
 
 def test_student_of_all_layers_answers_as_the_teacher(finetuned: Artifact) -> None:
-    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
+    teacher = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
     student = distill.keep_layers(teacher, [0, 1]).eval()
     ids = torch.tensor([[2, 7, 9, 3]])
     inputs = (ids, torch.ones_like(ids), torch.zeros_like(ids))
@@ -76,8 +76,8 @@ def test_student_learns_what_the_teacher_knows(
 ) -> None:
     student = distilled(finetuned, tmp_path, **params)
     assert share_right(scores(student)) > 0.9
-    assert student.metadata["model"]["layers"] == 1
-    assert student.metadata["model"]["activation"] == params.get("activation", "gelu")
+    assert student.metadata.model["layers"] == 1
+    assert student.metadata.model["activation"] == params.get("activation", "gelu")
 
 
 def test_hidden_loss_brings_hidden_states_closer_to_the_teachers(
@@ -88,7 +88,7 @@ def test_hidden_loss_brings_hidden_states_closer_to_the_teachers(
         out.mkdir()
         student = distilled(finetuned, out, layers=1, hidden=weight, embedding=weight)
         pair = [
-            classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata["model"]))
+            classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata.model))
             for artifact in (student, finetuned)
         ]
         ids = torch.tensor([[2, 7, 9, 3]])
@@ -106,7 +106,7 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "encoder"
-    rows = finetuned.metadata["model"]["vocabulary"]
+    rows = finetuned.metadata.model["vocabulary"]
     save_encoder(folder, rows, layers=1, width=16, heads=2, ffn=32)
     (folder / "tokenizer.json").write_bytes((tiny_encoder / "tokenizer.json").read_bytes())
     inputs = Inputs(finetuned, Encoder(folder, "small"), finetuned)
@@ -116,7 +116,7 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     out = tmp_path / "out"
     out.mkdir()
     student = keep(out, distill.run(inputs, TASK, params, StepContext(out, 0, 1)))
-    assert student.metadata["model"]["width"] == 16
+    assert student.metadata.model["width"] == 16
     assert share_right(scores(student)) > 0.9
 
 

@@ -50,7 +50,9 @@ def calibrated(tmp_path_factory: pytest.TempPathFactory, stages: Artifact) -> Ar
 
 def load_engine(artifact: Artifact, **serve: Any) -> StagesEngine:
     result = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("onnxruntime", **serve), 1)
+        EngineConfig(
+            artifact.folder, artifact.engine_metadata, ServeConfig("onnxruntime", **serve), 1
+        )
     )
     assert isinstance(result, StagesEngine)
     return result
@@ -65,18 +67,18 @@ def test_frozen_model_answers_as_before_and_its_exits_learn(
 ) -> None:
     np.testing.assert_array_equal(scores(with_exits), scores(finetuned))
     start = classifier.load(
-        finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.metadata["model"])
+        finetuned.folder, classifier.EncoderSpec.from_dict(finetuned.metadata.model)
     )
     fresh = exits.add_exits(start, (0,))
     trained = classifier.load(
-        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata.model)
     )
     data = selection(finetuned)
     before, after = (
         exits.compute_stage_accuracies(model, data, 16)[0] for model in (fresh, trained)
     )
     assert after >= max(0.9, before)
-    assert with_exits.metadata["exits"][0] == pytest.approx(after, abs=1e-3)
+    assert with_exits.metadata.details["exits"][0] == pytest.approx(after, abs=1e-3)
 
 
 def selection(artifact: Artifact) -> Any:
@@ -91,7 +93,7 @@ def test_joint_training_moves_the_last_layer_too(finetuned: Artifact, tmp_path: 
     params = PARAMS.model_copy(update={"joint": True, "epochs": 1})
     result = keep(tmp_path, exits.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1)))
     assert not np.array_equal(scores(result), scores(finetuned))
-    assert min(result.metadata["exits"]) > 0.9
+    assert min(result.metadata.details["exits"]) > 0.9
 
 
 def test_stages_are_fused_and_contain_each_layer_once(stages: Artifact) -> None:
@@ -109,13 +111,13 @@ def test_without_exits_the_scores_are_those_of_the_complete_model(
     expected = scores(exported)
     np.testing.assert_allclose(load_engine(stages).scores(get_candidates()), expected, atol=1e-4)
     never = load_engine(calibrated, threshold="never").scores(get_candidates())
-    scale = calibrated.metadata["rule"]["temperatures"][-1]
+    scale = calibrated.metadata.details["rule"]["temperatures"][-1]
     np.testing.assert_allclose(never * scale, expected, atol=1e-3)
 
 
 def test_exit_returns_the_logits_of_its_classifier(with_exits: Artifact, stages: Artifact) -> None:
     model = classifier.load(
-        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata["model"])
+        with_exits.folder, classifier.EncoderSpec.from_dict(with_exits.metadata.model)
     )
     data = selection(with_exits)
     batch = data.batch(range(8))
@@ -185,7 +187,7 @@ def load_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
 
 
 def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artifact) -> None:
-    chosen = calibrated.metadata["selection"]
+    chosen = calibrated.metadata.details["selection"]
     assert chosen["score"] >= chosen["full"]["score"] - 0.02
     assert chosen["cost"] <= chosen["full"]["cost"] == 1
     assert chosen["left"] == count_exits(calibrated)
@@ -204,7 +206,7 @@ def test_cost_limit_is_met(stages: Artifact, tmp_path: Path) -> None:
     result = keep(
         tmp_path, calibrate.run(Inputs(stages), TASK, params, StepContext(tmp_path, 0, 1))
     )
-    assert result.metadata["selection"]["cost"] <= 0.75
+    assert result.metadata.details["selection"]["cost"] <= 0.75
 
 
 def test_stages_are_quantized_one_by_one(stages: Artifact, tmp_path: Path) -> None:
@@ -225,8 +227,12 @@ def test_stages_are_quantized_one_by_one(stages: Artifact, tmp_path: Path) -> No
 
 def test_worker_reports_where_examples_left(calibrated: Artifact) -> None:
     serve = {"engine": "onnxruntime", "batch": 4}
-    metadata = {key: calibrated.metadata[key] for key in ("model", "rule", "max_length", "labels")}
-    message = {"artifact": str(calibrated.folder), "about": metadata, "serve": serve, "threads": 1}
+    message = {
+        "artifact": str(calibrated.folder),
+        "about": calibrated.engine_metadata,
+        "serve": serve,
+        "threads": 1,
+    }
     with Worker(1) as worker:
         worker.load(message)
         for number, example in enumerate(get_candidates()[:7]):

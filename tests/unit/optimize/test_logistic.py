@@ -54,7 +54,7 @@ def test_answers_are_correct_whichever_label_training_lacks(
     task = task_without(*missing)
     artifact = fit(tmp_path, tiny_encoder, task)
     loaded = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name), 1)
     )
     scores = loaded.scores([[(text,)] for text in WORDS.values()])
     assert scores.shape == (3, 3)

@@ -27,7 +27,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Ar
 
 def load_engine(artifact: Artifact) -> Any:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("model2vec"), 1)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig("model2vec"), 1)
     )
 
 
@@ -36,14 +36,14 @@ def test_mean_vectors_separate_the_labels(artifact: Artifact) -> None:
         [example.candidates for example in TASK.examples("validation")]
     )
     assert share_right(result) > 0.9, "one word decides the label"
-    best = max(fit["selection"] for fit in artifact.metadata["training"])
+    best = max(fit["selection"] for fit in artifact.metadata.details["training"])
     assert best > 0.9
 
 
 def test_nothing_is_pickled_and_the_table_is_int8(artifact: Artifact) -> None:
     suffixes = {path.suffix for path in artifact.folder.rglob("*") if path.is_file()}
     assert suffixes <= {".json", ".safetensors", ".npz"}
-    assert artifact.metadata["dtype"] == "int8"
+    assert artifact.metadata.dtype == "int8"
     assert load_engine(artifact).model.embedding.dtype == np.int8
 
 

@@ -25,7 +25,7 @@ from tests.support.words import TASK, TEXTS, keep, scores, share_right
 
 def test_finetuning_learns(finetuned: Artifact) -> None:
     assert share_right(scores(finetuned)) > 0.95
-    losses = [epoch["loss"] for epoch in finetuned.metadata["training"]]
+    losses = [epoch["loss"] for epoch in finetuned.metadata.details["training"]]
     assert losses[-1] < 0.8 * losses[0]
 
 
@@ -43,10 +43,10 @@ def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path:
     params = finetune.Finetune(epochs=4, batch=32, learning_rate=2e-3)
     inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
     artifact = keep(tmp_path, finetune.run(inputs, TASK, params, StepContext(tmp_path, 1, 1)))
-    model = classifier.load(tmp_path, classifier.EncoderSpec.from_dict(artifact.metadata["model"]))
+    model = classifier.load(tmp_path, classifier.EncoderSpec.from_dict(artifact.metadata.model))
     tokenizer = tokenization.load_tokenizer(tmp_path / "tokenizer.json", 64)
     data = encoders.tokenize_examples(tokenizer, TASK.examples("selection"))
-    best = max(epoch["selection"] for epoch in artifact.metadata["training"])
+    best = max(epoch["selection"] for epoch in artifact.metadata.details["training"])
     assert encoders.compute_accuracy(model, data, 32) == pytest.approx(best)
 
 
@@ -75,7 +75,11 @@ def test_choice_becomes_one_row_per_candidate(tiny_encoder: Path) -> None:
 def test_exported_graph_is_fused_and_agrees_with_pytorch(
     finetuned: Artifact, exported: Artifact
 ) -> None:
-    assert exported.metadata["fused"] == {"Attention": 1, "LayerNormalization": 5, "BiasGelu": 2}
+    assert exported.metadata.details["fused"] == {
+        "Attention": 1,
+        "LayerNormalization": 5,
+        "BiasGelu": 2,
+    }
     nodes = onnx.load(exported.folder / "model.onnx").graph.node
     assert sum(node.op_type == "LayerNormalization" for node in nodes) == 5
     expected, result = scores(finetuned), scores(exported)
@@ -137,12 +141,14 @@ def test_serving_options_never_change_a_fp32_score(
 ) -> None:
     examples = [[[text]] for text in texts]
     plain = registry.load_engine(
-        EngineConfig(finetuned.folder, finetuned.metadata, ServeConfig("pytorch"), 1)
+        EngineConfig(finetuned.folder, finetuned.engine_metadata, ServeConfig("pytorch"), 1)
     )
     expected = plain.scores(examples)
     for name, artifact, count in (("onnxruntime", exported, instances), ("pytorch", finetuned, 1)):
         serve = ServeConfig(name, padding, batch, tokens, order, count)
-        other = registry.load_engine(EngineConfig(artifact.folder, artifact.metadata, serve, 2))
+        other = registry.load_engine(
+            EngineConfig(artifact.folder, artifact.engine_metadata, serve, 2)
+        )
         np.testing.assert_allclose(other.scores(examples), expected, atol=1e-4)
 
 
@@ -154,7 +160,7 @@ def test_quantized_graph_is_smaller_and_keeps_its_answers(
     )
     assert small < 0.6 * big
     assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
-    assert quantized.metadata["selection"]["before"] > 0.9
+    assert quantized.metadata.details["selection"]["before"] > 0.9
     kinds = {node.op_type for node in onnx.load(quantized.folder / "model.onnx").graph.node}
     assert kinds & {"QAttention", "MatMulInteger", "DynamicQuantizeMatMul"}
 
@@ -165,8 +171,8 @@ def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> Non
 
 
 def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
-    metadata = finetuned.metadata
-    wrong = Artifact(finetuned.folder, metadata | {"model": metadata["model"] | {"layers": 3}})
+    model = finetuned.metadata.model | {"layers": 3}
+    wrong = Artifact(finetuned.folder, replace(finetuned.metadata, model=model))
     with pytest.raises(BuildError, match="fused 1 Attention nodes, but 3 layers need 2"):
         export.run(Inputs(wrong), TASK, export.Export(), StepContext(tmp_path, 0, 1))
 
@@ -191,12 +197,12 @@ def test_tfidf_served_agrees_with_scikit_learn(tmp_path: Path) -> None:
         strict=True,
     )
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    best = max(artifact.metadata["training"], key=lambda fit: fit["selection"])
+    best = max(artifact.metadata.details["training"], key=lambda fit: fit["selection"])
     model = LogisticRegression(C=best["C"], max_iter=1000, random_state=0)
     model.fit(vectorizer.fit_transform(texts), labels)
     texts = [example.candidates[0][0] for example in TASK.examples("validation")]
     loaded = registry.load_engine(
-        EngineConfig(tmp_path, artifact.metadata, ServeConfig("tfidf"), 1)
+        EngineConfig(tmp_path, artifact.engine_metadata, ServeConfig("tfidf"), 1)
     )
     result = loaded.scores([[[text]] for text in texts])
     expected = model.decision_function(vectorizer.transform(texts))

@@ -18,7 +18,7 @@ KEEP = ([[0, 2], [1, 3]], [[1, 5, 9], [0, 2, 63]])
 
 
 def load_classifier(artifact: Artifact) -> Classifier:
-    return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata["model"]))
+    return classifier.load(artifact.folder, EncoderSpec.from_dict(artifact.metadata.model))
 
 
 def batch(artifact: Artifact) -> tuple[torch.Tensor, ...]:
@@ -115,7 +115,7 @@ def test_step_writes_a_smaller_model_that_can_be_loaded(
     artifact = keep(tmp_path, json.loads(json.dumps(metadata)))
     model = load_classifier(artifact)
     assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
-    assert metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
+    assert metadata["model"]["parameters"] < finetuned.metadata.model["parameters"]
     with torch.inference_mode():
         assert model(*batch(artifact)).shape == (16, 2)
 

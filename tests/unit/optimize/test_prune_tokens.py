@@ -95,7 +95,7 @@ def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
 
 def test_graph_prunes_as_pytorch_does(finetuned: Artifact, tmp_path: Path) -> None:
     model = pruned(finetuned, tmp_path)
-    assert list(model.metadata["model"]["keep"]) == [0.5, 1.0]
+    assert list(model.metadata.model["keep"]) == [0.5, 1.0]
     out = tmp_path / "graph"
     out.mkdir()
     graph = keep(out, export.run(Inputs(model), TASK, export.Export(), StepContext(out, 0, 1)))
@@ -112,7 +112,7 @@ def test_pruned_model_can_be_distilled(finetuned: Artifact, tmp_path: Path) -> N
     distilled = keep(
         out, distill.run(Inputs(model, teacher=finetuned), TASK, params, StepContext(out, 0, 1))
     )
-    assert list(distilled.metadata["model"]["keep"]) == [0.2, 1.0]
+    assert list(distilled.metadata.model["keep"]) == [0.2, 1.0]
     right = {
         name: float(np.mean(scores(artifact).argmax(1) == scores(finetuned).argmax(1)))
         for name, artifact in (("before", model), ("after", distilled))

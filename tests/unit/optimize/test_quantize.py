@@ -31,7 +31,7 @@ def quantized(artifact: Artifact, out: Path, **params: Any) -> Artifact:
 
 def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any:
     return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name, **serve), threads)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name, **serve), threads)
     )
 
 
@@ -42,7 +42,7 @@ def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Pat
     assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["model.onnx"]
     assert share_right(scores(artifact)) >= share_right(scores(exported)) - 0.02
-    assert artifact.metadata["selection"]["before"] >= 0.95
+    assert artifact.metadata.details["selection"]["before"] >= 0.95
 
 
 def test_half_precision_weights_are_half_as_large(finetuned: Artifact, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_openvino_serves_a_graph_quantized_by_nncf(exported: Artifact, tmp_path:
     }
     right = share_right(served(artifact, "openvino").scores(TEXTS))
     assert right >= share_right(scores(exported)) - 0.02
-    assert artifact.metadata["selection"]["after"] >= 0.95
+    assert artifact.metadata.details["selection"]["after"] >= 0.95
 
 
 def test_openvino_refuses_a_graph_quantized_by_onnxruntime(
@@ -216,7 +216,9 @@ def test_missing_extra_names_the_command(
 
 def test_missing_gpu_is_refused_in_one_line(finetuned: Artifact, exported: Artifact) -> None:
     for artifact, name in ((finetuned, "pytorch"), (exported, "onnxruntime")):
-        config = EngineConfig(artifact.folder, artifact.metadata, ServeConfig(name), 1, "cuda")
+        config = EngineConfig(
+            artifact.folder, artifact.engine_metadata, ServeConfig(name), 1, "cuda"
+        )
         with pytest.raises(HarnessError, match=r"cuda|CUDA") as caught:
             registry.load_engine(config)
         assert "\n" not in str(caught.value)
@@ -254,8 +256,8 @@ def test_recorded_shapes_answer_as_the_model_does(
 
     monkeypatch.setattr(pytorch.CudaGraphs, "_record", record)
     serve = ServeConfig("pytorch", batch=4, cuda_graphs=True)
-    config = EngineConfig(finetuned.folder, finetuned.metadata, serve, 1)
-    spec = classifier.EncoderSpec.from_dict(finetuned.metadata["model"])
+    config = EngineConfig(finetuned.folder, finetuned.engine_metadata, serve, 1)
+    spec = classifier.EncoderSpec.from_dict(finetuned.metadata.model)
     model = classifier.load(finetuned.folder, spec)
     model.bert.encoder.always_masked = True
     engine = EncoderEngine(config, pytorch.CudaGraphs(model, config).forward)
@@ -264,7 +266,7 @@ def test_recorded_shapes_answer_as_the_model_does(
     for part in (texts, texts[:1], texts[-1:]):
         np.testing.assert_allclose(engine.scores(part), plain.scores(part), atol=1e-5)
     assert {rows for rows, _ in replayed} == {1, 4}, "the batch of two has no graph"
-    longest = finetuned.metadata["max_length"]
+    longest = finetuned.metadata.max_length
     assert all(length % 16 == 0 or length == longest for _, length in replayed)
 
 
@@ -297,7 +299,7 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
     from harness.optimize import export
     from harness.optimize.training import encoders
 
-    whole = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
+    whole = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
     small = prune.keep_heads_and_neurons(whole, [[0, 2, 3], [1]], [list(range(40)), list(range(9))])
     tokenizer = encoders.load_model(finetuned, TASK)[1]
     folders = [tmp_path / name for name in ("pruned", "graph")]
@@ -308,7 +310,7 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
         params = export.Export(first_only=first_only)
         context = StepContext(folders[1], 0, 1)
         graph = keep(folders[1], export.run(Inputs(pruned), TASK, params, context))
-        assert graph.metadata["fused"]["Attention"] == (1 if first_only else 2)
+        assert graph.metadata.details["fused"]["Attention"] == (1 if first_only else 2)
         np.testing.assert_allclose(scores(graph), scores(pruned), atol=1e-4)
 
 

@@ -23,7 +23,7 @@ from tests.support.words import STATIC, TASK, share_right
 
 def load_engine(artifact: Artifact, **serve: int) -> StaticEngine:
     result = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.metadata, ServeConfig("static", **serve), 2)
+        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig("static", **serve), 2)
     )
     assert isinstance(result, StaticEngine)
     return result
@@ -34,7 +34,7 @@ def test_student_learns_the_teachers_answers(student: Artifact) -> None:
         [example.candidates for example in TASK.examples("validation")]
     )
     assert share_right(result) > 0.95
-    losses = [epoch["loss"] for epoch in student.metadata["training"]]
+    losses = [epoch["loss"] for epoch in student.metadata.details["training"]]
     assert losses[-1] < losses[0]
 
 

@@ -25,7 +25,7 @@ def test_trimmed_vocabulary_tokenizes_known_text_as_before(
         text = example.candidates[0][0]
         assert after.encode(text).tokens == before.encode(text).tokens
     np.testing.assert_allclose(scores(artifact, "train"), scores(finetuned, "train"), atol=1e-6)
-    assert artifact.metadata["model"]["parameters"] < finetuned.metadata["model"]["parameters"]
+    assert artifact.metadata.model["parameters"] < finetuned.metadata.model["parameters"]
 
 
 def test_word_with_removed_pieces_is_spelt_or_unknown(finetuned: Artifact, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,15 @@ from tests.support.records import make_record
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2"),
-        (lambda data: data | {"extra": 1}, r"unknown keys: extra"),
-        (lambda data: {k: v for k, v in data.items() if k != "task"}, r"missing .*task"),
-        (lambda data: data | {"session": 3}, r"session = 3 has the wrong type"),
-        (lambda data: data | {"timing": {"window": "x"}}, r"timing has window = 'x'"),
-        (lambda data: data | {"timing": {"window": None}}, r"timing has window = None"),
-        (lambda data: data | {"timing": {"windw": 1.5}}, r"timing has windw = 1.5"),
-        (lambda data: data | {"rounds": [{"block": 1}]}, r"missing"),
+        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2 and 3"),
+        (lambda data: data | {"extra": 1}, r"extra is unknown"),
+        (lambda data: {k: v for k, v in data.items() if k != "task"}, r"task is missing"),
+        (lambda data: data | {"session": 3}, r"session = 3: .*valid string"),
+        (lambda data: data | {"timing": {"window": "x"}}, r"timing window = 'x': .*valid number"),
+        (lambda data: data | {"timing": {"window": None}}, r"timing window = None: .*valid number"),
+        (lambda data: data | {"timing": {"windw": 1.5}}, r"timing windw is unknown"),
+        (lambda data: data | {"timing": {"window": 0}}, r"timing window = 0: .*greater than 0"),
+        (lambda data: data | {"rounds": [{"block": 1}]}, r"rounds 0 load_seconds is missing.*more"),
         (lambda data: [data], r"schema None"),
     ],
 )
@@ -45,3 +46,24 @@ def test_record_survives_the_round_trip(tmp_path: Path) -> None:
     write_record(record, side, tmp_path)
     assert asdict(read_record(record.path(tmp_path))) == expected
     assert read_side_file(record.path(tmp_path)) == side
+
+
+def test_record_of_schema_2_is_read_with_the_defaults_of_schema_3(tmp_path: Path) -> None:
+    record, side = make_record("ref", [1.0], 0.9)
+    write_record(record, side, tmp_path)
+    path = record.path(tmp_path)
+    data = json.loads(path.read_text())
+    new = {"extensions", "measurement"}
+    assert data["schema"] == 3
+    assert new <= set(data)
+    path.write_text(json.dumps({k: v for k, v in data.items() if k not in new} | {"schema": 2}))
+    old = read_record(path)
+    assert (old.schema, old.extensions, old.measurement) == (2, [], 1)
+    assert old == replace(record, schema=2)
+
+
+def test_numbers_of_a_record_stay_as_they_are_written(tmp_path: Path) -> None:
+    record, side = make_record("ref", [1.0], 0.9)
+    record.configuration["usd_per_hour"] = 4
+    write_record(record, side, tmp_path)
+    assert isinstance(read_record(record.path(tmp_path)).configuration["usd_per_hour"], int)

@@ -21,7 +21,7 @@ def _own_cache(cache: Path) -> None:
 
 
 def test_first_token_alone_gives_the_same_logits_and_gradients(finetuned: Artifact) -> None:
-    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata["model"]))
+    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
     ids = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
     inputs = (ids, (ids > 0).long(), torch.zeros_like(ids))
     results = []
@@ -41,7 +41,7 @@ def test_first_token_alone_gives_the_same_logits_and_gradients(finetuned: Artifa
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
-    spec = EncoderSpec.from_dict(finetuned.metadata["model"])
+    spec = EncoderSpec.from_dict(finetuned.metadata.model)
     generator = torch.Generator().manual_seed(0)
     ids, labels = torch.randint(4, 30, (8, 6), generator=generator), torch.arange(8) % 2
     weights = []
@@ -71,6 +71,6 @@ def test_weights_that_are_not_finite_are_refused_before_training(
     broken.mkdir()
     save_file(weights, broken / classifier.WEIGHTS)
     (broken / "tokenizer.json").write_bytes((finetuned.folder / "tokenizer.json").read_bytes())
-    artifact = keep(broken, {**finetuned.metadata, "key": "broken"})
+    artifact = keep(broken, finetuned.metadata.to_dict() | {"key": "broken"})
     with pytest.raises(BuildError, match=r"classifier\.bias is not finite"):
         distilled(artifact, tmp_path, layers=1)

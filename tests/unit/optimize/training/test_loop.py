@@ -88,7 +88,7 @@ def test_resumed_training_ends_with_the_same_weights(
     assert any("resuming in epoch 2/2, update 34/50" in line for line in lines)
     assert updates == 35 + 16
     for epoch, expected_epoch in zip(
-        metadata["training"], expected.metadata["training"], strict=True
+        metadata["training"], expected.metadata.details["training"], strict=True
     ):
         assert epoch["loss"] == expected_epoch["loss"]
         assert epoch["selection"] == expected_epoch["selection"]
