@@ -11,16 +11,27 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from harness.leaderboard.cost import compute_usd_per_100m
+from harness.leaderboard.figures import (
+    compute_co2,
+    compute_gpu_memory,
+    compute_price,
+    compute_queries_per_wh,
+    format_difference,
+    format_marked_score,
+    format_plain,
+    format_rate,
+    format_share,
+    of_build,
+    of_energy,
+    of_record,
+)
 from harness.leaderboard.formatting import (
-    escape_cell,
     format_break_even,
     format_interval,
     format_machine,
     format_number,
-    format_score,
 )
-from harness.leaderboard.row import Row, compute_build_cost, is_energy_measured, rerun_command
+from harness.leaderboard.row import Row, is_energy_measured, rerun_command
 from harness.results.record import SCENARIOS, Record
 
 Table = Literal["division", "overview", "exits", "cost", "page", "comparison", "card", "energy"]
@@ -86,83 +97,10 @@ class Column:
         return self.cell(row) if self.cell else self.format(get_figures(row)[self.key])
 
 
-def _of_record(*path: str) -> Callable[[Row], Any]:
-    """Return a function that looks a value up in a row's record; None if a part is missing."""
-
-    def look_up(row: Row) -> Any:
-        value: Any = vars(row.record)
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
-
-    return look_up
-
-
-def _of_build(key: str) -> Callable[[Row], float | None]:
-    def look_up(row: Row) -> float | None:
-        artifact = row.record.artifact
-        return compute_build_cost(artifact.get("recipe", []))[key] if artifact else None
-
-    return look_up
-
-
-def _of_energy(key: str) -> Callable[[Row], float | None]:
-    return lambda row: row.energy_per_1k[key]
-
-
-def _compute_co2(row: Row) -> float | None:
-    watt_hours = row.energy_per_1k["energy_wh_per_1k"]
-    grams: float = row.record.configuration["grams_co2_per_kwh"]
-    return None if watt_hours is None else watt_hours / 1000 * grams
-
-
-def _compute_queries_per_wh(row: Row) -> float | None:
-    watt_hours = row.energy_per_1k["energy_wh_per_1k"]
-    return 1000 / watt_hours if watt_hours else None
-
-
-def _compute_price(row: Row) -> float | None:
-    if row.record.scenario == "single_stream":
-        return None
-    return compute_usd_per_100m(row.record.configuration["usd_per_hour"], row.throughput)
-
-
-def _compute_gpu_memory(row: Row) -> float | None:
-    return max((window.gpu_memory_mb or 0.0 for window in row.rounds), default=0.0) or None
-
-
-def _format_rate(row: Row) -> str:
-    rate = format_number(row.throughput)
-    return f">= {rate}" if row.capped else rate
-
-
-def format_marked_score(row: Row) -> str:
-    """Return the score; `~`: the interval includes the floor; `^`: above the reference by more than
-    chance.
-    """
-    return format_score(row.record) + "~" * row.near_floor + "^" * row.above_reference
-
-
-def _format_difference(row: Row) -> str:
-    """Return the score less the reference's, with the p-value that there is no difference."""
-    if row.comparison is None or row.name == row.record.roles["reference"]:
-        return "-"
-    value, p = row.comparison.difference.value, row.comparison.p
-    return f"{value:+.4f} (p {p:.2f})" if p >= 0.005 else f"{value:+.4f} (p < 0.01)"
-
-
-def _format_share(share: float | None) -> str:
-    return "-" if share is None else f"{share:.2%}"
-
-
-def _format_plain(value: Any) -> str:
-    return "-" if value is None else escape_cell(str(value))
-
-
 def _latency(name: str, tables: tuple[Table, ...]) -> Column:
     return Column(
         f"latency_{name}_ms",
-        _of_record("latency_ms", name),
+        of_record("latency_ms", name),
         label=f"{name} ms",
         unit=f"latency, {name} (ms)",
         better="lower",
@@ -181,19 +119,19 @@ COLUMNS = (
         tables=("page",),
         timed=False,
     ),
-    Column("point", lambda row: row.point or None, format=_format_plain, timed=False),
+    Column("point", lambda row: row.point or None, format=format_plain, timed=False),
     Column(
         "division",
-        _of_record("system", "division"),
+        of_record("system", "division"),
         label="division",
-        format=_format_plain,
+        format=format_plain,
         tables=("page",),
         timed=False,
     ),
-    Column("machine", lambda row: format_machine(row.record), format=_format_plain, timed=False),
-    Column("configuration", _of_record("configuration", "name"), format=_format_plain, timed=False),
-    Column("task", _of_record("task", "name"), format=_format_plain, timed=False),
-    Column("scenario", _of_record("scenario"), format=_format_plain, timed=False),
+    Column("machine", lambda row: format_machine(row.record), format=format_plain, timed=False),
+    Column("configuration", of_record("configuration", "name"), format=format_plain, timed=False),
+    Column("task", of_record("task", "name"), format=format_plain, timed=False),
+    Column("scenario", of_record("scenario"), format=format_plain, timed=False),
     Column(
         "left",
         lambda row: "/".join(f"{share:.4f}" for share in row.exit_shares) or None,
@@ -211,19 +149,19 @@ COLUMNS = (
     ),
     Column(
         "score",
-        _of_record("score", "value"),
+        of_record("score", "value"),
         label="score",
         cell=format_marked_score,
         better="higher",
         tables=("division", "exits", "page", "card"),
         timed=False,
     ),
-    Column("score_se", _of_record("score", "se"), timed=False),
+    Column("score_se", of_record("score", "se"), timed=False),
     Column(
         "score_difference",
         lambda row: row.comparison and row.comparison.difference.value,
         label="difference",
-        cell=_format_difference,
+        cell=format_difference,
         better="higher",
         tables=("division", "exits", "page"),
         timed=False,
@@ -234,7 +172,7 @@ COLUMNS = (
         lambda row: row.throughput,
         label="{queries}/s",
         unit="throughput (examples or queries per second)",
-        cell=_format_rate,
+        cell=format_rate,
         better="higher",
         tables=("division", "overview", "exits", "page", "card"),
         axis=True,
@@ -271,7 +209,7 @@ COLUMNS = (
     ),
     Column(
         "energy_wh_per_1k",
-        _of_energy("energy_wh_per_1k"),
+        of_energy("energy_wh_per_1k"),
         label="Wh/1k",
         note="{energy}",
         unit="energy (Wh per 1,000 examples)",
@@ -281,19 +219,19 @@ COLUMNS = (
     ),
     Column(
         "energy_above_idle_wh_per_1k",
-        _of_energy("energy_above_idle_wh_per_1k"),
+        of_energy("energy_above_idle_wh_per_1k"),
         label="Wh/1k above idle",
         better="lower",
         tables=("division",),
         hidden_if_unknown=True,
     ),
-    Column("cpu_wh_per_1k", _of_energy("cpu_wh_per_1k")),
-    Column("ram_wh_per_1k", _of_energy("ram_wh_per_1k")),
-    Column("gpu_wh_per_1k", _of_energy("gpu_wh_per_1k")),
-    Column("energy_source", _of_record("energy", "source"), format=_format_plain, timed=False),
+    Column("cpu_wh_per_1k", of_energy("cpu_wh_per_1k")),
+    Column("ram_wh_per_1k", of_energy("ram_wh_per_1k")),
+    Column("gpu_wh_per_1k", of_energy("gpu_wh_per_1k")),
+    Column("energy_source", of_record("energy", "source"), format=format_plain, timed=False),
     Column(
         "queries_per_wh",
-        _compute_queries_per_wh,
+        compute_queries_per_wh,
         label="queries/Wh",
         note="{energy}",
         unit="queries per watt-hour",
@@ -303,7 +241,7 @@ COLUMNS = (
     ),
     Column(
         "usd_per_100m",
-        _compute_price,
+        compute_price,
         label="USD/100M",
         unit="cost (USD per 100 million requests)",
         better="lower",
@@ -322,7 +260,7 @@ COLUMNS = (
     ),
     Column(
         "gpu_memory_mb",
-        _compute_gpu_memory,
+        compute_gpu_memory,
         label="GPU MB",
         unit="GPU memory (MB)",
         better="lower",
@@ -334,14 +272,14 @@ COLUMNS = (
         "harness_share",
         lambda row: row.harness_share,
         label="harness share",
-        format=_format_share,
+        format=format_share,
         better="lower",
         tables=("division",),
     ),
-    Column("build_seconds", _of_build("build_seconds"), timed=False),
+    Column("build_seconds", of_build("build_seconds"), timed=False),
     Column(
         "build_cpu_seconds",
-        _of_build("build_cpu_seconds"),
+        of_build("build_cpu_seconds"),
         label="build CPU min",
         format=lambda seconds: format_number((seconds or 0) / 60),
         better="lower",
@@ -350,7 +288,7 @@ COLUMNS = (
     ),
     Column(
         "build_wh",
-        _of_build("build_wh"),
+        of_build("build_wh"),
         label="build Wh",
         better="lower",
         tables=("cost",),
@@ -358,7 +296,7 @@ COLUMNS = (
     ),
     Column(
         "parameters",
-        _of_record("artifact", "parameters"),
+        of_record("artifact", "parameters"),
         label="parameters",
         format=lambda count: f"{(count or 0) / 1e6:.2f} M",
         better="lower",
@@ -367,7 +305,7 @@ COLUMNS = (
     ),
     Column(
         "weights_mb",
-        _of_record("artifact", "weights_mb"),
+        of_record("artifact", "weights_mb"),
         label="weights MB",
         better="lower",
         tables=("cost",),
@@ -375,7 +313,7 @@ COLUMNS = (
     ),
     Column(
         "size_mb",
-        _of_record("artifact", "size_mb"),
+        of_record("artifact", "size_mb"),
         label="artifact MB",
         unit="artifact size (MB)",
         better="lower",
@@ -407,20 +345,20 @@ COLUMNS = (
     ),
     Column(
         "co2_g_per_1k",
-        _compute_co2,
+        compute_co2,
         label="g CO2/1k",
         note="{country}, {grams} g/kWh",
         better="lower",
         tables=("cost", "page"),
     ),
-    Column("qualified", lambda row: row.qualified, format=_format_plain),
-    Column("near_floor", lambda row: row.near_floor, format=_format_plain),
-    Column("above_reference", lambda row: row.above_reference, format=_format_plain),
-    Column("seed", _of_record("artifact", "seed"), format=_format_plain, timed=False),
+    Column("qualified", lambda row: row.qualified, format=format_plain),
+    Column("near_floor", lambda row: row.near_floor, format=format_plain),
+    Column("above_reference", lambda row: row.above_reference, format=format_plain),
+    Column("seed", of_record("artifact", "seed"), format=format_plain, timed=False),
     Column(
         "seeds",
         lambda row: len(row.seed_rows) if row.seed_scores else None,
-        format=_format_plain,
+        format=format_plain,
         timed=False,
     ),
     Column("seeds_score", lambda row: row.seed_scores and row.seed_scores[0], timed=False),
@@ -428,12 +366,12 @@ COLUMNS = (
     Column(
         "rounds",
         lambda row: len(row.rounds) if row.measured else None,
-        format=_format_plain,
+        format=format_plain,
         timed=False,
     ),
-    Column("session", _of_record("session"), format=_format_plain, timed=False),
-    Column("command", rerun_command, format=_format_plain, timed=False),
-    Column("failure", _of_record("failure", "reason"), format=_format_plain, timed=False),
+    Column("session", of_record("session"), format=format_plain, timed=False),
+    Column("command", rerun_command, format=format_plain, timed=False),
+    Column("failure", of_record("failure", "reason"), format=format_plain, timed=False),
 )
 """All columns, in the order of tables."""
 

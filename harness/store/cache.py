@@ -7,7 +7,6 @@ folder per key), `outputs` (the logits of teachers), `checkpoints` (of interrupt
 """
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -19,16 +18,28 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import platformdirs
 import psutil
+from filelock import FileLock
 
 from harness.errors import HarnessError
 
 
 def cache_dir() -> Path:
-    """Return `WATTBENCH_CACHE`, else `wattbench` in `XDG_CACHE_HOME`, else in `~/.cache`."""
-    if folder := os.environ.get("WATTBENCH_CACHE"):
-        return Path(folder).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "wattbench"
+    """Return `WATTBENCH_CACHE`, else `wattbench` in `XDG_CACHE_HOME`, else in `~/.cache`.
+
+    Raises:
+        HarnessError: none of them is set, and the user has no home directory.
+    """
+    try:
+        if folder := os.environ.get("WATTBENCH_CACHE"):
+            return Path(folder).expanduser().absolute()
+        return platformdirs.user_cache_path("wattbench")
+    except RuntimeError as error:
+        raise HarnessError(
+            f"there is no home directory for the cache: {error}. Set WATTBENCH_CACHE to a folder "
+            "that can be written."
+        ) from error
 
 
 def digest(value: Any) -> str:
@@ -109,14 +120,16 @@ def hold_lock(name: str) -> Iterator[None]:
         HarnessError: the disk is full, or the cache cannot be written.
     """
     folder = cache_dir() / "locks"
+    lock = FileLock(folder / name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / name).open("w")
+        lock.acquire()
     except OSError as error:
         raise _disk_error(error) from error
-    with handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def artifact_dir(key: str) -> Path:

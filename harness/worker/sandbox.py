@@ -12,6 +12,7 @@ import site
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -185,7 +186,10 @@ def find_hidden_paths() -> list[Path]:
     """Return what a worker must not see: the home directory, the cache, and the project."""
     above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
     project = [folder for folder in above if (folder / "baselines").is_dir()]
-    return [path.absolute() for path in (Path.home(), cache_dir(), *project)]
+    homes = []
+    with suppress(RuntimeError):  # this user has none
+        homes.append(Path.home())
+    return [path.absolute() for path in (*homes, cache_dir(), *project)]
 
 
 def _bubblewrap(command: Sequence[str], spec: SandboxSpec) -> list[str]:

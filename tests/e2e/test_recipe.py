@@ -15,7 +15,7 @@ from harness.models import classifier
 from harness.models.classifier import EncoderSpec
 from harness.store.cache import artifact_dir, checkpoint_dir
 from harness.submissions.manifest import read_system
-from harness.submissions.plan import plan_system
+from harness.submissions.plan import Plan, plan_system
 from harness.submissions.system import System
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
@@ -63,9 +63,10 @@ def rename(self, target):
 
 Path.rename = rename
 from harness.build import _main
-sys.exit(_main(sys.argv[2:]))
+sys.exit(_main("cpu-1"))
 """
-"""Builds, and dies when the artifact of this key is all but there."""
+"""Builds the plan from standard input, and dies when the artifact of this key is complete but for
+the rename."""
 
 
 @pytest.fixture
@@ -73,34 +74,37 @@ def system(project: Path) -> System:
     return read_system(write_submission(project, STEPS, SERVE, "all-steps"), project)
 
 
-def build_and_die(key: str, system: System, task: Task, project: Path) -> int:
-    order = [key, str(system.folder), task.address, "cpu-1", str(project), "0"]
-    command = [sys.executable, "-c", KILLED_AT_A_RENAME, *order]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=environment, capture_output=True).returncode
+def build_and_die(key: str, plan: Plan) -> int:
+    return subprocess.run(
+        [sys.executable, "-c", KILLED_AT_A_RENAME, key],
+        input=plan.to_json().encode(),
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+    ).returncode
 
 
 @pytest.mark.slow
 def test_step_that_is_killed_leaves_nothing_half_and_is_resumed(
-    project: Path, reviews: Task, system: System, cache_with_data: Path
+    reviews: Task, system: System, cache_with_data: Path
 ) -> None:
     """Each build resumes the step that killed the one before, and is killed at the next."""
-    steps = plan_system(system, reviews, 0).steps
+    planned = plan_system(system, reviews, 0)
+    steps = planned.steps
     assert len(steps) == 7
     for number, step in enumerate(steps):
-        assert build_and_die(step.key, system, reviews, project) == -9
+        assert build_and_die(step.key, Plan((planned,))) == -9
         built = {folder.name for folder in (cache_with_data / "artifacts").iterdir()}
         assert built == {step.key for step in steps[:number]}
         trains = step.use in ("finetune", "distill")
         assert checkpoint_dir(step.key).exists() == trains
-    assert build_and_die("none", system, reviews, project) == 0
+    assert build_and_die("none", Plan((planned,))) == 0
     for step in steps:
         about = json.loads((artifact_dir(step.key) / "artifact.json").read_text())
         assert about["key"] == step.key
         assert about["recipe"][-1]["use"] == step.use
         assert not checkpoint_dir(step.key).exists()
     assert not list((cache_with_data / "tmp").iterdir())
-    found = plan_system(system, reviews, 0).find_artifact()
+    found = planned.find_artifact()
     assert found is not None
     check_answers(found.folder, steps[4].key, system, reviews)
 

@@ -40,3 +40,13 @@ def test_readme_has_one_table_of_results_and_it_is_of_the_session_that_the_rules
     sections, _ = load_sections(REPOSITORY / "results" / "records", session)
     (offline,) = (section for section in sections if section.scenario == "offline")
     assert tables == [format_overview(sections, offline, "github").rstrip()]
+
+
+def test_package_that_the_documents_print_is_the_one_that_is_tested() -> None:
+    text = (REPOSITORY / "docs" / "extending.md").read_text()
+    printed = dict(re.findall(r"(?ms)^`([\w/.]+)`:\n\n```\w+\n(.*?)^```$", text))
+    folder = REPOSITORY / "tests" / "data" / "extension"
+    for path, content in printed.items():
+        assert content == (folder / path).read_text(), path
+    names = {"step.py", "engine.py", "task.py"}
+    assert printed.keys() == {"pyproject.toml", *(f"wattbench_keywords/{name}" for name in names)}

@@ -1,6 +1,6 @@
 import pytest
 
-from harness.leaderboard.cost import compute_usd_per_100m
+from harness.leaderboard.figures import compute_usd_per_100m
 from harness.leaderboard.formatting import format_interval, format_machine, format_number
 from harness.results.statistics import Interval
 from harness.telemetry.configuration import configurations

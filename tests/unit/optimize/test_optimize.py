@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import Field
 
 from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
@@ -17,7 +18,14 @@ from harness.errors import BuildError
 from harness.models import classifier, tokenization
 from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, majority, quantize, tfidf
-from harness.optimize.base import Artifact, Inputs, StepContext, describe_step, get_step
+from harness.optimize.base import (
+    Artifact,
+    Inputs,
+    StepContext,
+    StepParams,
+    describe_step,
+    get_step,
+)
 from harness.optimize.training import encoders
 from harness.tasks.task import Example
 from tests.support.words import TASK, TEXTS, keep, scores, share_right
@@ -254,3 +262,18 @@ def test_nothing_is_trained_on_the_reported_split(
         out.mkdir()
         run(inputs, task, params, StepContext(out, 0, 1))  # type: ignore[operator]
     assert set(splits) == {"train", "selection"}
+
+
+def test_parameter_that_is_added_later_changes_a_key_only_if_it_is_not_the_default() -> None:
+    class Before(StepParams):
+        """A step."""
+
+        heads: int = Field(2, description="heads")
+
+    class After(Before):
+        """The same step."""
+
+        gates: bool = Field(False, description="gates", json_schema_extra={"added": True})
+
+    assert After(heads=3).key_values() == Before(heads=3).key_values() == {"heads": 3}
+    assert After(heads=3, gates=True).key_values() == {"heads": 3, "gates": True}

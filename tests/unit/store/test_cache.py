@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.store.cache import create_folder_atomically, digest, hold_lock, write_atomically
+from harness.store.cache import (
+    cache_dir,
+    create_folder_atomically,
+    digest,
+    hold_lock,
+    write_atomically,
+)
 
 
 def test_digest_does_not_depend_on_the_order_of_keys() -> None:
@@ -46,6 +52,31 @@ def test_cache_that_cannot_be_created_is_reported_with_a_remedy(
     monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "file"))
     with pytest.raises(HarnessError, match="WATTBENCH_CACHE"), hold_lock("x"):
         pass
+
+
+def test_cache_is_where_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("WATTBENCH_CACHE", "~/mine")
+    assert cache_dir() == tmp_path / "mine"
+    monkeypatch.delenv("WATTBENCH_CACHE")
+    assert cache_dir() == tmp_path / "xdg" / "wattbench"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == tmp_path / ".cache" / "wattbench"
+
+
+@pytest.mark.parametrize("folder", ["", "~/mine"])
+def test_user_without_a_home_directory_is_told_what_to_set(
+    monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WATTBENCH_CACHE", folder)
+    monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    with pytest.raises(HarnessError, match=r"no home directory.*Set WATTBENCH_CACHE"):
+        cache_dir()
 
 
 def test_two_processes_never_hold_one_lock(cache: Path) -> None:
