@@ -3,7 +3,6 @@
 import importlib
 from dataclasses import dataclass
 
-from harness import extensions
 from harness.engines.base import Engine, EngineConfig
 from harness.errors import HarnessError
 
@@ -54,6 +53,8 @@ def get_engines() -> dict[str, EngineKind]:
     Raises:
         HarnessError: an extension cannot be loaded, or has the name of another engine.
     """
+    from harness import extensions  # a worker with an engine of wattbench starts without it
+
     found = extensions.find_extensions(extensions.ENGINES, {*ENGINES, *CUSTOM_CODE})
     return ENGINES | {name: extension.load(EngineKind) for name, extension in found.items()}
 
@@ -73,6 +74,8 @@ def find_engine_origin(name: str) -> str:
     """Return the package and version of an extension's engine; '' for one of wattbench itself."""
     if name in ENGINES or name in CUSTOM_CODE:
         return ""
+    from harness import extensions
+
     return extensions.find_extensions(extensions.ENGINES)[name].origin
 
 

@@ -100,12 +100,13 @@ class Connection:
             data = os.read(self._queries, READ_BYTES)
             if not data:
                 return False
-            self._unfinished.append(data)
-            if b"\n" in data:
-                *lines, rest = b"".join(self._unfinished).split(b"\n")
+            *lines, rest = data.split(b"\n")
+            if lines:
+                lines[0] = b"".join([*self._unfinished, lines[0]])
                 self._lines.extend(lines)
                 self._unfinished = [rest]
                 return True
+            self._unfinished.append(data)
         return False
 
 

@@ -77,7 +77,7 @@ def test_inputs_are_padded_to_the_maximum_length_or_not_at_all(tiny_encoder: Pat
 @pytest.mark.parametrize(
     ("module", "forbidden"),
     [
-        ("harness.worker.process", ["psutil", "filelock", "typer"]),
+        ("harness.worker.process", ["harness.extensions", "psutil", "filelock", "typer"]),
         ("harness.engines.onnxruntime", ["torch", "transformers", "pandas", "sklearn"]),
         ("harness.engines.static", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
         ("harness.engines.cascade", ["torch", "transformers", "pandas", "sklearn", "onnxruntime"]),
