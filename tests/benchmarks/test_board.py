@@ -14,6 +14,8 @@ from tests.support.records import make_record
 
 SYSTEMS = 100
 FEW_SECONDS, ALL_SECONDS, MAX_BYTES = 2.0, 10.0, 10**9
+SLOW = 3
+"""How many times longer than on the machine of README.md it may take."""
 
 SCRIPT = """
 import sys
@@ -73,4 +75,4 @@ def test_ten_thousand_records_are_drawn_in_time(
     frame = (tmp_path / "leaderboard.csv").read_text()
     assert frame.count("\n") == sections * SYSTEMS + 1
     assert peak_bytes < MAX_BYTES
-    assert benchmark.stats.stats.min < most
+    assert benchmark.stats.stats.min < most * SLOW

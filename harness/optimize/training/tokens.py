@@ -20,8 +20,8 @@ from harness.models import answers, tokenization
 from harness.store.cache import cache_dir, create_folder_atomically, hold_lock
 from harness.tasks.task import Candidate, Example
 
-CHUNK = 1000
-"""Number of rows that are encoded at once."""
+CHUNK = 250
+"""Number of rows that are encoded at once. 1,000 long rows take 330 MB more, and are not faster."""
 
 LabelledRow = tuple[Candidate, int, int]
 """A candidate, its label (-1 for none), and a count: for the first candidate of an example the
