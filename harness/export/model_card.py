@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.leaderboard.columns import Column, find_columns
+from harness.leaderboard.column import Column
+from harness.leaderboard.columns import find_columns
 from harness.leaderboard.formatting import (
     format_machine,
     format_number,

@@ -6,11 +6,11 @@ of table that it names.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
+from harness.leaderboard.column import Column, Table
 from harness.leaderboard.figures import (
     compute_co2,
     compute_gpu_memory,
@@ -31,70 +31,7 @@ from harness.leaderboard.formatting import (
     format_machine,
     format_number,
 )
-from harness.leaderboard.row import Row, is_energy_measured, rerun_command
-from harness.results.record import SCENARIOS, Record
-
-Table = Literal["division", "overview", "exits", "cost", "page", "comparison", "card", "energy"]
-"""A kind of table: the tables of a division, a task's overview, early exits, building costs, the
-page, the comparison of two systems, the model card, and the energy report."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One figure of a row.
-
-    Attributes:
-        key: its name in CSV and JSON.
-        compute: returns its value: a string, a number, a boolean, or None if it is not known.
-        label: its heading in tables, with `{queries}` for what the scenario counts.
-        note: what follows the label in brackets: `{energy}` for measured or modelled, `{country}`
-            and `{grams}` for the carbon intensity.
-        unit: in words, for axes.
-        format: writes the value.
-        cell: writes a cell that needs more than the value.
-        better: whether a higher or a lower value is better; '' for neither.
-        scenarios: the scenarios whose tables show it.
-        tables: the kinds of tables that show it.
-        timed: whether it needs timed windows; of a row without them it is None.
-        hidden_if_unknown: whether a table without any value leaves it out.
-        axis: whether the page offers it as an axis.
-    """
-
-    key: str
-    compute: Callable[[Row], Any]
-    label: str = ""
-    note: str = ""
-    unit: str = ""
-    format: Callable[[Any], str] = format_number
-    cell: Callable[[Row], str] | None = None
-    better: Literal["higher", "lower", ""] = ""
-    scenarios: tuple[str, ...] = SCENARIOS
-    tables: tuple[Table, ...] = ()
-    timed: bool = True
-    hidden_if_unknown: bool = False
-    axis: bool = False
-
-    def heading(self, record: Record, energy_measured: bool | None = None) -> str:
-        """Return the heading of the column in a table.
-
-        Args:
-            record: a record of the table; its scenario and configuration are used.
-            energy_measured: whether the energy of all rows is measured (default: of this record).
-        """
-        measured = is_energy_measured(record) if energy_measured is None else energy_measured
-        heading = f"{self.label} ({self.note})" if self.note else self.label
-        return heading.format(
-            queries="queries" if record.scenario == "server" else "examples",
-            energy="measured" if measured else "modelled",
-            country=record.configuration["country"],
-            grams=f"{record.configuration['grams_co2_per_kwh']:.0f}",
-        )
-
-    def text(self, row: Row) -> str:
-        """Return the cell of a row."""
-        if self.timed and not row.measured:
-            return "-"
-        return self.cell(row) if self.cell else self.format(get_figures(row)[self.key])
+from harness.leaderboard.row import Row, rerun_command
 
 
 def _latency(name: str, tables: tuple[Table, ...]) -> Column:
@@ -402,17 +339,8 @@ def get_column(key: str) -> Column:
 
 
 def get_figures(row: Row) -> dict[str, Any]:
-    """Return the values of all columns by key.
-
-    They are computed once, so call this only after the row has been compared.
-    """
-    if row.figures is None:
-        measured = row.measured
-        row.figures = {
-            column.key: column.compute(row) if measured or not column.timed else None
-            for column in COLUMNS
-        }
-    return row.figures
+    """Return the values of all columns by key."""
+    return {column.key: column.value(row) for column in COLUMNS}
 
 
 def find_columns(
@@ -431,8 +359,5 @@ def find_columns(
         for column in COLUMNS
         if table in column.tables
         and scenarios.intersection(column.scenarios)
-        and (
-            not column.hidden_if_unknown
-            or any(get_figures(row)[column.key] is not None for row in rows)
-        )
+        and (not column.hidden_if_unknown or any(column.value(row) is not None for row in rows))
     ]

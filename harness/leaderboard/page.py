@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from harness.leaderboard.columns import COLUMNS, Column, get_column, get_figures
+from harness.leaderboard.column import Column
+from harness.leaderboard.columns import COLUMNS, get_column, get_figures
 from harness.leaderboard.formatting import format_scenario, round_figure
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
@@ -57,7 +58,7 @@ def _describe_section(section: Section) -> dict[str, Any]:
     columns = [
         column
         for column in columns
-        if not column.timed or any(get_figures(row)[column.key] is not None for row in rows)
+        if not column.timed or any(column.value(row) is not None for row in rows)
     ]
     return {
         "name": f"{name}, {config['name']}, {section.machine}",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.errors import RecordError
-from harness.leaderboard.columns import Column
+from harness.leaderboard.column import Column
 from harness.leaderboard.formatting import format_machine
 from harness.leaderboard.row import Row, is_energy_measured
 from harness.results import record, statistics

@@ -38,7 +38,7 @@ class Row:
         break_even: the number of requests after which the build has paid for itself against the
             unpadded reference; infinite if a request saves nothing.
         seed_rows: the rows of all training seeds, this one first; empty if there is only one seed.
-        figures: the values of all columns, once `columns.get_figures` has computed them.
+        figures: the values of columns by key, as far as `Column.value` has computed them.
     """
 
     record: Record
@@ -55,7 +55,7 @@ class Row:
     rank: int | None = None
     break_even: float | None = None
     seed_rows: list["Row"] = field(default_factory=list)
-    figures: dict[str, Any] | None = field(default=None, init=False, repr=False)
+    figures: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from harness.leaderboard.columns import Column, find_columns
+from harness.leaderboard.column import Column
+from harness.leaderboard.columns import find_columns
 from harness.leaderboard.formatting import (
     escape_cell,
     format_number,

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from harness.errors import HarnessError
-from harness.leaderboard.columns import find_columns, get_column, get_figures
+from harness.leaderboard.columns import find_columns, get_column
 from harness.leaderboard.formatting import (
     format_interval,
     format_number,
@@ -76,7 +76,7 @@ def _format_figures(
     ]
     columns = section.get_headings(find_columns("comparison", [first, second]))
     for heading, column in columns.items():
-        before, after = (get_figures(row)[column.key] for row in (first, second))
+        before, after = (column.value(row) for row in (first, second))
         if before is None or after is None:
             continue
         ratio = f"{format_number(after / before)}x" if before else "-"
@@ -141,7 +141,7 @@ def _conclude(first: Row, second: Row) -> str:
 
 
 def _describe_savings(slow: Row, fast: Row) -> str:
-    slow_price, fast_price = (get_figures(row)["usd_per_100m"] for row in (slow, fast))
+    slow_price, fast_price = (get_column("usd_per_100m").value(row) for row in (slow, fast))
     if slow_price is None or fast_price is None:
         return ""
     saved = format_number(slow_price - fast_price)

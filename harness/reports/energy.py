@@ -11,7 +11,7 @@ from typing import Any
 import pandas
 
 from harness.errors import HarnessError
-from harness.leaderboard.columns import find_columns, get_figures
+from harness.leaderboard.columns import find_columns, get_column
 from harness.leaderboard.formatting import (
     escape_cell,
     format_fingerprint,
@@ -103,10 +103,7 @@ class EnergyEntry:
             "reduction_high": reduction and reduction.high,
             "session": record.session,
             "command": rerun_command(self.row),
-            **{
-                column.key: get_figures(self.row)[column.key]
-                for column in find_columns("energy", [self.row])
-            },
+            **{column.key: column.value(self.row) for column in find_columns("energy", [self.row])},
         }
 
 
@@ -175,7 +172,7 @@ def energy_entries(section: Section) -> list[EnergyEntry]:
     rows = [
         row
         for row in section.system_rows
-        if row.measured and row.scored and get_figures(row)["energy_wh_per_1k"] is not None
+        if row.measured and row.scored and get_column("energy_wh_per_1k").value(row) is not None
     ]
     reference = next((row for row in rows if row.name == section.roles["reference"]), None)
     entries = [_compute_entry(row, reference) for row in rows]

@@ -9,11 +9,10 @@ from typing import Any, get_args
 
 import pytest
 
+from harness.leaderboard.column import Column, Table
 from harness.leaderboard.columns import (
     COLUMNS,
     CSV_COLUMNS,
-    Column,
-    Table,
     find_columns,
     get_column,
     get_figures,
