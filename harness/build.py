@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -21,6 +20,7 @@ from typing import Any
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, Member, StepContext, get_step
+from harness.progress import Log, ProgressLine, add_prefix
 from harness.store.cache import (
     artifact_dir,
     checkpoint_dir,
@@ -44,11 +44,6 @@ MALLOC_TUNABLES = ":".join(
     )
 )
 """Keeps freed memory in the process, in huge pages; training allocates the same sizes again."""
-
-ERROR_PREFIX = "error: "
-"""From a line with this prefix on, a build process prints the message of its error."""
-
-Log = Callable[[str], None]
 
 
 def build_missing(plan: Plan, configuration: Configuration, log: Log = print) -> None:
@@ -103,8 +98,9 @@ def build_in_this_process(
 def _run_step(
     planned: PlannedStep, task: Task, configuration: Configuration, seed: int, log: Log
 ) -> None:
-    inputs = _load_inputs(planned)
     step = get_step(planned.use)
+    log(ProgressLine(f"  {step.name}", 0.0))
+    inputs = _load_inputs(planned)
     params = step.params(**planned.values)
     checkpoints = checkpoint_dir(planned.key)
     meter = EnergyMeter(configuration)
@@ -115,7 +111,7 @@ def _run_step(
                 out,
                 seed,
                 configuration.cores,
-                lambda line: log(f"  {step.name}: {line}"),
+                lambda line: log(add_prefix(f"  {step.name}: ", line)),
                 checkpoints,
                 device=configuration.torch_device,
             )
@@ -201,7 +197,7 @@ def _fetch_inputs(planned: PlannedSystem) -> None:
 
 
 def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, log: Log) -> None:
-    """Run `_main` in a process that prints progress, then the message of an error, if any."""
+    """Run `_main` in a process, log its lines, and raise its error."""
     training = replace(planned, task=planned.task.training_task)
     environment = {
         **os.environ,
@@ -209,7 +205,7 @@ def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, l
         "TOKENIZERS_PARALLELISM": "true",
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as NVML, see telemetry/gpu.py
     }
-    error_lines: list[str] = []
+    reason = ""
     with (
         tempfile.TemporaryFile("w+") as stderr,
         subprocess.Popen(
@@ -227,32 +223,40 @@ def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, l
             process.stdin.write(Plan((training,)).to_json())
             process.stdin.close()
         for line in process.stdout:
-            text = line.rstrip("\n")
-            if text.startswith(ERROR_PREFIX) or error_lines:
-                error_lines.append(text.removeprefix(ERROR_PREFIX))
+            message = json.loads(line)
+            if "error" in message:
+                reason = message["error"]
+            elif "line" in message:
+                log(message["line"])
             else:
-                log(text)
+                log(ProgressLine(**message))
         status = process.wait()
         stderr.seek(0)
         tail = stderr.read()[-800:].strip()
     if status:
-        reason = "\n".join(error_lines) or f"the build process ended with status {status}. {tail}"
+        reason = reason or f"the build process ended with status {status}. {tail}"
         raise BuildError(f"{planned.system.manifest}: {reason}")
 
 
 def _main(configuration: str) -> int:
-    """Build the plan that comes as JSON from standard input."""
+    """Build the plan that comes as JSON from standard input; print a JSON object for each line."""
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever a library prints goes to stderr, even parts of lines
 
+    def send(**message: Any) -> None:
+        print(json.dumps(message), file=channel, flush=True)
+
     def log(line: str) -> None:
-        print(line, file=channel, flush=True)
+        if isinstance(line, ProgressLine):
+            send(text=line.text, done=line.done, seconds_left=line.seconds_left)
+        else:
+            send(line=line)
 
     try:
         plan = Plan.from_json(sys.stdin.read())
         build_in_this_process(plan, choose_configuration(configuration), log)
     except HarnessError as error:
-        log(f"{ERROR_PREFIX}{error}")
+        send(error=str(error))
         return 2
     except KeyboardInterrupt:
         return 130

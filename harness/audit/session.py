@@ -21,6 +21,7 @@ from harness.audit.probes import (
 )
 from harness.audit.repeats import probe_repeats
 from harness.errors import WorkerError
+from harness.progress import Log
 from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import RunConfig
@@ -47,7 +48,7 @@ def audit_submission(
     planned: PlannedSystem,
     configuration: Configuration,
     config: RunConfig = RunConfig(),
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> list[ProbeResult]:
     """Audit a built submission on a task.
 
@@ -70,7 +71,7 @@ def audit_session(
     configuration: Configuration,
     timing: Timing,
     session: Path,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> None:
     """Audit every submission that a session measured, and state the verdict in its records.
 
@@ -105,7 +106,7 @@ def _audit_isolated(
     configuration: Configuration,
     isolation: str,
     timing: Timing,
-    log: Callable[[str], None],
+    log: Log,
 ) -> list[ProbeResult]:
     meter, system, task = EnergyMeter(configuration), planned.system, planned.task
     log(f"audit of {system.name} on {task.name} ({configuration.name}, isolation: {isolation})")

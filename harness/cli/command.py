@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
@@ -12,6 +11,7 @@ from typing import Any, get_type_hints
 import typer
 
 from harness.cli.console import Console
+from harness.cli.streams import OutputError, report_write_error
 from harness.errors import HarnessError
 
 Action = Callable[..., int | None] | Callable[..., None]
@@ -62,9 +62,10 @@ def _run(action: Action, arguments: dict[str, Any], console: Console) -> int:
             file=sys.stderr,
         )
         return 130
-    except BrokenPipeError:  # the reader of stdout has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OutputError as error:
+        return report_write_error(error)
+    finally:
+        console.close()
 
 
 def _parameters(action: Action, hints: dict[str, Any]) -> list[Parameter]:

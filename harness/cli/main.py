@@ -30,6 +30,7 @@ from harness.cli import (
     verify,
 )
 from harness.cli.command import Action, command
+from harness.cli.streams import OutputError, flush_stdout, prepare_streams, report_write_error
 
 EPILOG = """
 \b
@@ -114,8 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         can fix what went wrong; 130 after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    prepare_streams()
+    status = 0
     try:
         app(sys.argv[1:] if arguments is None else list(arguments), prog_name="wattbench")
     except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+        status = int(end.code or 0)
+    except OutputError as error:  # of the help text, or of the version
+        return report_write_error(error)
+    return flush_stdout() or status

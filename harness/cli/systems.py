@@ -7,13 +7,11 @@ from harness.submissions.system import System
 
 def systems(console: Console) -> None:
     """List baselines and submissions, and whether they are built."""
-    from tabulate import tabulate
-
     from harness.submissions.manifest import find_systems, read_system
 
     root = find_project()
-    lines = [_describe(read_system(folder, root)) for folder in find_systems(root).values()]
-    console(tabulate(lines, headers="keys", tablefmt="simple"))
+    systems = [read_system(folder, root) for folder in find_systems(root).values()]
+    console.print_table([_describe(system) for system in systems])
 
 
 def _describe(system: System) -> dict[str, str]:

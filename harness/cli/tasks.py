@@ -17,10 +17,7 @@ def tasks(
     ] = None,
 ) -> None:
     """List the tasks: sizes, metric, majority score, licence, source."""
-    from tabulate import tabulate
-
-    lines = [_describe(task) for task in select_tasks(names or all_tasks())]
-    console(tabulate(lines, headers="keys", tablefmt="simple"))
+    console.print_table([_describe(task) for task in select_tasks(names or all_tasks())])
     if names:
         return
     for suite in all_suites().values():

@@ -14,7 +14,7 @@ class LinearEngine:
     """Scores = tf-idf @ weights + bias."""
 
     def __init__(self, config: EngineConfig) -> None:
-        settings = json.loads((config.folder / "vectorizer.json").read_text())
+        settings = json.loads((config.folder / "vectorizer.json").read_bytes())
         arrays = np.load(config.folder / "weights.npz", allow_pickle=False)
         self.vectorizer = TfidfVectorizer(
             vocabulary=settings["vocabulary"],

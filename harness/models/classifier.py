@@ -133,7 +133,7 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
         BuildError: the folder holds no encoder, or one of an unsupported architecture.
     """
     try:
-        spec = EncoderSpec.from_config(json.loads((folder / "config.json").read_text()), labels)
+        spec = EncoderSpec.from_config(json.loads((folder / "config.json").read_bytes()), labels)
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
@@ -161,7 +161,7 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
         BuildError: the folder holds no classifier, or one of an unsupported architecture.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_bytes())
         model = Classifier(EncoderSpec.from_config(config, len(order)))
         weights = load_file(folder / WEIGHTS)
     except (OSError, ValueError, KeyError, SafetensorError) as error:

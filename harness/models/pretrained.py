@@ -245,7 +245,7 @@ def _folder(name: str, base: Path) -> Path:
 
 def _config(folder: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_bytes())
     except (OSError, ValueError) as error:
         raise SourceError(
             f"{folder / 'config.json'}: not the configuration of a model ({error})."

@@ -123,7 +123,7 @@ class StaticModel:
 
 def load(folder: Path) -> StaticModel:
     """Load the model of an artifact of the step `static`."""
-    spec = StaticSpec.from_dict(json.loads((folder / "static.json").read_text()))
+    spec = StaticSpec.from_dict(json.loads((folder / "static.json").read_bytes()))
     arrays = np.load(folder / "weights.npz", allow_pickle=False)
     count = sum(name.startswith("bias") for name in arrays.files)
     layers = tuple((arrays[f"weight{number}"], arrays[f"bias{number}"]) for number in range(count))

@@ -4,7 +4,7 @@ import inspect
 import json
 import math
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -15,6 +15,7 @@ from harness.models.label_order import find_label_order
 from harness.models.model_spec import ModelSpec
 from harness.models.pretrained import GRAPH, get_padding_id, is_plain_bert
 from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.progress import Log
 from harness.store import untrusted
 from harness.tasks.task import Task
 
@@ -110,7 +111,7 @@ def _find_length_and_padding(
     padding_id: int | None,
     limit: int,
     labels: int,
-    log: Callable[[str], None],
+    log: Log,
 ) -> tuple[int, dict[str, Any] | None]:
     """Return the longest input in tokens, and the padding, found by trying some training texts.
 

@@ -15,6 +15,7 @@ from harness import extensions
 from harness.errors import BuildError, suggest_name
 from harness.models.model_spec import ModelSpec
 from harness.models.pretrained import Encoder
+from harness.progress import Log
 from harness.schema import Schema, describe_range
 from harness.tasks.task import Task
 
@@ -160,7 +161,7 @@ class Artifact:
             BuildError: the folder holds no artifact.
         """
         try:
-            values = json.loads((folder / "artifact.json").read_text())
+            values = json.loads((folder / "artifact.json").read_bytes())
             return Artifact(folder, ArtifactMeta.from_dict(values))
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise BuildError(
@@ -230,7 +231,7 @@ class StepContext:
     out: Path
     seed: int
     threads: int
-    log: Callable[[str], None] = field(default=lambda line: None)
+    log: Log = field(default=lambda line: None)
     checkpoints: Path | None = None
     device: str = "cpu"
 

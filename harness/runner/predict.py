@@ -1,10 +1,10 @@
 """A system's answers to a split, in the format of the task's official server."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from harness.loadgen import scenarios
+from harness.progress import Log
 from harness.runner.evaluate import (
     EvalData,
     RunContext,
@@ -28,7 +28,7 @@ def predict(
     split: str,
     configuration: Configuration,
     out: Path | str,
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> Path:
     """Write one line for each example (of MultiRC: for each passage), as answered in `offline`.
 

@@ -1,9 +1,10 @@
 """What a session prints while it measures."""
 
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from statistics import mean, median
+
+from harness.progress import Log, ProgressLine
 
 USUAL_ROUND_SECONDS = 6.0
 
@@ -21,7 +22,7 @@ class Progress:
         log: takes the lines.
     """
 
-    def __init__(self, rounds: int, blocks: int, log: Callable[[str], None]) -> None:
+    def __init__(self, rounds: int, blocks: int, log: Log) -> None:
         self.rounds, self.blocks, self.log = rounds, blocks, log
         self.times = [time.monotonic()]
 
@@ -39,8 +40,8 @@ class Progress:
         else:
             round_seconds = median([*durations, *[USUAL_ROUND_SECONDS] * 3])
         total = self.rounds * self.blocks
-        left = round_seconds * (total - len(durations)) / 60
-        self.log(f"{description} ({len(durations)}/{total} rounds, about {left:.1f} min left)")
+        left = round_seconds * max(0, total - len(durations))
+        self.log(ProgressLine(description, len(durations) / total, left))
 
     def done(self) -> None:
         """Note the end of a round."""

@@ -33,7 +33,7 @@ def find_killed_session(records: Path, settings_digest: str, paths: Sequence[str
     latest = ""
     for path in sorted(records.glob(f"*/{MARKER}")):
         try:
-            marker = json.loads(path.read_text())
+            marker = json.loads(path.read_bytes())
         except (OSError, ValueError):
             continue
         if marker["asked"] != settings_digest or _is_running(marker):

@@ -5,12 +5,13 @@ can be resumed with a new one.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.loadgen import server
+from harness.progress import Log
 from harness.runner import resume
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code, run_round
@@ -38,7 +39,7 @@ def measure(
     configuration: Configuration,
     results: Path,
     config: RunConfig = RunConfig(),
-    log: Callable[[str], None] = print,
+    log: Log = print,
 ) -> str:
     """Measure all systems of a plan in one session.
 
@@ -112,7 +113,7 @@ def _resume(
     settings_digest: str,
     records: Path,
     config: RunConfig,
-    log: Callable[[str], None],
+    log: Log,
 ) -> tuple[str, int]:
     """Return the session to write to, and how many blocks it has.
 

@@ -52,7 +52,7 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
             _write_template(temporary, name, custom)
         origin_line = f"\nStarted as a copy of `{origin}`.\n" if origin else ""
         readme = _read_template("README.md").format(name=name, origin=origin_line)
-        (temporary / "README.md").write_text(readme)
+        (temporary / "README.md").write_text(readme, encoding="utf-8")
         temporary.rename(folder)
     except OSError as error:
         raise HarnessError(f"{folder}: {error.strerror or error}.") from None
@@ -70,7 +70,7 @@ def _write_template(folder: Path, name: str, custom: str) -> None:
         task="sentiment" if custom else "any",
         body=_read_template(f"{custom or 'recipe'}.txt").rstrip(),
     )
-    (folder / "submission.toml").write_text(text)
+    (folder / "submission.toml").write_text(text, encoding="utf-8")
     if custom:
         shutil.copy(TEMPLATES / CODE_FILES[custom], folder / CODE_FILES[custom])
     if custom == "command":

@@ -11,7 +11,7 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +20,7 @@ from pathlib import Path
 import harness
 from harness import extensions
 from harness.errors import HarnessError
+from harness.progress import Log
 from harness.store.cache import cache_dir
 
 KINDS = ("bubblewrap", "process")
@@ -105,7 +106,7 @@ def get_default_isolation() -> str:
     return KINDS[-1] if check_sandbox() else KINDS[0]
 
 
-def choose_isolation(request: str, custom: Sequence[str], log: Callable[[str], None]) -> str:
+def choose_isolation(request: str, custom: Sequence[str], log: Log) -> str:
     """Return the isolation of a run, and log what is missing for a sandbox.
 
     Args:

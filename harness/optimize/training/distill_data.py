@@ -88,6 +88,6 @@ def compute_teacher_logits(
         context.log(f"computing the teacher's logits of {len(rows)} texts")
         teacher.to(context.device).first_only = True
         with create_folder_atomically(folder) as out:
-            np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64))
+            np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64, context.log))
         teacher.to("cpu").first_only = False
     return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))

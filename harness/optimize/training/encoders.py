@@ -26,6 +26,7 @@ from harness.optimize.training.checkpoint import Checkpoint
 from harness.optimize.training.loop import Training, run_epochs
 from harness.optimize.training.schedule import Schedule
 from harness.optimize.training.tokens import Tokens
+from harness.progress import Log, track
 from harness.tasks.task import Example, Task
 
 BATCHES_SORTED_TOGETHER = 50
@@ -187,13 +188,15 @@ def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
     return data.compute_accuracy(compute_all_logits(model, data, batch))
 
 
-def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:
+def compute_all_logits(
+    model: Classifier, data: Tokens, batch: int, log: Log = lambda line: None
+) -> NDArray[np.float32]:
     """Return float32 [rows, labels] for all rows, computed in batches of similar length."""
     order = np.argsort(data.lengths, kind="stable").tolist()
+    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
     logits = np.empty((len(order), model.spec.labels), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
+        for rows in track(batches, log, f"logits of {len(order)} texts"):
             logits[rows] = compute_logits(model, data, rows).cpu().numpy()
     return logits
 

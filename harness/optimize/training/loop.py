@@ -12,6 +12,7 @@ from torch import nn
 
 from harness.errors import BuildError
 from harness.optimize.training.checkpoint import Checkpoint, Progress
+from harness.progress import Log, ProgressLine
 
 LOG_SECONDS = 5.0
 CHECKPOINT_SECONDS = 60.0
@@ -52,7 +53,7 @@ def fix_seed_and_threads(seed: int, threads: int) -> None:
 
 
 def run_epochs(
-    training: Training, log: Callable[[str], None], checkpoint: Checkpoint | None = None
+    training: Training, log: Log, checkpoint: Checkpoint | None = None
 ) -> list[dict[str, float]]:
     """Train in place, resuming from the checkpoint if there is one.
 
@@ -94,11 +95,9 @@ def run_epochs(
             if now - logged > LOG_SECONDS:
                 logged = now
                 per_update = (now - started) / (progress.update - first_update)
-                minutes = per_update * (updates - progress.update) / 60
-                log(
-                    f"epoch {epoch}/{epochs}, loss {progress.losses / progress.seen:.3f}, "
-                    f"{progress.update / updates:.0%}, about {minutes:.0f} min left"
-                )
+                text = f"epoch {epoch}/{epochs}, loss {progress.losses / progress.seen:.3f}"
+                seconds_left = per_update * (updates - progress.update)
+                log(ProgressLine(text, progress.update / updates, seconds_left))
             if checkpoint and now - saved > CHECKPOINT_SECONDS:
                 progress.seconds += now - started
                 started = saved = now
