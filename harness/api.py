@@ -12,34 +12,37 @@ from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
-from harness.submissions.lookup import add_references
+from harness.submissions.lookup import add_references, get_system
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import Plan, make_plan, plan_system
+from harness.submissions.project import find_project
 from harness.submissions.system import System
 from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import choose_configuration
 
 SystemOrFolder = System | str | Path
-"""A system that `load_submission` returned, or the folder of one."""
+"""A system that `load_submission` returned, or the folder or name of one."""
 
 
 def load_submission(folder: str | Path) -> System:
     """Read and check the manifest of a system.
 
     Args:
-        folder: a folder with a `submission.toml`, in `baselines/` or `submissions/`.
+        folder: a folder with a `submission.toml`, or the name of a system: in a checkout one of
+            `baselines/` and `submissions/`, elsewhere one of the package or of `./submissions/`.
 
     Raises:
         ManifestError: the manifest has faults; the message names all of them.
+        HarnessError: there is no such system.
     """
-    return read_system(Path(folder))
+    return _load(folder)
 
 
 def build_submission(system: SystemOrFolder, task: str, seed: int = 0) -> Path | None:
     """Build what a system lacks for a task.
 
     Args:
-        system: the system, or its folder.
+        system: the system, its folder or its name.
         task: the name of a task, or the path of its `task.toml`.
         seed: the training seed.
 
@@ -68,7 +71,7 @@ def measure_submissions(
     """Measure built systems in one session; the reference systems of the suite are always included.
 
     Args:
-        systems: the systems, or their folders.
+        systems: the systems, their folders or their names.
         suite: the name of the suite.
         configuration: the name of the configuration; the largest that fits this machine if ''.
         results: records are written to `results/records`.
@@ -109,7 +112,7 @@ def export_system(
     """Write a built system as a folder that answers without the project.
 
     Args:
-        system: the system, or its folder.
+        system: the system, its folder or its name.
         folder: the folder to write; it must not exist.
         task: the name of a task, or the path of its `task.toml`.
         seed: the training seed.
@@ -146,9 +149,13 @@ def load_records(records: str | Path) -> pandas.DataFrame:
 
 
 def _load(system: SystemOrFolder) -> System:
-    return system if isinstance(system, System) else read_system(Path(system))
+    if isinstance(system, System):
+        return system
+    if (Path(system) / "submission.toml").is_file() or Path(system).name != str(system):
+        return read_system(Path(system))
+    return get_system(str(system), find_project())
 
 
 def _find_root(system: System) -> Path:
-    """Return the folder that holds baselines/ and submissions/."""
+    """Return the project of a system."""
     return system.folder.resolve().parent.parent

@@ -13,11 +13,11 @@ from harness.cli.options import (
     Seed,
     SessionOptions,
     Smoke,
-    find_project,
     get_suite_of,
     make_run_config,
     results_folder,
 )
+from harness.submissions.project import find_project
 
 
 def ablation(

@@ -12,10 +12,10 @@ from harness.cli.options import (
     Seed,
     SessionOptions,
     Smoke,
-    find_project,
     make_run_config,
     select_tasks,
 )
+from harness.submissions.project import find_project
 
 
 def audit(

@@ -4,12 +4,12 @@ from harness.cli.build import build_systems
 from harness.cli.console import Console
 from harness.cli.options import (
     SessionOptions,
-    find_project,
     make_session_plan,
     restore_options,
     results_folder,
 )
 from harness.cli.run import run_session
+from harness.submissions.project import find_project
 
 
 def bench(options: SessionOptions, console: Console) -> None:

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from harness.cli.console import Console
-from harness.cli.options import Results, find_project, results_folder
+from harness.cli.options import Results, results_folder
+from harness.submissions.project import find_project
 
 
 def board(console: Console, results: Results = "") -> None:

@@ -4,9 +4,10 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.cli.console import Console
-from harness.cli.options import SystemOptions, find_project, make_session_plan, results_folder
+from harness.cli.options import SystemOptions, make_session_plan, results_folder
 from harness.errors import BuildError
 from harness.submissions.plan import Plan
+from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
     from harness.telemetry.configuration import Configuration

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import find_project
 from harness.errors import HarnessError
+from harness.submissions.project import find_project
 
 
 def check(

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import Results, find_project, parse_percentage, results_folder
+from harness.cli.options import Results, parse_percentage, results_folder
 from harness.cli.records import find_session, read_sections
 from harness.errors import HarnessError
+from harness.submissions.project import find_project
 
 
 def compare(

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, Results, Seed, find_project, results_folder
+from harness.cli.options import TASK_HELP, Results, Seed, results_folder
+from harness.submissions.project import find_project
 
 
 def export(

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import find_project
+from harness.submissions.project import find_project
 
 
 def new(

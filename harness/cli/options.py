@@ -58,7 +58,8 @@ Results = Annotated[
     str,
     typer.Option(
         metavar="FOLDER",
-        help="where records and leaderboard are kept (default: results/ of the project)",
+        help="where records and leaderboard are kept (default: results/ of the checkout, or else "
+        "of the current folder)",
         show_default=False,
     ),
 ]
@@ -167,21 +168,6 @@ class SessionOptions(SystemOptions):
     results: Results = ""
 
 
-def find_project() -> Path:
-    """Return the nearest folder above the current one that holds baselines/ and submissions/.
-
-    Raises:
-        HarnessError: there is none.
-    """
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (folder / "baselines").is_dir() and (folder / "submissions").is_dir():
-            return folder
-    raise HarnessError(
-        f"{Path.cwd()}: no folder here or above holds baselines/ and submissions/. Change into a "
-        "checkout of wattbench."
-    )
-
-
 def results_folder(root: Path, results: str = "", smoke: bool = False) -> Path:
     """Return where records and leaderboard are kept; smoke runs are kept apart."""
     return Path(results) if results else root / "results" / ("smoke" if smoke else "")
@@ -209,7 +195,7 @@ def make_session_plan(
 
     Args:
         options: the user's choice.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
         results: the folder of the records that a --model will stand beside.
         session: the session that is resumed.
 

@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, Configuration, Seed, find_project
+from harness.cli.options import TASK_HELP, Configuration, Seed
+from harness.submissions.project import find_project
 
 
 def predict(

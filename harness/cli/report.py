@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import Results, find_project, results_folder
+from harness.cli.options import Results, results_folder
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
+from harness.submissions.project import find_project
 
 
 def report(

@@ -14,11 +14,11 @@ from harness.cli.options import (
     Seed,
     SessionOptions,
     Smoke,
-    find_project,
     get_suite_of,
     results_folder,
 )
 from harness.cli.records import read_sections
+from harness.submissions.project import find_project
 
 
 def reproduce(

@@ -10,12 +10,12 @@ from harness.cli.build import build_systems
 from harness.cli.console import Console
 from harness.cli.options import (
     SessionOptions,
-    find_project,
     make_run_config,
     make_session_plan,
     restore_options,
     results_folder,
 )
+from harness.submissions.project import find_project
 
 
 def run(

@@ -1,7 +1,7 @@
 """`wattbench systems`."""
 
 from harness.cli.console import Console
-from harness.cli.options import find_project
+from harness.submissions.project import find_project
 from harness.submissions.system import System
 
 

@@ -13,10 +13,10 @@ from harness.cli.options import (
     Rounds,
     Seed,
     SessionOptions,
-    find_project,
 )
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
+from harness.submissions.project import find_project
 
 
 def verify(

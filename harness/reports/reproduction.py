@@ -13,6 +13,7 @@ from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
 from harness.schema import Faults, Number, Schema, Text, read_toml
+from harness.submissions.project import get_published_folder
 
 
 class Setup(Schema):
@@ -83,13 +84,13 @@ class PublishedTable(Head):
         """Read a published table of the project.
 
         Args:
-            root: the folder of the project.
+            root: the project.
             name: the name of the table, e.g. `fastformers-table3`.
 
         Raises:
             HarnessError: there is no such table, or the file is invalid.
         """
-        folder = root / "baselines" / "published"
+        folder = get_published_folder(root)
         known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
         if name not in known:
             raise HarnessError(

@@ -55,7 +55,7 @@ def create_variants(system: System, root: Path, retrain: bool = False) -> list[S
 
     Args:
         system: the system.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
         retrain: whether steps that train are left out too; such variants must be built anew.
 
     Raises:

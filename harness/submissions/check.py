@@ -27,7 +27,7 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
 
     Args:
         folder: the submission's folder.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
 
     Returns:
         The system, or None if its manifest cannot be read; and one sentence per fault, with the
@@ -60,7 +60,7 @@ def describe(system: System, root: Path) -> Iterator[str]:
 
     Args:
         system: the system.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
     """
     steps = " > ".join(step_config.use for step_config in system.recipe) or "no steps"
     yield f"{system.folder}: OK. Division {system.division}; {steps}."

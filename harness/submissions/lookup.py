@@ -5,6 +5,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
 from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.project import describe_places
 from harness.submissions.system import System
 from harness.tasks.suites import Suite
 
@@ -17,7 +18,7 @@ def get_system(name: str, root: Path) -> System:
 
     Args:
         name: its name, or the path of its folder.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
 
     Raises:
         HarnessError: there is no such system; the message names the nearest one.
@@ -40,7 +41,8 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
         return Path(name)
     if name not in folders:
         raise HarnessError(
-            f"system {name!r} does not exist in {root}. {suggest_name(name, folders)}"
+            f"system {name!r} does not exist in {describe_places(root)}. "
+            f"{suggest_name(name, folders)}"
         )
     return folders[name]
 
@@ -72,7 +74,7 @@ def add_references(
     Args:
         systems: the systems to measure; one that is named twice is measured once.
         suite: names the references.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
         folders: folders of the known systems, by name (default: those below `root`).
 
     Raises:

@@ -12,6 +12,7 @@ from harness.optimize.base import get_step
 from harness.results.record import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
+from harness.submissions.project import describe_places, get_system_folders
 from harness.submissions.serve import read_points, read_serve
 from harness.submissions.system import (
     ANY_TASK,
@@ -54,8 +55,8 @@ def read_system(folder: Path, root: Path | None = None) -> System:
 
     Args:
         folder: the folder of `submission.toml`.
-        root: the folder that holds baselines/ and submissions/, where teachers and members are
-            looked up (default: two levels above `folder`).
+        root: the project, where teachers and members are looked up (default: two levels above
+            `folder`).
 
     Raises:
         ManifestError: every fault that can be found without building, one per line.
@@ -67,18 +68,18 @@ def find_systems(root: Path) -> dict[str, Path]:
     """Return the folders of all systems by name: baselines first, then submissions.
 
     Args:
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
 
     Raises:
         ManifestError: two systems have the same name.
     """
     folders: dict[str, Path] = {}
-    for parent in ("baselines", "submissions"):
-        for manifest in sorted((root / parent).glob("*/submission.toml")):
+    for parent in get_system_folders(root):
+        for manifest in sorted(parent.glob("*/submission.toml")):
             name = manifest.parent.name
             if name in folders:
                 raise ManifestError(
-                    f"{manifest}: {folders[name]} has the same name. Rename one of the folders."
+                    f"{manifest}: {folders[name]} has the same name. Rename {manifest.parent}."
                 )
             folders[name] = manifest.parent
     return folders
@@ -263,7 +264,7 @@ def _read_other(
         faults.add(f"[model] {key}: {cycle} is a cycle. Name a system that does not depend on it.")
     elif name not in systems:
         faults.add(
-            f"[model] {key} {name!r} does not exist in {root / 'baselines'}. "
+            f"[model] {key} {name!r} does not exist in {describe_places(root)}. "
             f"{suggest_name(name, systems)}"
         )
     else:

@@ -20,7 +20,7 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
 
     Args:
         name: the name of the submission and of its folder in submissions/.
-        root: the folder that holds baselines/ and submissions/.
+        root: the project.
         origin: the name of a system to copy; '' to start from a template.
         custom: `module` or `command` for a template with custom code; '' for a recipe.
 

@@ -184,13 +184,16 @@ def make_python_path() -> str:
 
 
 def find_hidden_paths() -> list[Path]:
-    """Return what a worker must not see: the home directory, the cache, and the project."""
-    above = (Path.cwd(), *Path.cwd().parents, Path(harness.__file__).parent.parent)
+    """Return what a worker must not see: the home directory, the cache, the current folder, and
+    every checkout above it.
+    """
+    here = Path.cwd()
+    above = (here, *here.parents, Path(harness.__file__).parent.parent)
     project = [folder for folder in above if (folder / "baselines").is_dir()]
     homes = []
     with suppress(RuntimeError):  # this user has none
         homes.append(Path.home())
-    return [path.absolute() for path in (*homes, cache_dir(), *project)]
+    return [path.absolute() for path in (*homes, cache_dir(), here, *project)]
 
 
 def _bubblewrap(command: Sequence[str], spec: SandboxSpec) -> list[str]:

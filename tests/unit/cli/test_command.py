@@ -66,13 +66,6 @@ def test_fault_leaves_nothing_half_written(here: Path, capsys: pytest.CaptureFix
     assert sorted(here.rglob("*")) == before
 
 
-def test_outside_of_a_checkout_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert "Change into a checkout" in fault(capsys, "systems")
-
-
 def test_check_says_what_is_fine_and_what_is_missing(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

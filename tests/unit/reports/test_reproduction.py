@@ -72,6 +72,7 @@ def test_unknown_table_names_the_nearest() -> None:
 def test_all_faults_of_a_table_are_reported_together(tmp_path: Path) -> None:
     folder = tmp_path / "baselines" / "published"
     folder.mkdir(parents=True)
+    (tmp_path / "submissions").mkdir()
     text = (REPOSITORY / "baselines/published/fastformers_table3.toml").read_text()
     text = text.replace("speedup = 3.51\n", "").replace("timer =", "timr =").replace("source", "x")
     (folder / "mine.toml").write_text(text)
