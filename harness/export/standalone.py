@@ -25,7 +25,6 @@ from harness.submissions.system import System
 from harness.tasks.task import Task
 
 PREDICT = Path(__file__).parent / "predict.py"
-PROJECT = Path(__file__).parent.parent.parent
 
 
 def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
@@ -59,14 +58,19 @@ def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
     with _create_folder(folder) as out:
         shutil.copytree(artifact.folder, out / "model")
         _copy_modules(modules, system, out)
-        for licence in PROJECT.glob("LICENSE"):  # of the copied modules
-            shutil.copyfile(licence, out / licence.name)
+        shutil.copyfile(_find_licence(), out / "LICENSE")  # of the copied modules
         shutil.copyfile(PREDICT, out / PREDICT.name)
         settings = _build_settings(system, task, artifact)
         (out / "predict.json").write_text(json.dumps(settings, indent=1) + "\n")
         (out / "requirements.txt").write_text("".join(f"{line}\n" for line in requirements))
         card = render_model_card(system, task, artifact, results, requirements)
         (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def _find_licence() -> Path:
+    """Return the licence of wattbench, which is a file of the installed package."""
+    files = importlib.metadata.files("wattbench") or []
+    return Path(str(next(file.locate() for file in files if file.name == "LICENSE")))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
+from harness.store.template import render_template
 from harness.submissions.manifest import find_systems
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -50,8 +51,7 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
             _copy_system(systems[origin], temporary, name)
         else:
             _write_template(temporary, name, custom)
-        origin_line = f"\nStarted as a copy of `{origin}`.\n" if origin else ""
-        readme = _read_template("README.md").format(name=name, origin=origin_line)
+        readme = render_template("submissions/templates/README.md.j2", name=name, origin=origin)
         (temporary / "README.md").write_text(readme, encoding="utf-8")
         temporary.rename(folder)
     except OSError as error:
@@ -63,12 +63,13 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
 
 def _write_template(folder: Path, name: str, custom: str) -> None:
     folder.mkdir(parents=True)
-    text = _read_template("submission.toml").format(
+    text = render_template(
+        "submissions/templates/submission.toml.j2",
         name=name,
         authors=_guess_authors(),
         division="open" if custom else "closed",
         task="sentiment" if custom else "any",
-        body=_read_template(f"{custom or 'recipe'}.txt").rstrip(),
+        kind=custom or "recipe",
     )
     (folder / "submission.toml").write_text(text, encoding="utf-8")
     if custom:
@@ -97,7 +98,3 @@ def _guess_authors() -> str:
         output = ""
     author = re.sub(r'["\\\x00-\x1f]', "", output.strip())
     return f'["{author}"]' if author else "[]                  # fill in: a list of names"
-
-
-def _read_template(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8")

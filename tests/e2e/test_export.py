@@ -98,6 +98,7 @@ def test_model_card_has_the_measured_figures(
     text = (tmp_path / "unmeasured" / "README.md").read_text()
     assert "Not measured yet" in text
     assert "licence: Apache-2.0" in text
+    assert "Apache License" in (tmp_path / "unmeasured" / "LICENSE").read_text()
     assert "1. `tfidf-logreg` ngrams = 2" in text
 
     for name, seconds in (("ref", [10.0, 10.2, 9.9]), ("tfidf-logreg", [1.0, 1.05, 0.97])):
