@@ -156,8 +156,11 @@ def format_table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return plain text so that Markdown shows it as it is; `code` stays code."""
-    return re.sub(r"([|<*_\[])", r"\\\1", text)
+    """Return plain text so that Markdown shows it as it is; options and `code` are code."""
+    parts = re.split(r"(`[^`]*`|(?<!\S)--[a-z]+)", text)
+    parts[1::2] = [f"`{code.strip('`')}`" for code in parts[1::2]]
+    parts[::2] = [re.sub(r"([|<*_\[])", r"\\\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def fill_in(text: str) -> str:
@@ -194,7 +197,7 @@ def move_links(text: str, document: Path, page: Path) -> str:
 def find_documents() -> Iterator[tuple[Path, Path]]:
     """Yield where each document is in the repository, and where on the site."""
     for path in sorted(DOCS.rglob("*")):
-        if path.suffix in (".md", ".json", ".js"):
+        if path.suffix in (".md", ".json", ".js", ".css"):
             yield path.relative_to(REPOSITORY), path.relative_to(DOCS)
     for document, page in OTHER_DOCUMENTS.items():
         yield Path(document), Path(page)

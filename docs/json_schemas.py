@@ -15,7 +15,18 @@ from pydantic import TypeAdapter
 from harness.engines.base import ServeConfig
 from harness.engines.registry import CUSTOM_CODE, ENGINES
 from harness.optimize.base import STEP_MODULES, get_step
-from harness.results.record import SCENARIOS, Record, Round, Timing
+from harness.results.record import (
+    SCENARIOS,
+    ConfigurationPart,
+    EnergyPart,
+    MachinePart,
+    Record,
+    RolesPart,
+    Round,
+    SystemPart,
+    TaskPart,
+    Timing,
+)
 from harness.store.bundled_weights import FILE_KEYS, HUB_KEYS
 from harness.submissions.manifest import Head, ModelTable
 from harness.submissions.serve import ServeTable, Threshold
@@ -23,6 +34,11 @@ from harness.tasks.custom import FieldNames, SplitFiles, TaskFile
 
 FOLDER = Path(__file__).parent / "schemas"
 DIALECT = "http://json-schema.org/draft-07/schema#"  # what TOML editors support
+
+RECORD_PARTS = (
+    *(SystemPart, TaskPart, ConfigurationPart, MachinePart, EnergyPart, RolesPart),
+    *(Round, Timing),
+)
 
 Json = dict[str, Any]
 
@@ -50,7 +66,11 @@ def build_submission() -> Json:
     schema = Head.model_json_schema()
     model = ModelTable.model_json_schema()
     model["properties"]["weights"] |= {"oneOf": [build_strings(FILE_KEYS), build_strings(HUB_KEYS)]}
-    steps = {"type": "array", "items": {"oneOf": build_steps()}, "description": "the recipe"}
+    steps = {
+        "type": "array",
+        "items": {"oneOf": build_steps()},
+        "description": "The recipe: steps in order, each with `use` and its parameters.",
+    }
     schema["description"] = "What a system declares."
     schema["properties"] |= {"model": model, "step": steps, "serve": build_serve()}
     schema["properties"]["model"] |= {"maxProperties": 1}
@@ -120,7 +140,7 @@ def build_record() -> Json:
     """Return the schema of a record."""
     schema = TypeAdapter(Record).json_schema()
     describe(schema, Record)
-    for part in (Round, Timing):
+    for part in RECORD_PARTS:
         describe(schema["$defs"][part.__name__], part)
     return simplify(schema)
 
