@@ -41,8 +41,8 @@ class ServeConfig:
             Lengths are rounded up to a multiple of 16. Only on a GPU.
         module: custom code instead of an engine: a Python file in the submission's folder that
             defines a class with `load` and `predict`.
-        command: custom code instead of an engine: a program that speaks docs/protocol.md, and its
-            arguments.
+        command: custom code instead of an engine: a program that implements the worker protocol
+            (docs/methodology/protocol.md), and its arguments.
     """
 
     engine: str

@@ -151,7 +151,7 @@ def render_leaderboard(
     return "\n".join(parts).rstrip() + "\n"
 
 
-HOW_TO_READ = """How to read the tables (docs/measurement.md has all rules):
+HOW_TO_READ = """How to read the tables (docs/methodology/measurement.md has all rules):
 
 - **score**: with its standard error. `~`: the paired confidence interval includes the quality
   floor. `^`: above the reference by more than chance and training seeds explain.

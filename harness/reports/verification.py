@@ -16,7 +16,7 @@ SPEEDUP_TOLERANCE = 4 / 3
 """A speed-up holds if both values are within a third of each other, however narrow the intervals.
 
 The intervals do not include the variation between sessions: of eighty speed-ups of the same code on
-the same machine, two were a third apart in another session (docs/results.md).
+the same machine, two were a third apart in another session (docs/guides/verify-results.md).
 """
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from harness.errors import BuildError, HarnessError, ManifestError, suggest_name
 from harness.models import pretrained
 from harness.models.model_spec import UNKNOWN, ModelSpec
@@ -32,22 +34,40 @@ TABLES = ("model", "step", "serve")
 class Head(Schema):
     """The keys at the top of a manifest."""
 
-    title: Text
-    authors: Texts
-    licence: Text
-    division: Division
-    tasks: Texts
-    device: Literal["any", "gpu"] = "any"
+    title: Text = Field(description="what the system is, in one line")
+    authors: Texts = Field(description="the names of its authors")
+    licence: Text = Field(description="licence of the folder, as an SPDX identifier")
+    division: Division = Field(
+        description="`closed`: the reference's own weights, only executed differently; `open`: any "
+        "system that answers from the text; `baseline`: provided for comparison"
+    )
+    tasks: Texts = Field(
+        description="the tasks that it is built for: names, paths of `task.toml` files relative to "
+        "the manifest, or `any`"
+    )
+    device: Literal["any", "gpu"] = Field(
+        "any", description="`gpu` if it can only be measured under a GPU configuration"
+    )
 
 
 class ModelTable(Schema):
     """The table `[model]`; at most one of its keys is set."""
 
-    teacher: Text = ""
-    pretrained: Text = ""
-    checkpoint: Text = ""
-    weights: Any = None
-    members: Texts = ()
+    teacher: Text = Field("", description="the name of the system whose artifact is taken")
+    pretrained: Text = Field(
+        "", description="a pretrained encoder: its name, a folder, or a name on the hub"
+    )
+    checkpoint: Text = Field(
+        "", description="a fine-tuned model, in a folder as saved by transformers or on the hub"
+    )
+    weights: Any = Field(
+        None,
+        description="trained weights: `{file, sha256}` in the submission's folder, or "
+        "`{hub, revision}` with the commit, 40 hexadecimal digits",
+    )
+    members: Texts = Field(
+        (), description="the systems of a cascade, the cheapest first; at least two"
+    )
 
 
 def read_system(folder: Path, root: Path | None = None) -> System:

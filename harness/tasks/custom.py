@@ -29,12 +29,22 @@ FileName = Annotated[str, Expected("the name of a file")]
 class FieldNames(Schema):
     """The table `[fields]`: the names of the fields of a row; '' and () for none."""
 
-    text: FieldName
-    label: FieldName
-    pair: FieldName = ""
-    choices: Annotated[Texts, Expected("a list of two or more different fields, without pair")] = ()
-    group: FieldName = ""
-    idx: FieldName = ""
+    text: FieldName = Field(description="the text")
+    label: FieldName = Field(
+        description="the label: the name of one, or its position in `labels`, counted from 0"
+    )
+    pair: FieldName = Field("", description="the second text, which is encoded as the text's pair")
+    choices: Annotated[Texts, Expected("a list of two or more different fields, without pair")] = (
+        Field((), description="two or more texts, which are scored one by one; instead of `pair`")
+    )
+    group: FieldName = Field(
+        "",
+        description="what examples of one group have in common: they stay in one slice and are "
+        "resampled together",
+    )
+    idx: FieldName = Field(
+        "", description="the number of the example in prediction files (default: its position)"
+    )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are declared, for digests."""
@@ -44,25 +54,40 @@ class FieldNames(Schema):
 class SplitFiles(Schema):
     """The table `[splits]`: the file of each split; '' for none."""
 
-    train: FileName
-    selection: FileName = ""
-    validation: FileName
-    test: FileName = ""
-    transfer: FileName = ""
+    train: FileName = Field(description="examples to train on: .jsonl, .csv, .tsv or .parquet")
+    selection: FileName = Field(
+        "", description="examples to select and calibrate on (default: a tenth of `train`)"
+    )
+    validation: FileName = Field(description="the reported split, on which scores are computed")
+    test: FileName = Field("", description="examples for predictions; labels are not needed")
+    transfer: FileName = Field("", description="unlabelled text for distillation")
 
 
 class TaskFile(Schema):
     """A `task.toml` without its tables."""
 
-    name: Text
-    title: Text
-    labels: Texts = ()
-    metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"]
-    max_length: int = Field(128, ge=8, le=8192)
-    latency_bound_ms: Number = Field(50, ge=0.1, le=60_000)
-    source: str = ""
-    licence: str = "licence not stated"
-    quoting: Literal["", "minimal", "none"] = ""
+    name: Text = Field(description="letters, digits, `-` and `_`; not that of a built-in task")
+    title: Text = Field(description="the question of the task, in one line")
+    labels: Texts = Field((), description="the names of the labels; none for a task with choices")
+    metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"] = Field(
+        description="the score; `f1` and `matthews` need two labels, the second is the positive one"
+    )
+    max_length: int = Field(
+        128,
+        ge=8,
+        le=8192,
+        description="in tokens; longer texts are truncated, and the padded reference pads to it",
+    )
+    latency_bound_ms: Number = Field(
+        50, ge=0.1, le=60_000, description="the p99 latency allowed in the scenario `server`"
+    )
+    source: str = Field("", description="where the data comes from")
+    licence: str = Field("licence not stated", description="licence of the data")
+    quoting: Literal["", "minimal", "none"] = Field(
+        "",
+        description="quotation marks in CSV and TSV: `minimal` if they enclose fields, `none` if "
+        "they are ordinary characters (default: `minimal` for .csv, `none` for .tsv)",
+    )
 
 
 READER_VERSION = 2

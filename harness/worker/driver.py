@@ -1,4 +1,5 @@
-"""The driver's side of the worker protocol (docs/protocol.md): start, load, query and end a worker.
+"""The driver's side of the worker protocol (docs/methodology/protocol.md): start, load, query and
+end a worker.
 
 Labels are never sent.
 """
@@ -157,7 +158,7 @@ class Worker:
         """Send a load message and wait until the worker is ready.
 
         Args:
-            message: the keys of the load message (docs/protocol.md).
+            message: the keys of the load message (docs/methodology/protocol.md).
             timeout: seconds until the worker counts as hung.
         """
         line = json.dumps({"op": "load", **message}).encode() + b"\n"

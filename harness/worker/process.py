@@ -1,5 +1,5 @@
 """The process in which an engine runs while it is measured. It speaks the worker protocol
-(docs/protocol.md) over stdin and stdout.
+(docs/methodology/protocol.md) over stdin and stdout.
 
 It imports only what its engine needs, and it never sees a label.
 """

@@ -1,5 +1,6 @@
 """The Python interface, with folders and with loaded systems."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import harness
 from harness.errors import HarnessError
 from harness.runner.config import SMOKE, RunConfig
 from harness.tasks.task import Task
+from tests.support.systems import REPOSITORY
 
 
 @pytest.fixture
@@ -46,3 +48,18 @@ def test_what_cannot_be_done_is_one_message(folder: Path, tmp_path: Path) -> Non
         harness.measure_submissions([])
     with pytest.raises(HarnessError, match="there is no record"):
         harness.load_records(tmp_path / "records")
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/reference/api.md"])
+def test_example_of_the_documents_runs(
+    document: str, folder: Path, reviews: Task, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As written, but on the small task and in one block."""
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", (REPOSITORY / document).read_text())
+    code = code.replace('== "sentiment"', f'== "{reviews.name}"')
+    code = code.replace('"sentiment"', repr(reviews.address)).replace("rounds=2", "rounds=1")
+    exec(code, {})
+    (exported,) = folder.parent.parent.glob("fast-model")
+    assert (exported / "predict.py").is_file()
+    if "print(" in code:
+        assert re.search(r"onnx-int8 .* \d", capsys.readouterr().out)

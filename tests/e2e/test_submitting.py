@@ -13,7 +13,7 @@ import yaml
 from harness.results import record
 from tests.support.systems import REPOSITORY
 
-TUTORIAL = REPOSITORY / "docs" / "submitting.md"
+TUTORIAL = REPOSITORY / "docs" / "guides" / "add-a-submission.md"
 WORKFLOWS = REPOSITORY / ".github" / "workflows"
 
 

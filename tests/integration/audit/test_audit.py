@@ -197,7 +197,7 @@ class Neighbours:
 def test_split_as_vectors_is_detected_by_training_text_unless_that_is_carried_too(
     project: Path, reviews: Task
 ) -> None:
-    """What docs/measurement.md says that no probe can see."""
+    """What docs/methodology/measurement.md says that no probe can see."""
     probes = ("text", "perturbed", "training", "carried")
     folder = copy_example(project, copy="neighbours")
     (folder / "model.py").write_text(NEIGHBOURS)

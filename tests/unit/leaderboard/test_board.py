@@ -201,8 +201,8 @@ def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:
 
 
 def test_example_of_a_custom_plot_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The code in docs/results.md, as written."""
-    text = (REPOSITORY / "docs" / "results.md").read_text()
+    """The code in docs/guides/read-results.md, as written."""
+    text = (REPOSITORY / "docs" / "guides" / "read-results.md").read_text()
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     golden_records(tmp_path / "results" / "records")
     monkeypatch.chdir(tmp_path)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sums the weights of the words of each text. The messages are described in docs/protocol.md.
+# Sums the weights of the words of each text. The messages are described in docs/methodology/protocol.md.
 while IFS= read -r line; do
     case $line in
     *'"op"'*)
