@@ -3,14 +3,18 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors import safe_open
 
 from harness.errors import BuildError, HarnessError
 from harness.leaderboard.ranking import group_sections, load_rows
-from harness.loadgen import scenarios
+from harness.loadgen import scenarios, server
+from harness.progress import ProgressLine
 from harness.results import record
 from harness.results.record import Timing
 from harness.runner import session as session_module
@@ -230,6 +234,34 @@ def test_board_sections_never_mix_sessions(project: Path, reviews: Task) -> None
 
 
 @pytest.mark.serial
+def test_nothing_is_logged_within_a_timed_window(
+    project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A progress bar changes only with the next line of the log."""
+    events: list[str] = []
+
+    def note(timed: Callable[..., AbstractContextManager[None]]) -> Callable[..., Any]:
+        @contextmanager
+        def noted(*arguments: Any) -> Iterator[None]:
+            with timed(*arguments):
+                events.append("start")
+                yield
+                events.append("end")
+
+        return noted
+
+    noted = note(scenarios.timed)
+    monkeypatch.setattr(scenarios, "timed", noted)
+    monkeypatch.setattr(server, "timed", noted)
+    measure(project, ["null"], reviews, log=events.append, server=True, blocks=2)
+    starts = [number for number, event in enumerate(events) if event == "start"]
+    assert len(starts) > 6  # in each block: loading, two scenarios, and some rates
+    assert all(events[number + 1] == "end" for number in starts)
+    lines = [event for event in events if isinstance(event, ProgressLine)]
+    assert [line.text for line in lines] == ["block 1: null on reviews", "block 2: null on reviews"]
+    assert [line.done for line in lines] == [0.0, 0.5]
+
+
 def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
     """100 queries a second cost the driver 1 to 2% of a core; waiting in a loop would be 100%."""
     script = (
