@@ -9,6 +9,7 @@ import pytest
 
 from harness.build import build_missing
 from harness.errors import BuildError
+from harness.progress import ProgressLine
 from harness.store.cache import artifact_dir
 from harness.submissions.plan import make_plan, plan_system
 from harness.tasks.task import Task
@@ -39,25 +40,41 @@ def test_only_missing_artifacts_are_built(built_project: Path, reviews: Task) ->
     assert not any("finetune" in line for line in lines), "the teacher is built already"
 
 
+def test_progress_of_the_build_process_arrives_as_progress(project: Path, reviews: Task) -> None:
+    lines = build(project, ["tfidf-logreg"], reviews)
+    progress = [line for line in lines if isinstance(line, ProgressLine)]
+    assert progress[0].text == "  tfidf-logreg"
+    assert progress[0].done == 0.0
+    others = [line for line in lines if line not in progress]
+    assert others[0] == "build 1/1: tfidf-logreg for reviews"
+    assert others[-1].startswith("  tfidf-logreg: done in ")
+
+
 def test_killed_build_leaves_no_incomplete_artifact_and_can_be_repeated(
     project: Path, reviews: Task, cache_with_data: Path
 ) -> None:
     (reference,) = load_systems(project, ["minilm-l6"])
-    arguments = [str(reference.folder), reviews.address, "cpu-1", str(project), "0"]
+    plan = make_plan([reference], [reviews])
     process = subprocess.Popen(
-        [sys.executable, "-m", "harness.build", *arguments], stdout=subprocess.PIPE
+        [sys.executable, "-m", "harness.build", "cpu-1"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    assert process.stdin
     assert process.stdout
+    process.stdin.write(plan.to_json())
+    process.stdin.close()
     scratch = cache_with_data / "tmp"
     deadline = time.monotonic() + ENOUGH
     while not (scratch.is_dir() and list(scratch.iterdir())) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    assert process.wait() == -signal.SIGKILL, "it was still building"
     process.stdout.close()
     (planned,) = plan_system(reference, reviews, 0).steps
     assert not artifact_dir(planned.key).exists()
-    build_missing(make_plan([reference], [reviews]), choose_configuration("cpu-1"), quiet)
+    build_missing(plan, choose_configuration("cpu-1"), quiet)
     assert not list(scratch.iterdir()), "the files of the killed build are removed"
     metadata = json.loads((artifact_dir(planned.key) / "artifact.json").read_text())
     cost = metadata["recipe"][0]["cost"]
