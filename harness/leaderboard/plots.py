@@ -18,7 +18,9 @@ def draw_pareto(section: Section) -> str:
     Systems that are not better than the majority class are left out.
     """
     rows = [
-        row for row in section.rows if row.measured and _is_above_majority(row) and row.seed is None
+        row
+        for row in section.rows
+        if row.measured and row.record.score and not row.is_control and row.seed is None
     ]
     figure, axes = _create_figure(4.2)
     _draw_systems(axes, [row for row in rows if not row.point])
@@ -200,8 +202,3 @@ def _draw_curves(axes: Any, rows: list[Row]) -> None:
         colour = COLOURS[curve[0].record.system["division"]]
         points = sorted(map(_position, curve))
         axes.plot(*zip(*points, strict=True), ".-", color=colour, linewidth=0.8, markersize=4)
-
-
-def _is_above_majority(row: Row) -> bool:
-    score = row.record.score
-    return score is not None and score["value"] > score["majority"]
