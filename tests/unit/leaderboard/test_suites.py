@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from harness.leaderboard.columns import get_column, get_figures
-from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.suites import find_complete_suites, format_suite_table
 from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
+from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.suites import find_complete_suites, format_suite_table
 from harness.results.record import write_record
 from tests.support.figures import table_rows
 from tests.support.records import make_record
