@@ -8,9 +8,10 @@ from harness.leaderboard.formatting import format_number
 from harness.leaderboard.row import Row, is_energy_measured
 from harness.results.record import SCENARIOS, Record
 
-Table = Literal["division", "overview", "exits", "cost", "page", "comparison", "card", "energy"]
-"""A kind of table: the tables of a division, a task's overview, early exits, building costs, the
-page, the comparison of two systems, the model card, and the energy report."""
+Table = Literal["offline", "latency", "overview", "summary", "page", "comparison", "card", "energy"]
+"""A kind of table: all systems of an offline section, all systems of another section, a task's
+overview, its short summary, the page, the comparison of two systems, the model card, and the energy
+report."""
 
 
 @dataclass(frozen=True)

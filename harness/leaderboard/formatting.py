@@ -1,6 +1,7 @@
 """How figures and tables are written."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,28 @@ def format_table(
         headings: of sequences of cells; dicts have their own.
     """
     return tabulate(lines, headers=headings, tablefmt=style, disable_numparse=True)
+
+
+def format_rows(lines: Sequence[tuple[bool, Mapping[str, str]]], style: str = "github") -> str:
+    """Return a table whose controls are last, below a line of their own.
+
+    Args:
+        lines: whether the line is of a control (`Row.is_control`), and its cells by heading.
+        style: one of tabulate's formats.
+    """
+    systems = [line for is_control, line in lines if not is_control]
+    controls = [line for is_control, line in lines if is_control]
+    if systems and controls:
+        systems.append({"system": "controls:"})
+    return format_table([*systems, *controls], style)
+
+
+def compact_table(table: str) -> str:
+    """Return a Markdown table without the spaces that align its columns.
+
+    It is shorter, and a changed cell changes only its own line.
+    """
+    return re.sub(r"(?<=\|)-+(?=\|)", "---", re.sub(" {2,}", " ", table))
 
 
 def escape_cell(text: str) -> str:

@@ -1,6 +1,5 @@
 """The leaderboard as one page that works without a network: `results/index.html`."""
 
-import json
 import math
 from collections.abc import Sequence
 from importlib.resources import files
@@ -11,30 +10,29 @@ from harness.leaderboard.columns import COLUMNS, get_column, get_figures
 from harness.leaderboard.formatting import format_scenario, round_figure
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
+from harness.leaderboard.template import render_template
 from harness.tasks.registry import all_suites
 
 
 def render_page(sections: Sequence[Section]) -> str:
     """Return the HTML page.
 
-    Texts of submissions cannot become markup: they are in JSON without `<`, and the script only
-    writes them as text.
+    Texts of submissions cannot become markup: they are in JSON, in which jinja2's filter `tojson`
+    replaces `<`, and the script only writes them as text.
     """
+    from markupsafe import Markup
+
     folder = files("harness.leaderboard")
-    html = folder.joinpath("page.html").read_text(encoding="utf-8")
-    data = json.dumps(
-        [_describe_section(section) for section in _order_sections(sections)],
-        separators=(",", ":"),
+    style, script = (
+        Markup(folder.joinpath(name).read_text(encoding="utf-8"))  # noqa: S704
+        for name in ("page.css", "page.js")
     )
-    parts = {
-        "/*STYLE*/": folder.joinpath("page.css").read_text(encoding="utf-8"),
-        "/*SCRIPT*/": folder.joinpath("page.js").read_text(encoding="utf-8"),
-        "/*DATA*/": data.replace("<", "\\u003c"),
-    }
-    for marker, part in parts.items():
-        before, _, after = html.partition(marker)
-        html = before + part + after
-    return html
+    return render_template(
+        "leaderboard/page.html.j2",
+        style=style,
+        script=script,
+        sections=[_describe_section(section) for section in _order_sections(sections)],
+    )
 
 
 def _order_sections(sections: Sequence[Section]) -> list[Section]:
@@ -90,6 +88,7 @@ def _describe_row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
         "point": row.point,
         "title": record.system["title"],
         "qualified": row.qualified,
+        "control": row.is_control,
         "values": {key: _to_json_value(figures[key]) for key in keys},
         "cells": {column.key: _write_cell(row, column) for column in columns},
         "failure": record.failure and record.failure["reason"],

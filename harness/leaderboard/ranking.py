@@ -40,7 +40,7 @@ class Section:
         scenario: the scenario.
         session: the name of the session.
         started: the time at which the session started (ISO 8601).
-        rows: ranked rows first, then by throughput.
+        rows: ranked rows first, then by throughput, controls last.
         floor: the score at the quality floor; None if the reference is not significantly above the
             majority class.
     """
@@ -263,6 +263,7 @@ def _compare_rows(section: Section) -> None:
     _rank([row for row in measured if row.qualified and row.is_main and not row.failed_probes])
     section.rows.sort(
         key=lambda row: (
+            row.is_control,
             row.rank is None,
             row.rank or 0,
             -(row.throughput if row.measured else 0),

@@ -95,6 +95,15 @@ class Row:
         return float((self.record.score or {})["value"])
 
     @property
+    def is_control(self) -> bool:
+        """Whether the row shows what no model achieves: the null system, or a score that is not
+        above the majority class. Tables list such rows last, and plots leave them out.
+        """
+        score = self.record.score
+        is_above_majority = score is None or score["value"] > score["majority"]
+        return self.name == self.record.roles["null"] or not is_above_majority
+
+    @property
     def failed_probes(self) -> list[str]:
         """The probes of the audit that the system failed."""
         return list((self.record.audit or {}).get("failed", []))

@@ -9,7 +9,7 @@ from harness.leaderboard.formatting import (
     escape_cell,
     format_interval,
     format_number,
-    format_table,
+    format_rows,
 )
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
@@ -69,24 +69,28 @@ def format_suite_table(sections: Sequence[Section], style: str) -> str:
     for name in sorted(scores, key=lambda name: (-mean(scores[name]), name)):
         row = combined[name]
         rank = 1 + _count_faster(row, combined.values()) if row.qualified else "-"
+        is_control = all(rows[name].is_control for rows in by_task)
         lines.append(
-            {
-                "rank": rank,
-                "system": escape_cell(name),
-                "division": row.record.system["division"],
-                "mean score": f"{mean(scores[name]):.4f}",
-                **{
-                    str(section.task["name"]): f"{score:.4f}"
-                    for section, score in zip(sections, scores[name], strict=True)
+            (
+                is_control,
+                {
+                    "rank": str(rank),
+                    "system": escape_cell(name),
+                    "division": row.record.system["division"],
+                    "mean score": f"{mean(scores[name]):.4f}",
+                    **{
+                        str(section.task["name"]): f"{score:.4f}"
+                        for section, score in zip(sections, scores[name], strict=True)
+                    },
+                    "speed-up": format_interval(compute_speedup(reference, row)),
+                    "unpadded": format_interval(compute_speedup(unpadded, row)),
+                    "examples/s": format_number(
+                        1 / math.exp(mean(map(math.log, row.seconds.values())))
+                    ),
                 },
-                "speed-up": format_interval(compute_speedup(reference, row)),
-                "unpadded": format_interval(compute_speedup(unpadded, row)),
-                "examples/s": format_number(
-                    1 / math.exp(mean(map(math.log, row.seconds.values())))
-                ),
-            }
+            )
         )
-    return format_table(lines, style)
+    return format_rows(lines, style)
 
 
 def combine_tasks(rows: Sequence[Row]) -> Row:

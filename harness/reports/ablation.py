@@ -7,21 +7,13 @@ from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import (
     format_interval,
     format_number,
-    format_scenario,
     format_table,
 )
 from harness.leaderboard.ranking import Section, compute_speedup, load_sections
 from harness.leaderboard.row import Row
+from harness.leaderboard.template import render_template
 from harness.leaderboard.warnings import SMOKE_RUN
 from harness.reports.comparison import compare_scores
-
-INTRODUCTION = (
-    "*Speed-up*: how many times as long the variant takes per example, block by block, which is "
-    "what the choice contributes. *Score change*: the variant's score less the submission's, on "
-    "the same examples. Padding is listed first, because not padding is not an optimization of the "
-    "model. The contributions overlap (more instances gain less if a graph is not fused), so their "
-    "product is not the total speed-up."
-)
 
 
 def render_ablation(session: Path, system: str) -> str:
@@ -35,25 +27,16 @@ def render_ablation(session: Path, system: str) -> str:
         HarnessError: the session has no figures of the system itself.
     """
     sections, _ = load_sections(session.parent, session.name)
-    parts = [f"# {system}: ablation", INTRODUCTION]
+    parts = []
     for section in sections:
         whole = section.measured_rows.get(system)
         if whole is None:
             reason = _find_failure(section, system)
             raise HarnessError(f"{session}: {system} was not measured: {reason}")
-        parts += [
-            f"## {section.task['name']}, {format_scenario(section.scenario)}, "
-            f"{section.configuration['name']}, {section.machine}, session `{section.session}`",
-            _describe_total(section, whole),
-            _format_variants(section, whole),
-            *([SMOKE_RUN] if whole.record.smoke else []),
-        ]
-        parts += [
-            f"- {row.record.system['title']} failed: {row.record.failure['reason']}"
-            for row in section.rows
-            if row.record.failure
-        ]
-    return "\n\n".join(parts) + "\n"
+        parts.append(_describe_section(section, whole))
+    return render_template(
+        "reports/ablation.md.j2", system=system, parts=parts, smoke_run=SMOKE_RUN
+    )
 
 
 def _find_failure(section: Section, system: str) -> str:
@@ -61,22 +44,27 @@ def _find_failure(section: Section, system: str) -> str:
     return failure["reason"] if failure else "see its records."
 
 
-def _describe_total(section: Section, whole: Row) -> str:
-    rate = f"{format_number(whole.throughput)} examples/s"
+def _describe_section(section: Section, whole: Row) -> dict[str, object]:
+    """Return what the template shows of a section; `total` is None without both references."""
     padded, unpadded = (
         section.measured_rows.get(section.roles[role])
         for role in ("reference", "unpadded_reference")
     )
-    if padded is None or unpadded is None:
-        return f"{rate}."
-    total, padding, rest = map(
-        format_interval,
-        (whole.speedup, compute_speedup(padded, unpadded), whole.unpadded_speedup),
-    )
-    return (
-        f"{rate}, a speed-up of {total} over {padded.name}: {padding} by not padding, and {rest} "
-        f"over {unpadded.name}."
-    )
+    has_references = padded is not None and unpadded is not None
+    return {
+        "section": section,
+        "rate": format_number(whole.throughput),
+        "total": format_interval(whole.speedup) if has_references else None,
+        "padding": format_interval(compute_speedup(padded, unpadded)) if unpadded else None,
+        "rest": format_interval(whole.unpadded_speedup),
+        "table": _format_variants(section, whole),
+        "is_smoke": whole.record.smoke,
+        "failures": {
+            row.record.system["title"]: row.record.failure["reason"]
+            for row in section.rows
+            if row.record.failure
+        },
+    }
 
 
 def _format_variants(section: Section, whole: Row) -> str:

@@ -17,31 +17,14 @@ from harness.leaderboard.formatting import (
     format_fingerprint,
     format_interval,
     format_number,
-    format_table,
+    format_rows,
 )
 from harness.leaderboard.ranking import Section, ratio_within_blocks
 from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured, rerun_command
 from harness.leaderboard.suites import find_complete_suites
 from harness.leaderboard.tables import round_columns
+from harness.leaderboard.template import render_template
 from harness.results.statistics import Interval
-
-INTRODUCTION = """# Energy report
-
-The energy that each system needs to answer a whole evaluation set at once (`offline`), as in the
-SustaiNLP 2020 shared task. Loading the model is listed separately, because it is needed only once.
-Rendered from the records by `wattbench report energy`; `--format csv` and `--format latex` give the
-same figures for a spreadsheet and for a paper.
-
-Energy is *measured* only where RAPL or NVML counters were read; these sections come first. Under a
-GPU configuration the CPU's share may be modelled beside the measured GPU. Otherwise energy is
-*modelled* as the configuration's watts per busy core times CPU-seconds; a reduction is then a
-reduction of CPU time, and no energy saving is claimed. RAM and GPU are included where their energy
-is known. CO2 is energy times the carbon intensity of the configuration's country."""
-
-TOTALS = (
-    "Sums over the tasks of the suite, with one loading per task, and the mean of the scores. The "
-    "reduction is the reference's sum divided by the system's."
-)
 
 
 @dataclass(frozen=True)
@@ -158,17 +141,18 @@ def _collect_entries(sections: Sequence[Section], task: str = "") -> SectionEntr
 
 
 def _render_markdown(by_section: SectionEntries) -> str:
-    parts = [INTRODUCTION]
     suites = find_complete_suites([section for section, _ in by_section])
-    for heading, suite_sections in suites.items():
-        parts += [f"## {heading}", TOTALS, _format_totals(suite_sections)]
-    for section, entries in by_section:
-        parts += [*_describe_section(section, entries), _format_table(entries)]
-    return "\n\n".join(parts) + "\n"
+    return render_template(
+        "reports/energy.md.j2",
+        totals={heading: _format_totals(sections) for heading, sections in suites.items()},
+        parts=[_describe_section(*pair) for pair in by_section],
+    )
 
 
 def energy_entries(section: Section) -> list[EnergyEntry]:
-    """Return the entries of an offline section's systems with known energy, the lowest first."""
+    """Return the entries of an offline section's systems with known energy, the lowest first and
+    controls last.
+    """
     rows = [
         row
         for row in section.system_rows
@@ -176,7 +160,7 @@ def energy_entries(section: Section) -> list[EnergyEntry]:
     ]
     reference = next((row for row in rows if row.name == section.roles["reference"]), None)
     entries = [_compute_entry(row, reference) for row in rows]
-    return sorted(entries, key=lambda entry: (entry.kwh, entry.row.name))
+    return sorted(entries, key=lambda entry: (entry.row.is_control, entry.kwh, entry.row.name))
 
 
 def _compute_entry(row: Row, reference: Row | None) -> EnergyEntry:
@@ -231,46 +215,46 @@ def _render_csv(by_section: SectionEntries) -> str:
     return text
 
 
-def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> list[str]:
-    first, machine, config = entries[0].row, section.fingerprint, section.configuration
-    software = ", ".join(f"{name} {version}" for name, version in first.record.software.items())
-    command = rerun_command(first).replace(f"--system {first.name}", "--all")
-    return [
-        f"## {section.task['name']} on {config['name']}, {section.machine}",
-        f"{entries[0].examples} examples, session `{section.session}` of {section.started}. "
-        f"Energy is {section.energy_source}. Carbon intensity: {config['grams_co2_per_kwh']:g} "
-        f"g/kWh ({config['country']}).",
-        f"- Configuration `{config['name']}` ({config['hash']}): {config['title']}",
-        f"- Machine: {format_fingerprint(machine)}; {', '.join(machine['flags'])}",
-        f"- Software: {software}",
-        f"- Command: `{command}`",
-    ]
+def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> dict[str, object]:
+    """Return what the template shows of a section."""
+    first, machine = entries[0].row, section.fingerprint
+    return {
+        "section": section,
+        "examples": entries[0].examples,
+        "machine": f"{format_fingerprint(machine)}; {', '.join(machine['flags'])}",
+        "software": ", ".join(f"{name} {text}" for name, text in first.record.software.items()),
+        "command": rerun_command(first).replace(f"--system {first.name}", "--all"),
+        "table": _format_table(entries),
+    }
 
 
 def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
     measured = all(is_energy_measured(entry.row.record) for entry in entries)
     columns = find_columns("energy", [entry.row for entry in entries])
     lines = [
-        {
-            "system": escape_cell(entry.row.name) if style == "github" else entry.row.name,
-            "score": f"{entry.row.score:.4f}",
-            "answering kWh": format_number(entry.kwh),
-            "loading kWh": format_number(entry.load_kwh),
-            "mean W": format_number(entry.watts),
-            "seconds": format_number(entry.seconds),
-            "g CO2": format_number(entry.co2_g),
-            **{
-                column.heading(entry.row.record, measured): column.text(entry.row)
-                for column in columns
+        (
+            entry.row.is_control,
+            {
+                "system": escape_cell(entry.row.name) if style == "github" else entry.row.name,
+                "score": f"{entry.row.score:.4f}",
+                "answering kWh": format_number(entry.kwh),
+                "loading kWh": format_number(entry.load_kwh),
+                "mean W": format_number(entry.watts),
+                "seconds": format_number(entry.seconds),
+                "g CO2": format_number(entry.co2_g),
+                **{
+                    column.heading(entry.row.record, measured): column.text(entry.row)
+                    for column in columns
+                },
+                "CPU / RAM / GPU": " / ".join(
+                    "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
+                ),
+                f"{_name_quantity(measured)} reduction": format_interval(entry.reduction),
             },
-            "CPU / RAM / GPU": " / ".join(
-                "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
-            ),
-            f"{_name_quantity(measured)} reduction": format_interval(entry.reduction),
-        }
+        )
         for entry in entries
     ]
-    return format_table(lines, style)
+    return format_rows(lines, style)
 
 
 def _format_totals(sections: Sequence[Section]) -> str:
@@ -293,17 +277,20 @@ def _format_totals(sections: Sequence[Section]) -> str:
         if reference and sums[name]:
             reduction = f"{format_number(reference / sums[name])}x"
         lines.append(
-            {
-                "system": escape_cell(name),
-                "mean score": f"{mean(entry.row.score for entry in entries):.4f}",
-                "examples": str(sum(entry.examples for entry in entries)),
-                "kWh": format_number(sum(entry.total_kwh for entry in entries)),
-                "seconds": format_number(sum(entry.seconds for entry in entries)),
-                "g CO2": format_number(sum(entry.co2_g for entry in entries)),
-                f"{_name_quantity(measured)} reduction": reduction,
-            }
+            (
+                all(entry.row.is_control for entry in entries),
+                {
+                    "system": escape_cell(name),
+                    "mean score": f"{mean(entry.row.score for entry in entries):.4f}",
+                    "examples": str(sum(entry.examples for entry in entries)),
+                    "kWh": format_number(sum(entry.total_kwh for entry in entries)),
+                    "seconds": format_number(sum(entry.seconds for entry in entries)),
+                    "g CO2": format_number(sum(entry.co2_g for entry in entries)),
+                    f"{_name_quantity(measured)} reduction": reduction,
+                },
+            )
         )
-    return format_table(lines)
+    return format_rows(lines)
 
 
 def _sum_cpu_seconds(entries: Sequence[EnergyEntry]) -> float:

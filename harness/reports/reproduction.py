@@ -12,6 +12,7 @@ from harness.leaderboard.formatting import format_interval, format_number, forma
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
+from harness.leaderboard.template import render_template
 from harness.schema import Faults, Number, Schema, Text, read_toml
 from harness.submissions.project import get_published_folder
 
@@ -131,12 +132,16 @@ def render_reproduction(sections: Sequence[Section], published: PublishedTable, 
     ]
     if not complete:
         return ""
-    heading = f"# {published.title}, reproduced on {task}\n\nSource: {published.source}"
-    parts = [heading, *(_render_section(section, published) for section in complete)]
-    return "\n\n".join(parts) + "\n"
+    return render_template(
+        "reports/reproduction.md.j2",
+        published=published,
+        task=task,
+        parts=[_compare_section(section, published) for section in complete],
+    )
 
 
-def _render_section(section: Section, published: PublishedTable) -> str:
+def _compare_section(section: Section, published: PublishedTable) -> dict[str, object]:
+    """Return what the template shows of a section."""
     rows = {row.name: row for row in section.rows}
     unpadded = _find_unpadded(section, published)
     lines = []
@@ -159,17 +164,17 @@ def _render_section(section: Section, published: PublishedTable) -> str:
         {"": key, "published": getattr(published.setup, key), "wattbench": value}
         for key, value in _describe_setup(section, rows, published).items()
     ]
-    return "\n\n".join(
-        [
-            f"## {section.configuration['name']}, {section.machine}, session `{section.session}`",
-            format_table(lines),
-            "*Unpadded* is the speed-up over the same model without padding (the second row): what "
-            "remains of a speed-up if nothing is padded.",
-            "Differences between the two set-ups:",
-            format_table(setup),
-            _conclude(section, rows, published, unpadded),
-        ]
-    )
+    first, last = (rows[published.systems[index]] for index in (0, -1))
+    return {
+        "section": section,
+        "table": format_table(lines),
+        "setup": format_table(setup),
+        "published_speedup": published.row[-1].speedup,
+        "published_padding": unpadded.speedup,
+        "speedup": format_interval(last.speedup),
+        "padding": format_interval(compute_speedup(first, rows[unpadded.system])),
+        "rest": format_interval(last.unpadded_speedup),
+    }
 
 
 def _find_unpadded(section: Section, published: PublishedTable) -> PublishedRow:
@@ -223,22 +228,3 @@ def _format_range(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     return str(value[0]) if len(set(value)) == 1 else f"{min(value)} to {max(value)}"
-
-
-def _conclude(
-    section: Section, rows: dict[str, Row], published: PublishedTable, unpadded: PublishedRow
-) -> str:
-    published_speedup = published.row[-1].speedup
-    remaining = published_speedup / unpadded.speedup
-    last = rows[published.systems[-1]]
-    padding = compute_speedup(rows[published.systems[0]], rows[unpadded.system])
-    return (
-        f"The published speed-up is {published_speedup:.1f}x in total: "
-        f"{unpadded.speedup:.2f}x by not padding, times {remaining:.1f}x. Here it is "
-        f"{format_interval(last.speedup)} in total: {format_interval(padding)} by not padding, "
-        f"times {format_interval(last.unpadded_speedup)}. Multi-instance inference gains at most a "
-        f"factor of the number of cores, {published.setup.cores} there and "
-        f"{section.configuration['cores']} here. Ratios can be compared with these differences in "
-        "mind, seconds cannot, and USD only as far as the list prices of the machines are "
-        "comparable."
-    )

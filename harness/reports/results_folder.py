@@ -1,15 +1,16 @@
 """All files in `results/` that `wattbench board` renders from records."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
 from harness.leaderboard.plots import draw_ladder, draw_pareto
 from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.row import Row
-from harness.leaderboard.tables import build_frame, render_leaderboard
+from harness.leaderboard.section import choose_main_section
+from harness.leaderboard.tables import build_frame, render_json
 from harness.reports.energy import render_energy_files
 from harness.reports.ladder import find_rungs, render_ladders
 from harness.store.cache import write_atomically
@@ -48,17 +49,19 @@ def write_board(results: Path) -> Board:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"
         raise HarnessError("\n".join([*faults, message]))
     frame = build_frame(sections)
+    ladders = render_ladders(sections, "github")
+    ladder = choose_main_section([section for section in sections if _find_quick_rungs(section)])
     files = {
-        "README.md": render_leaderboard(sections, faults, _render_ladder_section(sections)),
+        "README.md": render_leaderboard(sections, faults, ladders, has_plot=ladder is not None),
         "leaderboard.csv": frame.to_csv(index=False, lineterminator="\n"),
-        "leaderboard.json": frame.to_json(orient="records", indent=1) + "\n",
+        "leaderboard.json": render_json(frame),
         "index.html": render_page(sections),
     }
     files |= render_energy_files(sections)
-    if section := _choose_for_plot(sections):
-        files["pareto.svg"] = draw_pareto(section)
-    if section := _choose_for_ladder(sections):
-        files["ladder.svg"] = draw_ladder(section, _find_quick_rungs(section))
+    if main := choose_main_section(sections):
+        files["pareto.svg"] = draw_pareto(main)
+    if ladder:
+        files["ladder.svg"] = draw_ladder(ladder, _find_quick_rungs(ladder))
     for name, text in files.items():
         write_atomically(results / name, text.encode())
     for name in set(OPTIONAL_FILES) - set(files):  # left from records that no longer exist
@@ -66,43 +69,5 @@ def write_board(results: Path) -> Board:
     return Board(sections, faults, list(files))
 
 
-def _choose_for_plot(sections: Sequence[Section]) -> Section | None:
-    """The latest offline section, of the suite `quick` and on a CPU where there is one."""
-    candidates = [
-        section
-        for section in sections
-        if section.scenario == "offline" and section.floor is not None
-    ]
-    quick = all_suites()["quick"].tasks
-    return max(
-        candidates,
-        key=lambda section: (
-            section.task["name"] in quick,
-            not section.on_gpu,
-            section.started,
-        ),
-        default=None,
-    )
-
-
-def _choose_for_ladder(sections: Sequence[Section]) -> Section | None:
-    return _choose_for_plot([section for section in sections if _find_quick_rungs(section)])
-
-
 def _find_quick_rungs(section: Section) -> list[Row]:
     return find_rungs(section, all_suites()["quick"].ladder)
-
-
-def _render_ladder_section(sections: Sequence[Section]) -> str:
-    tables = render_ladders(sections, "github")
-    if not tables:
-        return ""
-    plot = ["![The ladder](ladder.svg)"] if _choose_for_ladder(sections) else []
-    return "\n\n".join(["## The ladder: what each optimization adds", LADDER, *plot, tables])
-
-
-LADDER = (
-    "As in Table 3 of Kim & Hassan (2020): the time for the whole set (`offline`, batch size 1), "
-    "the speed-up over the first system, and the speed-up of each step over the system before. A "
-    "score below the quality floor is marked. `wattbench ladder` prints this table."
-)

@@ -8,6 +8,7 @@ from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_interval, format_scenario, format_table
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
+from harness.leaderboard.template import render_template
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 from harness.results.statistics import Interval
@@ -147,31 +148,21 @@ def render_verification(
     claims = _judge_scores(claims)
     verdicts = [claim.verdict for claim in claims]
     lines = [(claim.text, claim.published, claim.here, claim.verdict) for claim in claims]
-    parts = [
-        "# Verification",
-        _describe_session("Published", reference),
-        _describe_session("Here", latest),
-        ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in VERDICTS) + ".",
-        format_table(lines, headings=("claim", "published", "here", "verdict")),
-    ]
     measured_names = {row.name for row in latest.rows}
     absent = [
         row.name
         for row in reference.system_rows
         if row.name not in measured_names and (not selected or row.name in selected)
     ]
-    if absent:
-        parts.append(f"Not measured here: {', '.join(absent)}.")
-    return "\n\n".join(parts) + "\n", FAILS in verdicts
-
-
-def _describe_session(origin: str, section: Section) -> str:
-    software = section.rows[0].record.software
-    return (
-        f"{origin}: session `{section.session}`, {section.machine}, "
-        f"{section.configuration['name']}, torch {software.get('torch')}, onnxruntime "
-        f"{software.get('onnxruntime')}."
+    text = render_template(
+        "reports/verification.md.j2",
+        published=reference,
+        here=latest,
+        counts={verdict: verdicts.count(verdict) for verdict in VERDICTS},
+        table=format_table(lines, headings=("claim", "published", "here", "verdict")),
+        absent=absent,
     )
+    return text, FAILS in verdicts
 
 
 def _compare_sections(

@@ -190,7 +190,7 @@ def test_measured_energy_has_a_column_above_the_idle_machine(tmp_path: Path) -> 
     assert columns["co2_g_per_1k"] == pytest.approx(0.11 / 1000 * 369.5)
     assert (columns["ram_wh_per_1k"], columns["gpu_wh_per_1k"]) == (pytest.approx(0.01), None)
     text = (tmp_path / "README.md").read_text()
-    assert "| Wh/1k (measured)   | Wh/1k above idle   |" in text
+    assert "| Wh/1k (measured) | Wh/1k above idle |" in text
 
 
 def test_modelled_energy_has_no_column_above_idle(tmp_path: Path) -> None:

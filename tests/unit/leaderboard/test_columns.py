@@ -97,7 +97,7 @@ def test_new_column_is_one_entry(
     def count_blocks(row: Row) -> int:
         return len(row.rounds)
 
-    blocks = Column("blocks", count_blocks, label="blocks measured", tables=("division",))
+    blocks = Column("blocks", count_blocks, label="blocks measured", tables=("offline",))
     monkeypatch.setattr("harness.leaderboard.columns.COLUMNS", (*COLUMNS, blocks))
     golden_records(tmp_path / "records")
     write_board(tmp_path)
@@ -109,8 +109,8 @@ def test_new_column_is_one_entry(
 
 def test_columns_of_a_table_are_those_of_its_scenarios(tmp_path: Path) -> None:
     rows = [*rows_by_name(tmp_path, make_record("ref", [1.0, 1.0], 0.9)).values()]
-    offline = [column.key for column in find_columns("division", rows)]
-    both = [column.key for column in find_columns("division", rows, ["offline", "single_stream"])]
+    offline = [column.key for column in find_columns("overview", rows)]
+    both = [column.key for column in find_columns("overview", rows, ["offline", "single_stream"])]
     assert "usd_per_100m" in offline
     assert "latency_p50_ms" not in offline
     assert {"usd_per_100m", "latency_p50_ms"} <= set(both)

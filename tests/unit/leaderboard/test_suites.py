@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.leaderboard.columns import get_figures
+from harness.leaderboard.columns import get_column, get_figures
+from harness.leaderboard.markdown import render_leaderboard
+from harness.leaderboard.page import render_page
 from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.suites import find_complete_suites, format_suite_table
-from harness.leaderboard.tables import render_leaderboard
 from harness.results.record import write_record
 from tests.support.figures import table_rows
 from tests.support.records import make_record
@@ -59,7 +60,7 @@ def test_only_a_session_with_all_tasks_counts(tmp_path: Path) -> None:
 def test_leaderboard_has_the_suite_table(tmp_path: Path) -> None:
     suite_tables(tmp_path)
     text = render_leaderboard(load_sections(tmp_path)[0], [])
-    assert "## All tasks of the suite embedded, session s1" in text
+    assert "<summary>All tasks of the suite embedded, session s1</summary>" in text
     assert "as in SuperGLUE" in text
 
 
@@ -81,6 +82,5 @@ def test_build_cost_is_the_sum_over_all_steps(tmp_path: Path) -> None:
     assert get_figures(row)["build_seconds"] == 96.0
     assert get_figures(row)["build_cpu_seconds"] == 186.0
     assert get_figures(row)["build_wh"] == pytest.approx(0.21)
-    text = render_leaderboard(sections, [])
-    assert "**Cost of building, storing and loading**" in text
-    assert "| 3.10 " in text, "minutes"
+    assert get_column("build_cpu_seconds").text(row) == "3.10", "minutes"
+    assert "3.10 CPU-minutes, 0.210 Wh" in render_page(sections)
