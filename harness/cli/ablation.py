@@ -62,4 +62,5 @@ def ablation(
     text = render_ablation(folder / "records" / session, system.name)
     path = folder / f"{system.name}-{task.name}.md"
     write_atomically(path, text.encode())
-    console(f"{text}\nwritten: {path}")
+    console.print_markdown(text)
+    console(f"written: {path}")

@@ -27,5 +27,5 @@ def draw_board(results: Path, console: Console) -> None:
     drawn = write_board(results)
     for fault in drawn.faults:
         print(f"wattbench: left out: {fault}", file=sys.stderr)
-    console(format_summary(drawn.sections))
+    console.print_markdown(format_summary(drawn.sections))
     console(f"drawn in {results}: {', '.join(drawn.files)}")

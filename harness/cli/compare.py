@@ -49,12 +49,12 @@ def compare(
             tolerance,
             task,
         )
-        console(text)
+        console.print_markdown(text)
         return int(is_worse)
     if before or after or "/" in f"{first}{second}":
         raise _unknown_session(second if before else first, records)
     sections = read_sections(records, systems=(first, second))
-    console(compare_systems(sections, first, second, task))
+    console.print_markdown(compare_systems(sections, first, second, task))
     return 0
 
 

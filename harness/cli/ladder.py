@@ -25,4 +25,4 @@ def ladder(
     from harness.tasks.registry import get_suite
 
     sections = read_sections(results_folder(find_project(), results) / "records")
-    console(render_ladder(sections, get_suite(suite), "simple"))
+    console.print_markdown(render_ladder(sections, get_suite(suite)))

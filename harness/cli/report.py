@@ -37,4 +37,8 @@ def report(
     if session and not (records / session).is_dir():
         raise HarnessError(f"{records / session}: there is no such session.")
     sections = read_sections(records, session)
-    console(render_energy_report(sections, style, task).rstrip())
+    text = render_energy_report(sections, style, task).rstrip()
+    if style == "md":
+        console.print_markdown(text)
+    else:
+        console(text)

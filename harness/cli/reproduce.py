@@ -65,4 +65,5 @@ def reproduce(
         text = render_reproduction(read_sections(folder / "records"), published, task.name)
     path = folder / f"{name}-{task.name}.md"
     write_atomically(path, text.encode())
-    console(f"{text}\nwritten: {path}")
+    console.print_markdown(text)
+    console(f"written: {path}")

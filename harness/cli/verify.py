@@ -74,5 +74,6 @@ def verify(
         bench_session(session, console)
     text, failed = render_verification(sections, read_sections(own_records), task, systems)
     write_atomically(out / "verification.md", text.encode())
-    console(f"{text}\nwritten: {out / 'verification.md'}")
+    console.print_markdown(text)
+    console(f"written: {out / 'verification.md'}")
     return int(failed)

@@ -61,8 +61,8 @@ def render_leaderboard(
     return render_template(
         "leaderboard/leaderboard.md.j2",
         main=main,
-        summary=main and format_overview(sections, main, "github", short=True),
-        suites={heading: format_suite_table(tasks, "github") for heading, tasks in suites.items()},
+        summary=main and format_overview(sections, main, short=True),
+        suites={heading: format_suite_table(tasks) for heading, tasks in suites.items()},
         places=_describe_places(sections),
         ladders=ladders,
         has_plot=has_plot,

@@ -37,7 +37,7 @@ def find_complete_suites(sections: Sequence[Section]) -> dict[str, list[Section]
     }
 
 
-def format_suite_table(sections: Sequence[Section], style: str) -> str:
+def format_suite_table(sections: Sequence[Section]) -> str:
     """Return a table of the systems that were measured on every task, the best mean score first.
 
     A system is ranked by speed if it is above the floor of every task that has one: 1 plus the
@@ -45,7 +45,6 @@ def format_suite_table(sections: Sequence[Section], style: str) -> str:
 
     Args:
         sections: one offline section for each task.
-        style: one of tabulate's formats.
     """
     by_task = [
         {row.name: row for row in section.system_rows if row.measured} for section in sections
@@ -90,7 +89,7 @@ def format_suite_table(sections: Sequence[Section], style: str) -> str:
                 },
             )
         )
-    return format_rows(lines, style)
+    return format_rows(lines)
 
 
 def combine_tasks(rows: Sequence[Row]) -> Row:

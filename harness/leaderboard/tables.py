@@ -44,37 +44,34 @@ def round_columns(frame: pandas.DataFrame) -> None:
 
 
 def format_summary(sections: Sequence[Section]) -> str:
-    """Return the overview of the latest session for the terminal, with its warnings."""
+    """Return the overview of the latest session in Markdown, with its warnings."""
     latest = max(section.started for section in sections)
     sections = [section for section in sections if section.started == latest]
     parts = [
-        f"{section.task['name']}, {section.configuration['name']}\n"
-        f"{format_overview(sections, section, 'simple')}"
+        f"{section.task['name']}, {section.configuration['name']}\n\n"
+        f"{format_overview(sections, section)}"
         for section in sections
         if section.scenario == "offline"
     ]
     parts += [
-        f"{heading}\n{format_suite_table(tasks, 'simple')}"
+        f"{heading}\n\n{format_suite_table(tasks)}"
         for heading, tasks in find_complete_suites(sections).items()
     ]
     warnings = [
-        f"\nwarning: {section.scenario}: {text}"
+        f"- warning: {section.scenario}: {text}"
         for section in sections
         for text in find_warnings(section)
     ]
-    return "\n\n".join(parts) + "".join(warnings)
+    return "\n\n".join([*parts, *(["\n".join(warnings)] if warnings else [])])
 
 
-def format_overview(
-    sections: Sequence[Section], offline: Section, style: str, short: bool = False
-) -> str:
+def format_overview(sections: Sequence[Section], offline: Section, short: bool = False) -> str:
     """Return all divisions of one offline section in one table.
 
     Args:
         sections: the sections of the board; `single_stream` of the same session and task adds the
             latency.
         offline: the section that is shown.
-        style: one of tabulate's formats.
         short: show only systems above the quality floor, and fewer columns.
     """
     single_stream = {
@@ -102,10 +99,9 @@ def format_overview(
         for heading, column in columns.items():
             shown = row if "offline" in column.scenarios else single_stream.get(row.name)
             line[heading] = column.text(shown) if shown else "-"
-        if style == "github":
-            line = {heading: escape_cell(text) for heading, text in line.items()}
+        line = {heading: escape_cell(text) for heading, text in line.items()}
         lines.append((row.is_control, line))
-    return format_rows(lines, style)
+    return format_rows(lines)
 
 
 def _fastest_qualified_first(row: Row) -> tuple[bool, float]:

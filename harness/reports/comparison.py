@@ -82,7 +82,7 @@ def _format_figures(
         ratio = f"{format_number(after / before)}x" if before else "-"
         lines.append((heading, column.text(first), column.text(second), ratio))
     headings = ["", first.name, second.name, f"{second.name} / {first.name}"]
-    return format_table(lines, "simple", headings)
+    return format_table(lines, headings=headings)
 
 
 def compare_scores(row: Row, second: Row) -> Comparison | None:

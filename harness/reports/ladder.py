@@ -12,7 +12,7 @@ from harness.tasks.registry import all_suites
 from harness.tasks.suites import Suite
 
 
-def render_ladder(sections: Sequence[Section], suite: Suite, style: str) -> str:
+def render_ladder(sections: Sequence[Section], suite: Suite) -> str:
     """Return a table for each task: time for the whole set, speed-ups, score and price.
 
     Speed-ups are over the first system of the ladder (`offline` and `single_stream`) and over the
@@ -21,12 +21,11 @@ def render_ladder(sections: Sequence[Section], suite: Suite, style: str) -> str:
     Args:
         sections: the sections of the board.
         suite: the suite whose ladder is shown.
-        style: one of tabulate's formats.
 
     Raises:
         HarnessError: no session has every system of the ladder.
     """
-    tables = _render_tables(sections, suite, style)
+    tables = _render_tables(sections, suite)
     if not tables:
         raise HarnessError(
             f"no session has all systems of the ladder ({', '.join(suite.ladder) or suite.name}). "
@@ -35,11 +34,11 @@ def render_ladder(sections: Sequence[Section], suite: Suite, style: str) -> str:
     return "\n\n".join(tables)
 
 
-def render_ladders(sections: Sequence[Section], style: str) -> str:
+def render_ladders(sections: Sequence[Section]) -> str:
     """Return the ladders of all suites that the sections have completely; '' if there is none."""
     names = {row.record.suite for section in sections for row in section.rows}
     suites = [suite for name, suite in all_suites().items() if name in names and suite.ladder]
-    tables = [table for suite in suites for table in _render_tables(sections, suite, style)]
+    tables = [table for suite in suites for table in _render_tables(sections, suite)]
     return "\n\n".join(dict.fromkeys(tables))  # suites may share a ladder
 
 
@@ -51,16 +50,16 @@ def find_rungs(section: Section, names: Sequence[str]) -> list[Row]:
     return [by_name[name] for name in names]
 
 
-def _render_tables(sections: Sequence[Section], suite: Suite, style: str) -> list[str]:
+def _render_tables(sections: Sequence[Section], suite: Suite) -> list[str]:
     complete = [section for section in sections if find_rungs(section, suite.ladder)]
     return [
-        _render_table(section, complete, suite, style)
+        _render_table(section, complete, suite)
         for section in complete
         if section.scenario == "offline"
     ]
 
 
-def _render_table(offline: Section, sections: Sequence[Section], suite: Suite, style: str) -> str:
+def _render_table(offline: Section, sections: Sequence[Section], suite: Suite) -> str:
     rungs = find_rungs(offline, suite.ladder)
     single_stream: dict[str, Row] = {}
     for section in sections:
@@ -88,4 +87,4 @@ def _render_table(offline: Section, sections: Sequence[Section], suite: Suite, s
             }
         )
     place = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}"
-    return f"{place}, session {offline.session}\n\n{format_table(lines, style)}"
+    return f"{place}, session {offline.session}\n\n{format_table(lines)}"

@@ -49,7 +49,7 @@ def write_board(results: Path) -> Board:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"
         raise HarnessError("\n".join([*faults, message]))
     frame = build_frame(sections)
-    ladders = render_ladders(sections, "github")
+    ladders = render_ladders(sections)
     ladder = choose_main_section([section for section in sections if _find_quick_rungs(section)])
     files = {
         "README.md": render_leaderboard(sections, faults, ladders, has_plot=ladder is not None),

@@ -164,7 +164,7 @@ def _format_changes(
         if verdict != "same" or change.p < SIGNIFICANCE
     ]
     headings = ("system", "task, scenario", "figure", "before, after, change", "p", "verdict")
-    return [format_table(lines, "simple", headings)] if lines else []
+    return [format_table(lines, headings=headings)] if lines else []
 
 
 def _describe_place(row: Row) -> str:

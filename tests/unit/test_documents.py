@@ -122,7 +122,7 @@ def test_published_table_is_of_the_session_that_the_rules_cite() -> None:
     (session,) = re.findall(r"session (\S+),", (REPOSITORY / "RULES.md").read_text())
     sections, _ = load_sections(REPOSITORY / "results" / "records", session)
     (offline,) = (section for section in sections if section.scenario == "offline")
-    overview = format_overview(sections, offline, "github").rstrip()
+    overview = format_overview(sections, offline).rstrip()
     assert read_tables("docs/methodology/figures.md") == [overview]
 
 

@@ -118,3 +118,23 @@ def test_without_a_terminal_progress_is_a_line_every_twenty_seconds_at_most(
 def test_without_a_terminal_tables_have_any_width(capsys: pytest.CaptureFixture[str]) -> None:
     Console().print_table([{"system": "a", "title": "x" * 300}])
     assert "x" * 300 in capsys.readouterr().out
+
+
+def test_markdown_is_set_for_the_terminal_and_no_figure_is_cut() -> None:
+    rows = "| minilm-l6-unpadded | 0.000313 | 184x [169, 200] | 11,782x [10,730, 12,912] |\n" * 3
+    text = (
+        "sentiment, cpu-2\n\n| system | Wh/1k (modelled) | speed-up | unpadded |\n|--|--|--|--|\n"
+        f"{rows}\n- warning: a &lt;b&gt; c\n- another\n"
+    )
+    out = strip_colours(run_on_terminal(SETUP + f"console.print_markdown({text!r})", columns=56))
+    assert all(len(line) <= 56 for line in out.splitlines())
+    assert "…" not in out
+    assert out.count("minilm-l6-unpadded") == 3
+    assert out.count("0.000313") == 3
+    assert len(re.findall(r"\[169,", out)) == 3
+    assert "warning: a <b> c" in out
+
+
+def test_markdown_is_printed_as_it_is_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    Console().print_markdown("| a |\n|---|\n| b |")
+    assert capsys.readouterr().out == "| a |\n|---|\n| b |\n"

@@ -29,7 +29,7 @@ def suite_tables(folder: Path, tasks: tuple[str, ...] = TASKS, **sessions: str) 
             record.suite, record.task = "embedded", record.task | {"name": task}
             write_record(record, side, folder)
     suites = find_complete_suites(load_sections(folder)[0])
-    return "\n".join(format_suite_table(sections, "github") for sections in suites.values())
+    return "\n".join(format_suite_table(sections) for sections in suites.values())
 
 
 def row_of(name: str, table: str) -> list[str]:

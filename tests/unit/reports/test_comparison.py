@@ -82,7 +82,9 @@ def test_ratio_is_within_blocks_and_score_on_the_same_examples(tmp_path: Path) -
     text = conclusion(tmp_path, (drift, 0.9), ([seconds / 4 for seconds in drift], 0.899))
     assert "4.00 times as fast" in text, "drift affects both alike"
     table = compare_systems(tmp_path, "one", "other")
-    assert re.search(r"examples/s +\S+ +\S+ +4\.00x\n", table), "and the interval has no width"
+    assert re.search(r"examples/s +\| \S+ +\| \S+ +\| 4\.00x +\|\n", table), (
+        "and the interval has no width"
+    )
     # one more wrong answer of 1,000: a difference of 0.001 with a standard error of 0.001
     assert re.search(r"-0.0010 \[-0.0030, \+0.0010\], p 1", table)
 

@@ -26,9 +26,7 @@ def test_each_system_is_compared_with_the_first_and_with_the_one_before(tmp_path
     golden_records(tmp_path)
     sections, _ = load_sections(tmp_path, "s1")
     rows = cells_by_system(
-        render_ladder(
-            sections, suite_with_ladder("minilm-l6", "minilm-l6-unpadded", "small"), "github"
-        )
+        render_ladder(sections, suite_with_ladder("minilm-l6", "minilm-l6-unpadded", "small"))
     )
     assert list(rows) == ["minilm-l6", "minilm-l6-unpadded", "small"]
     # 1,000 examples in about 10, 4 and 0.5 seconds
@@ -45,9 +43,7 @@ def test_price_follows_the_formula_of_the_paper(tmp_path: Path) -> None:
     """Kim & Hassan (2020), Table 3: USD per hour / 3600 x seconds / examples x 1e8."""
     golden_records(tmp_path)
     rows = cells_by_system(
-        render_ladder(
-            load_sections(tmp_path, "s1")[0], suite_with_ladder("minilm-l6", "small"), "github"
-        )
+        render_ladder(load_sections(tmp_path, "s1")[0], suite_with_ladder("minilm-l6", "small"))
     )
     assert float(rows["small"][5]) == pytest.approx(0.0846 / 3600 * 0.5 / 1000 * 1e8, rel=0.02)
 
@@ -56,9 +52,9 @@ def test_incomplete_ladder_names_the_command_to_run(tmp_path: Path) -> None:
     golden_records(tmp_path)
     sections, _ = load_sections(tmp_path, "s1")
     with pytest.raises(HarnessError, match="bench --suite quick --ladder"):
-        render_ladder(sections, suite_with_ladder("minilm-l6", "dead"), "github")
+        render_ladder(sections, suite_with_ladder("minilm-l6", "dead"))
     incomplete = [replace(section, rows=section.rows[:3]) for section in sections]
-    assert render_ladders(incomplete, "github") == ""
+    assert render_ladders(incomplete) == ""
 
 
 def test_leaderboard_has_the_ladder_if_a_session_has_all_systems(tmp_path: Path) -> None:
