@@ -70,7 +70,7 @@ def _write_names(axes: Any, rows: list[Row], keep_lines_free: bool) -> bool:
         textsize=8,
         linecolor="#868e96",
         linewidth=0.6,
-        nbr_candidates=2000,
+        nbr_candidates=50_000 // max(len(systems), 25),
         max_distance=0.25,
         avoid_label_lines_overlap=keep_lines_free,
         draw_all=False,
