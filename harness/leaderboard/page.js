@@ -33,11 +33,13 @@ function filterRows() {
   });
 }
 
+/* Sorts the rows; controls stay last. */
 function sortRows(rows) {
   if (!state.sort) return rows;
   const value = (row) => (state.sort === "system" ? row.name : row.values[state.sort]) ?? null;
   const sign = state.down ? -1 : 1;
   return [...rows].sort((one, other) => {
+    if (one.control !== other.control) return one.control - other.control;
     const [a, b] = [value(one), value(other)];
     if (a === null || b === null) return a === b ? 0 : a === null ? 1 : -1;
     return sign * (a < b ? -1 : a > b ? 1 : 0);
@@ -64,9 +66,10 @@ function drawTable(rows) {
     return element("th", { scope: "col", "aria-sort": order }, button);
   }));
   const body = document.querySelector("#table tbody");
-  body.replaceChildren(...sortRows(rows).flatMap((row) => {
+  body.replaceChildren(...sortRows(rows).flatMap((row, index, sorted) => {
     const open = state.open === row.name;
     const line = element("tr", { className: row.qualified || row.point || section.floor === null ? "" : "below" });
+    if (row.control && index && !sorted[index - 1].control) line.classList.add("first-control");
     line.dataset.name = row.name;
     for (const { key } of columns) {
       if (key !== "system") { line.append(element("td", {}, row.cells[key])); continue; }
@@ -98,7 +101,7 @@ function openRow(name, focus) {
 
 const narrow = matchMedia("(max-width: 640px)");
 const WIDE = { width: 960, height: 480, left: 74, right: 940, top: 16, bottom: 424 };
-const TALL = { width: 480, height: 520, left: 66, right: 470, top: 16, bottom: 462 };
+const TALL = { width: 380, height: 460, left: 64, right: 352, top: 16, bottom: 402 };
 let BOX = WIDE;
 
 function ticks(low, high) {
@@ -148,7 +151,7 @@ function drawPlot(rows) {
   plot.append(svgElement("text", { transform: `translate(16 ${(BOX.top + BOX.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, section.metric));
   if (section.floor !== null) {
     plot.append(svgElement("line", { class: "floor", x1: BOX.left, x2: BOX.right, y1: y(section.floor), y2: y(section.floor) }));
-    plot.append(svgElement("text", { class: "tick", x: BOX.right, y: y(section.floor) - 4, "text-anchor": "end" }, "quality floor"));
+    plot.append(svgElement("text", { class: "tick", id: "floor-name", x: BOX.right, y: y(section.floor) - 4, "text-anchor": "end" }, "quality floor"));
   }
   const dominates = (row, other) => (better === "higher" ? row.values[key] >= other.values[key] : row.values[key] <= other.values[key]) && row.values.score >= other.values.score
     && (row.values[key] !== other.values[key] || row.values.score !== other.values.score);
@@ -158,9 +161,19 @@ function drawPlot(rows) {
     const curve = usable.filter((row) => row.values.system === system).sort((a, b) => a.values[key] - b.values[key]);
     plot.append(svgElement("polyline", { class: `curve ${curve[0].values.division}`, points: curve.map((row) => `${x(row.values[key])},${y(row.values.score)}`).join(" ") }));
   }
-  const taken = usable.map((row) => [x(row.values[key]) - 6, y(row.values.score) - 6, x(row.values[key]) + 6, y(row.values.score) + 6]);
-  for (const row of usable) drawPoint(plot, row, x(row.values[key]), y(row.values.score), y(row.values.score - row.values.score_se), y(row.values.score + row.values.score_se));
-  for (const row of new Set([...usable.filter((other) => other.name === state.open), ...frontier, ...usable])) drawLabel(plot, row, x(row.values[key]), y(row.values.score), taken);
+  const names = [...plot.querySelectorAll("#floor-name")].map(boxOf);
+  const taken = [...names];
+  for (const line of plot.querySelectorAll("polyline")) {
+    const points = [...line.points];
+    points.slice(1).forEach((point, index) => taken.push(...boxesAlong(points[index].x, points[index].y, point.x, point.y)));
+  }
+  for (const row of usable) {
+    const [place, score, se] = [x(row.values[key]), row.values.score, row.values.score_se];
+    drawPoint(plot, row, place, y(score), y(score - se), y(score + se));
+    taken.push([place - 8, y(score) - 8, place + 8, y(score) + 8]);
+    if (!row.point) taken.push([place - 2, y(score + se), place + 2, y(score - se)]);
+  }
+  for (const row of new Set([...usable.filter((other) => other.name === state.open), ...frontier, ...usable])) drawLabel(plot, row, x(row.values[key]), y(row.values.score), taken, names);
   describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.values.score.toFixed(4)} at ${row.cells[key]}`).join("; ")}.`);
 }
 
@@ -179,20 +192,43 @@ function drawPoint(plot, row, x, y, low, high) {
   plot.append(shape);
 }
 
-/* Writes the name beside its point if it covers nothing; otherwise the tooltip has it. */
-function drawLabel(plot, row, x, y, taken) {
+const boxOf = (node) => { const { x, y, width, height } = node.getBBox(); return [x, y, x + width, y + height]; };
+const overlap = (box, other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3];
+
+/* Returns small boxes that cover a line. */
+function boxesAlong(x1, y1, x2, y2) {
+  const count = 1 + Math.ceil(Math.hypot(x2 - x1, y2 - y1) / 3);
+  return Array.from({ length: count + 1 }, (_, index) => {
+    const [x, y] = [x1 + (x2 - x1) * index / count, y1 + (y2 - y1) * index / count];
+    return [x - 1, y - 1, x + 1, y + 1];
+  });
+}
+
+/* Writes the name at the nearest free place. On a narrow screen it may have none; the tooltip and the table have it then. */
+function drawLabel(plot, row, x, y, taken, names) {
   if (row.point && !byId("filter").value && row.name !== state.open) return;
-  const [width, height] = [7 * row.name.length, 14];
-  const spots = [[9, 4, "start"], [-9, 4, "end"], [0, -12, "middle"], [0, 22, "middle"], [9, -10, "start"], [9, 18, "start"], [-9, -10, "end"], [-9, 18, "end"]];
-  for (const [dx, dy, anchor] of spots) {
-    const left = x + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);
-    const box = [left, y + dy - height + 3, left + width, y + dy + 3];
-    if (box[0] < BOX.left || box[2] > BOX.right || box[1] < 2 || box[3] > BOX.bottom) continue;
-    if (taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
-    taken.push(box);
-    plot.append(svgElement("text", { x: x + dx, y: y + dy, "text-anchor": anchor }, row.name));
-    return;
+  const label = svgElement("text", { class: "name" }, row.name);
+  plot.append(label);
+  const { y: top, width, height } = label.getBBox();
+  const turns = [0, 8, 12, 4, 14, 2, 10, 6, 15, 1, 9, 7, 13, 3, 11, 5].map((turn) => turn * Math.PI / 8);
+  for (let distance = 9; distance < (narrow.matches ? 120 : 400); distance += 5) {
+    for (const turn of turns) {
+      const left = x + Math.cos(turn) * (distance + width / 2) - width / 2;
+      const upper = y + Math.sin(turn) * (distance + height / 2) - height / 2;
+      const box = [left - 1, upper - 1, left + width + 1, upper + height + 1];
+      if (box[0] < BOX.left || box[2] > BOX.right || box[1] < 2 || box[3] > BOX.bottom || taken.some((other) => overlap(box, other))) continue;
+      const end = [Math.min(Math.max(x, box[0]), box[2]), Math.min(Math.max(y, box[1]), box[3])];
+      const leader = distance > 20 ? boxesAlong(x, y, ...end) : [];
+      if (leader.some((part) => names.some((name) => overlap(part, name)))) continue;
+      label.setAttribute("x", left);
+      label.setAttribute("y", upper - top);
+      if (leader.length) plot.append(svgElement("line", { class: "leader", x1: x, y1: y, x2: end[0], y2: end[1] }));
+      taken.push(box, ...leader);
+      names.push(box);
+      return;
+    }
   }
+  label.remove();
 }
 
 function draw() {

@@ -34,7 +34,7 @@ def create_pareto(section: Section) -> Any:
         for row in section.rows
         if row.measured and row.record.score and not row.is_control and row.seed is None
     ]
-    for height, keep_lines_free in ((4.2, True), (4.2, False), (5, False), (6, False), (8, False)):
+    for height, keep_lines_free in ((4.2, True), (5, False), (8, False)):
         figure, axes = _create_figure(height)
         _draw_scores(axes, section, rows)
         low, high = axes.get_ylim()
@@ -70,7 +70,7 @@ def _write_names(axes: Any, rows: list[Row], keep_lines_free: bool) -> bool:
         textsize=8,
         linecolor="#868e96",
         linewidth=0.6,
-        nbr_candidates=2000,
+        nbr_candidates=50_000 // max(len(systems), 25),
         max_distance=0.25,
         avoid_label_lines_overlap=keep_lines_free,
         draw_all=False,

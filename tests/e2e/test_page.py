@@ -13,6 +13,7 @@ import pytest
 from harness.reports.results_folder import write_board
 from harness.results import record
 from tests.support.records import golden_records, make_record
+from tests.support.systems import REPOSITORY
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -94,24 +95,19 @@ def test_page_asks_for_nothing_and_says_nothing(browser, page: Path) -> None:
 
 
 def test_head_sorts_both_ways_and_says_so(browser) -> None:
+    def rates() -> list[float]:
+        """Of the systems; the control is in the last row."""
+        systems = column(browser, "examples/s")[:-1]
+        return [float(rate.replace(",", "")) for rate in systems if rate != "-"]
+
     press(browser, "examples/s")
-    rates = [
-        float(example.replace(",", ""))
-        for example in column(browser, "examples/s")
-        if example != "-"
-    ]
-    assert rates == sorted(rates, reverse=True)
+    assert rates() == sorted(rates(), reverse=True)
     head = one(browser, "#table th[aria-sort='descending']")
     assert head.text.startswith("examples/s")
     press(browser, "examples/s")
-    rates = [
-        float(example.replace(",", ""))
-        for example in column(browser, "examples/s")
-        if example != "-"
-    ]
-    assert rates == sorted(rates)
+    assert rates() == sorted(rates())
     assert one(browser, "#table th[aria-sort='ascending']").text.startswith("examples/s")
-    assert column(browser, "examples/s")[-1] == "-", "what has no figure stands last, either way"
+    assert column(browser, "examples/s")[-2] == "-", "what has no figure stands last, either way"
 
 
 def test_filter_keeps_what_holds_all_words(browser) -> None:
@@ -209,13 +205,89 @@ def test_theme_can_be_switched(browser) -> None:
     assert button.get_attribute("aria-pressed") != pressed
 
 
-def test_phone_scrolls_the_table_and_not_the_page(browser) -> None:
-    browser.set_window_size(500, 900)
-    wide = browser.execute_script("return document.documentElement.scrollWidth > innerWidth")
-    assert not wide
-    assert browser.execute_script(
-        "const box = document.querySelector('.scroll'); return box.scrollWidth > box.clientWidth"
-    )
+@pytest.fixture
+def committed(chromium) -> Iterator[object]:
+    """The committed page, whose sections have long names and many systems."""
+    chromium.get((REPOSITORY / "results" / "index.html").as_uri())
+    yield chromium
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def set_width(browser, width: int) -> None:
+    """Emulate a screen; the window of a browser without a screen cannot be as narrow as a phone."""
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 640}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+
+
+def each_section(browser) -> Iterator[str]:
+    from selenium.webdriver.support.ui import Select
+
+    select = Select(one(browser, "#section"))
+    assert len(select.options) > 5
+    for index, option in enumerate(select.options):
+        select.select_by_index(index)
+        yield option.text
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_phone_scrolls_the_table_and_not_the_page(committed, width: int) -> None:
+    set_width(committed, width)
+    for section in each_section(committed):
+        assert committed.execute_script("return innerWidth") == width
+        inside = "return document.documentElement.scrollWidth <= innerWidth"
+        assert committed.execute_script(inside), section
+        assert committed.execute_script(
+            "const box = document.querySelector('.scroll');return box.scrollWidth > box.clientWidth"
+        ), section
+
+
+def test_controls_of_the_form_are_large_enough_for_a_finger(committed) -> None:
+    set_width(committed, 390)
+    for element in committed.find_elements("css selector", "main select, main input, #theme"):
+        assert max(element.size["height"], element.size["width"]) >= 44, element.tag_name
+
+
+BOXES = """
+const boxes = (selector) => [...document.querySelectorAll(selector)].map((node) => {
+  const { x, y, width, height } = node.getBBox();
+  return { name: node.textContent, x, y, right: x + width, bottom: y + height };
+});
+return [boxes("#plot text.name"), boxes("#plot .point"), boxes("#plot .tick")];
+"""
+
+
+def overlapping(boxes: list[dict], others: list[dict]) -> list[tuple[str, str]]:
+    return [
+        (box["name"], other["name"])
+        for box in boxes
+        for other in others
+        if box is not other
+        and box["x"] < other["right"]
+        and other["x"] < box["right"]
+        and box["y"] < other["bottom"]
+        and other["y"] < box["bottom"]
+    ]
+
+
+@pytest.mark.parametrize("width", [1280, 390, 320])
+def test_names_in_the_plot_cover_no_point_and_no_other_text(committed, width: int) -> None:
+    set_width(committed, width)
+    for section in each_section(committed):
+        labels, points, texts = committed.execute_script(BOXES)
+        assert len(labels) > 2, section
+        assert overlapping(labels, labels + points + texts) == [], section
+        if width > 640:
+            systems = {name for point in points if "@" not in (name := point["name"].split(":")[0])}
+            assert {label["name"] for label in labels} == systems, "no name is left out"
+
+
+def test_controls_are_the_last_rows_however_the_table_is_sorted(committed) -> None:
+    for head in ("system", "examples/s", "score"):
+        for _ in range(2):
+            press(committed, head)
+            assert set(names(committed)[-2:]) == {"null", "majority"}
+            line = one(committed, "tr.first-control")
+            assert line.get_attribute("data-name") == names(committed)[-2]
 
 
 def test_everything_to_press_has_a_name(browser) -> None:
@@ -260,4 +332,5 @@ def test_sorting_by_a_column_that_is_gone_is_undone(browser) -> None:
         "sentiment, single stream, cpu-2, CPU, 2 cores (avx2)"
     )
     press(browser, "system")
-    assert names(browser) == sorted(names(browser))
+    *systems, control = names(browser)
+    assert (systems, control) == (sorted(systems), "null")
