@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import Results, parse_percentage, results_folder
+from harness.cli.options import TASK_HELP, Results, name_task, parse_percentage, results_folder
 from harness.cli.records import find_session, read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -18,7 +18,7 @@ def compare(
     second: Annotated[
         str, typer.Argument(metavar="B", help="another system, or the session after")
     ],
-    task: Annotated[str, typer.Option(metavar="NAME", help="only on this task")] = "",
+    task: Annotated[str, typer.Option(metavar="NAME", help=f"only on this task, {TASK_HELP}")] = "",
     tolerance: Annotated[
         float,
         typer.Option(
@@ -40,6 +40,7 @@ def compare(
     from harness.reports.comparison import compare_systems
     from harness.reports.sessions import compare_sessions
 
+    task = name_task(task)
     records = results_folder(find_project(), results) / "records"
     before, after = find_session(records, first), find_session(records, second)
     if before and after:

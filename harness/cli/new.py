@@ -21,7 +21,7 @@ def new(
     Writes submissions/NAME with a commented manifest and a README to fill in: a recipe over the
     reference, a copy of another system (--from), or custom code, a Python class (--python) or any
     program (--command), that answers at once, if badly.
-    docs/guides/add-a-submission.md continues from there.
+    The guide "Add a submission" of the documentation continues from there.
     """
     from harness.submissions.scaffold import create_submission
 

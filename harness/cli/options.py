@@ -12,7 +12,7 @@ from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import SMOKE, RunConfig
 from harness.submissions.checkpoint import declare_model_systems, get_reference_names
-from harness.submissions.lookup import add_references, check_device, find_folder
+from harness.submissions.lookup import add_references, check_device, check_tasks, find_folder
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import Plan, make_plan
 from harness.tasks.registry import all_suites, get_suite, get_task
@@ -200,7 +200,8 @@ def make_session_plan(
         session: the session that is resumed.
 
     Raises:
-        HarnessError: a name does not exist, or two systems or tasks have one name.
+        HarnessError: a name does not exist, two systems or tasks have one name, or a named system
+            declares none of the tasks.
     """
     suite = get_suite(options.suite)
     tasks = select_tasks(options.tasks or suite.tasks)
@@ -217,11 +218,17 @@ def make_session_plan(
         names = [*model_folders, *options.systems, *(folders if options.all_systems else ())]
         folders = {**folders, **model_folders}
     named = [read_system(find_folder(name, folders, root), root) for name in names]
-    pairs = zip(names, named, strict=True)
-    check_device((system for name, system in pairs if name in options.systems), device)
+    wanted = [system for name, system in zip(names, named, strict=True) if name in options.systems]
+    check_device(wanted, device)
+    check_tasks(wanted, tasks)
     fitting = [system for system in named if system.fits_device(device)]
     systems = add_references(fitting, suite, root, folders)
     return make_plan(systems, tasks, options.seed, options.seeds), suite
+
+
+def name_task(name: str) -> str:
+    """Return the name of a task that is given by its name or the path of its file."""
+    return get_task(name).name if name.endswith(".toml") else name
 
 
 def get_device(configuration: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import Results, results_folder
+from harness.cli.options import TASK_HELP, Results, name_task, results_folder
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -19,7 +19,7 @@ def report(
     style: Annotated[
         Literal["md", "csv", "latex"], typer.Option("--format", help="of the report")
     ] = "md",
-    task: Annotated[str, typer.Option(metavar="NAME", help="only this task")] = "",
+    task: Annotated[str, typer.Option(metavar="NAME", help=f"only this task, {TASK_HELP}")] = "",
     session: Annotated[
         str, typer.Option(metavar="SESSION", help="only this session (default: what is shown)")
     ] = "",
@@ -37,7 +37,7 @@ def report(
     if session and not (records / session).is_dir():
         raise HarnessError(f"{records / session}: there is no such session.")
     sections = read_sections(records, session)
-    text = render_energy_report(sections, style, task).rstrip()
+    text = render_energy_report(sections, style, name_task(task)).rstrip()
     if style == "md":
         console.print_markdown(text)
     else:

@@ -13,7 +13,7 @@ def steps(
 ) -> None:
     """List the steps that a recipe may have, with their parameters and the package of each.
 
-    A package adds steps, engines and tasks by entry points: docs/guides/extend.md.
+    The guide "Add a step, engine or task" of the documentation says how a package adds some.
     """
     from harness.optimize.base import describe_step, get_step, get_step_names
 

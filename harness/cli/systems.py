@@ -36,6 +36,6 @@ def _find_built_tasks(system: System) -> list[str]:
     for task in all_tasks().values():
         if task.trains_on or not task.available_locally():
             continue
-        if not system.declares_task(task) or plan_system(system, task, 0).is_built:
+        if system.declares_task(task) and plan_system(system, task, 0).is_built:
             built.append(task.name)
     return built

@@ -13,6 +13,7 @@ from harness.cli.options import (
     Rounds,
     Seed,
     SessionOptions,
+    name_task,
 )
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
@@ -60,7 +61,7 @@ def verify(
         raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
     sections = read_sections(records)
     known = None if against else list(find_systems(find_project()))
-    suite, names = find_published_systems(sections, task, systems, known)
+    suite, names = find_published_systems(sections, name_task(task), systems, known)
     if not against:
         session = SessionOptions(
             suite=suite,
@@ -72,7 +73,8 @@ def verify(
             results=str(out),
         )
         bench_session(session, console)
-    text, failed = render_verification(sections, read_sections(own_records), task, systems)
+    own_sections = read_sections(own_records)
+    text, failed = render_verification(sections, own_sections, name_task(task), systems)
     write_atomically(out / "verification.md", text.encode())
     console.print_markdown(text)
     console(f"written: {out / 'verification.md'}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from harness.leaderboard.formatting import format_fingerprint
 from harness.leaderboard.ranking import Section
+from harness.leaderboard.row import name_task
 from harness.leaderboard.section import choose_main_section, find_notes, format_section
 from harness.leaderboard.suites import find_complete_suites, format_suite_table
 from harness.leaderboard.tables import format_overview
@@ -97,7 +98,7 @@ def _describe_section(section: Section, starts_session: bool, has_server: bool) 
         metric=_describe_metric(record),
         machine=format_fingerprint(section.fingerprint),
         software=", ".join(f"{name} {version}" for name, version in versions if name in names),
-        command=_write_command(section, has_server),
+        command=write_session_command(section, has_server),
         model=section.roles["reference"] if _has_custom_model(section) else "",
         table=format_section(section),
         notes=find_notes(section),
@@ -113,14 +114,14 @@ def _has_custom_model(section: Section) -> bool:
     )
 
 
-def _write_command(section: Section, has_server: bool) -> str:
-    """The command that measures the section again."""
+def write_session_command(section: Section, has_server: bool) -> str:
+    """Return the command that measures a section again."""
     record, names = section.rows[0].record, {row.name for row in section.system_rows}
     suite = all_suites().get(record.suite)
     custom_model = _has_custom_model(section)
     parts = ["wattbench run", "--model MODEL" if custom_model else f"--suite {record.suite}"]
-    if custom_model or (suite and len(suite.tasks) > 1):
-        parts.append(f"--task {record.task['name']}")
+    if custom_model or suite is None or list(suite.tasks) != [record.task["name"]]:
+        parts.append(f"--task {name_task(record)}")
     parts.append(f"--configuration {record.configuration['name']}")
     if not custom_model and names - set(suite.systems if suite else ()):
         parts.append("--all")

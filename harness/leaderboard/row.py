@@ -12,6 +12,10 @@ from harness.results import statistics
 from harness.results.record import DIVISIONS, SCENARIOS, Record, Round
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
+from harness.tasks.registry import all_tasks
+
+CUSTOM_TASK = "PATH/task.toml"
+"""Stands in commands for the path of a custom task, which records do not have."""
 
 DEFAULT_SEED_MARGIN = 0.015
 """Two standard deviations of a score over training seeds, assumed if only one seed was measured."""
@@ -271,12 +275,34 @@ def rerun_command(row: Row) -> str:
         parts.append("--model MODEL")
     else:
         parts += [f"--suite {record.suite}", f"--system {row.base_name}"]
-    parts += [f"--task {record.task['name']}", f"--configuration {record.configuration['name']}"]
+    parts += [f"--task {name_task(record)}", f"--configuration {record.configuration['name']}"]
     if record.scenario == "server":
         parts.append("--scenario server")
     if row.seed is not None or row.seed_rows:
         parts.append(f"--seeds {len(row.seed_rows) or (row.seed or 0) + 1}")
     return " ".join(parts)
+
+
+def resume_command(row: Row, options: str) -> str:
+    """Return the command that continues the session of a row.
+
+    Args:
+        row: any row of the session.
+        options: how far, e.g. `--rounds 10`.
+    """
+    record = row.record
+    parts = ["wattbench run --resume", record.session, options]
+    if str(record.system["folder"]).startswith("models/"):
+        parts.append("--model MODEL")
+    if name_task(record) == CUSTOM_TASK:
+        parts.append(f"--task {CUSTOM_TASK}")
+    return " ".join(parts)
+
+
+def name_task(record: Record) -> str:
+    """Return what `--task` takes: of a custom task records have the name, but not the path."""
+    name = str(record.task["name"])
+    return name if name in all_tasks() else CUSTOM_TASK
 
 
 def compute_build_cost(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from statistics import fmean
 import numpy as np
 
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row
+from harness.leaderboard.row import Row, resume_command
 from harness.results import statistics
 
 WIDE_INTERVAL = 0.1
@@ -80,8 +80,8 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
     if odd_rounds:
         warnings.append(
             f"Outlier rounds: {', '.join(odd_rounds)}. They widen the confidence intervals of "
-            "these rows. More blocks narrow them: `wattbench run --resume "
-            f"{section.session} --rounds {2 * len(blocks)}`."
+            "these rows. More blocks narrow them: "
+            f"`{resume_command(section.rows[0], f'--rounds {2 * len(blocks)}')}`."
         )
     return warnings
 
@@ -117,7 +117,7 @@ def _warn_of_wide_intervals(section: Section, rows: list[Row]) -> list[str]:
     return [
         f"The confidence intervals of {len(wide)} of {len(rows)} speed-ups are wider than "
         f"±{WIDE_INTERVAL:.0%} (the widest: {widest}, ±{wide[widest]:.0%}). To continue until they "
-        f"are narrow: `wattbench run --resume {section.session} --until 5%`."
+        f"are narrow: `{resume_command(section.rows[0], '--until 5%')}`."
     ]
 
 
@@ -167,8 +167,8 @@ def _explain_server_rates(section: Section) -> list[str]:
             rounds = math.ceil(len(rates) * needed / queries)
             notes.append(
                 f"{row.name} may sustain {bound}, but {queries} of the {needed} queries that a p99 "
-                f"needs were measured. More blocks decide it: `wattbench run --resume "
-                f"{section.session} --rounds {rounds}`."
+                f"needs were measured. More blocks decide it: "
+                f"`{resume_command(row, f'--rounds {rounds}')}`."
             )
         else:
             lowest = min(window.rate or 0 for window in record.rounds)

@@ -19,6 +19,7 @@ from harness.leaderboard.formatting import (
     format_number,
     format_rows,
 )
+from harness.leaderboard.markdown import write_session_command
 from harness.leaderboard.ranking import Section, ratio_within_blocks
 from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured, rerun_command
 from harness.leaderboard.suites import find_complete_suites
@@ -223,7 +224,7 @@ def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> dict[
         "examples": entries[0].examples,
         "machine": f"{format_fingerprint(machine)}; {', '.join(machine['flags'])}",
         "software": ", ".join(f"{name} {text}" for name, text in first.record.software.items()),
-        "command": rerun_command(first).replace(f"--system {first.name}", "--all"),
+        "command": write_session_command(section),
         "table": _format_table(entries),
     }
 

@@ -4,6 +4,7 @@ They are ordinary manifests, written into the cache under a digest of the model'
 models of one name do not get mixed up.
 """
 
+import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -86,6 +87,13 @@ def get_reference_names(names: Iterable[str]) -> tuple[str, str]:
     """
     reference, *others = names
     return reference, next((name for name in others if name.endswith(UNPADDED)), reference)
+
+
+def find_model_folder(name: str) -> Path | None:
+    """Return the folder of a system that was declared for a model, the latest of that name."""
+    manifests = (cache_dir() / "models").glob(f"*/{glob.escape(name)}/submission.toml")
+    latest = max(manifests, key=lambda path: path.stat().st_mtime, default=None)
+    return latest.parent if latest else None
 
 
 def get_model_digest(folder: Path) -> str:

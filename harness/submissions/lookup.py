@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
+from harness.submissions.checkpoint import find_model_folder
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.project import describe_places
 from harness.submissions.system import System
 from harness.tasks.suites import Suite
+from harness.tasks.task import Task
 
 NULL_SYSTEM = "null"
 """The system without a model: its time is the overhead of the harness."""
@@ -30,7 +32,8 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     """Return the folder of a system.
 
     Args:
-        name: its name, or the path of its folder.
+        name: its name, or the path of its folder; also the name of a system that was measured with
+            --model.
         folders: folders of the known systems, by name.
         root: the folder that they were found in, for the message.
 
@@ -39,6 +42,8 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     """
     if "/" in name and (Path(name) / "submission.toml").is_file():
         return Path(name)
+    if name not in folders and (folder := find_model_folder(name)):
+        return folder
     if name not in folders:
         raise HarnessError(
             f"system {name!r} does not exist in {describe_places(root)}. "
@@ -57,6 +62,21 @@ def check_device(systems: Iterable[System], device: str) -> None:
         if not system.fits_device(device):
             raise HarnessError(
                 f"system {system.name!r} needs a GPU configuration. Use --configuration gpu-1."
+            )
+
+
+def check_tasks(systems: Iterable[System], tasks: Sequence[Task]) -> None:
+    """Check that each system declares one of the tasks.
+
+    Raises:
+        HarnessError: one of them declares none, so that it would be left out.
+    """
+    for system in systems:
+        if not any(system.declares_task(task) for task in tasks):
+            names = ", ".join(task.name for task in tasks)
+            raise HarnessError(
+                f"{system.name} does not declare {names}. Choose one of its tasks: "
+                f"{' '.join(f'--task {address}' for address in system.get_task_addresses())}"
             )
 
 

@@ -121,7 +121,9 @@ class CustomData:
         if split in ("train", "selection") and "selection" not in self.files:
             return self.read_split("train").select(split)
         if split not in self.files:
-            raise SourceError(f"{self.path}: there is no {split} split. Add it to [splits].")
+            raise SourceError(
+                f"{self.path}: there is no {split} split. Add it to [splits], or choose another."
+            )
         return self.read_split(split).examples
 
     def read_split(self, split: str) -> StoredExamples:

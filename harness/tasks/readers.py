@@ -55,8 +55,10 @@ class DataRow:
     def get_string(self, key: str) -> str:
         """Return a string that is not empty."""
         value = self._get(key)
-        if not isinstance(value, str) or not value.strip():
+        if not isinstance(value, str):
             raise self.error(f"{key} is {_abbreviate(value)}, not a string")
+        if not value.strip():
+            raise self.error(f"{key} is empty")
         return value
 
     def get_integer(self, key: str) -> int:
@@ -100,6 +102,8 @@ class DataRow:
             return int(number) if number == number.to_integral_value() else float(number)
         if isinstance(value, str) and value.strip():
             return value
+        if isinstance(value, str):
+            raise self.error(f"{key} is empty")
         raise self.error(f"{key} is {_abbreviate(value)}, not a string or a number")
 
     def _get(self, key: str) -> Any:
