@@ -149,8 +149,8 @@ class PlannedSystem:
         """
         if not self.system.declares_task(self.task):
             raise HarnessError(
-                f"{self.system.name} does not declare {self.task.name}. Choose another task, such as "
-                f"--task {self.system.get_task_addresses()[0]}, or add it to `tasks` in "
+                f"{self.system.name} does not declare {self.task.name}. Choose another task, such "
+                f"as --task {self.system.get_task_addresses()[0]}, or add it to `tasks` in "
                 f"{self.system.manifest}."
             )
 

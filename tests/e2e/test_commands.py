@@ -42,7 +42,7 @@ def test_bench_with_an_audit_ranks_the_honest_and_not_the_cheat(
     assert audit
     assert (audit["passed"], audit["failed"]) == (False, ["text"])
     board = (results / "README.md").read_text()
-    assert "**cheat failed its audit** and is not ranked: text: length-only" in board
+    assert "cheat failed its audit and is not ranked: text: length-only" in board
     assert "Passed the audit: honest" in board
     assert "Smoke run: its windows are shorter than the standard ones" in board
     assert record.read_record(path.with_name("minilm-l6.json")).audit is None, "a baseline"
@@ -72,7 +72,7 @@ def test_seeds_are_built_measured_and_resumed(here: Path, reviews: Task) -> None
     assert (first.artifact or {})["seed"] == 0
     assert (second.artifact or {})["seed"] == 1
     assert (first.artifact or {})["key"] != (second.artifact or {})["key"]
-    assert "**Training seeds**" in (results / "README.md").read_text()
+    assert '["training seeds","2: score ' in (results / "index.html").read_text()
 
     resume = ["run", *command, "--resume", first.session]
     options = SessionOptions(resume=first.session, tasks=[reviews.address], smoke=True)

@@ -45,8 +45,8 @@ def test_points_are_measured_and_are_one_curve_on_the_board(
 
     write_board(built_project / "results")
     text = (built_project / "results" / "README.md").read_text()
-    assert "**Early exits**" in text
-    assert "[exits@soon](" not in text, "a point is no row of its own"
+    assert "| exits |" in text
+    assert "| exits@soon |" not in text, "a point is no row of its own"
     rows = json.loads((built_project / "results" / "leaderboard.json").read_text())
     points = [row["point"] for row in rows if row["system"] == "exits"]
     assert sorted(map(str, points)) == sorted(2 * ["None", "soon", "never"])
