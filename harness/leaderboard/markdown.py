@@ -119,7 +119,7 @@ def write_session_command(section: Section, has_server: bool) -> str:
     record, names = section.rows[0].record, {row.name for row in section.system_rows}
     suite = all_suites().get(record.suite)
     custom_model = _has_custom_model(section)
-    parts = ["wattbench run", "--model MODEL" if custom_model else f"--suite {record.suite}"]
+    parts = ["wattbench bench", "--model MODEL" if custom_model else f"--suite {record.suite}"]
     if custom_model or suite is None or list(suite.tasks) != [record.task["name"]]:
         parts.append(f"--task {name_task(record)}")
     parts.append(f"--configuration {record.configuration['name']}")

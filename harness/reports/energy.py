@@ -224,7 +224,7 @@ def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> dict[
         "examples": entries[0].examples,
         "machine": f"{format_fingerprint(machine)}; {', '.join(machine['flags'])}",
         "software": ", ".join(f"{name} {text}" for name, text in first.record.software.items()),
-        "command": write_session_command(section),
+        "command": write_session_command(section, has_server=False),
         "table": _format_table(entries),
     }
 
