@@ -15,17 +15,15 @@ from pydantic import TypeAdapter
 from harness.engines.base import ServeConfig
 from harness.engines.registry import CUSTOM_CODE, ENGINES
 from harness.optimize.base import STEP_MODULES, get_step
-from harness.results.record import (
+from harness.results.record import Record, Round, Timing
+from harness.results.record_parts import (
     SCENARIOS,
     ConfigurationPart,
     EnergyPart,
     MachinePart,
-    Record,
     RolesPart,
-    Round,
     SystemPart,
     TaskPart,
-    Timing,
 )
 from harness.store.bundled_weights import FILE_KEYS, HUB_KEYS
 from harness.submissions.manifest import Head, ModelTable

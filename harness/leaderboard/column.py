@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 from harness.leaderboard.formatting import format_number
 from harness.leaderboard.row import Row, is_energy_measured
-from harness.results.record import SCENARIOS, Record
+from harness.results.record import Record
+from harness.results.record_parts import SCENARIOS
 
 Table = Literal["offline", "latency", "overview", "summary", "page", "comparison", "card", "energy"]
 """A kind of table: all systems of an offline section, all systems of another section, a task's

@@ -7,7 +7,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from harness.results.record import MachinePart, Record
+from harness.results.record import Record
+from harness.results.record_parts import MachinePart
 from harness.results.statistics import Interval
 
 

@@ -127,6 +127,8 @@ def write_session_command(section: Section, has_server: bool) -> str:
         parts.append("--all")
     if has_server:
         parts.append("--scenario server")
+    if seeds := max(len(row.seed_rows) for row in section.rows):
+        parts.append(f"--seeds {seeds}")
     return " ".join(parts)
 
 

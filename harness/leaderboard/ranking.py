@@ -15,13 +15,8 @@ from harness.leaderboard.column import Column
 from harness.leaderboard.formatting import format_machine
 from harness.leaderboard.row import Row, is_energy_measured
 from harness.results import record, statistics
-from harness.results.record import (
-    ConfigurationPart,
-    MachinePart,
-    Record,
-    RolesPart,
-    TaskPart,
-)
+from harness.results.record import Record
+from harness.results.record_parts import ConfigurationPart, MachinePart, RolesPart, TaskPart
 from harness.results.statistics import Interval
 from harness.tasks.metrics import ACCURACY, METRICS, Answers, Truths, compare
 

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.results import statistics
-from harness.results.record import DIVISIONS, SCENARIOS, Record, Round
+from harness.results.record import Record, Round
+from harness.results.record_parts import DIVISIONS, SCENARIOS
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
 from harness.tasks.registry import all_tasks

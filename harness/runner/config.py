@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from harness.results.record import SCENARIOS, Scenario, Timing
+from harness.results.record import Timing
+from harness.results.record_parts import SCENARIOS, Scenario
 
 SMOKE = Timing(
     window=0.2,

@@ -12,7 +12,8 @@ import numpy as np
 from harness.errors import HarnessError
 from harness.optimize.base import Artifact
 from harness.results import record, statistics
-from harness.results.record import Record, SystemPart, TaskPart
+from harness.results.record import Record
+from harness.results.record_parts import SystemPart, TaskPart
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, SystemRun, has_custom_code
 from harness.store.cache import folder_digest, folder_size

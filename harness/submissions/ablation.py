@@ -19,7 +19,7 @@ from harness.engines.base import ServeConfig
 from harness.engines.registry import get_engines
 from harness.errors import HarnessError, ManifestError
 from harness.optimize.base import get_step
-from harness.results.record import SCENARIOS
+from harness.results.record_parts import SCENARIOS
 from harness.schema import read_toml
 from harness.store.cache import cache_dir, create_folder_atomically, digest, folder_digest
 from harness.submissions.manifest import read_system

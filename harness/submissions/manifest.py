@@ -11,7 +11,7 @@ from harness.errors import BuildError, HarnessError, ManifestError, suggest_name
 from harness.models import pretrained
 from harness.models.model_spec import UNKNOWN, ModelSpec
 from harness.optimize.base import get_step
-from harness.results.record import Division
+from harness.results.record_parts import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
 from harness.submissions.project import describe_places, get_system_folders

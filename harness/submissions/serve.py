@@ -12,7 +12,7 @@ from harness.engines.base import ServeConfig
 from harness.engines.registry import CUSTOM_CODE, get_engines
 from harness.errors import suggest_name
 from harness.models.model_spec import ModelSpec
-from harness.results.record import SCENARIOS
+from harness.results.record_parts import SCENARIOS
 from harness.schema import Faults, Number, Schema, Text, describe_choices, to_tuple
 
 POINTS = "points"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from harness.engines.base import ServeConfig
 from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Step, StepParams, get_step
-from harness.results.record import Division
+from harness.results.record_parts import Division
 from harness.tasks.task import Task
 
 ANY_TASK = "any"

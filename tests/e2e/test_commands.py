@@ -145,3 +145,10 @@ def test_model_of_a_user_is_measured_in_one_command_without_training(
     assert stated["roles"]["unpadded_reference"] == "my-model-unpadded"
     assert main([*command, "--resume", path.parents[2].name, "--rounds", "2"]) == 0
     assert len(json.loads(path.read_text())["rounds"]) == 2
+    capsys.readouterr()
+    compare = ["compare", "my-model", "my-model-int8", "--results", str(results)]
+    assert main([*compare, "--task", reviews.address]) == 0
+    assert "reviews, offline, cpu-1" in capsys.readouterr().out
+    exported = tmp_path / "exported"
+    assert main(["export", "my-model-int8", str(exported), "--task", reviews.address]) == 0
+    assert (exported / "predict.py").is_file()

@@ -88,6 +88,32 @@ def test_lists_name_every_task_and_system(capsys: pytest.CaptureFixture[str]) ->
     assert "null" in out
 
 
+def test_named_system_that_declares_none_of_the_tasks_is_refused(
+    here: Path, reviews_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the session would measure the references alone."""
+    manifest = here / "submissions" / "onnx-int8" / "submission.toml"
+    text = manifest.read_text().replace('tasks = ["any"]', f'tasks = ["{reviews_file}"]')
+    manifest.write_text(text)
+    for command in ("run", "build", "bench"):
+        message = fault(capsys, command, "--system", "onnx-int8")
+        assert (
+            f"onnx-int8 does not declare sentiment. Choose one of its tasks: --task {reviews_file}"
+            in message
+        )
+
+
+def test_list_of_systems_says_only_what_is_built(
+    here: Path, reviews_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = here / "submissions" / "onnx-int8" / "submission.toml"
+    text = manifest.read_text().replace('tasks = ["any"]', f'tasks = ["{reviews_file}"]')
+    manifest.write_text(text)
+    assert main(["systems"]) == 0
+    (line,) = re.findall(r"(?m)^onnx-int8 .*$", capsys.readouterr().out)
+    assert "sentiment" not in line
+
+
 COMMANDS = [str(command.name) for command in app.registered_commands]
 
 

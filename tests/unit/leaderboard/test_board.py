@@ -143,8 +143,22 @@ def test_command_of_a_session_with_a_custom_model_names_the_model(tmp_path: Path
         record.system["folder"] = f"models/{name}"
         write_record(record, side, tmp_path / "records")
     write_board(tmp_path)
-    command = "`wattbench run --model MODEL --task sentiment --configuration cpu-2`"
+    command = "`wattbench bench --model MODEL --task sentiment --configuration cpu-2`"
     assert f"{command}, where `MODEL` is the path of ref;" in (tmp_path / "README.md").read_text()
+
+
+def test_commands_for_a_custom_task_say_that_its_path_is_needed(tmp_path: Path) -> None:
+    times = [1.0, 3.0, 1.0, 3.0, 1.0]
+    for name, seconds in (("ref", times), ("ref-int8", [1.0] * 5)):
+        record, side = make_record(name, seconds, 0.9, task="tickets")
+        record.system["folder"] = f"models/{name}"
+        write_record(record, side, tmp_path / "records")
+    write_board(tmp_path)
+    text = (tmp_path / "README.md").read_text()
+    options = "--model MODEL --task PATH/task.toml"
+    assert f"`wattbench bench {options} --configuration cpu-2`" in text
+    assert f"`wattbench run --resume s1 --until 5% {options}`" in text
+    assert f"wattbench bench {options}" in (tmp_path / "leaderboard.csv").read_text()
 
 
 def test_board_needs_no_torch(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_declared_column_that_does_not_exist_is_refused_with_the_nearest(
     ("key", "value", "message"),
     [
         ("group", None, "group is missing .it is null"),
-        ("group", "", 'group is "", not a string or a number'),
+        ("group", "", "group is empty"),
         ("group", ["a"], "not a string or a number"),
         ("idx", None, "idx is missing"),
         ("idx", {"a": 1}, "not a string or a number"),

@@ -150,7 +150,7 @@ def replace_in_line_3(path: Path, old: str, new: str) -> None:
         ("multirc", '"label": 1', '"label": 5', "label is 5, not one of"),
         ("record", "@placeholder", "X", "no @placeholder"),
         ("record", '"text": "Cora"', '"text": "Zoe"', "none of the answers .* is an entity"),
-        ("rte", '"premise": "Cora left 107."', '"premise": ""', 'premise is "", not a string'),
+        ("rte", '"premise": "Cora left 107."', '"premise": ""', "premise is empty"),
         ("wic", '"end1": 6', '"end1": 99', "characters 2 to 99 are not inside sentence1"),
         ("wic", '"start2": 0', '"start2": "x"', 'start2 is "x", not an integer'),
         ("wsc", '"target": {', '"target": 3, "t": {', "target is 3, not an object"),
