@@ -4,9 +4,11 @@ Importing rich takes a while, so `console.py` imports this module when it is fir
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from operator import sub
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markdown import Markdown, TableElement
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.table import Column, Table
@@ -47,11 +49,12 @@ class Bar:
 
 
 def print_table(rows: Sequence[Mapping[str, object]]) -> None:
-    """Print a table that is as wide as the terminal at most; long cells continue below."""
+    """Print a table for the width of the terminal."""
+    console = Console(highlight=False)
     table = Table(*rows[0], box=SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row.values()))
-    Console(highlight=False).print(_fold(table))
+    console.print(Group(*_lay_out(table, console.width)))
 
 
 def print_markdown(text: str) -> None:
@@ -59,19 +62,50 @@ def print_markdown(text: str) -> None:
     Console(highlight=False).print(_Markdown(text))
 
 
-class _FoldingTable(TableElement):
+class _FittingTable(TableElement):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         tables: Iterator[Table] = iter(super().__rich_console__(console, options))  # type: ignore[arg-type]
-        yield from map(_fold, tables)
+        for table in tables:
+            yield from _lay_out(table, options.max_width)
 
 
 class _Markdown(Markdown):
-    elements = {**Markdown.elements, "table_open": _FoldingTable}  # noqa: RUF012
+    elements = {**Markdown.elements, "table_open": _FittingTable}  # noqa: RUF012
 
 
-def _fold(table: Table) -> Table:
-    """Let long cells continue on the next line, except those of the first column."""
-    for column in table.columns:
-        column.overflow = "fold"
-    table.columns[0].no_wrap = True
-    return table
+def _lay_out(table: Table, width: int) -> Iterator[Table | Text]:
+    """Yield a table whose long cells continue on the next line, between words.
+
+    Where a word would be cut even so, yield a block of lines for each row instead. (rich itself
+    cuts words in some columns while others have space to spare.)
+    """
+    texts = [list(map(str, (column.header, *column.cells))) for column in table.columns]
+    words = [texts[0], *([word for text in cells for word in text.split()] for cells in texts[1:])]
+    widths = [max(map(cell_len, column), default=0) for column in words]
+    longest = [max(map(cell_len, cells)) for cells in texts]
+    spare = width - sum(widths) - 3 * len(widths)
+    if spare < 0:
+        yield from _make_blocks(texts)
+        return
+    while spare and (missing := max(map(sub, longest, widths))):
+        widths[list(map(sub, longest, widths)).index(missing)] += 1
+        spare -= 1
+    for column, column_width in zip(table.columns, widths, strict=True):
+        column.width = column_width
+    yield table
+
+
+def _make_blocks(texts: Sequence[Sequence[str]]) -> Iterator[Table | Text]:
+    """Yield the first cell of each row, then its other cells beside their headings.
+
+    Args:
+        texts: the cells of each column, the heading first.
+    """
+    headings, *rows = zip(*texts, strict=True)
+    for name, *cells in rows:
+        yield Text(name, style="bold")
+        block = Table(box=None, show_header=False, padding=(0, 0, 0, 2))
+        for heading, cell in zip(headings[1:], cells, strict=True):
+            if cell:
+                block.add_row(Text(heading), Text(cell, overflow="fold"))
+        yield block

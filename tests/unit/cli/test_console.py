@@ -86,11 +86,8 @@ def test_table_fits_the_terminal_and_loses_nothing(columns: int) -> None:
     ]
     out = strip_colours(run_on_terminal(SETUP + f"console.print_table({rows!r})", columns))
     assert all(len(line) <= columns for line in out.splitlines())
-    cells = "".join(out.split())
-    assert "fastformers" in cells
-    assert "0.875" in cells
-    if columns == 200:
-        assert "[bold]not markup[/bold]" in out
+    for word in ("fastformers", "minilm-l6", "distill", "0.875", "[bold]not", "markup[/bold]"):
+        assert word in out, "words are not cut"
 
 
 def test_dumb_terminal_gets_plain_lines() -> None:
@@ -120,18 +117,19 @@ def test_without_a_terminal_tables_have_any_width(capsys: pytest.CaptureFixture[
     assert "x" * 300 in capsys.readouterr().out
 
 
-def test_markdown_is_set_for_the_terminal_and_no_figure_is_cut() -> None:
+@pytest.mark.parametrize("columns", [44, 56, 80, 120])
+def test_markdown_is_set_for_the_terminal_and_no_figure_is_cut(columns: int) -> None:
     rows = "| minilm-l6-unpadded | 0.000313 | 184x [169, 200] | 11,782x [10,730, 12,912] |\n" * 3
     text = (
         "sentiment, cpu-2\n\n| system | Wh/1k (modelled) | speed-up | unpadded |\n|--|--|--|--|\n"
         f"{rows}\n- warning: a &lt;b&gt; c\n- another\n"
     )
-    out = strip_colours(run_on_terminal(SETUP + f"console.print_markdown({text!r})", columns=56))
-    assert all(len(line) <= 56 for line in out.splitlines())
+    out = strip_colours(run_on_terminal(SETUP + f"console.print_markdown({text!r})", columns))
+    assert all(len(line) <= columns for line in out.splitlines())
     assert "…" not in out
     assert out.count("minilm-l6-unpadded") == 3
     assert out.count("0.000313") == 3
-    assert len(re.findall(r"\[169,", out)) == 3
+    assert out.count("[10,730,") == 3
     assert "warning: a <b> c" in out
 
 
