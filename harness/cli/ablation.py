@@ -13,8 +13,6 @@ from harness.cli.options import (
     Seed,
     SessionOptions,
     Smoke,
-    get_suite_of,
-    make_run_config,
     results_folder,
 )
 from harness.submissions.project import find_project
@@ -41,6 +39,7 @@ def ablation(
     also the steps that train are left out, each variant being built first.
     """
     from harness.build import build_missing
+    from harness.cli.resolve import get_suite_of, make_run_config
     from harness.reports.ablation import render_ablation
     from harness.runner.session import measure
     from harness.store.cache import write_atomically

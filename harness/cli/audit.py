@@ -5,16 +5,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import (
-    TASK_HELP,
-    Configuration,
-    Isolation,
-    Seed,
-    SessionOptions,
-    Smoke,
-    make_run_config,
-    select_tasks,
-)
+from harness.cli.options import TASK_HELP, Configuration, Isolation, Seed, SessionOptions, Smoke
 from harness.submissions.project import find_project
 
 
@@ -38,6 +29,7 @@ def audit(
     weights. The exit status is 1 when a probe fails; RULES.md says what follows.
     """
     from harness.audit.session import audit_submission
+    from harness.cli.resolve import make_run_config, select_tasks
     from harness.submissions.lookup import get_system
     from harness.submissions.plan import plan_system
     from harness.telemetry.configuration import choose_configuration

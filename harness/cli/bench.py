@@ -2,12 +2,7 @@
 
 from harness.cli.build import build_systems
 from harness.cli.console import Console
-from harness.cli.options import (
-    SessionOptions,
-    make_session_plan,
-    restore_options,
-    results_folder,
-)
+from harness.cli.options import SessionOptions, results_folder
 from harness.cli.run import run_session
 from harness.submissions.project import find_project
 
@@ -29,6 +24,7 @@ def bench(options: SessionOptions, console: Console) -> None:
 
 def bench_session(options: SessionOptions, console: Console) -> None:
     """Build and measure one session, then draw the leaderboard."""
+    from harness.cli.resolve import make_session_plan, restore_options
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()

@@ -4,12 +4,12 @@ import time
 from typing import TYPE_CHECKING
 
 from harness.cli.console import Console
-from harness.cli.options import SystemOptions, make_session_plan, results_folder
+from harness.cli.options import SystemOptions, results_folder
 from harness.errors import BuildError
-from harness.submissions.plan import Plan
 from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
+    from harness.submissions.plan import Plan
     from harness.telemetry.configuration import Configuration
 
 
@@ -24,6 +24,7 @@ def build(options: SystemOptions, console: Console) -> None:
     manifest builds only what depends on it. An interrupted build continues with the first step
     that is missing.
     """
+    from harness.cli.resolve import make_session_plan
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()
@@ -31,7 +32,7 @@ def build(options: SystemOptions, console: Console) -> None:
     build_systems(plan, choose_configuration(options.configuration), console)
 
 
-def build_systems(plan: Plan, configuration: "Configuration", console: Console) -> Plan:
+def build_systems(plan: "Plan", configuration: "Configuration", console: Console) -> "Plan":
     """Build what is missing.
 
     Returns:
@@ -40,6 +41,7 @@ def build_systems(plan: Plan, configuration: "Configuration", console: Console) 
     """
     from harness.build import build_missing
     from harness.submissions.checkpoint import is_optional
+    from harness.submissions.plan import Plan
 
     started = time.monotonic()
     built = [planned for planned in plan.systems if not is_optional(planned.system.folder)]

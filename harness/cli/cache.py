@@ -1,21 +1,25 @@
 """`wattbench cache`."""
 
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.console import Console
 from harness.errors import HarnessError, suggest_name
-from harness.store.cache import cache_dir
-from harness.store.inventory import KINDS, CacheItem, list_items, remove_item
+
+if TYPE_CHECKING:
+    from harness.store.inventory import CacheItem
 
 
 def cache(
     console: Console,
     kinds: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KIND]...", help=f"only these: {', '.join(KINDS)}, or all"),
+        typer.Argument(
+            metavar="[KIND]...",
+            help="only these kinds of items, which the list without KIND names, or all",
+        ),
     ] = None,
     older_than: Annotated[
         int, typer.Option(min=0, metavar="DAYS", help="only what was not used for so many days")
@@ -31,6 +35,9 @@ def cache(
     is just making stays. An encoder of 12 layers takes about 440 MB for each task, and the
     checkpoint of its training more than 1 GB while it lasts.
     """
+    from harness.store.cache import cache_dir
+    from harness.store.inventory import KINDS, list_items
+
     names = _select_kinds(kinds or [])
     if prune and not names:
         raise HarnessError(f"--prune needs a KIND. Choose from: {', '.join(KINDS)}, or all.")
@@ -45,13 +52,17 @@ def cache(
 
 
 def _select_kinds(names: list[str]) -> list[str]:
+    from harness.store.inventory import KINDS
+
     for name in names:
         if name not in (*KINDS, "all"):
             raise HarnessError(f"{name!r} is not a kind of items. {suggest_name(name, KINDS)}")
     return list(KINDS) if "all" in names else list(dict.fromkeys(names))
 
 
-def _prune(items: list[CacheItem], console: Console) -> None:
+def _prune(items: "list[CacheItem]", console: Console) -> None:
+    from harness.store.inventory import remove_item
+
     count = size = 0
     for item in items:
         if remove_item(item):
@@ -61,7 +72,9 @@ def _prune(items: list[CacheItem], console: Console) -> None:
     console(f"removed: {_count(count)}, {_format_size(size)}")
 
 
-def _list_kinds(items: list[CacheItem]) -> list[dict[str, object]]:
+def _list_kinds(items: "list[CacheItem]") -> list[dict[str, object]]:
+    from harness.store.inventory import KINDS
+
     rows = []
     for kind, description in KINDS.items():
         of_kind = [item for item in items if item.kind == kind]
@@ -73,7 +86,9 @@ def _list_kinds(items: list[CacheItem]) -> list[dict[str, object]]:
     return rows
 
 
-def _list_items(items: list[CacheItem]) -> list[dict[str, object]]:
+def _list_items(items: "list[CacheItem]") -> list[dict[str, object]]:
+    from harness.store.inventory import KINDS
+
     return [
         {
             "item": f"{item.kind}/{item.path.name[:16]}",

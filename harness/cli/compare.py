@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, Results, name_task, parse_percentage, results_folder
+from harness.cli.options import TASK_HELP, Results, parse_percentage, results_folder
 from harness.cli.records import find_session, read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -37,6 +37,7 @@ def compare(
     The exit status is 1 when one became worse beyond noise: Holm's correction over all of them, 5%
     in all, and more than --tolerance.
     """
+    from harness.cli.resolve import name_task
     from harness.reports.comparison import compare_systems
     from harness.reports.sessions import compare_sessions
 

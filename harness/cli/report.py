@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, Results, name_task, results_folder
+from harness.cli.options import TASK_HELP, Results, results_folder
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -31,6 +31,7 @@ def report(
     mean watts, duration, CO2 and where the figures come from; and how much less than the reference
     that is. `wattbench board` writes the same to RESULTS/energy-report.md and energy-report.csv.
     """
+    from harness.cli.resolve import name_task
     from harness.reports.energy import render_energy_report
 
     records = results_folder(find_project(), results) / "records"

@@ -14,7 +14,6 @@ from harness.cli.options import (
     Seed,
     SessionOptions,
     Smoke,
-    get_suite_of,
     results_folder,
 )
 from harness.cli.records import read_sections
@@ -39,6 +38,7 @@ def reproduce(
     NAME is a file of baselines/published. Where no session holds the whole ladder on that task, or
     with --again, the ladder is built and measured first.
     """
+    from harness.cli.resolve import get_suite_of
     from harness.reports.reproduction import PublishedTable, render_reproduction
     from harness.store.cache import write_atomically
     from harness.tasks.registry import get_task

@@ -8,13 +8,7 @@ import typer
 from harness.cli.board import draw_board
 from harness.cli.build import build_systems
 from harness.cli.console import Console
-from harness.cli.options import (
-    SessionOptions,
-    make_run_config,
-    make_session_plan,
-    restore_options,
-    results_folder,
-)
+from harness.cli.options import SessionOptions, results_folder
 from harness.submissions.project import find_project
 
 
@@ -51,6 +45,7 @@ def run_session(options: SessionOptions, console: Console, only_explain: bool = 
         only_explain: print what would be measured instead.
     """
     from harness.audit.session import audit_session
+    from harness.cli.resolve import make_run_config, make_session_plan, restore_options
     from harness.runner.explain import explain
     from harness.runner.session import measure
     from harness.telemetry.configuration import choose_configuration

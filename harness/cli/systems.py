@@ -1,8 +1,12 @@
 """`wattbench systems`."""
 
+from typing import TYPE_CHECKING
+
 from harness.cli.console import Console
 from harness.submissions.project import find_project
-from harness.submissions.system import System
+
+if TYPE_CHECKING:
+    from harness.submissions.system import System
 
 
 def systems(console: Console) -> None:
@@ -14,7 +18,7 @@ def systems(console: Console) -> None:
     console.print_table([_describe(system) for system in systems])
 
 
-def _describe(system: System) -> dict[str, str]:
+def _describe(system: "System") -> dict[str, str]:
     others = [system.teacher] if system.teacher else system.members
     model = " + ".join(other.name for other in others) or system.encoder
     recipe = [model, *(step_config.use for step_config in system.recipe)]
@@ -28,7 +32,7 @@ def _describe(system: System) -> dict[str, str]:
     }
 
 
-def _find_built_tasks(system: System) -> list[str]:
+def _find_built_tasks(system: "System") -> list[str]:
     from harness.submissions.plan import plan_system
     from harness.tasks.registry import all_tasks
 

@@ -1,13 +1,14 @@
 """`wattbench tasks`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, select_tasks
-from harness.tasks.registry import all_suites, all_tasks
-from harness.tasks.task import Task
+from harness.cli.options import TASK_HELP
+
+if TYPE_CHECKING:
+    from harness.tasks.task import Task
 
 
 def tasks(
@@ -17,6 +18,9 @@ def tasks(
     ] = None,
 ) -> None:
     """List the tasks: sizes, metric, majority score, licence, source."""
+    from harness.cli.resolve import select_tasks
+    from harness.tasks.registry import all_suites, all_tasks
+
     console.print_table([_describe(task) for task in select_tasks(names or all_tasks())])
     if names:
         return
@@ -27,7 +31,7 @@ def tasks(
         )
 
 
-def _describe(task: Task) -> dict[str, object]:
+def _describe(task: "Task") -> dict[str, object]:
     """Return a line of the table; sizes and majority only of data that needs no download."""
     from harness.tasks.metrics import METRICS
 

@@ -7,14 +7,7 @@ import typer
 
 from harness.cli.bench import bench_session
 from harness.cli.console import Console
-from harness.cli.options import (
-    TASK_HELP,
-    Configuration,
-    Rounds,
-    Seed,
-    SessionOptions,
-    name_task,
-)
+from harness.cli.options import TASK_HELP, Configuration, Rounds, Seed, SessionOptions
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -48,6 +41,7 @@ def verify(
     is 1 when a claim does not hold. --against compares with records that exist, and measures
     nothing.
     """
+    from harness.cli.resolve import name_task
     from harness.reports.verification import find_published_systems, render_verification
     from harness.store.cache import write_atomically
     from harness.submissions.manifest import find_systems

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.cli.options import SessionOptions, restore_options
+from harness.cli.options import SessionOptions
+from harness.cli.resolve import restore_options
 from harness.results import record
 from harness.tasks.task import Task
 from tests.support.checkpoints import save_checkpoint

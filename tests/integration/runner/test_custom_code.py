@@ -8,7 +8,8 @@ import pytest
 
 from harness.build import build_missing
 from harness.cli.main import main
-from harness.cli.options import SessionOptions, make_session_plan
+from harness.cli.options import SessionOptions
+from harness.cli.resolve import make_session_plan
 from harness.errors import HarnessError, ManifestError
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import make_plan, plan_system

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
-from harness.cli.options import SystemOptions, make_session_plan, select_tasks
+from harness.cli.options import SystemOptions
+from harness.cli.resolve import make_session_plan, select_tasks
 from harness.errors import HarnessError
 from tests.support.systems import REPOSITORY
 

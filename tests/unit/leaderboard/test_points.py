@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from harness.cli.options import SessionOptions, restore_options
+from harness.cli.options import SessionOptions
+from harness.cli.resolve import restore_options
 from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.tables import build_frame
 from harness.results.record import write_record
