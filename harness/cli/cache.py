@@ -16,10 +16,7 @@ def cache(
     console: Console,
     kinds: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KIND]...",
-            help="only these kinds of items, which the list without KIND names, or all",
-        ),
+        typer.Argument(metavar="[KIND]...", help="only these kinds of items, or all"),
     ] = None,
     older_than: Annotated[
         int, typer.Option(min=0, metavar="DAYS", help="only what was not used for so many days")
@@ -30,7 +27,7 @@ def cache(
 ) -> None:
     """List what lies in the cache, and remove what is not needed.
 
-    Without a KIND the size of each kind is listed, with one each of its items, the largest first.
+    Without a KIND the kinds are listed with their sizes, with one its items, the largest first.
     Everything that is removed is built or downloaded again when it is needed; what another process
     is just making stays. An encoder of 12 layers takes about 440 MB for each task, and the
     checkpoint of its training more than 1 GB while it lasts.
