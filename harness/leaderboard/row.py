@@ -284,16 +284,16 @@ def rerun_command(row: Row) -> str:
     return " ".join(parts)
 
 
-def resume_command(row: Row, options: str) -> str:
-    """Return the command that continues the session of a row.
+def resume_command(rows: Sequence[Row], options: str) -> str:
+    """Return the command that continues a session.
 
     Args:
-        row: any row of the session.
+        rows: a section of the session.
         options: how far, e.g. `--rounds 10`.
     """
-    record = row.record
+    record = rows[0].record
     parts = ["wattbench run --resume", record.session, options]
-    if str(record.system["folder"]).startswith("models/"):
+    if any(row.record.system["folder"].startswith("models/") for row in rows):
         parts.append("--model MODEL")
     if name_task(record) == CUSTOM_TASK:
         parts.append(f"--task {CUSTOM_TASK}")
