@@ -107,7 +107,7 @@ def test_model_card_has_the_measured_figures(
     assert main([*command, str(tmp_path / "measured")]) == 0
     text = (tmp_path / "measured" / "README.md").read_text()
     assert "| 0.9000 ± 0.0100 | 993          | 9.97x [9.38, 10.6] |" in text
-    assert "`wattbench bench --suite quick --system tfidf-logreg --task reviews" in text
+    assert "`wattbench bench --suite quick --system tfidf-logreg --task PATH/task.toml" in text
     assert "of another build of the same recipe" in text, "the record has another artifact"
 
 
