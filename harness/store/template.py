@@ -14,15 +14,15 @@ def render_template(name: str, /, **values: object) -> str:
         name: the path of the template in the package, e.g. `export/model_card.md.j2`.
         values: its variables; an unknown one in the template is an error.
     """
-    return create_environment().get_template(name).render(values)
+    return _create_environment().get_template(name).render(values)
 
 
 @cache
-def create_environment() -> "Environment":
-    """Return the environment of all templates: in HTML every value is escaped, elsewhere none."""
+def _create_environment() -> "Environment":
+    """In HTML every value is escaped, elsewhere none."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("harness", ""),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
@@ -30,3 +30,5 @@ def create_environment() -> "Environment":
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+    return environment

@@ -88,13 +88,17 @@ def test_lists_name_every_task_and_system(capsys: pytest.CaptureFixture[str]) ->
     assert "null" in out
 
 
+def declare_only(project: Path, task: Path) -> None:
+    """Let `onnx-int8` declare a custom task and no other."""
+    manifest = project / "submissions" / "onnx-int8" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('tasks = ["any"]', f'tasks = ["{task}"]'))
+
+
 def test_named_system_that_declares_none_of_the_tasks_is_refused(
     here: Path, reviews_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Otherwise the session would measure the references alone."""
-    manifest = here / "submissions" / "onnx-int8" / "submission.toml"
-    text = manifest.read_text().replace('tasks = ["any"]', f'tasks = ["{reviews_file}"]')
-    manifest.write_text(text)
+    declare_only(here, reviews_file)
     for command in ("run", "build", "bench"):
         message = fault(capsys, command, "--system", "onnx-int8")
         assert (
@@ -106,9 +110,7 @@ def test_named_system_that_declares_none_of_the_tasks_is_refused(
 def test_list_of_systems_says_only_what_is_built(
     here: Path, reviews_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    manifest = here / "submissions" / "onnx-int8" / "submission.toml"
-    text = manifest.read_text().replace('tasks = ["any"]', f'tasks = ["{reviews_file}"]')
-    manifest.write_text(text)
+    declare_only(here, reviews_file)
     assert main(["systems"]) == 0
     (line,) = re.findall(r"(?m)^onnx-int8 .*$", capsys.readouterr().out)
     assert "sentiment" not in line
