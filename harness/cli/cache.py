@@ -29,8 +29,7 @@ def cache(
 
     Without a KIND the kinds are listed with their sizes, with one its items, the largest first.
     Everything that is removed is built or downloaded again when it is needed; what another process
-    is just making stays. An encoder of 12 layers takes about 440 MB for each task, and the
-    checkpoint of its training more than 1 GB while it lasts.
+    is just making stays.
     """
     from harness.store.cache import cache_dir
     from harness.store.inventory import KINDS, list_items

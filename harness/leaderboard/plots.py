@@ -15,6 +15,9 @@ from harness.leaderboard.formatting import format_interval, format_scenario
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 
+MANY_SYSTEMS = 40
+"""From here on names are placed in one quick attempt, and those without space are left out."""
+
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
 MARKERS = {"closed": "o", "open": "D", "baseline": "s"}
 
@@ -28,13 +31,19 @@ def draw_pareto(section: Section) -> str:
 
 
 def create_pareto(section: Section) -> Any:
-    """Return the figure of `draw_pareto`, up to eight inches tall, as its names need."""
+    """Return the figure of `draw_pareto`, up to eight inches tall, as its names need.
+
+    Of `MANY_SYSTEMS` or more, some have no name.
+    """
     rows = [
         row
         for row in section.rows
         if row.measured and row.record.score and not row.is_control and row.seed is None
     ]
-    for height, keep_lines_free in ((4.2, True), (5, False), (8, False)):
+    attempts = [(4.2, True), (5.0, False), (8.0, False)]
+    if sum(not row.point for row in rows) >= MANY_SYSTEMS:
+        attempts = attempts[-1:]
+    for height, keep_lines_free in attempts:
         figure, axes = _create_figure(height)
         _draw_scores(axes, section, rows)
         low, high = axes.get_ylim()
@@ -70,7 +79,7 @@ def _write_names(axes: Any, rows: list[Row], keep_lines_free: bool) -> bool:
         textsize=8,
         linecolor="#868e96",
         linewidth=0.6,
-        nbr_candidates=50_000 // max(len(systems), 25),
+        nbr_candidates=2000 if len(systems) < MANY_SYSTEMS else 100,
         max_distance=0.25,
         avoid_label_lines_overlap=keep_lines_free,
         draw_all=False,
