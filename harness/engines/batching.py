@@ -31,9 +31,11 @@ class EncoderEngine:
         self.tokenizer: Tokenizer = tokenization.load_tokenizer(
             config.folder / "tokenizer.json", self.max_length
         )
-        self.length = self.max_length if config.serve.padding == "max" else None
-        self.serve = config.serve
         model = config.metadata.get("model", {})
+        self.serve = config.serve
+        self.length = self.max_length if config.serve.padding == "max" else None
+        if "length" in model:  # of a graph that takes no other
+            self.length = int(model["length"])
         self.padding = tokenization.Padding()
         if "padding" in model:
             if model["padding"] is None and (self.length or self.serve.batch > 1):

@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from harness.errors import BuildError
 from harness.models.bert import ACTIVATIONS, Bert, Dense
 from harness.models.bert import EncoderSpec as EncoderSpec
-
-WEIGHTS = "model.safetensors"
+from harness.models.checkpoint_files import WEIGHTS, load_weights
 
 
 class Exit(nn.Module):
@@ -134,7 +133,7 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     """
     try:
         spec = EncoderSpec.from_config(json.loads((folder / "config.json").read_bytes()), labels)
-        weights = load_file(folder / WEIGHTS)
+        weights = load_weights(folder)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
     model = Classifier(spec)
@@ -163,7 +162,7 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     try:
         config = json.loads((folder / "config.json").read_bytes())
         model = Classifier(EncoderSpec.from_config(config, len(order)))
-        weights = load_file(folder / WEIGHTS)
+        weights = load_weights(folder)
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a fine-tuned classifier ({error}).") from None
     weights.pop("bert.embeddings.position_ids", None)

@@ -20,6 +20,7 @@ class ModelSpec:
         dtype: `fp32`, `int8`, `fp16` or `bf16`.
         becomes: of a checkpoint: the format that the step `adopt` gives it; None if it is unknown.
         pads: of a checkpoint: whether it has a padding token.
+        shape: of an ONNX graph: the only number of inputs and of tokens that it takes; 0 for any.
         unfit: of a checkpoint: why it cannot be adopted, or ''.
         base: the folder that a relative path in the manifest is relative to.
         finetuned: whether a step has trained its weights.
@@ -39,6 +40,7 @@ class ModelSpec:
     dtype: str = "fp32"
     becomes: str | None = "safetensors"
     pads: bool = True
+    shape: tuple[int, int] = (0, 0)
     unfit: str = ""
     base: Path | None = None
     finetuned: bool = False

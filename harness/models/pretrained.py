@@ -1,20 +1,28 @@
 """Pretrained encoders (pinned ones by name, others by folder) and fine-tuned checkpoints."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from harness.errors import SourceError, suggest_name
+from harness.models import onnx_graph
+from harness.models.checkpoint_files import (
+    COMMON_PATTERNS,
+    CONFIG,
+    GRAPH_PATTERNS,
+    TOKENIZER,
+    WEIGHTS,
+    WEIGHTS_PATTERNS,
+    check_weights,
+    find_graph,
+    find_weights,
+    list_files,
+    read_config,
+)
 from harness.models.model_spec import ModelSpec
 from harness.store import bundled_weights
 from harness.store.cache import digest, file_sha256
 from harness.store.downloads import Package, Source, fetch_hub_snapshot
-
-FILES = ("config.json", "model.safetensors", "tokenizer.json")
-TOKENIZER_CONFIG = "tokenizer_config.json"
-GRAPH = ("model.onnx", "model.onnx_data", "model.onnx.data")
-"""An ONNX graph, and the files that may hold its weights."""
 
 ENCODERS = {
     "all-MiniLM-L6-v2": Source(
@@ -73,13 +81,15 @@ def get_encoder_spec(name: str, base: Path) -> ModelSpec:
     if source := _pinned(name):
         return replace(SPECS[source.name], base=base)
     folder = _folder(name, base)
-    for file in FILES:
-        if not (folder / file).is_file():
-            raise SourceError(
-                f"{folder}: {file} is missing. A pretrained encoder is a folder with "
-                f"{', '.join(FILES)}."
-            )
-    config = _config(folder)
+    missing = [file for file in (CONFIG, TOKENIZER) if not (folder / file).is_file()]
+    if not find_weights(folder):
+        missing.append(WEIGHTS)
+    if missing:
+        raise SourceError(
+            f"{folder}: {missing[0]} is missing. A pretrained encoder is a folder with {CONFIG}, "
+            f"{TOKENIZER} and {WEIGHTS} (or its shards)."
+        )
+    config = read_config(folder)
     try:
         return ModelSpec(
             "encoder",
@@ -109,9 +119,7 @@ def compute_key(name: str, base: Path) -> str:
     if name.startswith(bundled_weights.PREFIX):
         return bundled_weights.compute_key(name)
     folder = _folder(name, base)
-    names = (*FILES, TOKENIZER_CONFIG, *GRAPH)
-    paths = {file: folder / file for file in names if (folder / file).is_file()}
-    return digest({file: file_sha256(path) for file, path in paths.items()})
+    return digest({file: file_sha256(path) for file, path in list_files(folder).items()})
 
 
 def fetch(name: str, base: Path) -> Encoder:
@@ -144,26 +152,35 @@ def get_checkpoint_spec(name: str, base: Path) -> ModelSpec:
         SourceError: the folder holds no checkpoint.
     """
     folder = _folder(name, base)
-    config = _config(folder)
-    if not (folder / "tokenizer.json").is_file():
+    config = read_config(folder)
+    if not (folder / TOKENIZER).is_file():
         raise SourceError(
             f"{folder}: tokenizer.json is missing. Save the tokenizer again with transformers' "
             "AutoTokenizer.from_pretrained(...).save_pretrained(...)."
         )
-    if (folder / "model.safetensors").is_file():
+    check_weights(folder)
+    if find_weights(folder):
         if is_plain_bert(config):
             return replace(get_encoder_spec(name, base), format="checkpoint")
         spec = ModelSpec("checkpoint", folder.name, base=base)
         return replace(spec, becomes="transformers", pads=_pads(config))
-    if not (folder / GRAPH[0]).is_file():
+    graph = find_graph(folder)
+    assert graph is not None
+    graph_spec = onnx_graph.read_spec(graph)
+    if graph_spec.shape[1] and not _pads(config):
         raise SourceError(
-            f"{folder}: contains neither model.safetensors nor model.onnx. Save the model again "
-            "with transformers' save_pretrained(...), or export it to ONNX."
+            f"{graph}: takes exactly {graph_spec.shape[1]} tokens, but {CONFIG} names no padding "
+            "token. Set pad_token_id there, or export the graph with a free sequence length."
         )
-    quantized = b"QuantizeLinear" in (folder / GRAPH[0]).read_bytes()
-    dtype = "int8" if quantized else "fp32"
-    spec = ModelSpec("checkpoint", folder.name, dtype=dtype, base=base)
-    return replace(spec, becomes="onnx", pads=_pads(config))
+    return ModelSpec(
+        "checkpoint",
+        folder.name,
+        dtype=graph_spec.dtype,
+        becomes="onnx",
+        pads=_pads(config),
+        shape=graph_spec.shape,
+        base=base,
+    )
 
 
 def find_checkpoint_folder(model: str) -> Path:
@@ -178,8 +195,12 @@ def find_checkpoint_folder(model: str) -> Path:
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser().resolve()
     repository, _, revision = model.partition("@")
-    names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
-    if snapshot := fetch_hub_snapshot(repository, revision, names):
+    patterns = [*COMMON_PATTERNS, *WEIGHTS_PATTERNS]
+    snapshot = fetch_hub_snapshot(repository, revision, patterns)
+    if snapshot and not find_weights(snapshot):
+        patterns = [*COMMON_PATTERNS, *GRAPH_PATTERNS]
+        snapshot = fetch_hub_snapshot(repository, revision, patterns)
+    if snapshot:
         return snapshot
     raise SourceError(
         f"model {model!r} is not a local folder and cannot be downloaded from the hub. Name the "
@@ -241,15 +262,3 @@ def _folder(name: str, base: Path) -> Path:
             f"encoder {name!r} is neither a pinned encoder nor a folder. {suggest_name(name, ENCODERS)}"
         )
     return folder
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        config = json.loads((folder / "config.json").read_bytes())
-    except (OSError, ValueError) as error:
-        raise SourceError(
-            f"{folder / 'config.json'}: not the configuration of a model ({error})."
-        ) from None
-    if not isinstance(config, dict):
-        raise SourceError(f"{folder / 'config.json'}: not a JSON object.")
-    return config

@@ -154,6 +154,31 @@ def _sequence(name: str) -> dict[str, Any]:
     return {"Sequence": {"id": name, "type_id": 0}}
 
 
+TOKENS_REMEDY = (
+    "Save the tokenizer that belongs to the model, or call model.resize_token_embeddings(...) and "
+    "train the new embeddings."
+)
+
+
+def find_last_token(tokenizer: Tokenizer) -> tuple[str, int]:
+    """Return the token with the highest id, added tokens among them, and its id."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda item: item[1])
+
+
+def check_tokens(tokenizer: Tokenizer, embeddings: int, folder: Path) -> None:
+    """Check that every token has an embedding.
+
+    Raises:
+        BuildError: one has none.
+    """
+    token, number = find_last_token(tokenizer)
+    if number >= embeddings:
+        raise BuildError(
+            f"{folder / 'tokenizer.json'}: the token {token!r} has the id {number}, but the model "
+            f"has only {embeddings} token embeddings. {TOKENS_REMEDY}"
+        )
+
+
 def tokenize(tokenizer: Tokenizer, rows: Sequence[Row]) -> list[Encoding]:
     """Encode texts, or texts and their pairs, in order."""
     if len(rows) == 1:
@@ -179,3 +204,14 @@ def pad(
         mask[row, columns] = 1
         segments[row, columns] = encoding.type_ids
     return Batch(ids, mask, segments)
+
+
+def pad_batch(batch: Batch, length: int, padding: Padding) -> Batch:
+    """Return the same batch with more padding, up to `length`."""
+    missing = length - batch.ids.shape[1]
+    width = ((0, 0), (missing, 0) if padding.side == "left" else (0, missing))
+    return Batch(
+        np.pad(batch.ids, width, constant_values=padding.id),
+        np.pad(batch.mask, width),
+        np.pad(batch.segments, width),
+    )

@@ -5,29 +5,34 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import BuildError
+from harness.models import onnx_graph
+from harness.models.checkpoint_files import (
+    CONFIG,
+    GRAPH,
+    TOKENIZER,
+    WEIGHTS,
+    copy_weights,
+    find_graph,
+    find_weights,
+)
 from harness.models.label_order import find_label_order
 from harness.models.model_spec import ModelSpec
-from harness.models.pretrained import GRAPH, get_padding_id, is_plain_bert
+from harness.models.pretrained import get_padding_id, is_plain_bert
 from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.progress import Log
-from harness.store import untrusted
-from harness.tasks.task import Task
+from harness.tasks.task import Candidate, Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from harness.models.model_inputs import Forward
-
-WEIGHTS = "model.safetensors"
-
-GRAPH_INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
-"""Inputs that a graph may have."""
+    from harness.models.tokenization import Batch, Padding
 
 MAX_TEXTS = 64
 """Training texts from which a sample is tried."""
@@ -42,90 +47,115 @@ class Adopt(StepParams):
     """
 
 
+@dataclass(frozen=True)
+class LoadedModel:
+    """A checkpoint that is not a plain BERT.
+
+    Attributes:
+        forward: from a padded batch to logits.
+        inputs: the names of its inputs.
+        parameters: the number of its weights.
+        limit: the longest input in tokens; 0 if it does not state one.
+        metadata: format and precision of the artifact.
+    """
+
+    forward: "Forward"
+    inputs: tuple[str, ...]
+    parameters: int
+    limit: int
+    metadata: dict[str, Any]
+
+
 def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict[str, Any]:
     """Write the model with the labels in the task's order.
 
     Raises:
-        BuildError: the labels are not the task's, or the graph has an unknown input.
+        BuildError: the labels are not the task's, or the model cannot answer the task's texts.
     """
     from harness.models import classifier, tokenization
-    from harness.models.model_inputs import find_tokenizer_inputs, load_tokenizer_config
+    from harness.models.model_inputs import (
+        MIN_TOKENS,
+        find_tokenizer_inputs,
+        load_tokenizer_config,
+    )
     from harness.optimize.training import encoders
 
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused earlier"
     folder = inputs.encoder.folder
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     order = find_label_order(config, task, folder)
     tokenizer_config = load_tokenizer_config(folder)
     names = find_tokenizer_inputs(tokenizer_config, config)
-    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", task.max_length)
+    tokenizer = tokenization.load_tokenizer(folder / TOKENIZER, task.max_length)
     truncation_side = tokenizer_config.get("truncation_side")
     if truncation_side in tokenization.SIDES:
         tokenization.set_truncation(tokenizer, task.max_length, truncation_side)
     if "token_type_ids" not in names:
         tokenizer = tokenization.remove_token_types(tokenizer)
-    if (folder / WEIGHTS).is_file() and is_plain_bert(config):
-        model = classifier.from_checkpoint(folder, order)
-        length = min(task.max_length, model.spec.positions)
-        return {"max_length": length} | encoders.save_model(model, tokenizer, context.out)
-    tokenization.save_tokenizer(tokenizer, context.out / "tokenizer.json")
-    if (folder / WEIGHTS).is_file():
-        for name in ("config.json", WEIGHTS):
-            shutil.copyfile(folder / name, context.out / name)
-        forward, names, limit = _load_transformers(folder, names, context.threads)
-        metadata: dict[str, Any] = {"format": "transformers"}
-        parameters = _count_parameters(folder / WEIGHTS)
-    else:
-        for name in GRAPH:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, context.out / name)
-        parameters, is_quantized = _inspect_graph(context.out / GRAPH[0])
-        metadata = {"format": "onnx", "dtype": "int8" if is_quantized else "fp32"}
-        forward = _load_graph(context.out / GRAPH[0], context.threads)
-        positions = config.get("max_position_embeddings")
-        limit = positions if isinstance(positions, int) else 0
-    length = min(task.max_length, limit) if limit > 0 else task.max_length
-    spec = {
-        "parameters": parameters,
-        "order": order,
-        "architecture": str(config.get("model_type", "unknown")),
-        "inputs": names,
-    }
+    if find_weights(folder) and is_plain_bert(config):
+        bert = classifier.from_checkpoint(folder, order)
+        tokenization.check_tokens(tokenizer, bert.spec.vocabulary, folder)
+        length = min(task.max_length, bert.spec.positions)
+        return {"max_length": length} | encoders.save_model(bert, tokenizer, context.out)
+    tokenization.save_tokenizer(tokenizer, context.out / TOKENIZER)
+    texts = list(islice(task.texts(transfer=False), MAX_TEXTS))
     padding_id = get_padding_id(config, tokenizer.get_vocab_size())
+    padding, fixed = None, {}
+    graph = None if find_weights(folder) else find_graph(folder)
+    if graph and (length := onnx_graph.read_spec(graph).shape[1]):
+        side = str(tokenizer_config.get("padding_side", "right"))
+        padding = tokenization.Padding(padding_id or 0, side)
+        fixed = {"padding": asdict(padding), "length": length}
     try:
+        if graph:
+            tokenization.set_truncation(tokenizer, MIN_TOKENS)
+            sample = tokenization.pad(tokenization.tokenize(tokenizer, texts[:1]))
+            model = _load_graph(graph, config, context, sample, len(order), padding)
+        else:
+            model = _load_transformers(folder, names, context)
+        length = min(task.max_length, model.limit or task.max_length)
         length, padding = _find_length_and_padding(
-            forward, tokenizer, task, padding_id, length, len(order), context.log
+            model.forward, tokenizer, texts, padding_id, length, len(order), context.log
         )
     except BuildError as error:
         raise BuildError(f"{folder}: {error}") from None
     except Exception as error:  # every runtime has its own exceptions
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BuildError(f"{folder}: the model fails on texts of {task.name} ({reason}).") from None
-    return metadata | {"max_length": length, "model": spec | {"padding": padding}}
+        raise BuildError(
+            f"{folder}: the model fails on texts of {task.name} ({_describe(error)})."
+        ) from None
+    spec = {
+        "parameters": model.parameters,
+        "order": order,
+        "architecture": str(config.get("model_type", "unknown")),
+        "inputs": model.inputs,
+        "padding": asdict(padding) if padding else None,
+    }
+    return model.metadata | {"max_length": length, "model": spec | fixed}
 
 
 def _find_length_and_padding(
     forward: "Forward",
     tokenizer: "Tokenizer",
-    task: Task,
+    texts: Sequence[Candidate],
     padding_id: int | None,
     limit: int,
     labels: int,
     log: Log,
-) -> tuple[int, dict[str, Any] | None]:
+) -> "tuple[int, Padding | None]":
     """Return the longest input in tokens, and the padding, found by trying some training texts.
 
     Args:
         forward: the model.
         tokenizer: its tokenizer; gets the truncation.
-        task: has the texts.
+        texts: some of the task's training texts.
         padding_id: the id of the padding token; None if there is none.
         limit: the longest input to try, in tokens.
         labels: the number of labels.
         log: takes a warning about padding.
 
     Raises:
-        BuildError: the model fails on the texts, or does not return one logit per label.
+        BuildError: the model fails on the texts or on a token of its tokenizer, or does not return
+            one logit per label.
     """
     from harness.models import tokenization
     from harness.models.model_inputs import (
@@ -135,7 +165,6 @@ def _find_length_and_padding(
         find_padding,
     )
 
-    texts = list(islice(task.texts(transfer=False), MAX_TEXTS))
     length = find_longest_input(forward, tokenizer, texts, padding_id, limit)
     tokenization.set_truncation(tokenizer, length)
     by_length = sorted(texts, key=lambda text: sum(map(len, text)))
@@ -145,7 +174,8 @@ def _find_length_and_padding(
         padding, difference = find_padding(forward, tokenizer, sample, padding_id, length)
         if difference > PADDING_TOLERANCE:
             log(f"padding changes this architecture's logits by up to {difference:.2g}")
-    logits = forward(tokenization.pad(tokenization.tokenize(tokenizer, sample[:1])))
+    batch = tokenization.pad(tokenization.tokenize(tokenizer, sample[:1]))
+    logits = forward(batch)
     if logits.shape != (1, labels):
         raise BuildError(
             f"the model gives logits of shape {logits.shape} for one text, but its id2label has "
@@ -153,33 +183,88 @@ def _find_length_and_padding(
         )
     if not bool((abs(logits) < math.inf).all()):
         raise BuildError("the model's logits are not finite. Take another checkpoint.")
-    return length, asdict(padding) if padding else None
+    token, batch.ids[0, 0] = tokenization.find_last_token(tokenizer)
+    try:
+        forward(batch)
+    except Exception as error:  # every runtime has its own exceptions
+        raise BuildError(
+            f"the model fails on the token {token!r} of its own tokenizer, whose id is "
+            f"{batch.ids[0, 0]} ({_describe(error)}). {tokenization.TOKENS_REMEDY}"
+        ) from None
+    return length, padding
 
 
-def _load_graph(path: Path, threads: int) -> "Forward":
+def _describe(error: Exception) -> str:
+    """Return a library's error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:400]
+
+
+def _load_graph(
+    path: Path,
+    config: dict[str, Any],
+    context: StepContext,
+    sample: "Batch",
+    labels: int,
+    padding: "Padding | None",
+) -> LoadedModel:
+    """Write a graph as engines expect it, and load it.
+
+    Args:
+        path: the graph of the checkpoint.
+        config: the content of config.json.
+        context: has the folder to write to.
+        sample: one text, unpadded.
+        labels: the number of labels.
+        padding: how inputs are padded, for a graph that takes only one length.
+
+    Raises:
+        BuildError: onnxruntime cannot use the graph, or no output holds one number per label.
+    """
     from harness.engines import onnxruntime
+    from harness.models import tokenization
+
+    spec = onnx_graph.read_spec(path)
+    target = context.out / GRAPH
+    outputs = onnx_graph.write_graph(path, target)
+    length = spec.shape[1]
+
+    def compute_outputs(batch: "Batch") -> list[Any]:
+        return graph(
+            tokenization.pad_batch(batch, length, padding).feeds if padding else batch.feeds
+        )
 
     try:
-        graph = onnxruntime.load_graph(path, threads)
-    except Exception as error:  # of onnxruntime; a KeyError for inputs of an unknown type
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise BuildError(f"{path.name}: onnxruntime cannot use the graph ({reason}).") from None
-    return lambda batch: graph(batch.feeds)[0]
+        graph = onnxruntime.load_graph(target, context.threads)
+        values = compute_outputs(sample)
+    except Exception as error:  # every runtime has its own exceptions
+        raise BuildError(f"onnxruntime cannot use {path.name} ({_describe(error)}).") from None
+    number = onnx_graph.find_logits(outputs, values, labels)
+    if number is None:
+        shapes = ", ".join(
+            f"{name} {list(value.shape)}" for name, value in zip(outputs, values, strict=True)
+        )
+        raise BuildError(
+            f"{path.name} gives {shapes} for one text, but config.json has {labels} labels. Export "
+            "the graph with the logits, [batch, labels], as output."
+        )
+    onnx_graph.keep_output(target, number)
+    positions = length or config.get("max_position_embeddings")
+    return LoadedModel(
+        lambda batch: compute_outputs(batch)[number].astype("float32", copy=False),
+        onnx_graph.INPUTS,
+        spec.parameters,
+        max(0, positions) if isinstance(positions, int) else 0,
+        {"format": "onnx", "dtype": spec.dtype},
+    )
 
 
-def _load_transformers(
-    folder: Path, names: Sequence[str], threads: int
-) -> "tuple[Forward, tuple[str, ...], int]":
-    """Load a checkpoint into its class of transformers.
+def _load_transformers(folder: Path, names: Sequence[str], context: StepContext) -> LoadedModel:
+    """Copy a checkpoint, and load it into its class of transformers.
 
     Args:
         folder: the checkpoint.
         names: the inputs that the tokenizer provides.
-        threads: cores that the model may use.
-
-    Returns:
-        The forward pass, those of the inputs that it takes, and its number of positions (0 if it
-        does not state one).
+        context: has the folder to copy to.
 
     Raises:
         BuildError: weights are missing or do not fit; transformers would draw them at random.
@@ -190,8 +275,10 @@ def _load_transformers(
     from harness.engines.pytorch import build_forward
     from harness.models.classifier import find_nonfinite
 
+    shutil.copyfile(folder / CONFIG, context.out / CONFIG)
+    copy_weights(folder, context.out / WEIGHTS)
     logging.set_verbosity_error()
-    torch.set_num_threads(threads)
+    torch.set_num_threads(context.threads)
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
             folder,
@@ -202,21 +289,25 @@ def _load_transformers(
         )
     except Exception as error:  # of any library that it uses
         raise BuildError(
-            f"{folder}: not a fine-tuned classifier ({' '.join(str(error).split())[:300]})."
+            f"not a fine-tuned classifier ({' '.join(str(error).split())[:300]})."
         ) from None
     if missing := sorted(loading["missing_keys"]):
         raise BuildError(
-            f"{folder / WEIGHTS}: it lacks {', '.join(missing[:3])}, so this is not a fine-tuned "
-            "classifier. Fine-tune it first."
+            f"the weights lack {', '.join(missing[:3])}, so this is not a fine-tuned classifier. "
+            "Fine-tune it first."
         )
     if name := find_nonfinite(model.state_dict()):
-        raise BuildError(
-            f"{folder / WEIGHTS}: weight {name} is not finite. Take another checkpoint."
-        )
+        raise BuildError(f"weight {name} is not finite. Take another checkpoint.")
     parameters = inspect.signature(model.forward).parameters
     limit = getattr(model.config, "max_position_embeddings", None) or 0
     inputs = tuple(name for name in names if name in parameters)
-    return build_forward(model, inputs), inputs, int(limit)
+    return LoadedModel(
+        build_forward(model, inputs),
+        inputs,
+        _count_parameters(context.out / WEIGHTS),
+        max(0, int(limit)),
+        {"format": "transformers"},
+    )
 
 
 def _count_parameters(path: Path) -> int:
@@ -224,22 +315,6 @@ def _count_parameters(path: Path) -> int:
 
     with safe_open(path, "np") as file:
         return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
-
-
-def _inspect_graph(path: Path) -> tuple[int, bool]:
-    """Return the number of weights of a graph, and whether some of them are quantized."""
-    import onnx
-
-    untrusted.check_graph(path)
-    model = onnx.load(path)
-    if unknown := {tensor.name for tensor in model.graph.input} - GRAPH_INPUTS:
-        raise BuildError(
-            f"{path}: the graph has the inputs {', '.join(sorted(unknown))}. Export it with the "
-            f"inputs {', '.join(sorted(GRAPH_INPUTS))} and the logits as first output."
-        )
-    weights = sum(math.prod(tensor.dims) for tensor in model.graph.initializer)
-    kinds = {node.op_type for node in model.graph.node}
-    return weights, any("QuantizeLinear" in kind or "Integer" in kind for kind in kinds)
 
 
 def output_spec(params: Adopt, spec: ModelSpec) -> ModelSpec:
@@ -252,4 +327,4 @@ def validate(params: Adopt, spec: ModelSpec) -> list[str]:
     return [spec.unfit.rstrip(".")] if spec.unfit else []
 
 
-STEP = Step("adopt", 2, Adopt, ("checkpoint",), run, validate, output_spec)
+STEP = Step("adopt", 3, Adopt, ("checkpoint",), run, validate, output_spec)

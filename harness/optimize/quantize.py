@@ -225,8 +225,10 @@ def _load_calibration_feeds(
     )
     graph = onnx.load(artifact.folder / "model.onnx").graph
     inputs = {tensor.name for tensor in graph.input}
+    model = artifact.metadata.model
+    length, padding = model.get("length"), tokenization.Padding(**(model.get("padding") or {}))
     for encoding in tokenization.tokenize(tokenizer, rows):
-        feeds = tokenization.pad([encoding]).feeds
+        feeds = tokenization.pad([encoding], length, padding).feeds
         yield {name: value for name, value in feeds.items() if name in inputs}
 
 

@@ -81,32 +81,42 @@ def check_folder(folder: Path) -> None:
             f"{folder}: {total >> 20} MiB unpacked; at most {UNPACKED_BYTES >> 20} MiB are allowed."
         )
     for path in folder.rglob("*.onnx"):
-        check_graph(path)
+        find_external_files(path)
 
 
-def check_graph(path: Path) -> None:
-    """Check that the external data of an ONNX graph are files beside it.
+def load_graph(path: Path) -> Any:
+    """Return an ONNX graph without the weights that lie in other files.
 
     Raises:
-        SourceError: they are not, or the file is not an ONNX graph.
+        SourceError: the file is not an ONNX graph.
     """
     import onnx
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # those of protobuf differ between versions
         raise SourceError(f"{path}: not an ONNX graph ({error}).") from None
-    for tensor in chain(*map(_find_tensors, (model.graph, *model.functions))):
-        for entry in tensor.external_data:
-            if entry.key != "location":
-                continue
-            target = path.parent / entry.value
-            inside = target.resolve().is_relative_to(path.parent.resolve())
-            if not inside or target.is_symlink() or not target.is_file():
-                raise SourceError(
-                    f"{path}: its external weights {entry.value!r} are not a file beside it. Save "
-                    "the graph with its weights inside it, or beside it."
-                )
+
+
+def find_external_files(path: Path) -> list[Path]:
+    """Return the files that hold weights of an ONNX graph, each once.
+
+    Raises:
+        SourceError: a name leads out of the folder of the graph, a file is missing, or `path` is
+            not an ONNX graph.
+    """
+    model = load_graph(path)
+    tensors = chain(*map(_find_tensors, (model.graph, *model.functions)))
+    entries = chain(*(tensor.external_data for tensor in tensors))
+    names = dict.fromkeys(entry.value for entry in entries if entry.key == "location")
+    for name in names:
+        inside = not PurePosixPath(name).is_absolute() and ".." not in PurePosixPath(name).parts
+        if not inside or not (path.parent / name).is_file():
+            raise SourceError(
+                f"{path}: its external weights {name!r} are not a file beside it. Save the graph "
+                "with its weights inside it, or beside it."
+            )
+    return [path.parent / name for name in names]
 
 
 def find_dangerous_files(folder: Path) -> list[str]:

@@ -80,7 +80,7 @@ def declare_model_systems(
 def get_reference_names(names: Iterable[str]) -> tuple[str, str]:
     """Return the reference and the unpadded reference of a model's systems.
 
-    They are the same if the model cannot be padded.
+    They are the same if the model cannot be padded, or must be.
 
     Args:
         names: the names of the systems, as `declare_model_systems` returns them.
@@ -138,13 +138,18 @@ def _build_manifests(name: str, checkpoint: Path, spec: ModelSpec) -> dict[str, 
             "serve": {"engine": engine, "padding": padding, "batch": 1},
         }
 
+    padded = build_manifest("baseline", f"{runtime}, padded", [], engine, "max")
     unpadded = build_manifest("baseline", f"{runtime}, not padded", [], engine, "longest")
-    manifests = {name: unpadded}
-    if spec.pads:
-        padded = build_manifest("baseline", f"{runtime}, padded", [], engine, "max")
+    has_fixed_length = bool(spec.shape[1])
+    if has_fixed_length:
+        manifests = {name: padded}
+    elif spec.pads:
         manifests = {name: padded, f"{name}{UNPADDED}": unpadded}
+    else:
+        manifests = {name: unpadded}
     if spec.dtype == "fp32":  # otherwise it is quantized already
         steps = [QUANTIZE] if is_graph else [EXPORT, QUANTIZE]
         title = "onnxruntime, dynamic int8"
-        manifests[f"{name}{INT8}"] = build_manifest("open", title, steps, "onnxruntime", "longest")
+        padding = "max" if has_fixed_length else "longest"
+        manifests[f"{name}{INT8}"] = build_manifest("open", title, steps, "onnxruntime", padding)
     return manifests

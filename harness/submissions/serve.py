@@ -137,6 +137,11 @@ def _find_artifact_faults(serve: ServeConfig, spec: ModelSpec, custom: str) -> I
             "the checkpoint has no padding token (pad_token_id in config.json): set "
             "padding = 'longest' and batch = 1."
         )
+    rows, length = spec.shape
+    if length and serve.padding != "max":
+        yield f"the graph takes exactly {length} tokens: set padding = 'max'."
+    if rows and serve.batch > 1:
+        yield "the graph takes one text at once: set batch = 1."
     sets_threshold = serve.threshold != "chosen" and _is_threshold(serve.threshold)
     if sets_threshold and spec.format not in (None, *EARLY_EXIT_FORMATS):
         yield f"threshold: {NO_EARLY_EXITS}"

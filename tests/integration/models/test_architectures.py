@@ -1,7 +1,6 @@
 """Fine-tuned models of many architectures have the logits of transformers, text by text."""
 
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,18 +8,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, processors
 
-from harness.engines import registry
-from harness.engines.base import EngineConfig, ServeConfig
-from harness.errors import BuildError, HarnessError
+from harness.engines.base import ServeConfig
+from harness.errors import BuildError, HarnessError, SourceError
 from harness.models import tokenization
-from harness.models.pretrained import Encoder, get_padding_id
-from harness.optimize import adopt, export
+from harness.models.checkpoint_files import find_weights
+from harness.models.pretrained import compute_key, get_padding_id
+from harness.optimize import export
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
-from harness.tasks.task import Candidate, Example, Task
+from harness.tasks.task import Candidate
+from tests.support.adoption import (
+    adopt_checkpoint,
+    compute_scores,
+    make_task,
+    random_texts,
+    word_tokenizer,
+)
 
-WORDS = [f"w{number}" for number in range(60)]
 SIZES = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -66,22 +71,6 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int, str]] = {
 CAUSAL = ("gpt2", "opt", "llama")
 
 
-def word_tokenizer(pad: int | None) -> Tokenizer:
-    """A tokenizer with one token per word, whose padding token has this id."""
-    names = ["<unk>", "<s>", "</s>", *WORDS]
-    if pad is not None:
-        names.insert(pad, "<pad>")
-    vocabulary = {name: number for number, name in enumerate(names)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>",
-        pair="<s> $A </s> $B:1 </s>:1",
-        special_tokens=[(name, vocabulary[name]) for name in ("<s>", "</s>")],
-    )
-    return tokenizer
-
-
 def save_checkpoint(folder: Path, kind: str, pad: int | None, **settings: Any) -> Path:
     """Save a classifier with random weights and its tokenizer, as transformers does."""
     import transformers
@@ -109,28 +98,6 @@ def save_checkpoint(folder: Path, kind: str, pad: int | None, **settings: Any) -
     return folder
 
 
-def random_texts(count: int, longest: int, pairs: bool = True) -> list[Candidate]:
-    """Texts of 1..longest words; every third one has a pair."""
-    generator = random.Random(1)
-
-    def text(length: int) -> str:
-        return " ".join(generator.choices(WORDS, k=length))
-
-    rows = [(text(generator.randint(1, longest)),) for _ in range(count)]
-    return [
-        (*row, text(4)) if pairs and number % 3 == 0 else row for number, row in enumerate(rows)
-    ]
-
-
-def make_task(rows: Sequence[Candidate]) -> Task:
-    examples = [Example((row,), number % 2) for number, row in enumerate(rows)]
-    return Task(
-        *("toy", "Which of two", "1", ("neg", "pos"), "accuracy", 64, 50.0, "made here", "none"),
-        load=lambda split: examples,
-        available_locally=lambda: True,
-    )
-
-
 def compute_reference(folder: Path, rows: Sequence[Candidate], longest: int) -> np.ndarray:
     """The logits of transformers' tokenizer and model, one text at a time."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -145,24 +112,11 @@ def compute_reference(folder: Path, rows: Sequence[Candidate], longest: int) -> 
     return np.stack(logits)
 
 
-def adopt_checkpoint(folder: Path, out: Path, rows: Sequence[Candidate]) -> Artifact:
-    context = StepContext(out, 0, 2, lambda line: None, out / "none")
-    out.mkdir()
-    inputs = Inputs(encoder=Encoder(folder, "key"))
-    metadata = adopt.run(inputs, make_task(rows), adopt.Adopt(), context)
-    return Artifact(out, ArtifactMeta.from_dict({"labels": 2, **metadata}))
-
-
 def export_graph(artifact: Artifact, out: Path, rows: Sequence[Candidate]) -> Artifact:
     context = StepContext(out, 0, 2, lambda line: None, out / "none")
     out.mkdir()
     metadata = export.run(Inputs(artifact=artifact), make_task(rows), export.Export(), context)
     return Artifact(out, ArtifactMeta.from_dict(artifact.metadata.to_dict() | metadata))
-
-
-def compute_scores(artifact: Artifact, rows: Sequence[Candidate], serve: ServeConfig) -> np.ndarray:
-    engine = registry.load_engine(EngineConfig(artifact.folder, artifact.engine_metadata, serve, 1))
-    return engine.scores([[row] for row in rows])
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
@@ -355,7 +309,7 @@ def test_weights_without_a_classification_layer_are_refused(tmp_path: Path) -> N
     save_file(body, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
         BuildError,
-        match=r"it lacks classifier.*, so this is not a fine-tuned classifier. Fine-tune",
+        match=r"the weights lack classifier.*, so this is not a fine-tuned classifier. Fine-tune",
     ):
         adopt_checkpoint(folder, tmp_path / "artifact", random_texts(4, 8))
 
@@ -368,6 +322,44 @@ def test_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     with pytest.raises(BuildError, match=r"fails on 8 tokens of its own tokenizer .*belong togeth"):
         adopt_checkpoint(folder, tmp_path / "artifact", [("x7 x8",), ("x1",)])
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_token_without_an_embedding_is_refused_even_if_no_text_has_it(
+    tmp_path: Path, kind: str
+) -> None:
+    settings, pad, *_ = ARCHITECTURES[kind]
+    folder = save_checkpoint(tmp_path / "model", kind, pad, **settings)
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    size = tokenizer.get_vocab_size()
+    tokenizer.add_special_tokens(["[NEW]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(
+        BuildError, match=rf"token '\[NEW\]'.* id .*{size}.*resize_token_embeddings"
+    ):
+        adopt_checkpoint(folder, tmp_path / "artifact", random_texts(4, 8))
+
+
+def test_sharded_weights_are_joined(tmp_path: Path) -> None:
+    import transformers
+
+    for kind in ("bert", "roberta"):
+        settings, pad, longest, _ = ARCHITECTURES[kind]
+        folder = save_checkpoint(tmp_path / kind, kind, pad, **settings)
+        rows = random_texts(8, 20)
+        expected = compute_reference(folder, rows, longest)
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+        key = compute_key(str(folder), tmp_path)
+        (folder / "model.safetensors").unlink()
+        model.save_pretrained(folder, max_shard_size="20KB")
+        assert len(find_weights(folder)) > 1
+        assert compute_key(str(folder), tmp_path) != key, "the files are others"
+        artifact = adopt_checkpoint(folder, tmp_path / f"artifact-{kind}", rows)
+        logits = compute_scores(artifact, rows, ServeConfig("pytorch"))
+        assert logits == pytest.approx(expected, abs=2e-4)
+        find_weights(folder)[0].unlink()
+        with pytest.raises(SourceError, match=r"index.json: the shard 'model-00001.*is missing"):
+            find_weights(folder)
 
 
 TEMPLATE = processors.TemplateProcessing(

@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from harness.errors import SourceError
+from harness.models.pretrained import compute_key
 from harness.store import untrusted
 
 DATA = b'{"a": 1}'
@@ -187,27 +189,31 @@ def test_external_weights_must_be_beside_the_graph(out: Path, inside: str) -> No
     secret.write_bytes(b"0" * 16)
     for location in ("../secret", str(secret), "missing.data"):
         with pytest.raises(SourceError, match="not a file beside it"):
-            untrusted.check_graph(write_graph(out, location, inside))
-    (out / "link.data").symlink_to(secret)
-    with pytest.raises(SourceError, match="not a file beside it"):
-        untrusted.check_graph(write_graph(out, "link.data", inside))
+            untrusted.find_external_files(write_graph(out, location, inside))
     (out / "model.data").write_bytes(b"0" * 16)
-    untrusted.check_graph(write_graph(out, "model.data", inside))
+    graph = write_graph(out, "model.data", inside)
+    assert untrusted.find_external_files(graph) == [out / "model.data"]
+    untrusted.check_folder(out)
+    (out / "model.data").unlink()
+    (out / "model.data").symlink_to(secret)
+    with pytest.raises(SourceError, match=r"model.data: a link or not a regular file"):
+        untrusted.check_folder(out)
 
 
 def test_file_that_is_not_a_graph_is_refused(out: Path) -> None:
     (out / "model.onnx").write_bytes(b"not protobuf at all")
     with pytest.raises(SourceError, match="not an ONNX graph"):
-        untrusted.check_graph(out / "model.onnx")
+        untrusted.find_external_files(out / "model.onnx")
 
 
 def test_checkpoint_with_weights_outside_of_it_is_not_adopted(
     out: Path, tiny_encoder: Path
 ) -> None:
-    from harness.optimize.adopt import _inspect_graph
-
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(tiny_encoder / name, out / name)
+    write_graph(out, "../../etc/passwd")
     with pytest.raises(SourceError, match="not a file beside it"):
-        _inspect_graph(write_graph(out, "../../etc/passwd"))
+        compute_key(str(out), out)
 
 
 def test_no_code_of_a_model_is_ever_trusted_and_no_pickle_loaded() -> None:
