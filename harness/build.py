@@ -28,6 +28,7 @@ from harness.store.cache import (
     file_sha256,
     hold_lock,
 )
+from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration, choose_configuration
@@ -235,7 +236,8 @@ def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, l
         tail = stderr.read()[-800:].strip()
     if status:
         reason = reason or f"the build process ended with status {status}. {tail}"
-        raise BuildError(f"{planned.system.manifest}: {reason}")
+        is_written_by_user = not get_model_digest(planned.system.folder)
+        raise BuildError(f"{planned.system.manifest}: {reason}" if is_written_by_user else reason)
 
 
 def _main(configuration: str) -> int:

@@ -146,7 +146,11 @@ def _load_transformers(config: EngineConfig) -> Engine:
     from transformers import AutoModelForSequenceClassification
 
     model = AutoModelForSequenceClassification.from_pretrained(
-        config.folder, local_files_only=True, use_safetensors=True, dtype=torch.float32
+        config.folder,
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        dtype=torch.float32,
     )
     names = config.metadata["model"]["inputs"]
     return EncoderEngine(config, build_forward(model, names, config.device))

@@ -16,6 +16,9 @@ WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 """Names the shards of weights that transformers has saved in several files."""
 
+WRAPPERS = ("module.", "_orig_mod.")
+"""What PyTorch's DistributedDataParallel and torch.compile put before the names of weights."""
+
 GRAPH, GRAPH_FOLDER = "model.onnx", "onnx"
 
 COMMON_PATTERNS = (CONFIG, TOKENIZER, TOKENIZER_CONFIG)
@@ -47,6 +50,18 @@ OTHER_FILES: tuple[tuple[tuple[str, ...], str], ...] = (
 """What may lie in a folder without weights: patterns, and the remedy."""
 
 
+BERT_DEFAULTS = {
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+}
+"""What transformers assumes where the config.json of a BERT is silent."""
+
+LFS_POINTER = b"version https://git-lfs"
+
+
 def find_weights(folder: Path) -> tuple[Path, ...]:
     """Return the safetensors files: one, or the shards in the order of their names; () if none.
 
@@ -74,7 +89,7 @@ def find_weights(folder: Path) -> tuple[Path, ...]:
 
 
 def load_weights(folder: Path) -> "dict[str, Tensor]":
-    """Return all weights by name, those of shards in one dict.
+    """Return all weights by name, those of shards in one dict, without `WRAPPERS`.
 
     Raises:
         SourceError: a shard is missing.
@@ -84,28 +99,36 @@ def load_weights(folder: Path) -> "dict[str, Tensor]":
 
     weights: dict[str, Tensor] = {}
     for path in find_weights(folder) or (folder / WEIGHTS,):
-        weights |= load_file(path)
+        weights |= {_unwrap(name): value for name, value in load_file(path).items()}
     return weights
 
 
 def copy_weights(folder: Path, target: Path) -> None:
-    """Copy the weights into one safetensors file; shards are joined.
+    """Copy the weights into one safetensors file; shards are joined, `WRAPPERS` removed.
 
     Raises:
-        SourceError: a shard is missing, or a file cannot be read.
+        SourceError: a file is missing or cannot be read.
     """
-    from safetensors import SafetensorError
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import save_file
 
     paths = find_weights(folder)
-    if paths == (folder / WEIGHTS,):
-        shutil.copyfile(paths[0], target)
-        return
     try:
-        weights = load_weights(folder)
+        with safe_open(paths[0], "pt") as file:
+            metadata = file.metadata() or {}
+            is_wrapped = any(_unwrap(name) != name for name in file.keys())  # noqa: SIM118
+        if len(paths) == 1 and not is_wrapped and metadata.get("format") == "pt":
+            shutil.copyfile(paths[0], target)
+        else:
+            save_file(load_weights(folder), target, {"format": "pt"})
     except SafetensorError as error:
-        raise SourceError(f"{folder}: a shard cannot be read ({error}). Copy it again.") from None
-    save_file(weights, target, {"format": "pt"})
+        raise SourceError(
+            f"{folder}: the weights cannot be read ({error}). Save the model, or copy it, again."
+        ) from None
+
+
+def _unwrap(name: str) -> str:
+    return name.removeprefix(WRAPPERS[0]).removeprefix(WRAPPERS[1])
 
 
 def find_graph(folder: Path) -> Path | None:
@@ -147,11 +170,21 @@ def list_files(folder: Path) -> dict[str, Path]:
 
 
 def check_weights(folder: Path) -> None:
-    """Check that a folder holds weights or a graph.
+    """Check that a folder holds weights that can be used, or a graph.
 
     Raises:
         SourceError: it does not; the message says what is there instead, and what to do.
     """
+    for path in list_files(folder).values():
+        with path.open("rb") as file:
+            if file.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise SourceError(f"{path}: a pointer, not the file. Run: git lfs pull")
+    if method := read_config(folder).get("quantization_config"):
+        name = method.get("quant_method", "?") if isinstance(method, dict) else method
+        raise SourceError(
+            f"{folder / CONFIG}: the weights are quantized by {name}. Take the checkpoint before "
+            "that; the step 'quantize' makes int8 of it."
+        )
     if find_weights(folder) or find_graph(folder):
         return
     start = f"{folder}: contains neither {WEIGHTS} nor {GRAPH}"
@@ -166,7 +199,7 @@ def check_weights(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of config.json.
+    """Return the content of config.json; for a BERT, with `BERT_DEFAULTS`.
 
     Raises:
         SourceError: the file is missing, or not a JSON object.
@@ -178,4 +211,4 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise SourceError(f"{path}: not the configuration of a model ({error}).") from None
     if not isinstance(config, dict):
         raise SourceError(f"{path}: not a JSON object.")
-    return config
+    return BERT_DEFAULTS | config if config.get("model_type") == "bert" else config

@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,12 @@ def find_label_order(config: dict[str, Any], task: Task, folder: Path) -> list[i
 
 
 def _fold_case(name: str) -> str:
-    return " ".join(name.casefold().split())
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
 def _join_words(name: str) -> str:
     """Remove spaces and punctuation next to a letter, but not signs (-1, C++, C#, A-, .5)."""
     letter = r"[^\W\d_]"
-    name = re.sub(rf"(?<={letter})[-\s]+(?=\w)|(?<=\w)[-\s]+(?={letter})", "", name.casefold())
+    name = re.sub(rf"(?<={letter})[-\s]+(?=\w)|(?<=\w)[-\s]+(?={letter})", "", _fold_case(name))
     marks = r"""[\s_.,:;!?'"()\[\]/]+"""
     return re.sub(rf"(?<={letter}){marks}|{marks}(?={letter})", "", name)

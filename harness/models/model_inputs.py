@@ -38,7 +38,7 @@ def load_tokenizer_config(folder: Path) -> dict[str, Any]:
     """
     path = folder / "tokenizer_config.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        content = json.loads(path.read_bytes()) if path.is_file() else {}
     except ValueError as error:
         raise BuildError(f"{path}: not valid JSON ({error}).") from None
     if not isinstance(content, dict):

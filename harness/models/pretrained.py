@@ -51,6 +51,15 @@ SPECS = {
 }
 """Architectures of the pinned encoders, known without a download."""
 
+SIZES = {
+    "num_hidden_layers": "layers",
+    "hidden_size": "width",
+    "num_attention_heads": "heads",
+    "intermediate_size": "ffn",
+    "max_position_embeddings": "max_length",
+}
+"""Keys of config.json, and the attributes of `ModelSpec`."""
+
 CURRENT_FOLDER = Path()
 """What a relative folder is relative to, if there is no manifest."""
 
@@ -89,22 +98,18 @@ def get_encoder_spec(name: str, base: Path) -> ModelSpec:
             f"{folder}: {missing[0]} is missing. A pretrained encoder is a folder with {CONFIG}, "
             f"{TOKENIZER} and {WEIGHTS} (or its shards)."
         )
+    check_weights(folder)
     config = read_config(folder)
-    try:
-        return ModelSpec(
-            "encoder",
-            folder.name,
-            layers=config["num_hidden_layers"],
-            width=config["hidden_size"],
-            heads=config["num_attention_heads"],
-            ffn=config["intermediate_size"],
-            max_length=config["max_position_embeddings"],
-            base=base,
-        )
-    except KeyError as error:
-        raise SourceError(
-            f"{folder / 'config.json'}: not the configuration of an encoder ({error} is missing)."
-        ) from None
+    sizes: dict[str, Any] = {}
+    for key, name in SIZES.items():
+        number = config.get(key)
+        if not isinstance(number, int) or number < 1:
+            raise SourceError(
+                f"{folder / CONFIG}: not the configuration of an encoder ({key} is "
+                f"{'missing' if number is None else repr(number)}, not a positive integer)."
+            )
+        sizes[name] = number
+    return ModelSpec("encoder", folder.name, base=base, **sizes)
 
 
 def compute_key(name: str, base: Path) -> str:
@@ -194,6 +199,8 @@ def find_checkpoint_folder(model: str) -> Path:
     """
     if Path(model).expanduser().is_dir():
         return Path(model).expanduser().resolve()
+    if Path(model).expanduser().is_file():
+        raise SourceError(f"{model}: a file. Name the folder that it is in.")
     repository, _, revision = model.partition("@")
     patterns = [*COMMON_PATTERNS, *WEIGHTS_PATTERNS]
     snapshot = fetch_hub_snapshot(repository, revision, patterns)

@@ -77,7 +77,7 @@ def load_tokenizer(path: Path, max_length: int) -> Tokenizer:
         BuildError: the file is not a tokenizer.
     """
     try:
-        tokenizer: Tokenizer = Tokenizer.from_file(str(path))
+        tokenizer: Tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
     except Exception as error:  # the library raises a bare Exception
         raise BuildError(f"{path}: not a tokenizer.json ({error}).") from None
     tokenizer.no_padding()

@@ -3,14 +3,13 @@
 import inspect
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import BuildError
+from harness.errors import BuildError, SourceError
 from harness.models import onnx_graph
 from harness.models.checkpoint_files import (
     CONFIG,
@@ -20,6 +19,7 @@ from harness.models.checkpoint_files import (
     copy_weights,
     find_graph,
     find_weights,
+    read_config,
 )
 from harness.models.label_order import find_label_order
 from harness.models.model_spec import ModelSpec
@@ -45,6 +45,10 @@ class Adopt(StepParams):
     `export` takes; an ONNX graph `onnx`. Its labels are put into the task's order by their names
     (`id2label` in config.json), or are in that order if they are called LABEL_0, LABEL_1, ...
     """
+
+
+KERNEL_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_implementation")
+"""Keys of config.json that name a kernel of the machine on which it was written."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
 
     assert inputs.encoder is not None, "a manifest without a checkpoint is refused earlier"
     folder = inputs.encoder.folder
-    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    config = read_config(folder)
     order = find_label_order(config, task, folder)
     tokenizer_config = load_tokenizer_config(folder)
     names = find_tokenizer_inputs(tokenizer_config, config)
@@ -117,6 +121,8 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
         length, padding = _find_length_and_padding(
             model.forward, tokenizer, texts, padding_id, length, len(order), context.log
         )
+    except SourceError:
+        raise
     except BuildError as error:
         raise BuildError(f"{folder}: {error}") from None
     except Exception as error:  # every runtime has its own exceptions
@@ -275,26 +281,35 @@ def _load_transformers(folder: Path, names: Sequence[str], context: StepContext)
     from harness.engines.pytorch import build_forward
     from harness.models.classifier import find_nonfinite
 
-    shutil.copyfile(folder / CONFIG, context.out / CONFIG)
+    config = {key: value for key, value in read_config(folder).items() if key not in KERNEL_KEYS}
+    (context.out / CONFIG).write_text(json.dumps(config, indent=2), encoding="utf-8")
     copy_weights(folder, context.out / WEIGHTS)
-    logging.set_verbosity_error()
+    logging.set_verbosity(logging.CRITICAL)
     torch.set_num_threads(context.threads)
     try:
         model, loading = AutoModelForSequenceClassification.from_pretrained(
-            folder,
+            context.out,
             local_files_only=True,
+            trust_remote_code=False,  # otherwise transformers asks for it
             use_safetensors=True,
             dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are refused below, with names and shapes
             output_loading_info=True,
         )
     except Exception as error:  # of any library that it uses
+        reason = _describe(error).replace(str(context.out), str(folder))
+        raise BuildError(f"not a fine-tuned classifier ({reason}).") from None
+    for name, stored, expected in loading["mismatched_keys"]:
         raise BuildError(
-            f"not a fine-tuned classifier ({' '.join(str(error).split())[:300]})."
-        ) from None
+            f"the weights of {name} have the shape {list(stored)}, but {CONFIG} says "
+            f"{list(expected)}. Correct {CONFIG}, or take the weights that belong to it."
+        )
     if missing := sorted(loading["missing_keys"]):
+        unexpected = sorted(loading["unexpected_keys"])[:2]
+        others = f" (but have {', '.join(unexpected)})" if unexpected else ""
         raise BuildError(
-            f"the weights lack {', '.join(missing[:3])}, so this is not a fine-tuned classifier. "
-            "Fine-tune it first."
+            f"the weights lack {', '.join(missing[:3])}{others}, so this is not a fine-tuned "
+            "classifier. Fine-tune it first."
         )
     if name := find_nonfinite(model.state_dict()):
         raise BuildError(f"weight {name} is not finite. Take another checkpoint.")

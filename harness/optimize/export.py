@@ -218,6 +218,7 @@ def _load_model(
     inner = AutoModelForSequenceClassification.from_pretrained(
         artifact.folder,
         local_files_only=True,
+        trust_remote_code=False,
         use_safetensors=True,
         attn_implementation="eager",
         dtype=torch.float32,

@@ -48,8 +48,9 @@ def run(inputs: Inputs, task: Task, params: Model2Vec, context: StepContext) -> 
     from transformers import AutoModel, AutoTokenizer
 
     torch.set_num_threads(context.threads)
-    encoder = AutoModel.from_pretrained(inputs.encoder.folder, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.folder, local_files_only=True)
+    options = {"local_files_only": True, "trust_remote_code": False}
+    encoder = AutoModel.from_pretrained(inputs.encoder.folder, **options)
+    tokenizer = AutoTokenizer.from_pretrained(inputs.encoder.folder, **options)
     context.log("computing the vector of every token")
     model = distill_from_model(
         encoder, tokenizer, device="cpu", pca_dims=params.width, quantize_to="int8"

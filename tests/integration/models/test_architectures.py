@@ -1,7 +1,7 @@
 """Fine-tuned models of many architectures have the logits of transformers, text by text."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from harness.engines.base import ServeConfig
 from harness.errors import BuildError, HarnessError, SourceError
 from harness.models import tokenization
 from harness.models.checkpoint_files import find_weights
-from harness.models.pretrained import compute_key, get_padding_id
+from harness.models.pretrained import compute_key, get_checkpoint_spec, get_padding_id
 from harness.optimize import export
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.tasks.task import Candidate
@@ -68,6 +68,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], int, int, str]] = {
     "llama": (GROUPED | {"max_position_embeddings": 48}, 4, 48, "right"),
     "xlnet": ({"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64}, 5, 64, "left"),
 }
+Weights = dict[str, torch.Tensor]
+
 CAUSAL = ("gpt2", "opt", "llama")
 
 
@@ -253,8 +255,119 @@ def test_broken_weights_are_refused(tmp_path: Path) -> None:
         adopt_checkpoint(folder, tmp_path / "artifact", random_texts(4, 8))
     for number, content in enumerate((b"", path.read_bytes()[:-50])):
         path.write_bytes(content)
-        with pytest.raises(BuildError, match="not a fine-tuned classifier"):
+        with pytest.raises(SourceError, match="the weights cannot be read"):
             adopt_checkpoint(folder, tmp_path / f"artifact-{number}", random_texts(4, 8))
+
+
+def change_weights(change: Callable[[Weights], Weights], **metadata: str) -> Callable[[Path], None]:
+    from safetensors.torch import load_file, save_file
+
+    def run(folder: Path) -> None:
+        path = folder / "model.safetensors"
+        save_file(change(load_file(path)), path, metadata or None)
+
+    return run
+
+
+def change_config(**values: Any) -> Callable[[Path], None]:
+    def run(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text()) | values
+        (folder / "config.json").write_text(json.dumps(config))
+
+    return run
+
+
+def add_byte_order_marks(folder: Path) -> None:
+    for name in ("config.json", "tokenizer_config.json", "tokenizer.json"):
+        (folder / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+
+
+OLD_NAMES = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_weights(lambda weights: {f"module.{key}": weights[key] for key in weights}),
+        change_weights(lambda weights: {f"_orig_mod.{key}": weights[key] for key in weights}),
+        change_weights(lambda weights: weights | {"loss.weight": torch.ones(2)}, format="pt"),
+        change_weights(
+            lambda weights: {
+                next((key.replace(a, b) for a, b in OLD_NAMES.items() if a in key), key): value
+                for key, value in weights.items()
+            },
+            format="pt",
+        ),
+        change_weights(lambda weights: {key: weights[key].double() for key in weights}),
+        add_byte_order_marks,
+        change_config(_attn_implementation="flash_attention_2"),
+    ],
+    ids=["DistributedDataParallel", "compile", "loss", "TensorFlow", "fp64", "BOM", "kernel"],
+)
+def test_checkpoint_that_another_program_saved_has_the_same_logits(
+    tmp_path: Path, kind: str, change: Callable[[Path], None]
+) -> None:
+    settings, pad, longest, _ = ARCHITECTURES[kind]
+    folder = save_checkpoint(tmp_path / "model", kind, pad, **settings)
+    rows = random_texts(8, 20)
+    expected = compute_reference(folder, rows, longest)
+    change(folder)
+    get_checkpoint_spec(str(folder), tmp_path)
+    artifact = adopt_checkpoint(folder, tmp_path / "artifact", rows)
+    logits = compute_scores(artifact, rows, ServeConfig("pytorch"))
+    assert logits == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "fault"),
+    [
+        (
+            "bert",
+            change_weights(lambda weights: {f"model.{key}": weights[key] for key in weights}),
+            r"weights are missing, such as bert\..*It has others, such as model\.bert\.",
+        ),
+        (
+            "roberta",
+            change_weights(lambda weights: {f"model.{key}": weights[key] for key in weights}),
+            r"weights lack classifier.*\(but have model\.classifier",
+        ),
+        (
+            "roberta",
+            change_config(vocab_size=99),
+            r"word_embeddings.weight have the shape \[64, 32\], but config.json says \[99, 32\]",
+        ),
+        ("bert", change_config(vocab_size="64"), "not a fine-tuned classifier"),
+        ("bert", change_config(hidden_size="32"), "hidden_size is '32', not a positive integer"),
+        (
+            "bert",
+            change_config(quantization_config={"quant_method": "gptq"}),
+            "weights are quantized by gptq. Take the checkpoint before that",
+        ),
+        (
+            "roberta",
+            change_config(model_type="own", auto_map={"AutoConfig": "configuration.Own"}),
+            "contains custom code",
+        ),
+        (
+            "bert",
+            lambda folder: (folder / "tokenizer.json").write_text(
+                "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n"
+            ),
+            r"tokenizer.json: a pointer, not the file. Run: git lfs pull",
+        ),
+    ],
+)
+def test_checkpoint_that_cannot_be_used_is_refused_with_the_reason(
+    tmp_path: Path, kind: str, change: Callable[[Path], None], fault: str
+) -> None:
+    """None of them asks a question on the terminal."""
+    settings, pad, *_ = ARCHITECTURES[kind]
+    folder = save_checkpoint(tmp_path / "model", kind, pad, **settings)
+    change(folder)
+    with pytest.raises((BuildError, SourceError), match=fault):
+        get_checkpoint_spec(str(folder), tmp_path)
+        adopt_checkpoint(folder, tmp_path / "artifact", random_texts(4, 8))
 
 
 @pytest.mark.parametrize("content", ["[]", "null", "{"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tomli_w
 import torch
@@ -31,6 +32,7 @@ from harness.submissions.manifest import read_system
 from harness.tasks.registry import get_task
 from harness.tasks.task import Task
 from tests.support.checkpoints import save_checkpoint
+from tests.support.graphs import build_graph
 from tests.support.records import make_record
 from tests.support.systems import build
 from tests.support.words import TEXTS
@@ -298,3 +300,18 @@ def test_model_on_the_hub_is_read_from_the_hubs_cache(
         folders = declare_model_systems(model, {})
         assert list(folders) == ["small", "small-unpadded", "small-int8"]
         assert str(folder) in (folders["small"] / "submission.toml").read_text()
+    (folder / "model.safetensors").unlink()
+    (folder / "onnx").mkdir()
+    onnx.save(build_graph(), folder / "onnx" / "model.onnx")
+    manifest = declare_model_systems("Org/Small", {})["small"] / "submission.toml"
+    assert 'engine = "onnxruntime"' in manifest.read_text()
+
+
+def test_name_of_a_file_is_refused_with_the_remedy(tmp_path: Path, tiny_encoder: Path) -> None:
+    folder = save_checkpoint(tmp_path / "mine", tiny_encoder)
+    with pytest.raises(SourceError, match=r"model.safetensors: a file. Name the folder"):
+        declare_model_systems(str(folder / "model.safetensors"), {})
+
+
+def test_labels_that_look_the_same_are_the_same_in_every_unicode_form() -> None:
+    assert match_labels(("gro\u00df", "kl\u00e4r"), "kla\u0308r", "gro\u00df") == [1, 0]

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
-from harness.errors import BuildError
+from harness.errors import BuildError, SourceError
 from harness.models import classifier
 from harness.models.classifier import Classifier, EncoderSpec
 
@@ -86,7 +86,7 @@ def test_weights_of_another_specification_are_refused(model: Classifier, tmp_pat
 
 
 def test_folder_without_a_bert_encoder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BuildError, match="not a pretrained encoder"):
+    with pytest.raises(SourceError, match="not the configuration of a model"):
         classifier.from_pretrained(tmp_path, 2)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     save_file({}, tmp_path / "model.safetensors")
