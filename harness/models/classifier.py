@@ -18,7 +18,7 @@ from harness.models.bert import ACTIVATIONS, Bert, Dense
 from harness.models.bert import EncoderSpec as EncoderSpec
 from harness.models.checkpoint_files import WEIGHTS, load_weights, read_config
 
-GREEK = {"gamma": "weight", "beta": "bias"}
+LAYER_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 """What TensorFlow calls the weights of a layer norm, and what PyTorch calls them."""
 
 
@@ -185,7 +185,9 @@ def _select_weights(
         BuildError: the model has weights that are not there.
     """
     renamed = {
-        re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: GREEK[match[0]], name): value
+        re.sub(
+            r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: LAYER_NORM_NAMES[match[0]], name
+        ): value
         for name, value in weights.items()
     }
     known = model.state_dict()

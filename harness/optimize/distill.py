@@ -217,7 +217,9 @@ def _make_student(
         folder = inputs.encoder.folder
         student = classifier.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, student.spec.positions)
-        return student, tokenization.load_tokenizer(folder / "tokenizer.json", length), ()
+        tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
+        tokenization.check_tokens(tokenizer, student.spec.vocabulary, folder)
+        return student, tokenizer, ()
     assert inputs.artifact is not None
     if params.layers:
         assert inputs.teacher is not None

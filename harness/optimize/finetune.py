@@ -34,6 +34,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
         model = classifier.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, model.spec.positions)
         tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
+        tokenization.check_tokens(tokenizer, model.spec.vocabulary, folder)
     if params.activation:
         model.set_activation(params.activation)
     rows = encoders.tokenize_examples(tokenizer, task.examples("train"))

@@ -1,4 +1,5 @@
 import random
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,21 @@ def test_training_that_diverges_is_a_build_error(tiny_encoder: Path, tmp_path: P
     with pytest.raises(BuildError, match=r"not finite.*Lower"):
         finetune.run(
             Inputs(encoder=Encoder(tiny_encoder, "")), TASK, params, StepContext(tmp_path, 0, 1)
+        )
+
+
+def test_token_without_an_embedding_is_refused_before_training(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "encoder"
+    shutil.copytree(tiny_encoder, folder)
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 64)
+    tokenizer.add_special_tokens(["[NEW]"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(BuildError, match=r"tokenizer.json: the token '\[NEW\]' has the id"):
+        finetune.run(
+            *(Inputs(encoder=Encoder(folder, "")), TASK, finetune.Finetune(epochs=1)),
+            StepContext(tmp_path, 0, 1),
         )
 
 
