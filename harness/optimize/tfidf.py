@@ -90,7 +90,7 @@ def check_labels(task: Task) -> None:
         only = ", ".join(task.labels[label] for label in seen)
         raise BuildError(
             f"the training split of {task.name} has only one label ({only}): there is nothing to "
-            "learn. Check its file."
+            "learn. Add examples of another."
         )
     get_selection(task)
 
