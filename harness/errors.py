@@ -31,7 +31,7 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return 'Did you mean ...?' with the known name nearest to this one, else a list of all."""
     import difflib  # a worker imports this module, and suggests nothing
 
-    names = sorted(known)
+    names = sorted(filter(None, known))
     close = difflib.get_close_matches(name, names, n=1)
     close = close or [candidate for candidate in names if name and name in candidate]
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."

@@ -20,8 +20,17 @@ def tasks(
     """List the tasks: sizes, metric, majority score, licence, source."""
     from harness.cli.resolve import select_tasks
     from harness.tasks.registry import all_suites, all_tasks
+    from harness.tasks.splits import count_repeated_examples
 
-    console.print_table([_describe(task) for task in select_tasks(names or all_tasks())])
+    selected = select_tasks(names or all_tasks())
+    console.print_table([_describe(task) for task in selected])
+    for task in selected:
+        if task.path and (count := count_repeated_examples(task)):
+            console(
+                f"\n{task.name}: {count} of the {len(task.examples('validation'))} validation "
+                "examples are also in the training data. Remove them from one of the two: the "
+                "score of a system that is trained on them is too high."
+            )
     if names:
         return
     for suite in all_suites().values():

@@ -17,7 +17,7 @@ from harness.models.model_spec import ModelSpec
 from harness.models.pretrained import Encoder
 from harness.progress import Log
 from harness.schema import Schema, describe_range
-from harness.tasks.task import Task
+from harness.tasks.task import Example, Task
 
 STEP_MODULES = {
     "adopt": "harness.optimize.adopt",
@@ -265,6 +265,21 @@ class Step:
     target: Callable[[], str] = field(default=lambda: "")
     trains: bool = False
     needs_teacher: bool = False
+
+
+def get_selection(task: Task) -> Sequence[Example]:
+    """Return the selection slice.
+
+    Raises:
+        BuildError: it is empty.
+    """
+    examples = task.examples("selection")
+    if not len(examples):
+        raise BuildError(
+            f"the selection slice of {task.name} is empty, since its training split has only one "
+            "text or group. Add others, or a selection file."
+        )
+    return examples
 
 
 def find_dtype_faults(spec: ModelSpec) -> list[str]:

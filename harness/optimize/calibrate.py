@@ -10,7 +10,7 @@ from pydantic import Field
 
 from harness.engines.confidence import NEVER
 from harness.models.model_spec import ModelSpec
-from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, get_selection
 from harness.schema import Number
 from harness.tasks.task import Task
 
@@ -62,7 +62,7 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
         base.EngineConfig(before.folder, before.engine_metadata, serve, context.threads)
     )
     assert isinstance(loaded, StagesEngine)
-    selection = [example.candidates for example in task.examples("selection")]
+    selection = [example.candidates for example in get_selection(task)]
     model = before.metadata.model
     ends = [*(layer + 1 for layer in model["exits"]), model["layers"]]
     logits = []

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, get_selection
 from harness.schema import Number
 from harness.tasks.task import Task
 
@@ -44,7 +44,7 @@ def run(inputs: Inputs, task: Task, params: Cascade, context: StepContext) -> di
     from harness.engines import base, registry
     from harness.optimize.thresholds import SelectionSlice
 
-    examples = [example.candidates for example in task.examples("selection")]
+    examples = [example.candidates for example in get_selection(task)]
     members: list[dict[str, Any]] = []
     logits, costs = [], []
     for number, member in enumerate(inputs.members):

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, Field
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
 from harness.models.model_spec import ModelSpec
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.optimize.base import Inputs, Step, StepContext, get_selection
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.schema import Integers, Number, to_tuple
@@ -187,7 +187,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     loss, projections = _build_loss(
         params, student, teacher, rows, answers, match, uses_activations
     )
-    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
+    selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     history = encoders.train(student, rows.lengths, loss, selection, params, context, projections)
     student.first_only = False
     teacher.to("cpu")

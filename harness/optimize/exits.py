@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from harness.models.model_spec import ModelSpec
-from harness.optimize.base import Inputs, Step, StepContext, find_layer_faults
+from harness.optimize.base import Inputs, Step, StepContext, find_layer_faults, get_selection
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.schema import Integers, Number
@@ -66,7 +66,7 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
     )
     rows = tokens.tokenize(tokenizer, texts)
     answers = distill_data.compute_teacher_logits(teacher, rows, inputs.artifact.key, context)
-    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
+    selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     model.first_only = True
 
     def loss(batch: list[int]) -> "Tensor":

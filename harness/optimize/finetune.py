@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from harness.optimize.base import Inputs, Step, StepContext
+from harness.optimize.base import Inputs, Step, StepContext, get_selection
 from harness.optimize.training import schedule
 from harness.optimize.training.schedule import Schedule
 from harness.tasks.task import Task
@@ -38,7 +38,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
     if params.activation:
         model.set_activation(params.activation)
     rows = encoders.tokenize_examples(tokenizer, task.examples("train"))
-    selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
+    selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     loss = encoders.build_cross_entropy(model, rows)
     history = encoders.train(model, rows.lengths, loss, selection, params, context)
     return {

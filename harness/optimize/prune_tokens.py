@@ -51,7 +51,7 @@ def validate(params: PruneTokens, spec: ModelSpec) -> list[str]:
 
 def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -> dict[str, Any]:
     """Write the same weights with the shares; the metadata has the selection accuracy before and
-    after.
+    after, None if the slice is empty.
     """
     from harness.models import classifier
     from harness.optimize.training import encoders, loop
@@ -65,7 +65,7 @@ def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -
     classifier.assign_weights(pruned, model.state_dict())
     selection = encoders.tokenize_examples(tokenizer, task.examples("selection"))
     accuracies = {
-        name: encoders.compute_accuracy(variant, selection, BATCH)
+        name: encoders.compute_accuracy(variant, selection, BATCH) if len(selection) else None
         for name, variant in (("before", model), ("after", pruned))
     }
     return {**encoders.save_model(pruned.eval(), tokenizer, context.out), "selection": accuracies}

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from harness.errors import BuildError
 from harness.models.model_spec import ModelSpec
-from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, get_selection
 from harness.schema import Number, to_tuple
 from harness.tasks.task import Task
 
@@ -87,7 +87,7 @@ def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dic
         params.epochs, params.batch, params.learning_rate, params.dropout, params.temperature
     )
     data = static_student.HashedRows(rows, spec)
-    selection = task.examples("selection")
+    selection = get_selection(task)
     history = static_student.train(model, spec, data, answers, selection, settings, context)
     static_model.save(spec, model.quantize(), context.out)
     return {

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from harness.errors import BuildError
 from harness.models.model_spec import ModelSpec
-from harness.optimize.base import Inputs, Step, StepContext, StepParams
+from harness.optimize.base import Inputs, Step, StepContext, StepParams, get_selection
 from harness.tasks.task import Task
 
 
@@ -90,12 +90,9 @@ def check_labels(task: Task) -> None:
         only = ", ".join(task.labels[label] for label in seen)
         raise BuildError(
             f"the training split of {task.name} has only one label ({only}): there is nothing to "
-            "learn. Check its file."
+            "learn. Add examples of another."
         )
-    if not task.examples("selection"):
-        raise BuildError(
-            f"the selection slice of {task.name} is empty. Add rows to its training split."
-        )
+    get_selection(task)
 
 
 def fit_best_logistic_regression(

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.engines.confidence import NEVER, ExitRule, Rows, compute_confidence, run_stages
-from harness.errors import BuildError
 from harness.models.answers import Scores, answers_from_scores
+from harness.optimize.base import get_selection
 from harness.tasks.metrics import METRICS
-from harness.tasks.task import Example, Task
+from harness.tasks.task import Task
 
 MAX_RULES = 2000
 """Most combinations of thresholds that are tried."""
@@ -59,9 +59,7 @@ class SelectionSlice:
     def __init__(
         self, task: Task, logits: Sequence[Scores], costs: Sequence[float], per_candidate: bool
     ) -> None:
-        examples: Sequence[Example] = task.examples("selection")
-        if not len(examples):
-            raise BuildError(f"{task.name} has no selection slice to calibrate on. Check the task.")
+        examples = get_selection(task)
         self._metric = METRICS[task.metric]
         self._truths = [example.truth for example in examples]
         self._candidates = [len(example.candidates) for example in examples]

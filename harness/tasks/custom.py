@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from harness.errors import ManifestError, SourceError
-from harness.schema import Expected, Faults, Number, Schema, Text, Texts, read_toml
+from harness.errors import SourceError
+from harness.schema import Expected, Faults, Number, Schema, Text, read_toml, to_tuple
 from harness.store.cache import digest, file_sha256
 from harness.tasks.labels import IntegerLabels
 from harness.tasks.readers import read_rows
@@ -22,7 +22,11 @@ from harness.tasks.task import Candidate, Example, Task, Transfer, predictions_b
 
 UNLABELLED_SPLITS = ("test", "transfer")
 
-FieldName = Annotated[str, Field(pattern=r"\S"), Expected("the name of a field")]
+Name = Annotated[Text, AfterValidator(str.strip)]
+"""A name without the blanks around it."""
+
+Names = Annotated[tuple[Name, ...], BeforeValidator(to_tuple), Field(min_length=1)]
+FieldName = Annotated[Name, Expected("the name of a field")]
 FileName = Annotated[str, Expected("the name of a file")]
 
 
@@ -34,7 +38,7 @@ class FieldNames(Schema):
         description="the label: the name of one, or its position in `labels`, counted from 0"
     )
     pair: FieldName = Field("", description="the second text, which is encoded as the text's pair")
-    choices: Annotated[Texts, Expected("a list of two or more different fields, without pair")] = (
+    choices: Annotated[Names, Expected("a list of two or more different fields, without pair")] = (
         Field((), description="two or more texts, which are scored one by one; instead of `pair`")
     )
     group: FieldName = Field(
@@ -49,6 +53,10 @@ class FieldNames(Schema):
     def to_dict(self) -> dict[str, Any]:
         """Return the fields that are declared, for digests."""
         return {key: value for key, value in self.model_dump().items() if value}
+
+    def get_names(self) -> set[str]:
+        """Return the names of all declared fields."""
+        return {self.text, self.label, self.pair, self.group, self.idx, *self.choices}
 
 
 class SplitFiles(Schema):
@@ -68,7 +76,7 @@ class TaskFile(Schema):
 
     name: Text = Field(description="letters, digits, `-` and `_`; not that of a built-in task")
     title: Text = Field(description="the question of the task, in one line")
-    labels: Texts = Field((), description="the names of the labels; none for a task with choices")
+    labels: Names = Field((), description="the names of the labels; none for a task with choices")
     metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"] = Field(
         description="the score; `f1` and `matthews` need two labels, the second is the positive one"
     )
@@ -90,7 +98,7 @@ class TaskFile(Schema):
     )
 
 
-READER_VERSION = 2
+READER_VERSION = 3
 """Increases whenever the same file gives other examples than before."""
 
 
@@ -133,13 +141,31 @@ class CustomData:
             SourceError: the file is missing or faulty.
         """
         path = self.files[split]
-        if not _is_file(path):
-            raise SourceError(
-                f"{path}: there is no such file. Fix [splits] {split} in {self.path}."
-            )
-        declared = self.fields.to_dict(), self.labels, self.quoting
-        key = digest([READER_VERSION, *declared, split, file_sha256(path)])
-        return store_examples(key, lambda: self._read_examples(path, split))
+        sha256 = self.compute_sha256(split)
+        declared = self.fields.to_dict(), self.labels, self.quoting, path.suffix.lower()
+        key = digest([READER_VERSION, *declared, split, sha256])
+
+        def read_unchanged() -> Iterator[tuple[float, Example]]:
+            yield from self._read_examples(path, split)
+            if self.compute_sha256(split) != sha256:
+                raise SourceError(f"{path}: it changed while it was read. Run the command again.")
+
+        return store_examples(key, read_unchanged)
+
+    def compute_sha256(self, split: str) -> str:
+        """Return the digest of a split's file.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
+        path = self.files[split]
+        try:
+            if path.is_file():
+                return file_sha256(path)
+            reason = "it is not a file" if path.exists() else "there is no such file"
+        except OSError as error:  # it may not be read, or its name is too long
+            reason = error.strerror or str(error)
+        raise SourceError(f"{path}: {reason}. Fix [splits] {split} in {self.path}.")
 
     def content(self) -> str:
         """Return a digest of fields, labels and labelled splits (not of `test` and `transfer`)."""
@@ -164,7 +190,9 @@ class CustomData:
         labels = fields.choices or self.labels
         groups: dict[str, int] = {}
         integers = IntegerLabels()
-        rows = read_rows(path, "Correct the line, or [fields] in task.toml.", self.quoting)
+        first_lines: dict[str | int | float, str] = {}
+        columns = {"idx", *self.fields.get_names()}
+        rows = read_rows(path, "Correct the file, or task.toml.", self.quoting, columns)
         for number, row in enumerate(rows):
             text = row.get_string(fields.text)
             pairs = [fields.pair] if fields.pair else fields.choices
@@ -184,6 +212,9 @@ class CustomData:
             has_idx = fields.idx or row.values.get("idx") is not None
             if has_idx and split != "transfer":
                 idx = row.get_scalar(fields.idx or "idx")
+            if split == "test" and first_lines.setdefault(idx, row.location) != row.location:
+                line = first_lines[idx].rpartition(": ")[2]
+                raise row.error(f"{fields.idx or 'idx'} is {idx!r}, like that of {line}")
             yield compute_split_position(key), Example(candidates, label, group, idx=idx)
 
 
@@ -282,7 +313,4 @@ def _check_metric(faults: Faults, choices: bool, declaration: TaskFile) -> None:
 def _build_transfer(data: CustomData) -> Transfer | None:
     if "transfer" not in data.files:
         return None
-    path = data.files["transfer"]
-    if not path.is_file():
-        raise ManifestError(f"{path}: there is no such file. Fix [splits] transfer.")
-    return Transfer(file_sha256(path), data.load_transfer)
+    return Transfer(data.compute_sha256("transfer"), data.load_transfer)

@@ -7,8 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from harness.tasks.text_files import read_lines
+
 QUOTING: dict[str, Literal[0, 3]] = {"none": csv.QUOTE_NONE, "minimal": csv.QUOTE_MINIMAL}
 """`none`: a quotation mark is an ordinary character; `minimal`: it may enclose a field."""
+
+DELIMITERS = ",;\t|"
+"""What may separate the fields of a CSV file; spreadsheets of many languages write semicolons."""
 
 
 def describe_duplicate(names: Sequence[str]) -> str:
@@ -21,10 +26,11 @@ def describe_duplicate(names: Sequence[str]) -> str:
 
 
 def read_delimited_rows(path: Path, quoting: str) -> Iterator[tuple[int, Any]]:
-    """Yield the rows of a CSV or TSV file; blank lines are skipped.
+    """Yield the rows of a CSV or TSV file; blank lines and lines of delimiters alone are skipped.
 
     Args:
-        path: the file; `.csv` separates fields by commas, any other suffix by tabs.
+        path: the file; `.tsv` separates fields by tabs, `.csv` by the first of `DELIMITERS` that
+            the first line has. A first line such as `sep=;` only tells the delimiter.
         quoting: one of `QUOTING`; '' for the usual one of the format: `minimal` for CSV, `none` for
             TSV, where a field that looks quoted is a fault.
 
@@ -34,46 +40,49 @@ def read_delimited_rows(path: Path, quoting: str) -> Iterator[tuple[int, Any]]:
     Raises:
         ValueError: a row has another number of fields than the first, two fields have the same
             name, or quotation marks do not match.
+        SourceError: the file is not UTF-8.
     """
     csv.field_size_limit(sys.maxsize)
-    delimiter = "," if path.suffix == ".csv" else "\t"
-    mode = quoting or ("minimal" if path.suffix == ".csv" else "none")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        row_lines: list[str] = []
-        reader = csv.reader(
-            _collect_lines(file, row_lines),
-            delimiter=delimiter,
-            strict=True,
-            quoting=QUOTING[mode],
-        )
-        names: list[str] = []
-        try:
-            for values in reader:
-                start = reader.line_num - len(row_lines) + 1
-                if mode == "none" and not quoting:
-                    _check_quotes(values, start, heading=not names)
-                if len(values) > 1 or any(value.strip() for value in values):
-                    if not names:
-                        names = values
-                        if duplicate := describe_duplicate(names):
-                            raise ValueError(f"line {start} has {duplicate}")
-                    elif len(values) != len(names):
-                        fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
-                        raise ValueError(
-                            f"line {start} has {fields}, but the first has {len(names)}"
-                            f"{_quoting_hint(row_lines, quoting, mode)}"
-                        )
-                    else:
-                        yield start, dict(zip(names, values, strict=True))
-                row_lines.clear()
-        except csv.Error as error:
-            first = reader.line_num - len(row_lines) + 1
-            line = first + _find_open_quote(row_lines, delimiter)
-            raise ValueError(
-                f"line {line}: the quotation mark that opens here never closes, or more text "
-                f"follows the one that closes it ({error}). Write quotation marks inside a field "
-                'twice, or set quoting = "none" in task.toml'
-            ) from None
+    is_csv = path.suffix.lower() == ".csv"
+    first_line = next((line for line in read_lines(path) if line.strip()), "")
+    signs = DELIMITERS if is_csv else "\t"
+    delimiter = next((sign for sign in signs if sign in first_line), signs[0])
+    mode = quoting or ("minimal" if is_csv else "none")
+    row_lines: list[str] = []
+    reader = csv.reader(
+        _collect_lines(read_lines(path), row_lines),
+        delimiter=delimiter,
+        strict=True,
+        quoting=QUOTING[mode],
+    )
+    names: list[str] = []
+    try:
+        for values in reader:
+            start = reader.line_num - len(row_lines) + 1
+            if mode == "none" and not quoting:
+                _check_quotes(values, start, heading=not names)
+            is_blank = not "".join(row_lines).replace(delimiter, "").strip()
+            if names and not is_blank:
+                if len(values) != len(names):
+                    fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
+                    raise ValueError(
+                        f"line {start} has {fields}, but the first has {len(names)}"
+                        f"{_quoting_hint(row_lines, quoting, mode)}"
+                    )
+                yield start, dict(zip(names, values, strict=True))
+            elif not is_blank and values != ["sep=", ""]:
+                names = [value.strip() for value in values]
+                if duplicate := describe_duplicate(names):
+                    raise ValueError(f"line {start} has {duplicate}")
+            row_lines.clear()
+    except csv.Error as error:
+        first = reader.line_num - len(row_lines) + 1
+        line = first + _find_open_quote(row_lines, delimiter)
+        raise ValueError(
+            f"line {line}: the quotation mark that opens here never closes, or more text "
+            f"follows the one that closes it ({error}). Write quotation marks inside a field "
+            'twice, or set quoting = "none" in task.toml'
+        ) from None
 
 
 def _collect_lines(file: Iterable[str], lines: list[str]) -> Iterator[str]:
@@ -118,6 +127,6 @@ def _find_open_quote(lines: Sequence[str], delimiter: str) -> int:
         elif character == '"' and field_begins:
             opening_line, inside = line, True
         field_begins = not inside and character in (delimiter, "\n", "\r")
-        line += character == "\n"
+        line += character == "\n" or (character == "\r" and text[index + 1 : index + 2] != "\n")
         index += 1
     return opening_line

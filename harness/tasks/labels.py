@@ -10,7 +10,7 @@ NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
 
 
 def parse_label(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
-    """Return the label that a value of a data file stands for.
+    """Return the label that a value of a data file stands for; blanks around it do not count.
 
     A string that is the name of a label stands for that label, and so does a number that equals a
     name. Only otherwise an integer (also `"0"` in CSV, `1.0`, true and false) is a position,
@@ -22,7 +22,7 @@ def parse_label(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
     """
     if not isinstance(value, str | int | float | Decimal):
         return None
-    text = str(value)
+    text = str(value).strip()
     spellings = [text]
     if text.lower() in ("true", "false"):
         spellings += [text.lower(), text.capitalize(), text.upper()]
@@ -37,7 +37,7 @@ def parse_label(value: Any, labels: Sequence[str]) -> tuple[int, bool] | None:
     ]
     if equal:
         return (equal[0], False) if len(equal) == 1 else None
-    if isinstance(value, ClassName) and NUMBER.fullmatch(value):
+    if isinstance(value, ClassName) and NUMBER.fullmatch(text):
         return None
     return (int(number), True) if number in range(len(labels)) else None
 
@@ -56,6 +56,7 @@ def parse_number(value: Any, booleans: bool = True) -> Decimal | None:
         booleans: whether the strings true and false are 1 and 0.
     """
     if isinstance(value, str):
+        value = value.strip()
         if booleans and value.lower() in ("true", "false"):
             value = "1" if value.lower() == "true" else "0"
         return Decimal(value) if NUMBER.fullmatch(value) else None

@@ -5,7 +5,7 @@ A fault is reported with the line of the file.
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from harness.errors import SourceError, suggest_name
 from harness.tasks.delimited import describe_duplicate, read_delimited_rows
 from harness.tasks.labels import parse_class, parse_label, parse_number
+from harness.tasks.text_files import read_lines
 
 BATCH_ROWS = 256
 """Number of rows of a Parquet file that are decoded at once."""
@@ -93,7 +94,7 @@ class DataRow:
         return label[0]
 
     def get_scalar(self, key: str) -> str | int | float:
-        """Return a string or a number; a date or a time becomes its ISO 8601 string."""
+        """Return a number, or a string without blanks around it; of a date its ISO 8601 string."""
         value = self._get(key)
         if isinstance(value, date | time):  # a datetime is a date, too
             return value.isoformat()
@@ -101,7 +102,7 @@ class DataRow:
         if number is not None:
             return int(number) if number == number.to_integral_value() else float(number)
         if isinstance(value, str) and value.strip():
-            return value
+            return value.strip()
         if isinstance(value, str):
             raise self.error(f"{key} is empty")
         raise self.error(f"{key} is {_abbreviate(value)}, not a string or a number")
@@ -119,14 +120,20 @@ class DataRow:
         return DataRow(value, self.location, self.remedy)
 
 
-def read_rows(path: Path, remedy: str = "", quoting: str = "") -> Iterator[DataRow]:
+def read_rows(
+    path: Path, remedy: str = "", quoting: str = "", columns: Collection[str] | None = None
+) -> Iterator[DataRow]:
     """Yield the rows of a `.jsonl`, `.csv`, `.tsv` or `.parquet` file.
+
+    Blanks around the names of fields are dropped.
 
     Args:
         path: the file.
         remedy: how to fix a fault of it, as a sentence.
         quoting: one of `QUOTING`; by default `minimal` for `.csv` and `none` for `.tsv`, where a
             field that looks quoted is a fault.
+        columns: the fields that are needed (default: all). Parquet decodes only these; the others
+            are None.
 
     Raises:
         SourceError: a row cannot be read (the message names the line), or the file is empty.
@@ -135,57 +142,73 @@ def read_rows(path: Path, remedy: str = "", quoting: str = "") -> Iterator[DataR
     def read_table(path: Path) -> Iterator[tuple[int, Any]]:
         return read_delimited_rows(path, quoting)
 
+    def read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+        return _read_parquet(path, columns)
+
     readers = {
         ".jsonl": _read_jsonl,
         ".csv": read_table,
         ".tsv": read_table,
-        ".parquet": _read_parquet,
+        ".parquet": read_parquet,
     }
-    if path.suffix not in readers:
-        raise SourceError(f"{path}: its name must end in {', '.join(readers)}.")
+    suffix = path.suffix.lower()
+    if suffix not in readers:
+        raise SourceError(
+            f"{path}: its name must end in {', '.join(readers)}. Unpack, convert or rename it."
+        )
     empty = True
     try:
-        for line, values in readers[path.suffix](path):
+        for line, values in readers[suffix](path):
             empty = False
-            location = f"{path}: line {line}"
-            if not isinstance(values, dict):
-                reason = f"{location} is {_abbreviate(values)}, not an object."
-                raise SourceError(f"{reason} {remedy}".rstrip())
-            yield DataRow(values, location, remedy)
+            yield DataRow(values, f"{path}: line {line}", remedy)
     except (
         *(ValueError, csv.Error, OSError),
-        *(OverflowError, TypeError, RecursionError),  # dates and depths that Python does not have
+        *(OverflowError, TypeError, RecursionError),  # depths that Python does not have
     ) as error:
-        raise SourceError(f"{path}: {error}. {remedy}".rstrip()) from None
+        raise SourceError(f"{path}: {str(error).rstrip('.')}. {remedy}".rstrip()) from None
     if empty:
         raise SourceError(f"{path}: it is empty. {remedy}".rstrip())
 
 
 def _abbreviate(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except TypeError:  # a value of Parquet that JSON does not have
+        text = repr(value)
+    shown = "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text[:41]
+    )
+    return shown if len(text) <= 40 else f"{shown[:37]}..."
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, Any]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            try:
-                values = json.loads(line, object_pairs_hook=_build_object)
-                if b"\\u" in line:
-                    json.dumps(values, ensure_ascii=False).encode()
-                yield number, values
-            except UnicodeEncodeError:
-                raise ValueError(
-                    f"line {number} holds half of a character (a lone surrogate, \\ud800 to "
-                    "\\udfff)"
-                ) from None
-            except _DuplicateError as error:
-                raise ValueError(f"line {number} has {error}") from None
-            except ValueError as error:
-                cut = "" if line.endswith(b"\n") else "; the file may have been cut off"
-                raise ValueError(f"line {number} is not JSON ({error}){cut}") from None
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line, object_pairs_hook=_build_object)
+            if "\\u" in line:
+                json.dumps(values, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"line {number} holds half of a character (a lone surrogate, \\ud800 to \\udfff)"
+            ) from None
+        except _DuplicateError as error:
+            raise ValueError(f"line {number} has {error}") from None
+        except ValueError as error:
+            cut = "" if line.endswith(("\n", "\r")) else "; the file may have been cut off"
+            hint = ONE_OBJECT_PER_LINE if line.strip() in ("[", "{") else ""
+            raise ValueError(f"line {number} is not JSON ({error}){cut}{hint}") from None
+        if not isinstance(values, dict):
+            hint = ONE_OBJECT_PER_LINE if isinstance(values, list) else ""
+            raise ValueError(f"line {number} is {_abbreviate(values)}, not an object{hint}")
+        yield number, values
+
+
+ONE_OBJECT_PER_LINE = (
+    '. Each line must be an object; in pandas, to_json(path, orient="records", lines=True)'
+)
 
 
 class _DuplicateError(ValueError):
@@ -193,32 +216,62 @@ class _DuplicateError(ValueError):
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
+    values = {name.strip(): value for name, value in pairs}
     if len(values) < len(pairs):
-        raise _DuplicateError(describe_duplicate([name for name, _ in pairs]))
+        duplicate = describe_duplicate([name.strip() for name, _ in pairs])
+        if duplicate:
+            raise _DuplicateError(duplicate)
     return values
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, Any]]:
+def _read_parquet(path: Path, columns: Collection[str] | None) -> Iterator[tuple[int, Any]]:
     """Classes are read by name where the file names them."""
-    from datasets import Features
     from pyarrow import ArrowException, parquet
 
     try:
         with parquet.ParquetFile(path) as file:
-            if duplicate := describe_duplicate(file.schema_arrow.names):
+            names = {name.strip(): name for name in file.schema_arrow.names}
+            if duplicate := describe_duplicate([name.strip() for name in file.schema_arrow.names]):
                 raise ValueError(f"it has {duplicate}")
-            features = Features.from_arrow_schema(file.schema_arrow)
-            class_names = {
-                key: feature.names for key, feature in features.items() if hasattr(feature, "names")
-            }
+            needed = [name for name in names if columns is None or name in columns]
+            class_names = _get_class_names(file.schema_arrow.metadata or {})
             number = 0
-            for batch in file.iter_batches(BATCH_ROWS):
-                for values in batch.to_pylist():
+            for batch in file.iter_batches(BATCH_ROWS, columns=[names[name] for name in needed]):
+                rows = f"lines {number + 1} to {number + batch.num_rows}"
+                decoded = {name: _decode(batch.column(names[name]), name, rows) for name in needed}
+                for row in range(batch.num_rows):
                     number += 1
-                    for key, names in class_names.items():
-                        if isinstance(values[key], int):
-                            values[key] = parse_class(values[key], names)
+                    values: dict[str, Any] = dict.fromkeys(names)
+                    values |= {name: decoded[name][row] for name in needed}
+                    for name in class_names.keys() & decoded.keys():
+                        value = values[name]
+                        if isinstance(value, int):
+                            values[name] = parse_class(value, class_names[name])
                     yield number, values
     except ArrowException as error:
         raise ValueError(f"not a Parquet file ({error})") from None
+
+
+def _decode(column: Any, name: str, rows: str) -> list[Any]:
+    """Return the values of a column of an Arrow batch."""
+    from pyarrow import ArrowException
+
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ArrowException, ValueError, OverflowError, TypeError) as error:
+        raise ValueError(f"{rows}: {name} cannot be read ({error})") from None
+    return values
+
+
+def _get_class_names(metadata: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+    """Return the names of the classes of each `ClassLabel`, as `datasets` writes them."""
+    try:
+        content = json.loads(metadata.get(b"huggingface", b"{}"))
+        features = content.get("info", {}).get("features", {})
+        return {
+            name.strip(): feature["names"]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel"
+        }
+    except (ValueError, LookupError, AttributeError) as error:
+        raise ValueError(f"its metadata 'huggingface' cannot be read ({error})") from None

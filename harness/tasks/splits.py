@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.tasks.task import Example
+from harness.tasks.task import Example, Task
 
 SPLITS = {"validation": (0.0, 0.2), "selection": (0.2, 0.28), "train": (0.28, 1.0)}
 """Ranges of positions of a data set without official splits."""
@@ -49,3 +49,16 @@ def select_selection_slice(positions: NDArray[np.float32]) -> NDArray[np.bool_]:
         lowest = positions.min()
         selected = (positions == lowest) & (lowest < positions.max())
     return selected
+
+
+def count_repeated_examples(task: Task) -> int:
+    """Return how many examples of the reported split are also in `train` or `selection`.
+
+    Labels are not compared.
+    """
+    seen = {
+        hash(example.candidates)  # takes less memory than the texts
+        for split in ("train", "selection")
+        for example in task.examples(split)
+    }
+    return sum(hash(example.candidates) in seen for example in task.examples("validation"))

@@ -80,7 +80,7 @@ def test_single_label_is_refused(tmp_path: Path, tiny_encoder: Path, name: str, 
 def test_empty_selection_slice_is_refused(
     tmp_path: Path, tiny_encoder: Path, name: str, fit: Fit
 ) -> None:
-    with pytest.raises(BuildError, match=r"selection slice of .* is empty. Add rows"):
+    with pytest.raises(BuildError, match=r"selection slice of .* is empty, since .* Add others"):
         fit(tmp_path, tiny_encoder, task_without(selection=0))
 
 

@@ -214,3 +214,6 @@ def test_missing_split_and_missing_file_are_reported(cache: Path, tmp_path: Path
     assert not load_task(path).available_locally()
     with pytest.raises(SourceError, match=r"dev.jsonl: there is no such file. Fix"):
         load_task(path).examples("validation")
+    path.write_text(path.read_text() + 'transfer = "more.jsonl"\n')
+    with pytest.raises(SourceError, match=r"more.jsonl: there is no such file. Fix .splits. trans"):
+        load_task(path)

@@ -93,6 +93,53 @@ def test_blank_lines_are_skipped_and_line_numbers_stay_right(tmp_path: Path) -> 
     assert [row.location.rpartition(" ")[2] for row in rows] == ["4", "7"]
 
 
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        ("csv", ",,\ntext,label,\na,pos,\n,,\nb,neg,\n ,\n,,,,\n"),
+        ("tsv", "text\tlabel\t\na\tpos\t\n\t\t\nb\tneg\t\n\t\n"),
+    ],
+)
+def test_lines_of_delimiters_alone_are_skipped(tmp_path: Path, suffix: str, content: str) -> None:
+    path = tmp_path / f"rows.{suffix}"
+    path.write_text(content)
+    assert [row.values["text"] for row in read_rows(path)] == ["a", "b"]
+    path.write_text(",,\n,,\n".replace(",", "," if suffix == "csv" else "\t"))
+    with pytest.raises(SourceError, match="it is empty"):
+        list(read_rows(path))
+
+
+def test_quoted_empty_field_is_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text('text\na\n""\n')
+    assert [row.values["text"] for row in read_rows(path)] == ["a", ""]
+
+
+@pytest.mark.parametrize("start", ["", "sep={}\n"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_first_line_of_csv_decides_the_delimiter(
+    tmp_path: Path, delimiter: str, start: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    header = f"text{delimiter}label\n"
+    path.write_text(f'{start.format(delimiter)}{header}"a, b; c"{delimiter}pos\n')
+    assert [row.values for row in read_rows(path)] == [{"text": "a, b; c", "label": "pos"}]
+
+
+def test_comma_in_the_first_line_of_csv_is_the_delimiter(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label;team\na; b,pos\n")
+    assert next(read_rows(path)).values == {"text": "a; b", "label;team": "pos"}
+
+
+def test_line_numbers_are_right_with_every_line_end(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for end in ("\n", "\r\n", "\r"):
+        path.write_bytes(f'text,label{end}"a{end}b",pos{end}"never closed,neg{end}'.encode())
+        with pytest.raises(SourceError, match="line 4: the quotation mark that opens"):
+            list(read_rows(path))
+
+
 def test_long_field_is_read(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text(f"text,label\n{'x' * 300_000},pos\n")

@@ -117,3 +117,5 @@ def test_class_label_of_parquet_keeps_its_names(cache: Path, tmp_path: Path) -> 
     unlabelled.to_parquet(folder / "rows.parquet")
     with pytest.raises(SourceError, match="line 1: label is missing"):
         load_task(path).examples("validation")
+    path.write_text(path.read_text() + 'test = "rows.parquet"\n')
+    assert [example.label for example in load_task(path).examples("test")] == [-1]

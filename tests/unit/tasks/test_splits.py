@@ -1,19 +1,23 @@
 """Splits: decided by the text, and never changed."""
 
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli.main import main
 from harness.tasks.splits import (
     SPLITS,
     compute_split_position,
+    count_repeated_examples,
     select_selection_slice,
     select_split,
 )
 from harness.tasks.task import Example
+from tests.support.data_files import load_task, write_rows, write_task
 
 TEXTS = [f"text {number}" for number in range(1000)]
 
@@ -60,3 +64,17 @@ def test_selection_slice_is_neither_empty_nor_all_unless_positions_are_equal(
     else:
         assert 0 < selected.sum() < len(values)
         assert positions[selected].max() < positions[~selected].min()
+
+
+def test_validation_examples_that_are_in_the_training_data_are_counted(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_task(tmp_path / "task", "jsonl", ["neg", "pos"])
+    rows = [{"text": f"text {number}", "label": "pos"} for number in range(20)]
+    write_rows(tmp_path / "task" / "rows.jsonl", rows)
+    write_rows(tmp_path / "task" / "dev.jsonl", [*rows[:3], {"text": "other", "label": "pos"}])
+    assert count_repeated_examples(load_task(path)) == 20
+    path.write_text(path.read_text().replace('validation = "rows', 'validation = "dev'))
+    assert count_repeated_examples(load_task(path)) == 3
+    assert main(["tasks", str(path)]) == 0
+    assert "3 of the 4 validation examples are also in the training data" in capsys.readouterr().out
