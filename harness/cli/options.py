@@ -55,7 +55,7 @@ Smoke = Annotated[
     typer.Option(
         "--smoke",
         help="short windows and probes and one block, to see that everything works; nothing can "
-        "be compared. Results go to results/smoke",
+        "be compared. What is not built is built in full. Results go to results/smoke",
     ),
 ]
 Isolation = Annotated[
