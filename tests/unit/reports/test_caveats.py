@@ -7,7 +7,6 @@ import pytest
 from harness.cli.main import main
 from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.warnings import SMOKE_RUN
-from harness.reports.ablation import render_ablation
 from harness.reports.energy import render_energy_report
 from harness.reports.ladder import render_ladders
 from harness.reports.reproduction import PublishedTable, render_reproduction
@@ -35,7 +34,6 @@ def test_reports_say_that_figures_of_smoke_runs_mean_nothing(tmp_path: Path) -> 
         render_reproduction(sections, published, "sentiment"),
         render_energy_report(sections, "md"),
         render_ladders(sections),
-        render_ablation(tmp_path / "s1", "fastformers"),
     ):
         assert SMOKE_RUN in text
 
