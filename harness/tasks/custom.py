@@ -139,7 +139,9 @@ class CustomData:
             )
         declared = self.fields.to_dict(), self.labels, self.quoting
         key = digest([READER_VERSION, *declared, split, file_sha256(path)])
-        return store_examples(key, lambda: self._read_examples(path, split))
+        return store_examples(
+            key, lambda: self._read_examples(path, split), f"{split} of {self.path}: {path}"
+        )
 
     def content(self) -> str:
         """Return a digest of fields, labels and labelled splits (not of `test` and `transfer`)."""
