@@ -118,8 +118,8 @@ def _get_default_name(model: str, checkpoint: Path) -> str:
     plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", letters)).strip("-.")
     if not plain:
         raise HarnessError(
-            f"{model}: the name of the model in tables cannot be made from that of its folder. Give "
-            "one with --name."
+            f"{model}: no name for tables can be made from that of the folder. Give one with "
+            "--name."
         )
     return plain
 

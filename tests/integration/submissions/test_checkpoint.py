@@ -219,7 +219,7 @@ def test_folder_whose_name_has_no_plain_letter_needs_a_name(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
     model = str(save_checkpoint(tmp_path / "模型", tiny_encoder))
-    with pytest.raises(HarnessError, match=r"模型: the name .* Give one with --name\."):
+    with pytest.raises(HarnessError, match=r"模型: no name .* Give one with --name\."):
         declare_model_systems(model, {})
     assert "mine" in declare_model_systems(model, {}, "mine")
     with pytest.raises(HarnessError, match="begin with a letter or digit"):
