@@ -117,7 +117,7 @@ def _check_module(path: Path) -> list[str]:
     """Return the faults of a Python file with a custom class; the file is parsed, not run."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return [f"{path}: not Python ({error or type(error).__name__}). Correct it there."]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     candidates = {}
