@@ -59,12 +59,24 @@ def read_toml(path: Path) -> dict[str, Any]:
     Raises:
         ManifestError: there is no such file, or it is not TOML; the message names the line.
     """
+    if path.is_symlink() and not path.exists():
+        raise ManifestError(f"{path}: a link to {path.readlink()}, which does not exist.")
+    if path.exists() and not path.is_file():
+        raise ManifestError(f"{path}: not a file. Put a TOML file of that name there.")
     if not path.is_file():
         raise ManifestError(f"{path}: there is no such file.")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ManifestError(f"{path}: {error}. Correct it there.") from None
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ManifestError(f"{path}: line {line} is not UTF-8. Save the file as UTF-8.") from None
+    except RecursionError:
+        raise ManifestError(f"{path}: nested too deeply. Correct it there.") from None
+    except (OSError, ValueError) as error:  # a number of thousands of digits is a ValueError
+        reason = str(error).partition("; use sys.")[0]
+        if reason.startswith("Cannot overwrite"):
+            reason = f"a key that is there already{reason[reason.index(' (') :]}"
+        raise ManifestError(f"{path}: {reason}. Correct it there.") from None
 
 
 class Faults:

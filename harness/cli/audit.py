@@ -26,7 +26,7 @@ def audit(
     The submission must be built. The probes, after MLPerf's compliance tests: another order and
     other batches, repeated examples, other words of the same length, lightly changed text, timed
     answers against those of the accuracy pass, the artifact, and in the closed division the
-    weights. The exit status is 1 when a probe fails; RULES.md says what follows.
+    weights. The exit status is 1 when a probe fails; such a submission is not ranked.
     """
     from harness.audit.session import audit_submission
     from harness.cli.resolve import make_run_config, select_tasks

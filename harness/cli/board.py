@@ -1,10 +1,10 @@
 """`wattbench board`."""
 
-import sys
 from pathlib import Path
 
 from harness.cli.console import Console
 from harness.cli.options import Results, results_folder
+from harness.cli.records import report_faults
 from harness.submissions.project import find_project
 
 
@@ -25,7 +25,6 @@ def draw_board(results: Path, console: Console) -> None:
     from harness.reports.results_folder import write_board
 
     drawn = write_board(results)
-    for fault in drawn.faults:
-        print(f"wattbench: left out: {fault}", file=sys.stderr)
+    report_faults(drawn.faults)
     console.print_markdown(format_summary(drawn.sections))
     console(f"drawn in {results}: {', '.join(drawn.files)}")

@@ -55,6 +55,14 @@ def _run(action: Action, arguments: dict[str, Any], console: Console) -> int:
         console.close()
         print(f"wattbench: {error}", file=sys.stderr)
         return 2
+    except PermissionError as error:
+        console.close()
+        print(
+            f"wattbench: {error.filename}: permission denied. Change its permissions, or choose "
+            "another path.",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         console.close()
         print(

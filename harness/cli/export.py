@@ -1,5 +1,6 @@
 """`wattbench export`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -32,4 +33,4 @@ def export(
     root = find_project()
     planned = plan_system(get_system(name, root), get_task(task), seed)
     write_export(planned, results_folder(root, results), folder)
-    console(f"written: {folder}. Try: cd {folder} && python predict.py TEXT")
+    console(f"written: {folder}. Try: cd {shlex.quote(str(folder))} && python predict.py TEXT")

@@ -36,7 +36,7 @@ Configuration = Annotated[
         show_default=False,
     ),
 ]
-Seed = Annotated[int, typer.Option(metavar="N", help="training seed")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="training seed")]
 Rounds = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="blocks to measure (default 5)", show_default=False),
@@ -55,7 +55,7 @@ Smoke = Annotated[
     typer.Option(
         "--smoke",
         help="short windows and probes and one block, to see that everything works; nothing can "
-        "be compared. Results go to results/smoke",
+        "be compared. What is not built is built in full. Results go to results/smoke",
     ),
 ]
 Isolation = Annotated[

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def read_sections(records: Path, session: str = "", systems: Sequence[str] = ()) -> "list[Section]":
     """Return what a folder of records shows.
 
-    Records that cannot be read and sessions of smoke runs are named on stderr.
+    Records that cannot be read are named on stderr.
 
     Args:
         records: the folder of the sessions.
@@ -23,14 +23,16 @@ def read_sections(records: Path, session: str = "", systems: Sequence[str] = ())
     from harness.leaderboard.ranking import load_sections
 
     sections, faults = load_sections(records, glob.escape(session) or "*", systems)
-    for fault in faults:
-        print(f"wattbench: left out: {fault}", file=sys.stderr)
-    smoke = {
-        section.session for section in sections if any(row.record.smoke for row in section.rows)
-    }
-    for name in sorted(smoke):
-        print(f"wattbench: {name} is a smoke run: its figures cannot be compared", file=sys.stderr)
+    report_faults(faults)
     return sections
+
+
+def report_faults(faults: Sequence[str]) -> None:
+    """Name records that cannot be read on stderr."""
+    from harness.leaderboard.formatting import shorten_list
+
+    for fault in shorten_list(faults):
+        print(f"wattbench: left out: {fault}", file=sys.stderr)
 
 
 def find_session(records: Path, name: str) -> Path | None:

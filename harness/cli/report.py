@@ -1,5 +1,6 @@
 """`wattbench report`."""
 
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -32,14 +33,20 @@ def report(
     that is. `wattbench board` writes the same to RESULTS/energy-report.md and energy-report.csv.
     """
     from harness.cli.resolve import name_task
+    from harness.leaderboard.warnings import SMOKE_RUN
     from harness.reports.energy import render_energy_report
 
     records = results_folder(find_project(), results) / "records"
     if session and not (records / session).is_dir():
         raise HarnessError(f"{records / session}: there is no such session.")
-    sections = read_sections(records, session)
-    text = render_energy_report(sections, style, name_task(task)).rstrip()
+    task = name_task(task)
+    sections = [
+        section for section in read_sections(records, session) if task in ("", section.task["name"])
+    ]
+    text = render_energy_report(sections, style, task).rstrip()
     if style == "md":
         console.print_markdown(text)
     else:
         console(text)
+        if any(section.is_smoke for section in sections):  # in Markdown the report says so
+            print(f"wattbench: {SMOKE_RUN}", file=sys.stderr)

@@ -51,6 +51,11 @@ def reproduce(
         sections = read_sections(folder / "records", systems=published.systems)
         text = render_reproduction(sections, published, task.name)
     if not text:
+        console(
+            f"no session in {folder} has all of {name} on {task.name}: first "
+            f"{len(published.systems)} systems are built where they are not, and measured"
+            f"{'; --smoke shortens only the measuring' if smoke else ''}"
+        )
         session = SessionOptions(
             suite=get_suite_of(task).name,
             tasks=[task_name],

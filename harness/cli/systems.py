@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from harness.cli.console import Console
+from harness.errors import HarnessError
 from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
@@ -14,8 +15,16 @@ def systems(console: Console) -> None:
     from harness.submissions.manifest import find_systems, read_system
 
     root = find_project()
-    systems = [read_system(folder, root) for folder in find_systems(root).values()]
-    console.print_table([_describe(system) for system in systems])
+    lines, faults = [], []
+    for folder in find_systems(root).values():
+        try:
+            lines.append(_describe(read_system(folder, root)))
+        except HarnessError as error:
+            faults.append(str(error))
+    if lines:
+        console.print_table(lines)
+    if faults:
+        raise HarnessError("\n".join(faults))
 
 
 def _describe(system: "System") -> dict[str, str]:

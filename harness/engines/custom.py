@@ -15,7 +15,7 @@ example has several candidates, the number of the best one.
 
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +57,14 @@ class CustomEngine:
         """Return one answer per example.
 
         Raises:
-            HarnessError: the class returned another number of answers.
+            HarnessError: the class returned no list, or another number of answers.
         """
-        answers = list(self.model.predict(examples))
+        answers = self.model.predict(examples)
+        if not isinstance(answers, Iterable):
+            raise HarnessError(
+                f"predict must return a list of answers, but returned {type(answers).__name__}"
+            )
+        answers = list(answers)
         if len(answers) != len(examples):
             raise HarnessError(
                 f"predict must return one answer per example: expected {len(examples)}, got "

@@ -11,8 +11,9 @@ from harness.leaderboard.formatting import (
     format_scenario,
     format_table,
 )
-from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.row import Row, rerun_command
+from harness.leaderboard.warnings import find_caveats
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
 from harness.store.template import render_template
@@ -32,7 +33,8 @@ def render_model_card(
         results: the results folder; the figures come from its records.
         requirements: the packages that the folder needs, as pip takes them.
     """
-    rows = _find_rows(system, task, results)
+    by_section = _find_rows(system, task, results)
+    rows = [row for _, row in by_section]
     columns = find_columns("card", rows)
     keys = {(row.record.artifact or {}).get("key") for row in rows}
     return render_template(
@@ -49,14 +51,17 @@ def render_model_card(
         roles=rows[0].record.roles if rows else {},
         commands=list(dict.fromkeys(map(rerun_command, rows))),
         has_other_builds=bool(keys - {artifact.key}),
+        caveats=dict.fromkeys(
+            caveat for section, _ in by_section for caveat in find_caveats(section)
+        ),
     )
 
 
-def _find_rows(system: System, task: Task, results: Path) -> list[Row]:
-    """Return the measured rows of the system on the task."""
+def _find_rows(system: System, task: Task, results: Path) -> list[tuple[Section, Row]]:
+    """Return the measured rows of the system on the task, each with its section."""
     sections, _ = load_sections(results / "records", needs=[system.name])
     return [
-        row
+        (section, row)
         for section in sections
         for row in section.rows
         if row.name == system.name and row.measured and row.record.task["name"] == task.name

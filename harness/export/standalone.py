@@ -40,7 +40,7 @@ def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
             folder exists or cannot be written.
     """
     system, task = planned.system, planned.task
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         raise HarnessError(f"{folder} exists already. Name a folder that does not exist.")
     planned.check_declared()
     artifact = planned.find_artifact()
@@ -83,6 +83,10 @@ def _create_folder(folder: Path) -> Iterator[Path]:
             out.mkdir()
             yield out
             out.rename(folder)
+    except (FileExistsError, NotADirectoryError):
+        raise HarnessError(
+            f"{folder}: a part of this path is a file. Name another folder."
+        ) from None
     except OSError as error:
         raise HarnessError(f"{folder}: {error.strerror or error}. Name another folder.") from None
 

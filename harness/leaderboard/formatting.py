@@ -22,6 +22,17 @@ def format_interval(interval: Interval | None) -> str:
     return f"{value} [{format_number(interval.low)}, {format_number(interval.high)}]"
 
 
+def describe_ratio(interval: Interval | None) -> str:
+    """Return a ratio for a sentence, which must not state an estimate that its interval does not
+    support: `5.1x to 1,336x`.
+    """
+    if interval is None or not interval.is_wide:
+        return format_interval(interval)
+    if not interval.is_known:
+        return f"{format_interval(interval)} (one block, without an interval)"
+    return f"{format_number(interval.low)}x to {format_number(interval.high)}x"
+
+
 def format_number(value: Any) -> str:
     """Return three significant digits with thousands separated; a dash for None."""
     if value is None:
@@ -110,6 +121,17 @@ def format_score(record: Record) -> str:
     parts = " / ".join(f"{value:.4f}" for value in record.score.get("parts", {}).values())
     text = f"{record.score['value']:.4f} ± {record.score['se']:.4f}"
     return f"{text} ({parts})" if parts else text
+
+
+MAX_LINES = 10
+"""Messages of one kind that are shown; of others only the number is."""
+
+
+def shorten_list(lines: Sequence[str]) -> list[str]:
+    """Return the first of many lines, and how many more there are."""
+    if len(lines) <= MAX_LINES + 1:
+        return list(lines)
+    return [*lines[:MAX_LINES], f"and {len(lines) - MAX_LINES:,} more"]
 
 
 NAMED_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp")

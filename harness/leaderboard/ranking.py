@@ -70,6 +70,11 @@ class Section:
         return self.rows[0].record.machine
 
     @property
+    def is_smoke(self) -> bool:
+        """Whether a row was measured with the short windows of a smoke run."""
+        return any(row.record.smoke for row in self.rows)
+
+    @property
     def on_gpu(self) -> bool:
         """Whether it was measured under a GPU configuration."""
         return "gpu" in self.fingerprint

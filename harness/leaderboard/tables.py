@@ -57,10 +57,12 @@ def format_summary(sections: Sequence[Section]) -> str:
         f"{heading}\n\n{format_suite_table(tasks)}"
         for heading, tasks in find_complete_suites(sections).items()
     ]
+    scenarios: dict[str, list[str]] = {}
+    for section in sections:
+        for text in find_warnings(section):
+            scenarios.setdefault(text, []).append(section.scenario)
     warnings = [
-        f"- warning: {section.scenario}: {text}"
-        for section in sections
-        for text in find_warnings(section)
+        f"- warning: {', '.join(dict.fromkeys(names))}: {text}" for text, names in scenarios.items()
     ]
     return "\n\n".join([*parts, *(["\n".join(warnings)] if warnings else [])])
 

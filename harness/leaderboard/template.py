@@ -1,6 +1,11 @@
 """Templates of tables and reports."""
 
-from harness.leaderboard.formatting import compact_table, escape_cell, format_scenario
+from harness.leaderboard.formatting import (
+    compact_table,
+    escape_cell,
+    format_scenario,
+    shorten_list,
+)
 from harness.store import template
 
 
@@ -12,5 +17,10 @@ def render_template(name: str, /, **values: object) -> str:
         values: its other variables; an unknown one in the template is an error.
     """
     return template.render_template(
-        name, cell=escape_cell, compact=compact_table, scenario=format_scenario, **values
+        name,
+        cell=escape_cell,
+        compact=compact_table,
+        scenario=format_scenario,
+        shorten=shorten_list,
+        **values,
     )

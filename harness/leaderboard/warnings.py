@@ -5,17 +5,21 @@ from statistics import fmean
 
 import numpy as np
 
+from harness.leaderboard.formatting import format_number
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row, resume_command
 from harness.results import statistics
 
 WIDE_INTERVAL = 0.1
 DRIFT = 0.1
-SLOW_BLOCK = 0.15
-SLOW_ROUND = 0.25
+ODD_BLOCK = 0.15
+ODD_ROUND = 0.25
 BUSY_CORES = 0.1
 STOLEN_CORES = 0.02
 HARNESS_SHARE = 0.02
+DIFFERENT_RATIO = 0.1
+MAX_BLOCKS = 30
+"""More blocks than these are not recommended."""
 
 SMOKE_RUN = (
     "Smoke run: its windows are shorter than the standard ones, so its figures only show that "
@@ -25,15 +29,27 @@ SMOKE_RUN = (
 
 def find_warnings(section: Section) -> list[str]:
     """Return the warnings about a section: what is noteworthy, and what to do about it."""
+    if section.is_smoke:  # nothing else that its figures suggest is worth following
+        return [SMOKE_RUN]
     rows = [row for row in section.rows if row.measured]
-    warnings = [SMOKE_RUN] if any(row.record.smoke for row in section.rows) else []
-    warnings += _warn_of_high_scores(section)
+    warnings = _warn_of_high_scores(section)
     warnings += _warn_of_unsteady_times(section, rows)
     warnings += _warn_of_disturbances(rows)
+    warnings += _warn_of_one_block(section)
     warnings += _warn_of_wide_intervals(section, rows)
+    warnings += _explain_other_ratios(section, rows)
     if section.scenario == "server":
         return warnings + _explain_server_rates(section)
-    return warnings + _warn_of_few_queries(rows) + _warn_of_harness_share(rows)
+    return warnings + _warn_of_few_queries(section, rows) + _warn_of_harness_share(rows)
+
+
+def find_caveats(section: Section) -> list[str]:
+    """Return what a report must say beside the figures of a section: that they are those of a smoke
+    run, or of one block.
+    """
+    if section.is_smoke:
+        return [SMOKE_RUN]
+    return _warn_of_one_block(section)
 
 
 def _warn_of_high_scores(section: Section) -> list[str]:
@@ -48,7 +64,7 @@ def _warn_of_high_scores(section: Section) -> list[str]:
 
 
 def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
-    """Drift, slow blocks and slow rounds, from each row's times relative to its own median."""
+    """Drift, odd blocks and odd rounds, from each row's times relative to its own median."""
     blocks = sorted(set.intersection(*(set(row.seconds) for row in rows)) if rows else ())
     if len(blocks) < 4:
         return []
@@ -66,24 +82,53 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
         )
     else:
         warnings += [
-            f"Block {blocks[index]} took all systems {math.exp(block_effects[index]):.2f} times as "
-            "long as the median block. Find out what else was running (`wattbench doctor`); more "
-            "blocks reduce its influence."
-            for index in statistics.find_outliers(np.exp(block_effects).tolist(), SLOW_BLOCK)
+            _describe_odd_block(blocks[index], math.exp(block_effects[index]))
+            for index in statistics.find_outliers(np.exp(block_effects).tolist(), ODD_BLOCK)
         ]
     relative = np.exp(logs - block_effects)
     odd_rounds = [
         f"{row.name} in block {blocks[index]} ({times[index]:.2f} times its median time)"
         for row, times in zip(rows, relative, strict=True)
-        for index in statistics.find_outliers(times.tolist(), SLOW_ROUND)
+        for index in statistics.find_outliers(times.tolist(), ODD_ROUND)
     ]
     if odd_rounds:
         warnings.append(
             f"Outlier rounds: {', '.join(odd_rounds)}. They widen the confidence intervals of "
-            "these rows. More blocks narrow them: "
-            f"`{resume_command(section.rows, f'--rounds {2 * len(blocks)}')}`."
+            f"these rows; {advise_more_blocks(section)}."
         )
     return warnings
+
+
+def _describe_odd_block(block: int, effect: float) -> str:
+    times = f"Block {block} took all systems {effect:.2f} times as long as the median block"
+    if effect > 1:
+        cause = ". Find out what else was running (`wattbench doctor`)"
+    else:
+        cause = (
+            ", so it was faster: something slowed the other blocks down, or the clock rate "
+            "changed. Find out what is running (`wattbench doctor`)"
+        )
+    return f"{times}{cause}; more blocks reduce its influence."
+
+
+def advise_more_blocks(section: Section, is_wide: bool = False) -> str:
+    """Return what makes the intervals of a section narrower, as a clause.
+
+    Args:
+        section: the section.
+        is_wide: whether they are so wide that the machine is to blame.
+    """
+    doctor = "see what disturbs the machine (`wattbench doctor`)"
+    blocks = max(len(row.seconds) for row in section.rows)
+    if section.scenario == "offline":  # what --until looks at
+        command = resume_command(section.rows, "--until 5%")
+        advice = f"to continue until they are narrow: `{command}`"
+    elif blocks < MAX_BLOCKS:
+        command = resume_command(section.rows, f"--rounds {min(max(2 * blocks, 5), MAX_BLOCKS)}")
+        advice = f"more blocks narrow them: `{command}`"
+    else:
+        return doctor
+    return f"{doctor}; {advice}" if is_wide else advice
 
 
 def _warn_of_disturbances(rows: list[Row]) -> list[str]:
@@ -104,24 +149,67 @@ def _warn_of_disturbances(rows: list[Row]) -> list[str]:
     return warnings
 
 
+def _warn_of_one_block(section: Section) -> list[str]:
+    names = [row.name for row in section.rows if row.speedup and not row.speedup.is_known]
+    if not names:
+        return []
+    return [
+        f"Measured in one block, so without confidence intervals: {', '.join(names)}. How far "
+        "these speed-ups are from the truth is not known. Measure more: "
+        f"`{resume_command(section.rows, '--rounds 5')}`."
+    ]
+
+
 def _warn_of_wide_intervals(section: Section, rows: list[Row]) -> list[str]:
-    half_widths = {
-        row.name: math.sqrt(row.speedup.high / row.speedup.low) - 1
+    speedups = {
+        row.name: row.speedup
         for row in rows
         if row.speedup and row.name != row.record.roles["null"]
+    }
+    half_widths = {
+        name: math.sqrt(speedup.high / speedup.low) - 1
+        for name, speedup in speedups.items()
+        if speedup.is_known
     }
     wide = {name: width for name, width in half_widths.items() if width > WIDE_INTERVAL}
     if not wide:
         return []
     widest = max(wide, key=wide.__getitem__)
+    speedup = speedups[widest]
+    width = f"±{wide[widest]:.0%}"
+    if speedup.is_wide:
+        width = f"{format_number(speedup.low)}x to {format_number(speedup.high)}x"
     return [
         f"The confidence intervals of {len(wide)} of {len(rows)} speed-ups are wider than "
-        f"±{WIDE_INTERVAL:.0%} (the widest: {widest}, ±{wide[widest]:.0%}). To continue until they "
-        f"are narrow: `{resume_command(section.rows, '--until 5%')}`."
+        f"±{WIDE_INTERVAL:.0%} (the widest: {widest}, {width}); "
+        f"{advise_more_blocks(section, speedup.is_wide)}."
     ]
 
 
-def _warn_of_few_queries(rows: list[Row]) -> list[str]:
+def _explain_other_ratios(section: Section, rows: list[Row]) -> list[str]:
+    """Say why a speed-up is not the ratio of the rates beside it, where a reader would notice."""
+    reference = section.measured_rows.get(section.roles["reference"])
+    if reference is None:
+        return []
+    ratios = {
+        row.name: (row.throughput / reference.throughput, row.speedup.value)
+        for row in rows
+        if row.speedup and row.name != row.record.roles["null"]
+    }
+    factors = {name: math.exp(abs(math.log(a / b))) - 1 for name, (a, b) in ratios.items()}
+    most = max(factors, key=factors.__getitem__, default="")
+    if not most or factors[most] <= DIFFERENT_RATIO:
+        return []
+    rate, speedup = ratios[most]
+    return [
+        "Speed-ups are not the ratios of the rates beside them (the largest difference: "
+        f"{most}, {format_number(speedup)}x and {format_number(rate)}x). A speed-up is the "
+        "geometric mean of the ratios within the blocks, a rate counts all blocks together, where "
+        "slow blocks weigh more."
+    ]
+
+
+def _warn_of_few_queries(section: Section, rows: list[Row]) -> list[str]:
     needed = statistics.count_needed_queries(0.99)
     queries = {
         row.name: row.record.latency_ms["queries"]
@@ -132,23 +220,26 @@ def _warn_of_few_queries(rows: list[Row]) -> list[str]:
         return []
     fewest = min(queries.values())
     blocks = max(len(row.seconds) for row in rows)
-    return [
-        f"Too few queries for a p99 of {', '.join(queries)}: {fewest} of {needed}. Measure with "
-        f"--rounds {math.ceil(blocks * needed / fewest)}."
-    ]
+    blocks = math.ceil(blocks * needed / max(fewest, 1))
+    remedy = f"More blocks give one: `{resume_command(section.rows, f'--rounds {blocks}')}`."
+    if blocks > MAX_BLOCKS:
+        remedy = f"That would take {blocks} blocks: compare the p50 instead."
+    return [f"Too few queries for a p99 of {', '.join(queries)}: {fewest} of {needed}. {remedy}"]
 
 
 def _warn_of_harness_share(rows: list[Row]) -> list[str]:
-    names = [
-        row.name
+    shares = {
+        row.name: row.harness_share
         for row in rows
         if row.name != row.record.roles["null"] and (row.harness_share or 0) > HARNESS_SHARE
-    ]
-    if not names:
+    }
+    if not shares:
         return []
+    largest = max(shares, key=lambda name: shares[name] or 0)
     return [
         f"The harness itself takes more than {HARNESS_SHARE:.0%} of the time of "
-        f"{', '.join(names)}: the true speed is slightly higher than the figures."
+        f"{', '.join(shares)} (the largest share: {largest}, {shares[largest]:.0%}): the true "
+        "speed is higher than the figures."
     ]
 
 
@@ -164,11 +255,14 @@ def _explain_server_rates(section: Section) -> list[str]:
         rates = sustained["rates"]
         queries = sum(window.examples for window in row.rounds)
         if 2 * len(row.seconds) > len(rates):
-            rounds = math.ceil(len(rates) * needed / queries)
+            blocks = math.ceil(len(rates) * needed / queries)
+            command = resume_command(section.rows, f"--rounds {blocks}")
+            remedy = f"More blocks decide it: `{command}`."
+            if blocks > MAX_BLOCKS:
+                remedy = f"To decide it would take {blocks} blocks."
             notes.append(
                 f"{row.name} may sustain {bound}, but {queries} of the {needed} queries that a p99 "
-                f"needs were measured. More blocks decide it: "
-                f"`{resume_command(section.rows, f'--rounds {rounds}')}`."
+                f"needs were measured. {remedy}"
             )
         else:
             lowest = min(window.rate or 0 for window in record.rounds)

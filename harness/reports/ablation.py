@@ -5,6 +5,7 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import (
+    describe_ratio,
     format_interval,
     format_number,
     format_table,
@@ -12,7 +13,7 @@ from harness.leaderboard.formatting import (
 from harness.leaderboard.ranking import Section, compute_speedup, load_sections
 from harness.leaderboard.row import Row
 from harness.leaderboard.template import render_template
-from harness.leaderboard.warnings import SMOKE_RUN
+from harness.leaderboard.warnings import find_caveats
 from harness.reports.comparison import compare_scores
 
 
@@ -34,9 +35,7 @@ def render_ablation(session: Path, system: str) -> str:
             reason = _find_failure(section, system)
             raise HarnessError(f"{session}: {system} was not measured: {reason}")
         parts.append(_describe_section(section, whole))
-    return render_template(
-        "reports/ablation.md.j2", system=system, parts=parts, smoke_run=SMOKE_RUN
-    )
+    return render_template("reports/ablation.md.j2", system=system, parts=parts)
 
 
 def _find_failure(section: Section, system: str) -> str:
@@ -54,11 +53,11 @@ def _describe_section(section: Section, whole: Row) -> dict[str, object]:
     return {
         "section": section,
         "rate": format_number(whole.throughput),
-        "total": format_interval(whole.speedup) if has_references else None,
-        "padding": format_interval(compute_speedup(padded, unpadded)) if unpadded else None,
-        "rest": format_interval(whole.unpadded_speedup),
+        "total": describe_ratio(whole.speedup) if has_references else None,
+        "padding": describe_ratio(compute_speedup(padded, unpadded)) if unpadded else None,
+        "rest": describe_ratio(whole.unpadded_speedup),
         "table": _format_variants(section, whole),
-        "is_smoke": whole.record.smoke,
+        "caveats": find_caveats(section),
         "failures": {
             row.record.system["title"]: row.record.failure["reason"]
             for row in section.rows

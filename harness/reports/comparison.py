@@ -11,7 +11,8 @@ from harness.leaderboard.formatting import (
     format_table,
 )
 from harness.leaderboard.ranking import Section, compute_speedup
-from harness.leaderboard.row import Row
+from harness.leaderboard.row import Row, resume_command
+from harness.leaderboard.warnings import SMOKE_RUN, advise_more_blocks
 from harness.results.statistics import Interval
 from harness.tasks.metrics import METRICS, Comparison
 from harness.tasks.metrics import compare as compare_answers
@@ -61,7 +62,10 @@ def _compare_rows(section: Section, first: Row, second: Row) -> list[str]:
             f"session {section.session}: {first.name} and {second.name} did not answer the same "
             "examples in the same blocks. Measure both again in one session."
         )
-    return [_format_figures(section, first, second, comparison, speedup), _conclude(first, second)]
+    return [
+        _format_figures(section, first, second, comparison, speedup),
+        _conclude(section, first, second),
+    ]
 
 
 def _format_figures(
@@ -103,40 +107,53 @@ def compare_scores(row: Row, second: Row) -> Comparison | None:
     )
 
 
-def _conclude(first: Row, second: Row) -> str:
-    """One sentence: which system is better, and for whom."""
+def _conclude(section: Section, first: Row, second: Row) -> str:
+    """One or two sentences: which system is better, and for whom."""
+    if section.is_smoke:
+        return SMOKE_RUN
     speedup, comparison = compute_speedup(first, second), compare_scores(second, first)
     assert speedup is not None
     assert comparison is not None
     if speedup.value < 1:
-        return _conclude(second, first)
+        return _conclude(section, second, first)
     slow, fast = first, second
     faster, scores_differ = speedup.low > 1, comparison.p < SIGNIFICANCE
     gain, p = comparison.difference.value, f"p {comparison.p:.2g}"
-    speed = f"{format_number(speedup.value)} times as fast"
+    winner, loser = (fast, slow) if gain > 0 else (slow, fast)
     interval = format_interval(speedup)
+    if not speedup.is_known:
+        scores = f"The scores do not differ significantly ({gain:+.4f}, {p})."
+        if scores_differ:
+            scores = f"The score of {winner.name} is {abs(gain):.4f} higher ({p})."
+        command = resume_command(section.rows, "--rounds 5")
+        return f"{scores} One block cannot say which is faster. Measure more: `{command}`."
     if not faster and not scores_differ:
         return (
             f"{fast.name} and {slow.name} do not differ significantly in speed ({interval}) or "
             f"score ({p}); more blocks may show a difference."
         )
     if not faster:
-        winner, loser = (fast, slow) if gain > 0 else (slow, fast)
         return (
             f"{winner.name} is the better choice: its score is {abs(gain):.4f} higher ({p}), and "
             f"{loser.name} is not significantly faster ({interval})."
         )
+    speed, advice = f"{format_number(speedup.value)} times as fast", ""
+    if speedup.is_wide:
+        ends = f"{format_number(speedup.low)} and {format_number(speedup.high)}"
+        speed = f"between {ends} times as fast"
+        advice = f" The interval is wide; {advise_more_blocks(section, is_wide=True)}."
     if not scores_differ:
         return (
             f"{fast.name} is the better choice if time or energy matters: it is {speed}, and the "
-            f"scores do not differ significantly ({gain:+.4f}, {p})."
+            f"scores do not differ significantly ({gain:+.4f}, {p}).{advice}"
         )
     if gain > 0:
-        return f"{fast.name} is better in both: it is {speed}, and its score is {gain:.4f} higher."
-    savings = _describe_savings(slow, fast)
+        better = f"{fast.name} is better in both: it is {speed}, and its score is {gain:.4f} higher"
+        return f"{better}.{advice}"
+    savings = "" if speedup.is_wide else _describe_savings(slow, fast)
     return (
         f"Choose {fast.name} if time or energy matters: it is {speed}{savings}. Choose "
-        f"{slow.name} if the score matters: it is {-gain:.4f} higher ({p})."
+        f"{slow.name} if the score matters: it is {-gain:.4f} higher ({p}).{advice}"
     )
 
 

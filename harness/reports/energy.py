@@ -25,6 +25,7 @@ from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured, rer
 from harness.leaderboard.suites import find_complete_suites
 from harness.leaderboard.tables import round_columns
 from harness.leaderboard.template import render_template
+from harness.leaderboard.warnings import find_caveats
 from harness.results.statistics import Interval
 
 
@@ -226,6 +227,7 @@ def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> dict[
         "software": ", ".join(f"{name} {text}" for name, text in first.record.software.items()),
         "command": write_session_command(section, has_server=False),
         "table": _format_table(entries),
+        "caveats": find_caveats(section),
     }
 
 

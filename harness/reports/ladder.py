@@ -8,6 +8,7 @@ from harness.leaderboard.formatting import format_interval, format_number, forma
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
+from harness.leaderboard.warnings import find_caveats
 from harness.tasks.registry import all_suites
 from harness.tasks.suites import Suite
 
@@ -87,4 +88,5 @@ def _render_table(offline: Section, sections: Sequence[Section], suite: Suite) -
             }
         )
     place = f"{offline.task['name']} on {offline.configuration['name']}, {offline.machine}"
-    return f"{place}, session {offline.session}\n\n{format_table(lines)}"
+    heading = f"{place}, session {offline.session}"
+    return "\n\n".join([heading, format_table(lines), *find_caveats(offline)])

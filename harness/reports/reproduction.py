@@ -8,11 +8,17 @@ from pydantic import Field
 
 from harness.errors import HarnessError, suggest_name
 from harness.leaderboard.columns import get_column
-from harness.leaderboard.formatting import format_interval, format_number, format_table
+from harness.leaderboard.formatting import (
+    describe_ratio,
+    format_interval,
+    format_number,
+    format_table,
+)
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
 from harness.leaderboard.template import render_template
+from harness.leaderboard.warnings import find_caveats
 from harness.schema import Faults, Number, Schema, Text, read_toml
 from harness.submissions.project import get_published_folder
 
@@ -171,9 +177,10 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
         "setup": format_table(setup),
         "published_speedup": published.row[-1].speedup,
         "published_padding": unpadded.speedup,
-        "speedup": format_interval(last.speedup),
-        "padding": format_interval(compute_speedup(first, rows[unpadded.system])),
-        "rest": format_interval(last.unpadded_speedup),
+        "speedup": describe_ratio(last.speedup),
+        "padding": describe_ratio(compute_speedup(first, rows[unpadded.system])),
+        "rest": describe_ratio(last.unpadded_speedup),
+        "caveats": find_caveats(section),
     }
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.leaderboard.formatting import shorten_list
 from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
 from harness.leaderboard.plots import draw_ladder, draw_pareto
@@ -47,7 +48,7 @@ def write_board(results: Path) -> Board:
     sections, faults = load_sections(results / "records")
     if not sections:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"
-        raise HarnessError("\n".join([*faults, message]))
+        raise HarnessError("\n".join([*shorten_list(faults), message]))
     frame = build_frame(sections)
     ladders = render_ladders(sections)
     ladder = choose_main_section([section for section in sections if _find_quick_rungs(section)])

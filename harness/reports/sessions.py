@@ -12,6 +12,7 @@ from harness.leaderboard.formatting import (
 )
 from harness.leaderboard.ranking import Section, section_key
 from harness.leaderboard.row import Row
+from harness.leaderboard.warnings import SMOKE_RUN
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 
@@ -99,6 +100,8 @@ def compare_sessions(
         row = old[key].row
         worse += 1
         parts.append(f"{row.name} has no record in the later session ({_describe_place(row)}).")
+    if any(section.is_smoke for section in (*before, *after)):
+        parts.append(SMOKE_RUN)
     parts.append(f"{worse or 'Nothing'} became significantly worse.")
     return "\n\n".join(parts), bool(worse)
 

@@ -9,6 +9,7 @@ from harness.leaderboard.formatting import format_interval, format_scenario, for
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.template import render_template
+from harness.leaderboard.warnings import find_caveats
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 from harness.results.statistics import Interval
@@ -161,6 +162,7 @@ def render_verification(
         counts={verdict: verdicts.count(verdict) for verdict in VERDICTS},
         table=format_table(lines, headings=("claim", "published", "here", "verdict")),
         absent=absent,
+        caveats=dict.fromkeys([*find_caveats(reference), *find_caveats(latest)]),
     )
     return text, FAILS in verdicts
 
@@ -232,12 +234,12 @@ def _compare_speedups(row: Row, remeasured: Row) -> list[Claim]:
 def _judge_speedup(published: Interval, here: Interval) -> str:
     """Judge whether two speed-ups are close.
 
-    `open` if the interval here is wider than a factor of two to each side, or if the values are
-    not close but the intervals overlap.
+    `open` if the interval here is not known or wide, or if the values are not close but the
+    intervals overlap.
     """
     ratio = max(published.value / here.value, here.value / published.value)
     if ratio <= SPEEDUP_TOLERANCE:
-        return HOLDS if here.high / here.low <= 4 else OPEN
+        return OPEN if here.is_wide else HOLDS
     disjoint = published.low > here.high or here.low > published.high
     return FAILS if disjoint else OPEN
 
@@ -249,7 +251,7 @@ def _compare_order(pairs: Sequence[tuple[Row, Row]]) -> list[Claim]:
     claims = []
     for (fast, own_fast), (slow, own_slow) in pairwise(measured):
         before, here = compute_speedup(slow, fast), compute_speedup(own_slow, own_fast)
-        if before is None or here is None or before.low <= 1:
+        if before is None or here is None or not before.low > 1:  # nan: not known
             continue
         verdict = HOLDS if here.low > 1 else FAILS if here.high < 1 else OPEN
         text = f"{format_scenario(fast.record.scenario)}: {fast.name} is faster than {slow.name}"

@@ -21,6 +21,10 @@ BOOTSTRAP_FROM = 10
 
 RESAMPLES = 10_000
 
+WIDE_FACTOR = 4
+"""An interval whose upper end is more than so many times its lower end, a factor of two to each
+side, does not support its estimate."""
+
 Floats = NDArray[np.float64]
 
 
@@ -37,6 +41,16 @@ class Interval:
     value: float
     low: float
     high: float
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there are enough values for the interval."""
+        return not math.isnan(self.low)
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the interval of a ratio is not known, or too wide to state the estimate alone."""
+        return not self.high <= WIDE_FACTOR * self.low
 
 
 @dataclass(frozen=True)

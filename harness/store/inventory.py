@@ -111,6 +111,12 @@ def _describe(kind: str, path: Path) -> str:
             return f"{metadata['task'][0]}: {steps}, seed {metadata['seed']}"
         except (OSError, ValueError, LookupError, TypeError):
             return "not an artifact"
+    if kind == "datasets":
+        origin = path / "origin"
+        return origin.read_text(errors="replace") if origin.is_file() else "of an unknown task"
+    if kind == "variants":
+        systems = {variant.name.partition("-without-")[0] for variant in path.glob("*/*")}
+        return f"of {', '.join(sorted(systems))}"
     if kind == "sources":
         return path.name.rpartition("-")[0]
     if kind == "models":

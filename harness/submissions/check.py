@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -73,7 +74,7 @@ def describe(system: System, root: Path) -> Iterator[str]:
     if "- **Idea**:\n" in (system.folder / "README.md").read_text(errors="replace"):
         yield "  README.md is still the template; fill it in"
     is_submission = system.folder.resolve().parent == (root / "submissions").resolve()
-    name = system.folder.name if is_submission else system.folder
+    name = system.folder.name if is_submission else shlex.quote(str(system.folder))
     yield f"Next: wattbench bench --system {name} --task {tasks[0]} --rounds 2"
 
 
@@ -117,7 +118,7 @@ def _check_module(path: Path) -> list[str]:
     """Return the faults of a Python file with a custom class; the file is parsed, not run."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, MemoryError, RecursionError) as error:
+    except (OSError, SyntaxError, ValueError, MemoryError, RecursionError) as error:
         return [f"{path}: not Python ({error or type(error).__name__}). Correct it there."]
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     candidates = {}
@@ -161,7 +162,7 @@ def _check_command(folder: Path, program: str) -> list[str]:
         ]
     path = folder / program
     if not os.access(path, os.X_OK):
-        return [f"{path}: not executable. Run: chmod +x {path}"]
+        return [f"{path}: not executable. Run: chmod +x {shlex.quote(str(path))}"]
     if path.read_bytes()[:2] not in (b"#!", b"\x7fE"):
         return [
             f"{path}: neither a program nor a script with an interpreter. Start the file with a "

@@ -6,6 +6,7 @@ models of one name do not get mixed up.
 
 import glob
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,11 @@ def declare_model_systems(
     checkpoint = pretrained.find_checkpoint_folder(model)
     spec = pretrained.get_checkpoint_spec(str(checkpoint), Path())
     model_digest = pretrained.compute_key(str(checkpoint), Path())[:DIGEST_LENGTH]
-    if name and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise HarnessError(f"--name {name!r}: use letters, digits, '.', '_' and '-'.")
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise HarnessError(
+            f"--name {name!r}: use the letters A to Z, digits, '.', '_' and '-', and begin with a "
+            "letter or digit."
+        )
     base_name = name or _get_default_name(model, checkpoint)
     if records and _is_name_of_other_model(base_name, model_digest, records, session or "*"):
         if name:
@@ -109,7 +113,15 @@ def is_optional(folder: Path) -> bool:
 def _get_default_name(model: str, checkpoint: Path) -> str:
     is_local = Path(model).expanduser().is_dir()
     name = checkpoint.name if is_local else model.partition("@")[0].rpartition("/")[2]
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lower()
+    name = unicodedata.normalize("NFKD", name.casefold())  # an ü is a u and its dots, an ß is ss
+    letters = "".join(letter for letter in name if not unicodedata.combining(letter))
+    plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", letters)).strip("-.")
+    if not plain:
+        raise HarnessError(
+            f"{model}: no name for tables can be made from that of the folder. Give one with "
+            "--name."
+        )
+    return plain
 
 
 def _is_name_of_other_model(name: str, digest: str, records: Path, session: str) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
 from harness.store.template import render_template
-from harness.submissions.manifest import find_systems
+from harness.submissions.manifest import find_systems, read_system
 
 TEMPLATES = Path(__file__).parent / "templates"
 CODE_FILES = {"module": "model.py", "command": "run.sh"}
@@ -35,10 +35,12 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
     systems = find_systems(root)
     if not NAME_PATTERN.fullmatch(name):
         raise HarnessError(
-            f"{name!r} is not allowed as a name. Use letters, digits, '.', '_' and '-', and start "
-            "with a letter or a digit."
+            f"{name!r} is not allowed as a name. Use letters, digits, '.', '_' and '-', at most "
+            "100 of them, and start with a letter or a digit."
         )
     folder = root / "submissions" / name
+    if origin in systems:
+        read_system(systems[origin], root)  # what cannot be read is not worth copying
     if name in systems or folder.exists():
         existing = systems.get(name, folder)
         raise HarnessError(f"{name!r} exists already: {existing}. Choose another name.")

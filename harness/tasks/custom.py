@@ -150,7 +150,7 @@ class CustomData:
             if self.compute_sha256(split) != sha256:
                 raise SourceError(f"{path}: it changed while it was read. Run the command again.")
 
-        return store_examples(key, read_unchanged)
+        return store_examples(key, read_unchanged, f"{split} of {self.path}: {path}")
 
     def compute_sha256(self, split: str) -> str:
         """Return the digest of a split's file.

@@ -94,7 +94,7 @@ class StoredExamples:
 
 
 def store_examples(
-    key: str, build_examples: Callable[[], Iterable[tuple[float, Example]]]
+    key: str, build_examples: Callable[[], Iterable[tuple[float, Example]]], origin: str
 ) -> StoredExamples:
     """Return examples from the cache; the first time, build and write them.
 
@@ -102,6 +102,7 @@ def store_examples(
         key: a digest of all that they depend on.
         build_examples: returns each example with its split position. All candidates of an example
             share their first text.
+        origin: the task, split and file, for people who look into the cache.
     """
     from datasets import Dataset, disable_progress_bars
 
@@ -111,6 +112,7 @@ def store_examples(
         if not folder.is_dir():
             with create_folder_atomically(folder) as out:
                 _write(out, build_examples())
+                (out / "origin").write_text(origin, errors="replace")
     return StoredExamples(
         ArrowExamples(Dataset.from_file(str(folder / "rows.arrow"))),
         (folder / "content").read_text(),

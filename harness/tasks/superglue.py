@@ -94,7 +94,11 @@ class SuperGlueData:
                 f"WATTBENCH_DATA to that folder; it must hold {self._archive_path(split)}."
             )
         key = digest([self.row_format.name, EDITION, split, file_sha256(path)])
-        return store_examples(key, lambda: self._read_examples(path, split))
+        return store_examples(
+            key,
+            lambda: self._read_examples(path, split),
+            f"{split} of {self.row_format.name}: {path}",
+        )
 
     def _archive_path(self, split: str) -> str:
         folder = self.row_format.folder

@@ -8,7 +8,8 @@ import pytest
 
 from harness.cli.main import main
 from harness.engines.registry import ENGINES
-from harness.export.standalone import _find_modules
+from harness.errors import HarnessError
+from harness.export.standalone import _create_folder, _find_modules
 from harness.results import record
 from harness.runner.predict import predict
 from harness.submissions.plan import plan_system
@@ -132,6 +133,24 @@ def test_failed_export_leaves_nothing(
     assert message in capsys.readouterr().err
     assert not (project / "new").exists()
     assert not list(project.glob(".*"))
+
+
+def test_folder_that_is_a_link_or_below_a_file_is_refused(
+    project: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project)
+    (tmp_path / "link").symlink_to("nowhere")
+    assert main(["export", "null", str(tmp_path / "link")]) == 2
+    assert "link exists already" in capsys.readouterr().err
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(HarnessError, match="a part of this path is a file"),
+        _create_folder(tmp_path / "file" / "new"),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("engine", ENGINES)

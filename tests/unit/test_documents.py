@@ -112,6 +112,23 @@ def test_links_from_the_site_to_what_it_does_not_have_become_text(generator: Mod
     )
 
 
+def test_files_for_users_of_the_wheel_say_where_the_documentation_is() -> None:
+    """A wheel holds no docs/, so a path alone would lead nowhere."""
+    templates = [
+        path
+        for path in (REPOSITORY / "harness").rglob("*")
+        if path.suffix in (".j2", ".sh", ".js", ".toml")
+    ]
+    named = [
+        match for path in templates for match in re.findall(r"docs/\S+\.md.{22}", path.read_text())
+    ]
+    assert len(named) > 3
+    for text in named:
+        path, place = text[:-22], text[-22:]
+        assert (REPOSITORY / path).is_file()
+        assert place == " of wattbench's source"
+
+
 def read_tables(document: str) -> list[str]:
     """Return the tables of results that a document has."""
     paragraphs = (REPOSITORY / document).read_text().split("\n\n")

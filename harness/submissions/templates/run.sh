@@ -1,6 +1,7 @@
 #!/bin/sh
 # A minimal example: counts good and bad words. Replace it with your program.
-# It reads one JSON message per line and answers each with one; docs/methodology/protocol.md describes them.
+# It reads one JSON message per line and answers each with one. docs/methodology/protocol.md of wattbench's source
+# describes them.
 while IFS= read -r line; do
     case $line in
     *'"op"'*) echo '{"ready": true}' ;;

@@ -200,6 +200,34 @@ def test_two_models_of_one_folder_name_have_separate_manifests(
             assert (system.name, system.encoder) == (name, str(model))
 
 
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [
+        ("model ü", "model-u"),
+        ("Größe 1", "grosse-1"),
+        ("a -- b (copy) v1.2", "a-b-copy-v1.2"),
+        ("модель 7", "7"),
+        (" --final.", "final"),
+    ],
+)
+def test_name_of_a_folder_is_written_with_plain_letters(
+    project: Path, tmp_path: Path, tiny_encoder: Path, folder: str, name: str
+) -> None:
+    model = save_checkpoint(tmp_path / folder, tiny_encoder)
+    assert next(iter(declare_model_systems(str(model), {}))) == name
+
+
+def test_folder_whose_name_has_no_plain_letter_needs_a_name(
+    project: Path, tmp_path: Path, tiny_encoder: Path
+) -> None:
+    model = str(save_checkpoint(tmp_path / "模型", tiny_encoder))
+    with pytest.raises(HarnessError, match=r"模型: no name .* Give one with --name\."):
+        declare_model_systems(model, {})
+    assert "mine" in declare_model_systems(model, {}, "mine")
+    with pytest.raises(HarnessError, match="begin with a letter or digit"):
+        declare_model_systems(model, {}, "..")
+
+
 def test_second_model_of_one_name_in_the_records_gets_a_digest(
     project: Path, tmp_path: Path, tiny_encoder: Path
 ) -> None:
@@ -222,7 +250,7 @@ def test_second_model_of_one_name_in_the_records_gets_a_digest(
     assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
     with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
         names(other, "mine")
-    with pytest.raises(HarnessError, match=r"--name 'a b': use letters, digits"):
+    with pytest.raises(HarnessError, match=r"--name 'a b': use the letters"):
         names(other, "a b")
 
 

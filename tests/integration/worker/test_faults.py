@@ -43,6 +43,7 @@ MODULES = {
         "def predict(self, examples): return [0]",
         r"one answer per example: expected \d+, got 1",
     ),
+    "answers nothing": ("def predict(self, examples): pass", "list of answers, but .* NoneType"),
     "answers no number": ("def predict(self, examples): return ['0'] * len(examples)", "'0'"),
     "answers floats": ("def predict(self, examples): return [0.0] * len(examples)", r"0\.0; an"),
     "answers out of range": ("def predict(self, examples): return [2] * len(examples)", r"2; an"),

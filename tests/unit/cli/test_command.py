@@ -5,8 +5,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import typer
 
 import harness
+from harness.cli.command import command as make_command
 from harness.cli.main import app, main
 from harness.cli.options import SessionOptions
 from tests.support.commands import parse_command
@@ -202,3 +204,31 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 def test_load_submission_reads_a_manifest() -> None:
     system = harness.load_submission(REPOSITORY / "submissions" / "onnx-fp32")
     assert (system.name, system.division) == ("onnx-fp32", "closed")
+
+
+@pytest.mark.usefixtures("here")
+def test_systems_lists_the_others_beside_a_broken_one(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = here / "submissions" / "broken"
+    folder.mkdir()
+    (folder / "submission.toml").write_text("title = 3")
+    assert main(["systems"]) == 2
+    out = capsys.readouterr()
+    assert "fastformers" in out.out
+    assert "broken/submission.toml: title = 3 must be a string." in out.err
+    assert main(["new", "copy", "--from", "broken"]) == 2
+    assert not (here / "submissions" / "copy").exists()
+
+
+def test_file_without_permission_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    def read() -> None:
+        raise PermissionError(13, "Permission denied", "/data/train.csv")
+
+    with pytest.raises(typer.Exit) as error:
+        make_command(read)()
+    assert error.value.exit_code == 2
+    assert capsys.readouterr().err == (
+        "wattbench: /data/train.csv: permission denied. Change its permissions, or choose another "
+        "path.\n"
+    )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from harness.cli.main import main
 from harness.leaderboard.ranking import load_rows
 from harness.reports.results_folder import write_board
 from harness.results.record import write_record
@@ -17,6 +18,24 @@ def test_missing_side_file_removes_only_its_row(tmp_path: Path) -> None:
     rows, faults = load_rows(tmp_path)
     assert [row.name for row in rows] == ["ref"]
     assert "fast.json.gz" in faults[0]
+
+
+def test_of_thousands_of_unreadable_records_a_few_are_named(
+    tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(project)
+    for number in range(300):
+        path = tmp_path / "records" / "s0" / f"task{number}" / "offline" / "a.json"
+        path.parent.mkdir(parents=True)
+        path.write_text("{")
+    assert main(["board", "--results", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert message.count("not a record") == 10
+    assert "and 290 more\n" in message
+    write_record(*make_record("ref", [1.0], 0.9), tmp_path / "records")
+    assert main(["board", "--results", str(tmp_path)]) == 0
+    assert len(capsys.readouterr().err.splitlines()) == 11
+    assert (tmp_path / "README.md").read_text().endswith("- and 290 more\n")
 
 
 @pytest.mark.parametrize("inner", ["system", "task", "configuration", "machine", "energy", "roles"])

@@ -1,7 +1,12 @@
 import pytest
 
 from harness.leaderboard.figures import compute_usd_per_100m
-from harness.leaderboard.formatting import format_interval, format_machine, format_number
+from harness.leaderboard.formatting import (
+    describe_ratio,
+    format_interval,
+    format_machine,
+    format_number,
+)
 from harness.results.statistics import Interval
 from harness.telemetry.configuration import configurations
 from tests.support.records import make_record
@@ -35,6 +40,14 @@ def test_interval_is_written_with_its_limits() -> None:
     assert format_interval(Interval(12.34, 12.0, 12.6)) == "12.3x [12.0, 12.6]"
     assert format_interval(Interval(2.0, float("nan"), float("nan"))) == "2.00x"
     assert format_interval(None) == "-"
+
+
+def test_sentences_do_not_state_what_an_interval_does_not_support() -> None:
+    assert describe_ratio(Interval(12.34, 12.0, 12.6)) == "12.3x [12.0, 12.6]"
+    assert describe_ratio(Interval(82.8, 5.14, 1336)) == "5.14x to 1,336x"
+    no_interval = Interval(2.0, float("nan"), float("nan"))
+    assert describe_ratio(no_interval) == "2.00x (one block, without an interval)"
+    assert describe_ratio(Interval(1.0, 1.0, 1.0)) == "1.00x"
 
 
 def test_machine_name_includes_the_quota() -> None:

@@ -42,7 +42,8 @@ def test_smoke_run_is_marked_and_records_without_timing_are_not(tmp_path: Path) 
     write_record(record, side, tmp_path)
     (path,) = tmp_path.glob("*/*/*/ref.json")
     (section,) = load_sections(tmp_path)[0]
-    assert find_warnings(section)[0].startswith("Smoke run: its windows are shorter")
+    (warning,) = find_warnings(section)
+    assert warning.startswith("Smoke run: its windows are shorter"), "and no other advice"
     fields = json.loads(path.read_text())
     assert fields.pop("timing")["window"] == SMOKE.window
     path.write_text(json.dumps(fields))
@@ -61,6 +62,37 @@ def test_slow_block_is_named(tmp_path: Path) -> None:
     (warning,) = warnings_of(tmp_path, steady_times([1, 1, 1.5, 1, 1.01]))
     assert "Block 3 took all systems 1.47 times" in warning
     assert "wattbench doctor" in warning
+
+
+def test_fast_block_is_not_called_slow(tmp_path: Path) -> None:
+    (warning,) = warnings_of(tmp_path, steady_times([1, 1, 0.2, 1, 1.01]))
+    assert "Block 3 took all systems 0.20 times" in warning
+    assert "so it was faster: something slowed the other blocks down" in warning
+
+
+def test_one_block_has_no_interval_and_says_so(tmp_path: Path) -> None:
+    (warning,) = warnings_of(tmp_path, {"ref": [10.0], "fast": [1.0]})
+    assert "in one block, so without confidence intervals: fast." in warning
+    assert "--rounds 5" in warning
+
+
+def test_intervals_of_no_use_are_stated_and_the_machine_is_suspected(tmp_path: Path) -> None:
+    warnings = warnings_of(tmp_path, {"ref": [10.0, 10.0, 10.0], "fast": [0.5, 1.0, 4.0]})
+    (wide,) = [text for text in warnings if "are wider than" in text]
+    assert re.search(r"fast, 0\.\d+x to \d+x\); see what disturbs .* `wattbench run .*5%`", wide)
+
+
+def test_latency_sections_advise_rounds_because_until_looks_at_offline(tmp_path: Path) -> None:
+    times = STEADY | {"fast": [1.0, 1.3, 0.8, 1.1, 0.9]}
+    warnings = warnings_of(tmp_path, times, scenario="single_stream")
+    assert any("more blocks narrow them" in text and "--rounds 10`" in text for text in warnings)
+    assert not any("--until" in text for text in warnings)
+
+
+def test_speedup_that_is_not_the_ratio_of_the_rates_is_explained(tmp_path: Path) -> None:
+    times = {"ref": [10.0, 10.0, 10.0, 40.0], "fast": [1.0, 1.0, 1.0, 1.0]}
+    (note,) = [text for text in warnings_of(tmp_path, times) if "not the ratios" in text]
+    assert "fast, 14.1x and 17.5x" in note  # 10 * 4 ** (1 / 4), and 70 / 4
 
 
 def test_outlier_round_is_named_with_its_row(tmp_path: Path) -> None:
@@ -99,10 +131,19 @@ def test_other_processes_and_the_hypervisor_are_reported(tmp_path: Path) -> None
 
 
 def test_missing_percentile_names_the_rounds_that_it_needs(tmp_path: Path) -> None:
+    record, side = make_record("ref", STEADY["ref"], 0.9, scenario="single_stream")
+    assert record.latency_ms
+    record.latency_ms["queries"] = 300
+    write_record(record, side, tmp_path)
+    (section,) = load_sections(tmp_path)[0]
+    (warning,) = find_warnings(section)
+    assert "Too few queries for a p99 of ref: 300 of 662. More blocks give one" in warning
+    assert "--rounds 12`" in warning
+
+
+def test_more_rounds_than_anyone_would_measure_are_not_advised(tmp_path: Path) -> None:
     (warning,) = warnings_of(tmp_path, STEADY, scenario="single_stream")
-    assert (
-        "Too few queries for a p99 of fast, ref: 100 of 662. Measure with --rounds 34." in warning
-    )
+    assert "100 of 662. That would take 34 blocks: compare the p50 instead." in warning
 
 
 def test_large_share_of_the_harness_is_reported(tmp_path: Path) -> None:

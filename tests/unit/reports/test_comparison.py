@@ -7,8 +7,10 @@ import pytest
 from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.warnings import SMOKE_RUN
 from harness.reports import comparison, sessions
 from harness.results.record import read_record, read_side_file, write_record
+from harness.runner.config import SMOKE
 from tests.support.records import golden_records, make_record
 
 
@@ -75,6 +77,32 @@ def test_conclusion_says_which_is_better_for_whom(
     names = {"one": "other", "other": "one"}
     renamed = re.sub(r"\b(one|other)\b", lambda match: names[match[0]], swapped)
     assert renamed == text, "the order does not matter"
+
+
+def test_estimate_with_a_wide_interval_is_not_stated_as_a_fact(tmp_path: Path) -> None:
+    text = conclusion(tmp_path, ([1.0, 2.0, 30.0], 0.95), ([0.1, 0.1, 0.1], 0.90))
+    assert not re.search(r"it is [\d.]+ times as fast", text)
+    assert "USD" not in text, "the price is no more certain"
+    text = conclusion(tmp_path / "wide", ([8.0, 10.0, 30.0], 0.95), ([0.1, 0.1, 0.1], 0.90))
+    assert re.search(r"it is between [\d.]+ and [\d,.]+ times as fast\. Choose one if", text)
+    assert text.endswith(
+        "to continue until they are narrow: `wattbench run --resume s1 --until 5%`."
+    )
+
+
+def test_one_block_cannot_say_which_is_faster(tmp_path: Path) -> None:
+    text = conclusion(tmp_path, ([1.0], 0.90), ([0.5], 0.95))
+    assert text.startswith("The score of other is 0.0500 higher")
+    assert "One block cannot say which is faster." in text
+    assert text.endswith("`wattbench run --resume s1 --rounds 5`.")
+
+
+def test_smoke_run_has_no_conclusion(tmp_path: Path) -> None:
+    for name, seconds in {"ref": 10.0, "one": 2.0, "other": 1.0}.items():
+        record, side = make_record(name, [seconds] * 3, 0.9)
+        record.timing = SMOKE
+        write_record(record, side, tmp_path)
+    assert compare_systems(tmp_path, "one", "other").splitlines()[-1] == SMOKE_RUN
 
 
 def test_ratio_is_within_blocks_and_score_on_the_same_examples(tmp_path: Path) -> None:

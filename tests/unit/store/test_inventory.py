@@ -10,6 +10,7 @@ from filelock import FileLock
 from harness.cli.main import main
 from harness.store.cache import create_scratch_folder, hold_lock
 from harness.store.inventory import KINDS, list_items, remove_item
+from tests.support.data_files import load_task, write_rows, write_task
 
 
 def write_item(cache: Path, kind: str, name: str, size: int, days_ago: float = 0.0) -> Path:
@@ -34,6 +35,19 @@ def test_artifacts_say_task_steps_and_seed(built: Path, monkeypatch: pytest.Monk
     described = {item.description for item in list_items(["artifacts"])}
     assert {"reviews: finetune, seed 0", "reviews: majority, seed 0"} <= described
     assert "reviews: finetune > export > quantize, seed 0" in described
+
+
+def test_data_sets_say_task_split_and_file(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = write_task(tmp_path, "csv", ["good", "bad"])
+    write_rows(tmp_path / "rows.csv", [{"text": "fine", "label": "good"}])
+    load_task(task).examples("validation")
+    write_item(cache, "datasets", "aa", 10)
+    assert main(["cache", "datasets"]) == 0
+    lines = capsys.readouterr().out
+    assert f"validation of {task}: {tmp_path / 'rows.csv'}" in lines
+    assert "of an unknown task" in lines, "stored by an earlier version"
 
 
 def test_damaged_artifact_is_listed(cache: Path) -> None:

@@ -28,6 +28,53 @@ batch = 4
 OPEN = GOOD.replace('"closed"', '"open"')
 FINETUNE = '[[step]]\nuse = "finetune"\n'
 
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xef\xbb\xbf" + GOOD.encode(),
+        GOOD.replace("\n", "\r\n").encode(),
+        GOOD.replace(" = ", "\t=\t").encode(),
+        GOOD.replace("[model]\nteacher", "[model]\n'teacher'").encode(),
+    ],
+)
+def test_file_of_any_editor_is_read(project: Path, data: bytes) -> None:
+    folder = project / "submissions" / "mine"
+    folder.mkdir()
+    (folder / "submission.toml").write_bytes(data)
+    assert read_system(folder, project).title == "Mine"
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (GOOD.replace("Mine", "Größe").encode("latin-1"), "line 2 is not UTF-8. Save the file as"),
+        (f"{GOOD}batch = 5\n".encode(), r"a key that is there already \(at"),
+        (f"x = {'[' * 3000}{']' * 3000}".encode(), "nested too deeply"),
+        (f"x = {'9' * 6000}".encode(), "Exceeds the limit .*digits. Correct it there"),
+        (b"\x00\xff", "line 1 is not UTF-8"),
+    ],
+)
+def test_file_that_is_not_toml_is_refused_in_one_line(
+    tmp_path: Path, data: bytes, message: str
+) -> None:
+    (tmp_path / "submission.toml").write_bytes(data)
+    with pytest.raises(ManifestError, match=message) as error:
+        read_system(tmp_path, tmp_path)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_manifest_that_is_no_file_says_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "submission.toml"
+    path.symlink_to("elsewhere.toml")
+    with pytest.raises(ManifestError, match=r"a link to elsewhere\.toml, which does not exist"):
+        read_system(tmp_path, tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ManifestError, match="not a file"):
+        read_system(tmp_path, tmp_path)
+
+
 FAULTS = {
     "unknown key": ("licence", "license", "unknown key 'license'. Did you mean 'licence'?"),
     "unknown key of a step": ("dtype", "dtipe", "step 2 'quantize': unknown key 'dtipe'. Did you"),
@@ -86,7 +133,7 @@ FAULTS = {
     "step that is not a list": (
         "[[step]]\nuse",
         "[step]\nuse",
-        "with two brackets|Cannot",
+        "with two brackets|there already",
     ),
     "scenario that is not a table": ("[serve.offline]\nbatch = 4", "offline = 4", "serve.offline"),
     "not TOML": ("title =", "title", r"\(at line 2, column 7\)"),
