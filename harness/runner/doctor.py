@@ -5,7 +5,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -73,9 +73,8 @@ def _check_quota() -> Diagnosis:
 
 
 def _describe_throttling() -> str:
-    periods, paused = max(
-        kernel.read_throttling().values(), key=lambda pair: pair[1], default=(0, 0)
-    )
+    groups = kernel.read_throttling().values()
+    periods, paused = max(groups, key=lambda pair: pair[1], default=(0, 0))
     return f", and has paused in {paused} of {periods} periods so far" if paused else ""
 
 
@@ -210,12 +209,15 @@ def _read_process_seconds() -> dict[psutil.Process, float]:
 
 def _name_busiest(before: dict[psutil.Process, float], seconds: float) -> str:
     """Return the programs that used CPU time since `before`, and how many cores each."""
-    cores: Counter[str] = Counter()
+    cores: defaultdict[str, float] = defaultdict(float)
     for process, used in _read_process_seconds().items():
         with suppress(psutil.Error):  # it has ended
-            cores[process.name()] += (used - before.get(process, 0.0)) / seconds  # type: ignore[assignment]
-    busiest = [f"{name}: {used:.2f} cores" for name, used in cores.most_common(5) if used >= 0.01]
-    return ", ".join(busiest) or "processes that ended at once, such as those of a compiler"
+            cores[process.name()] += (used - before.get(process, 0.0)) / seconds
+    names = [name for name in sorted(cores, key=cores.__getitem__)[::-1] if cores[name] >= 0.01]
+    return (
+        ", ".join(f"{name}: {cores[name]:.2f} cores" for name in names[:5])
+        or "processes that ended at once, such as those of a compiler"
+    )
 
 
 def _check_sandbox() -> Diagnosis:

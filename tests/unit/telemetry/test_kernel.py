@@ -26,7 +26,11 @@ def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mount:
         "/proc/self/mountinfo": "22 1 0:20 / / rw - ext4 /dev/vda rw\n",
     }
     read = kernel.read_kernel_file
-    monkeypatch.setattr(kernel, "read_kernel_file", lambda path: proc.get(str(path)) or read(path))
+    monkeypatch.setattr(
+        kernel,
+        "read_kernel_file",
+        lambda path: proc[str(path)] if str(path) in proc else read(path),
+    )
 
     def add(group: str, kind: str, options: str, files: dict[str, str], root: str = "/") -> None:
         folder = tmp_path / "with space" / str(len(proc["/proc/self/mountinfo"].splitlines()))
@@ -48,8 +52,9 @@ def test_lowest_quota_of_the_group_and_its_ancestors_counts(mount: Mount) -> Non
         "cpu.stat": "usage_usec 1\n",
         "a/cpu.max": "50000 100000\n",
         "a/b/cpu.max": "max 100000\n",
+        "a/c/cpu.max": "1000 100000\n",
     }
-    mount("0::/a/b", "cgroup2", "nsdelegate", files | {"a/c/cpu.max": "1000 100000\n"})
+    mount("0::/a/b", "cgroup2", "nsdelegate", files)
     assert kernel.read_cpu_quota() == 0.5
     assert build_fingerprint("process")["quota"] == 0.5
 
