@@ -216,7 +216,7 @@ def _name_busiest(before: dict[psutil.Process, float], seconds: float) -> str:
     names = [name for name in sorted(cores, key=cores.__getitem__)[::-1] if cores[name] >= 0.01]
     return (
         ", ".join(f"{name}: {cores[name]:.2f} cores" for name in names[:5])
-        or "processes that ended at once, such as those of a compiler"
+        or "processes that end at once, as a compiler's"
     )
 
 
