@@ -199,8 +199,9 @@ def _make_write_error(error: Exception, number: int | None, target: Path) -> Har
         cache: Path | None = cache_dir()
     except HarnessError:  # there is none, so the file is elsewhere
         cache = None
-    if path.is_relative_to(target.parent) or (cache and path.is_relative_to(cache / "tmp")):
-        path = target  # instead of what would have been renamed to it
+    inside = path.is_relative_to(target.parent) or (cache and path.is_relative_to(cache / "tmp"))
+    if inside or number in FULL:  # it would have been renamed to the target, or was copied there
+        path = target
     in_cache = cache is not None and path.is_relative_to(cache)
     if number in FULL:
         remedy = "set WATTBENCH_CACHE to a folder" if in_cache else "choose a path"

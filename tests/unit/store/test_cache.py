@@ -81,6 +81,7 @@ SAVERS: dict[str, Callable[[Path], object]] = {
     ),
     "onnx": lambda path: onnx.save(onnx.ModelProto(doc_string="x" * (1 << 21)), str(path)),
     "bytes": lambda path: path.write_bytes(bytes(1 << 21)),
+    "copy of a file": lambda path: shutil.copyfile(Path("large", "file"), path),
     "copy": lambda path: shutil.copytree(Path("large"), path),
 }
 
