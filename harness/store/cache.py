@@ -23,7 +23,7 @@ import platformdirs
 import psutil
 from filelock import FileLock
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WriteError
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -167,21 +167,21 @@ def name_unwritable(target: Path) -> Iterator[None]:
     """Turn a failure to write a file or folder while the block runs into an error that names it.
 
     Raises:
-        HarnessError: the disk is full, or the file cannot be written.
+        WriteError: the disk is full, or the file cannot be written.
     """
     try:
         yield
-    except HarnessError:
+    except WriteError:
         raise
     except Exception as error:
         number = _get_error_number(error)
-        if number is None and not isinstance(error, OSError):
+        if number not in FULL and not isinstance(error, OSError):
             raise
         raise _make_write_error(error, number, target) from error
 
 
-def _get_error_number(error: Exception) -> int | None:
-    """Return the number of the kernel's error.
+def _get_error_number(error: BaseException) -> int | None:
+    """Return the number of the kernel's error, also where another exception replaced it.
 
     Libraries in other languages (safetensors, tokenizers) have exceptions of their own, which quote
     its text; NumPy only counts.
@@ -190,10 +190,14 @@ def _get_error_number(error: Exception) -> int | None:
         return error.errno
     if re.search(r"\d requested and \d+ written", str(error)):
         return errno.ENOSPC
-    return next((number for number in FULL if os.strerror(number) in str(error)), None)
+    for number in FULL:
+        if os.strerror(number) in str(error):
+            return number
+    reason = error.__cause__ or error.__context__
+    return _get_error_number(reason) if reason else None
 
 
-def _make_write_error(error: Exception, number: int | None, target: Path) -> HarnessError:
+def _make_write_error(error: Exception, number: int | None, target: Path) -> WriteError:
     path = Path(getattr(error, "filename", None) or target)
     try:
         cache: Path | None = cache_dir()
@@ -207,7 +211,7 @@ def _make_write_error(error: Exception, number: int | None, target: Path) -> Har
         remedy = "set WATTBENCH_CACHE to a folder" if in_cache else "choose a path"
         if in_cache and number == errno.ENOSPC and _has_less_space(tempfile.gettempdir(), path):
             path, remedy = Path(tempfile.gettempdir()), "set TMPDIR to a folder"
-        return HarnessError(
+        return WriteError(
             f"{path}: {FULL[number]}. Free some space, or {remedy} on another disk; what is "
             "finished is kept."
         )
@@ -215,14 +219,12 @@ def _make_write_error(error: Exception, number: int | None, target: Path) -> Har
     if isinstance(error, shutil.Error):  # one reason for each file of a folder
         reason = error.args[0][0][-1]
     if in_cache:
-        return HarnessError(
-            f"{path}: {reason}. Set WATTBENCH_CACHE to a folder that can be written."
-        )
+        return WriteError(f"{path}: {reason}. Set WATTBENCH_CACHE to a folder that can be written.")
     if path == target:
-        return HarnessError(
+        return WriteError(
             f"{path} cannot be written: {reason}. Choose another path, or make this one writable."
         )
-    return HarnessError(f"{path}: {reason}. Choose another path, or make this one accessible.")
+    return WriteError(f"{path}: {reason}. Choose another path, or make this one accessible.")
 
 
 def _has_less_space(folder: str, path: Path) -> bool:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 
-from harness.errors import HarnessError
+from harness.errors import BuildError, HarnessError
 from harness.store.cache import (
     cache_dir,
     create_folder_atomically,
@@ -117,6 +117,18 @@ def test_file_outside_the_cache_is_named_and_the_cache_is_not(cache: Path, tmp_p
     )
     assert path.read_bytes() == b"old"
     assert [file.name for file in path.parent.iterdir()] == ["index.html"]
+
+
+def test_full_disk_that_a_step_reports_as_its_own_failure_is_named(cache: Path) -> None:
+    target = cache / "artifacts" / "key"
+    with (
+        pytest.raises(HarnessError, match=f"^{target}: the disk quota is used up"),
+        create_folder_atomically(target),
+    ):
+        try:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        except OSError as error:
+            raise BuildError("gpt2 cannot be exported") from error
 
 
 def test_other_exceptions_pass(cache: Path) -> None:
