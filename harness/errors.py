@@ -27,6 +27,10 @@ class RecordError(HarnessError):
     """A record that cannot be read."""
 
 
+class WriteError(HarnessError):
+    """A file that cannot be written."""
+
+
 def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return 'Did you mean ...?' with the known name nearest to this one, else a list of all."""
     import difflib  # a worker imports this module, and suggests nothing

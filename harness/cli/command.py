@@ -1,5 +1,6 @@
 """What all commands share: options declared as dataclasses, and how a failure ends."""
 
+import errno
 import functools
 import inspect
 import sys
@@ -13,6 +14,15 @@ import typer
 from harness.cli.console import Console
 from harness.cli.streams import OutputError, report_write_error
 from harness.errors import HarnessError
+
+REMEDIES = {
+    errno.EMFILE: "This process may not open more files: raise the limit (ulimit -n).",
+    errno.ENFILE: "The machine has no more open files: end programs, or raise fs.file-max.",
+    errno.EAGAIN: "No more processes or threads may be started: raise the limit (ulimit -u, or the "
+    "pids limit of the container).",
+    errno.ENOMEM: "Free some memory, or raise the limit (ulimit -v, or that of the container).",
+    errno.ENOSPC: "Free some space, also where temporary files are (TMPDIR).",
+}
 
 Action = Callable[..., int | None] | Callable[..., None]
 
@@ -72,8 +82,25 @@ def _run(action: Action, arguments: dict[str, Any], console: Console) -> int:
         return 130
     except OutputError as error:
         return report_write_error(error)
+    except (OSError, RuntimeError, MemoryError) as error:
+        if not (remedy := _find_remedy(error)):
+            raise
+        console.close()
+        file = f"{error.filename}: " if isinstance(error, OSError) and error.filename else ""
+        reason = getattr(error, "strerror", None) or str(error) or "out of memory"
+        print(f"wattbench: {file}{reason}. {remedy}", file=sys.stderr)
+        return 2
     finally:
         console.close()
+
+
+def _find_remedy(error: Exception) -> str:
+    """Return what to do about a limit of the machine, which any line may reach; '' for others."""
+    if isinstance(error, OSError) and error.errno in REMEDIES:
+        return REMEDIES[error.errno]
+    if isinstance(error, MemoryError):
+        return REMEDIES[errno.ENOMEM]
+    return REMEDIES[errno.EAGAIN] if str(error) == "can't start new thread" else ""
 
 
 def _parameters(action: Action, hints: dict[str, Any]) -> list[Parameter]:

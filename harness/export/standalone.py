@@ -20,6 +20,7 @@ from harness.engines.registry import CUSTOM_CODE, get_engine
 from harness.errors import HarnessError
 from harness.export.model_card import render_model_card
 from harness.optimize.base import Artifact, ArtifactMeta
+from harness.store.cache import name_unwritable
 from harness.submissions.plan import PlannedSystem
 from harness.submissions.system import System
 from harness.tasks.task import Task
@@ -76,19 +77,13 @@ def _find_licence() -> Path:
 @contextmanager
 def _create_folder(folder: Path) -> Iterator[Path]:
     """Give a temporary folder that becomes `folder` when the block ends without an exception."""
-    try:
+    with name_unwritable(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
             out = Path(temporary) / folder.name
             out.mkdir()
             yield out
             out.rename(folder)
-    except (FileExistsError, NotADirectoryError):
-        raise HarnessError(
-            f"{folder}: a part of this path is a file. Name another folder."
-        ) from None
-    except OSError as error:
-        raise HarnessError(f"{folder}: {error.strerror or error}. Name another folder.") from None
 
 
 def _build_settings(system: System, task: Task, artifact: Artifact) -> dict[str, Any]:

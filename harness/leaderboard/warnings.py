@@ -16,6 +16,7 @@ ODD_BLOCK = 0.15
 ODD_ROUND = 0.25
 BUSY_CORES = 0.1
 STOLEN_CORES = 0.02
+THROTTLED_SHARE = 0.05
 HARNESS_SHARE = 0.02
 DIFFERENT_RATIO = 0.1
 MAX_BLOCKS = 30
@@ -145,6 +146,13 @@ def _warn_of_disturbances(rows: list[Row]) -> list[str]:
         warnings.append(
             f"Noisy machine: the hypervisor took {stolen_cores:.2f} cores during the timed "
             "windows. Measure at another time, or on a dedicated host."
+        )
+    throttled = fmean(window.throttled or 0.0 for window in windows) if windows else 0.0
+    if throttled > THROTTLED_SHARE:
+        warnings.append(
+            f"The CPU limit of a control group paused the workers in {throttled:.0%} of the "
+            "scheduler's periods: figures are those of the limit, not of the machine. Raise the "
+            "container's CPU limit, or pin whole cores (--cpuset-cpus), and measure again."
         )
     return warnings
 

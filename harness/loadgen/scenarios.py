@@ -18,7 +18,7 @@ import numpy as np
 
 from harness.results.record import Timing
 from harness.tasks.task import Example
-from harness.telemetry import machine
+from harness.telemetry import kernel
 from harness.telemetry.energy import Energy, EnergyMeter
 from harness.worker.driver import Worker
 
@@ -140,6 +140,8 @@ class Window:
         driver_cpu_seconds: CPU time of the driver.
         others: cores that other processes used meanwhile.
         steal: cores that the hypervisor took meanwhile.
+        throttled: share of the periods in which the control group's CPU limit paused its processes;
+            None without a limit.
         energy: of the machine.
         rows: the example of each query (`offline`: of each slot).
         answers: in the same order.
@@ -152,6 +154,7 @@ class Window:
     driver_cpu_seconds: float = 0.0
     others: float = 0.0
     steal: float = 0.0
+    throttled: float | None = None
     energy: Energy = field(default_factory=Energy)
     rows: list[int] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
@@ -261,15 +264,16 @@ def choose_offline_rows(order: Sequence[int], rate: float, timing: Timing = Timi
 @contextmanager
 def timed(worker: Worker, meter: EnergyMeter, window: Window) -> Iterator[None]:
     """Measure time, CPU time of both sides and energy of exactly the block, into a window."""
-    cpu_before = worker.cpu_seconds()
+    cpu_before, periods_before = worker.cpu_seconds(), kernel.read_throttling()
     with meter.measure_window() as energy:
-        machine_before = machine.read_cpu_seconds()
+        machine_before = kernel.read_cpu_seconds()
         driver, started = time.process_time(), time.perf_counter()
         yield
         window.seconds = time.perf_counter() - started
         window.driver_cpu_seconds = time.process_time() - driver
-        machine_after = machine.read_cpu_seconds()
+        machine_after = kernel.read_cpu_seconds()
     window.cpu_seconds = worker.cpu_seconds() - cpu_before
+    window.throttled = kernel.compute_throttled_share(periods_before, kernel.read_throttling())
     worker.check_cores(window.seconds, window.cpu_seconds)
     busy, stolen = np.subtract(machine_after, machine_before) / window.seconds
     used = (window.cpu_seconds + window.driver_cpu_seconds) / window.seconds

@@ -87,6 +87,8 @@ class Round:
         late: number of queries that missed the latency bound; only in `server`.
         left: number of examples that exited at each stage, for systems with early exits.
         gpu_memory_mb: memory of the GPU that the worker used, in 10^6 bytes; None without a GPU.
+        throttled: share of the scheduler's periods in which the CPU limit of a control group paused
+            its processes; None without a limit.
     """
 
     block: int
@@ -106,6 +108,7 @@ class Round:
     late: int | None = None
     left: list[int] | None = None
     gpu_memory_mb: float | None = None
+    throttled: float | None = None
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))

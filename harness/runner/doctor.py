@@ -5,13 +5,15 @@ import statistics
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from harness.errors import HarnessError
-from harness.telemetry import energy, machine
+from harness.telemetry import energy, kernel
 from harness.telemetry.configuration import choose_configuration
 from harness.telemetry.gpu import find_gpu
 from harness.worker import sandbox
@@ -60,18 +62,24 @@ def _check_cores() -> Diagnosis:
 
 
 def _check_quota() -> Diagnosis:
-    quota, cores = machine.read_cpu_quota(), len(os.sched_getaffinity(0))
+    quota, cores = kernel.read_cpu_quota(), len(os.sched_getaffinity(0))
     if quota is not None and quota < cores:
         return (
-            f"the control group allows {quota:g} of {cores} cores",
+            f"the control group allows {quota:g} of {cores} cores{_describe_throttling()}",
             "The kernel pauses the worker in the middle of a window: raise the container's CPU "
             "limit, or pin whole cores (--cpuset-cpus)",
         )
     return "no CPU quota pauses workers", ""
 
 
+def _describe_throttling() -> str:
+    groups = kernel.read_throttling().values()
+    periods, paused = max(groups, key=lambda pair: pair[1], default=(0, 0))
+    return f", and has paused in {paused} of {periods} periods so far" if paused else ""
+
+
 def _check_governor() -> Diagnosis:
-    governor = machine.read_kernel_file(f"{CPU}/cpu0/cpufreq/scaling_governor").strip()
+    governor = kernel.read_kernel_file(f"{CPU}/cpu0/cpufreq/scaling_governor").strip()
     if not governor:
         return "the clock frequency cannot be set (no governor; usual in virtual machines)", ""
     if governor != "performance":
@@ -83,8 +91,8 @@ def _check_governor() -> Diagnosis:
 
 
 def _check_turbo() -> Diagnosis:
-    intel = machine.read_kernel_file(f"{CPU}/intel_pstate/no_turbo").strip()
-    boost = machine.read_kernel_file(f"{CPU}/cpufreq/boost").strip()
+    intel = kernel.read_kernel_file(f"{CPU}/intel_pstate/no_turbo").strip()
+    boost = kernel.read_kernel_file(f"{CPU}/cpufreq/boost").strip()
     if intel == "0" or boost == "1":
         file = f"{CPU}/intel_pstate/no_turbo" if intel else f"{CPU}/cpufreq/boost"
         return (
@@ -97,7 +105,7 @@ def _check_turbo() -> Diagnosis:
 def _check_siblings() -> Diagnosis:
     allowed = sorted(os.sched_getaffinity(0))
     lists = [
-        machine.read_kernel_file(f"{CPU}/cpu{core}/topology/thread_siblings_list")
+        kernel.read_kernel_file(f"{CPU}/cpu{core}/topology/thread_siblings_list")
         for core in allowed
     ]
     known = [siblings for siblings in lists if siblings]
@@ -113,13 +121,16 @@ def _check_siblings() -> Diagnosis:
 
 def _check_memory() -> Diagnosis:
     swap = psutil.swap_memory().used / 1e6
-    free = psutil.virtual_memory().available / 1e9
+    free, group = psutil.virtual_memory().available / 1e9, ""
+    allowed = kernel.read_free_memory()
+    if allowed is not None and allowed / 1e9 < free:
+        free, group = allowed / 1e9, " in the control group"
     if swap > 100 or free < 2:
         return (
-            f"{swap:,.0f} MB are swapped out and {free:.1f} GB of memory are free",
+            f"{swap:,.0f} MB are swapped out and {free:.1f} GB of memory are free{group}",
             "Close what uses the memory, then: sudo swapoff -a && sudo swapon -a",
         )
-    return f"{free:.1f} GB of memory are free, almost nothing is swapped out", ""
+    return f"{free:.1f} GB of memory are free{group}, almost nothing is swapped out", ""
 
 
 def _check_battery() -> Diagnosis:
@@ -168,25 +179,45 @@ def _torch_sees_cuda() -> bool:
 
 
 def _check_load() -> Diagnosis:
-    own_seconds = time.process_time()
-    before, started = machine.read_cpu_seconds(), time.perf_counter()
+    own_seconds, seconds_by_process = time.process_time(), _read_process_seconds()
+    before, started = kernel.read_cpu_seconds(), time.perf_counter()
     time.sleep(WATCHED_SECONDS)
     seconds = time.perf_counter() - started
     busy, stolen = (
         (after - first) / seconds
-        for after, first in zip(machine.read_cpu_seconds(), before, strict=True)
+        for after, first in zip(kernel.read_cpu_seconds(), before, strict=True)
     )
     busy -= (time.process_time() - own_seconds) / seconds
     state = (
         f"other processes keep {max(0.0, busy):.2f} cores busy, the hypervisor takes {stolen:.2f}"
     )
     if busy > BUSY_CORES:
-        busiest = sorted(psutil.process_iter(["name", "cpu_times"]), key=_cpu_seconds, reverse=True)
-        names = ", ".join(dict.fromkeys(str(process.info["name"]) for process in busiest[:8]))
-        return state, f"Stop what is not needed (most CPU time so far: {names})"
+        return state, f"Stop what is not needed ({_name_busiest(seconds_by_process, seconds)})"
     if stolen > STEAL_CORES:
         return state, "Neighbours share this host: measure at another time, or on a dedicated host"
     return state, ""
+
+
+def _read_process_seconds() -> dict[psutil.Process, float]:
+    """Return the CPU-seconds of every other process since it started."""
+    return {
+        process: times.user + times.system
+        for process in psutil.process_iter(["cpu_times"])
+        if process.pid != os.getpid() and (times := process.info["cpu_times"])
+    }
+
+
+def _name_busiest(before: dict[psutil.Process, float], seconds: float) -> str:
+    """Return the programs that used CPU time since `before`, and how many cores each."""
+    cores: defaultdict[str, float] = defaultdict(float)
+    for process, used in _read_process_seconds().items():
+        with suppress(psutil.Error):  # it has ended
+            cores[process.name()] += (used - before.get(process, 0.0)) / seconds
+    names = [name for name in sorted(cores, key=cores.__getitem__)[::-1] if cores[name] >= 0.01]
+    return (
+        ", ".join(f"{name}: {cores[name]:.2f} cores" for name in names[:5])
+        or "processes that end at once, as a compiler's"
+    )
 
 
 def _check_sandbox() -> Diagnosis:
@@ -194,11 +225,6 @@ def _check_sandbox() -> Diagnosis:
         consequence = "a worker can reach the network and the labels"
         return f"isolation: process, so {consequence}: {fault.reason}", fault.remedy
     return "isolation: bubblewrap, so a worker reaches neither the network nor the labels", ""
-
-
-def _cpu_seconds(process: psutil.Process) -> float:
-    times = process.info["cpu_times"]
-    return float(times.user + times.system) if times else 0.0
 
 
 def _check_jitter() -> Diagnosis:

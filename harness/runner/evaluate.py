@@ -347,6 +347,7 @@ def _add_window(
             gpu_memory_mb=None if memory.gpu_mb is None else round(memory.gpu_mb, 1),
             agreement=_round_digits(agreement),
             left=window.left,
+            throttled=_round_digits(window.throttled),
         )
     )
     if window.latencies:

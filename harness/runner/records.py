@@ -1,8 +1,8 @@
 """The records of a session: begun, written after each block, and read back to resume it."""
 
 import secrets
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ FIXED_FIELDS = (
     *("suite", "machine", "configuration", "task", "artifact", "system", "roles", "timing"),
 )
 """Fields of a record that must not change while a session is resumed."""
+
+MAX_CHANGES = 6
+"""Changes of a field that a message lists."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".onnx", ".onnx_data", ".data", ".bin", ".npz")
 ARTIFACT_FIELDS = ("key", "format", "dtype", "model", "recipe", "seed")
@@ -238,9 +241,9 @@ def _restore_scenario(run: SystemRun, scenario: str, session: str, records: Path
             f"session {session} has no record {path}. Start a new session (leave --resume out)."
         )
     old = record.read_record(path)
-    if changed := [name for name in FIXED_FIELDS if getattr(old, name) != getattr(new, name)]:
+    if changed := _describe_changes(asdict(old), asdict(new)):
         raise HarnessError(
-            f"{path}: {', '.join(changed)} changed since. Start a new session (leave --resume out)."
+            f"{path}: {changed} changed since. Start a new session (leave --resume out)."
         )
     if old.energy["source"] != new.energy["source"]:
         raise HarnessError(
@@ -261,6 +264,32 @@ def _restore_scenario(run: SystemRun, scenario: str, session: str, records: Path
     if "queries" in details:
         run.queries[scenario], run.latencies[scenario] = details["queries"], details["latency_us"]
     run.sustained = old.sustained or run.sustained
+
+
+def _describe_changes(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return which fixed fields of a record differ, and how; '' if none does."""
+    changed = {
+        name: list(_list_changes("", old[name], new[name]))
+        for name in FIXED_FIELDS
+        if old[name] != new[name]
+    }
+    return "; ".join(
+        f"{name} ({', '.join(changes[:MAX_CHANGES] + ['...'] * (len(changes) > MAX_CHANGES))})"
+        for name, changes in changed.items()
+    )
+
+
+def _list_changes(name: str, old: Any, new: Any) -> Iterator[str]:
+    if isinstance(old, list) and isinstance(new, list) and all(isinstance(x, dict) for x in old):
+        old, new = dict(enumerate(old, start=1)), dict(enumerate(new, start=1))
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in dict.fromkeys((*old, *new)):
+            if old.get(key) != new.get(key):
+                yield from _list_changes(f"{name} {key}".strip(), old.get(key), new.get(key))
+    else:
+        values = (" ".join(map(str, x)) if isinstance(x, list) else str(x) for x in (old, new))
+        texts = [text if len(text) <= 60 else f"{text[:57]}..." for text in values]
+        yield f"{name} {' -> '.join(texts)}".strip()
 
 
 def _drop_blocks_after(whole: int, run: SystemRun) -> None:

@@ -5,6 +5,7 @@ can be resumed with a new one.
 """
 
 import random
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -84,6 +85,7 @@ def measure(
             for name, task_data in data.items()
         }
         progress = Progress(len(runs), max(1, config.blocks - done), log)
+        is_new = not (records / session).exists()
         try:
             with resume.running(records / session, settings_digest):
                 while not has_enough_blocks(done, runs, config, progress):
@@ -91,9 +93,11 @@ def measure(
                     _run_block(runs, done, session, contexts, progress)
                     for run in runs:
                         write_run(run, data[run.task.name], records)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, HarnessError):
             if done > 1:
                 log(f"whole blocks are kept; the same command continues with --resume {session}")
+            elif is_new:  # without a whole block nothing can be resumed
+                shutil.rmtree(records / session, ignore_errors=True)
             raise
     finally:
         meter.close()

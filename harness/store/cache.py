@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +23,14 @@ import platformdirs
 import psutil
 from filelock import FileLock
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, WriteError
+
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than is allowed (ulimit -f)",
+}
+"""Errors that mean that there is no space for a file."""
 
 
 def cache_dir() -> Path:
@@ -84,13 +92,12 @@ def create_folder_atomically(target: Path) -> Iterator[Path]:
     """
     temporary = create_scratch_folder()
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if not target.exists():
-            temporary.chmod(0o755)
-            temporary.rename(target)
-    except OSError as error:
-        raise _disk_error(error) from error
+        with name_unwritable(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if not target.exists():
+                temporary.chmod(0o755)
+                temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -104,12 +111,10 @@ def create_scratch_folder() -> Path:
         HarnessError: the disk is full, or the cache cannot be written.
     """
     scratch = cache_dir() / "tmp"
-    try:
+    with name_unwritable(scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(scratch)
         return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}.", dir=scratch))
-    except OSError as error:
-        raise _disk_error(error) from error
 
 
 @contextmanager
@@ -121,11 +126,9 @@ def hold_lock(name: str) -> Iterator[None]:
     """
     folder = cache_dir() / "locks"
     lock = FileLock(folder / name)
-    try:
+    with name_unwritable(folder / name):
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except OSError as error:
-        raise _disk_error(error) from error
     try:
         yield
     finally:
@@ -150,19 +153,84 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        if error.errno == errno.ENOSPC or path.is_relative_to(cache_dir()):
-            raise _disk_error(error) from error
-        raise HarnessError(
-            f"{path} cannot be written: {error.strerror or error}. Choose another path, or make "
-            "this one writable."
-        ) from error
+        with name_unwritable(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(data)
+            temporary.replace(path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def name_unwritable(target: Path) -> Iterator[None]:
+    """Turn a failure to write a file or folder while the block runs into an error that names it.
+
+    Raises:
+        WriteError: the disk is full, or the file cannot be written.
+    """
+    try:
+        yield
+    except WriteError:
+        raise
+    except Exception as error:
+        number = _get_error_number(error)
+        if number not in FULL and not isinstance(error, OSError):
+            raise
+        raise _make_write_error(error, number, target) from error
+
+
+def _get_error_number(error: BaseException) -> int | None:
+    """Return the number of the kernel's error, also where another exception replaced it.
+
+    Libraries in other languages (safetensors, tokenizers) have exceptions of their own, which quote
+    its text; NumPy only counts.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    if re.search(r"\d requested and \d+ written", str(error)):
+        return errno.ENOSPC
+    for number in FULL:
+        if os.strerror(number) in str(error):
+            return number
+    reason = error.__cause__ or error.__context__
+    return _get_error_number(reason) if reason else None
+
+
+def _make_write_error(error: Exception, number: int | None, target: Path) -> WriteError:
+    path = Path(getattr(error, "filename", None) or target)
+    try:
+        cache: Path | None = cache_dir()
+    except HarnessError:  # there is none, so the file is elsewhere
+        cache = None
+    inside = path.is_relative_to(target.parent) or (cache and path.is_relative_to(cache / "tmp"))
+    if inside or number in FULL:  # it would have been renamed to the target, or was copied there
+        path = target
+    in_cache = cache is not None and path.is_relative_to(cache)
+    if number in FULL:
+        remedy = "set WATTBENCH_CACHE to a folder" if in_cache else "choose a path"
+        if in_cache and number == errno.ENOSPC and _has_less_space(tempfile.gettempdir(), path):
+            path, remedy = Path(tempfile.gettempdir()), "set TMPDIR to a folder"
+        return WriteError(
+            f"{path}: {FULL[number]}. Free some space, or {remedy} on another disk; what is "
+            "finished is kept."
+        )
+    reason = getattr(error, "strerror", None) or error
+    if isinstance(error, shutil.Error):  # one reason for each file of a folder
+        reason = error.args[0][0][-1]
+    if in_cache:
+        return WriteError(f"{path}: {reason}. Set WATTBENCH_CACHE to a folder that can be written.")
+    if path == target:
+        return WriteError(
+            f"{path} cannot be written: {reason}. Choose another path, or make this one writable."
+        )
+    return WriteError(f"{path}: {reason}. Choose another path, or make this one accessible.")
+
+
+def _has_less_space(folder: str, path: Path) -> bool:
+    """Return whether the disk of a folder has less space than that of a file, if it existed."""
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    return shutil.disk_usage(folder).free < shutil.disk_usage(existing).free
 
 
 def _remove_abandoned(scratch: Path) -> None:
@@ -171,15 +239,3 @@ def _remove_abandoned(scratch: Path) -> None:
         pid = folder.name.partition(".")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _disk_error(error: OSError) -> HarnessError:
-    path = f"{error.filename or cache_dir()}"
-    if error.errno == errno.ENOSPC:
-        return HarnessError(
-            f"{path}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder on "
-            "another disk; what is finished is kept."
-        )
-    return HarnessError(
-        f"{path}: {error.strerror or error}. Set WATTBENCH_CACHE to a folder that can be written."
-    )

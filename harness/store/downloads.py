@@ -23,7 +23,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from harness.errors import SourceError
-from harness.store.cache import cache_dir, create_folder_atomically, digest, file_sha256, hold_lock
+from harness.store.cache import (
+    FULL,
+    cache_dir,
+    create_folder_atomically,
+    digest,
+    file_sha256,
+    hold_lock,
+)
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,7 @@ def _download(package: Package) -> Path:
         )
         with (
             create_folder_atomically(target) as temporary,
-            tempfile.NamedTemporaryFile("w", suffix=".txt") as pins,
+            tempfile.NamedTemporaryFile("w", suffix=".txt", dir=temporary) as pins,
         ):
             pins.write(f"{package.requirement} --hash=sha256:{package.sha256}\n")
             pins.flush()
@@ -226,11 +233,9 @@ def _run_pip(command: list[str], package: Package) -> None:
         raise SourceError(
             f"pip is missing from this environment. Run: {sys.executable} -m ensurepip"
         )
-    if "No space left" in done.stderr:
-        raise SourceError(
-            f"{cache_dir()}: the disk is full. Free some space, or set WATTBENCH_CACHE to a folder "
-            "on another disk."
-        )
+    for number in FULL:
+        if os.strerror(number) in done.stderr:
+            raise OSError(number, os.strerror(number))  # the caller knows where it writes to
     raise _UnreachableError(
         lines[-1].removeprefix("ERROR: ") if lines else f"pip ended with status {done.returncode}"
     )

@@ -4,7 +4,6 @@ Only formats that hold data and no code are accepted: safetensors, ONNX, JSON an
 pickles.
 """
 
-import errno
 import lzma
 import os
 import shutil
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from harness.errors import SourceError
+from harness.store.cache import FULL
 
 FORMATS = (".safetensors", ".onnx", ".onnx_data", ".data", ".json", ".txt", ".md")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
@@ -171,7 +171,7 @@ def _create_file(file: Path, target: Path) -> IO[bytes]:
         target.parent.mkdir(parents=True, exist_ok=True)
         return target.open("xb")
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
         raise SourceError(
             f"{file}: {target.name[:80]!r} cannot be unpacked ({error.strerror}). Pack it "

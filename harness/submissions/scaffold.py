@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
+from harness.store.cache import name_unwritable
 from harness.store.template import render_template
 from harness.submissions.manifest import find_systems, read_system
 
@@ -49,15 +50,14 @@ def create_submission(name: str, root: Path, origin: str = "", custom: str = "")
     temporary = folder.with_name(f".{name}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        if origin:
-            _copy_system(systems[origin], temporary, name)
-        else:
-            _write_template(temporary, name, custom)
-        readme = render_template("submissions/templates/README.md.j2", name=name, origin=origin)
-        (temporary / "README.md").write_text(readme, encoding="utf-8")
-        temporary.rename(folder)
-    except OSError as error:
-        raise HarnessError(f"{folder}: {error.strerror or error}.") from None
+        with name_unwritable(folder):
+            if origin:
+                _copy_system(systems[origin], temporary, name)
+            else:
+                _write_template(temporary, name, custom)
+            readme = render_template("submissions/templates/README.md.j2", name=name, origin=origin)
+            (temporary / "README.md").write_text(readme, encoding="utf-8")
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

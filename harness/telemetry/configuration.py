@@ -10,6 +10,7 @@ from harness.errors import HarnessError, suggest_name
 from harness.schema import Faults, Number, Schema, read_toml
 from harness.store.cache import digest
 from harness.telemetry.gpu import find_gpu
+from harness.telemetry.kernel import read_memory_limit
 
 FOLDER = Path(__file__).parent / "configurations"
 
@@ -59,10 +60,14 @@ class Configuration(Schema):
             return "it needs an NVIDIA GPU, and NVML finds none on this machine"
         cores = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        limit = read_memory_limit()
         if self.cores > cores:
             return f"it needs {self.cores} cores, and this machine has {cores}"
+        needed = f"it needs {self.memory_gb:g} GiB of memory"
         if self.memory_gb > memory:
-            return f"it needs {self.memory_gb:g} GiB of memory, and this machine has {memory:.1f}"
+            return f"{needed}, and this machine has {memory:.1f}"
+        if limit is not None and self.memory_gb * 2**30 > limit:
+            return f"{needed}, and the control group (container) allows {limit / 2**30:.1f}"
         return ""
 
 

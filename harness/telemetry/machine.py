@@ -1,4 +1,4 @@
-"""The fingerprint of a machine, its CPU time, and the versions of the software."""
+"""The fingerprint of a machine, and the versions of the software."""
 
 import importlib.metadata
 import os
@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import extensions
 from harness.telemetry.gpu import Gpu
+from harness.telemetry.kernel import read_cpu_quota, read_kernel_file
 
 PACKAGES = (
     "wattbench",
@@ -72,18 +73,6 @@ def build_fingerprint(isolation: str, gpu: Gpu | None = None) -> dict[str, Any]:
     return fingerprint
 
 
-def read_cpu_seconds() -> tuple[float, float]:
-    """Return the CPU-seconds since the machine started.
-
-    Returns:
-        Those that all processes were busy, and those that the hypervisor took.
-    """
-    first = read_kernel_file("/proc/stat").partition("\n")[0].split()[1:]
-    user, nice, system, _, _, irq, softirq, steal = map(int, first[:8])
-    hertz = os.sysconf("SC_CLK_TCK")
-    return (user + nice + system + irq + softirq) / hertz, steal / hertz
-
-
 def get_software() -> dict[str, str]:
     """Return package versions, and the revision of this project if it is a git checkout."""
     software = get_versions()
@@ -96,20 +85,6 @@ def get_software() -> dict[str, str]:
     except (OSError, subprocess.SubprocessError):
         software["revision"] = "unknown"
     return software
-
-
-def read_cpu_quota() -> float | None:
-    """Return the cgroup's CPU limit in cores; None if there is none."""
-    limit, _, period = read_kernel_file("/sys/fs/cgroup/cpu.max").strip().partition(" ")
-    return int(limit) / int(period) if limit.isdigit() and period else None
-
-
-def read_kernel_file(path: str) -> str:
-    """Return the content of a file below /proc or /sys; '' if it cannot be read."""
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def get_versions() -> dict[str, str]:

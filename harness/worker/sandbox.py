@@ -236,6 +236,7 @@ def _mounts(readable: Sequence[Path]) -> Mounts:
     """
     system = [Path(name) for name in (*SYSTEM_PATHS, *SETTINGS_PATHS) if os.path.lexists(name)]
     readable_paths = {path.absolute() for path in (*system, *readable) if path != Path("/")}
+    readable_paths |= {path.resolve() for path in readable_paths if path.is_symlink()}
     mounts: dict[Path, bool] = {}
     for path in sorted(readable_paths | set(find_hidden_paths())):
         above = next((parent for parent in path.parents if parent in mounts), None)

@@ -61,8 +61,11 @@ class Checkpoint:
         contiguous = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = self.folder / f"{FILE}.half"
-        save_file(contiguous, partial, metadata={"position": json.dumps(asdict(progress))})
-        partial.replace(self.folder / FILE)
+        try:
+            save_file(contiguous, partial, metadata={"position": json.dumps(asdict(progress))})
+            partial.replace(self.folder / FILE)
+        finally:
+            partial.unlink(missing_ok=True)
 
     def restore(self) -> tuple[Progress, dict[str, Tensor]] | None:
         """Restore the modules, the optimizer and PyTorch's random state.

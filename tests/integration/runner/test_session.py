@@ -92,7 +92,7 @@ def test_damaged_artifact_fails_its_row_alone_and_the_session_continues(
     assert resumed.started == records["minilm-l6"].started
     with pytest.raises(HarnessError, match="has 2 blocks already"):
         measure(built_project, names, reviews, session, blocks=2)
-    with pytest.raises(HarnessError, match=r"timing changed since"):
+    with pytest.raises(HarnessError, match=r"timing \(window [\d.]+ -> [\d.]+.*\) changed since"):
         measure(built_project, names, reviews, session, blocks=3, timing=Timing())
 
     for name, suffix in (("minilm-l6", "safetensors"), ("onnx-int8", "onnx")):

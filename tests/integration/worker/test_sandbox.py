@@ -256,6 +256,17 @@ def test_secrets_are_hidden_also_where_the_system_is_shown(
     assert found == {"seen": ["artifact/file"], "cache": False}
 
 
+@in_sandbox
+def test_folder_behind_a_symbolic_link_is_readable(start: Start, tmp_path: Path) -> None:
+    """As a virtual environment on another disk may be."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "file").write_text("content")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "disk")
+    with start(f"say(text=open({str(link / 'file')!r}).read())", readable=(link,)) as worker:
+        assert worker.parse_reply(worker.ask(query(1), ENOUGH)) == {"text": "content"}
+
+
 def test_memory_that_was_freed_still_counts(start: Start) -> None:
     with start("b = b'x' * 300_000_000; del b; say(done=1)") as worker:
         worker.ask(query(1), ENOUGH)

@@ -112,11 +112,13 @@ def test_remedy_is_a_command(tmp_path: Path) -> None:
     assert (values["resume"], values["until"]) == ("s1", 0.05)
 
 
-def warning_of_disturbance(folder: Path, others: float = 0.0, steal: float = 0.0) -> str:
+def warning_of_disturbance(
+    folder: Path, others: float = 0.0, steal: float = 0.0, throttled: float | None = None
+) -> str:
     for name, seconds in STEADY.items():
         record, side = make_record(name, seconds, 0.9)
         for window in record.rounds:
-            window.others, window.steal = others, steal
+            window.others, window.steal, window.throttled = others, steal, throttled
         write_record(record, side, folder)
     (section,) = load_sections(folder)[0]
     (warning,) = find_warnings(section)
@@ -128,6 +130,11 @@ def test_other_processes_and_the_hypervisor_are_reported(tmp_path: Path) -> None
     assert "Noisy machine: other processes kept 0.50 cores busy" in busy
     stolen = warning_of_disturbance(tmp_path / "stolen", steal=0.1)
     assert "Noisy machine: the hypervisor took 0.10 cores" in stolen
+
+
+def test_pauses_by_a_cpu_limit_are_reported(tmp_path: Path) -> None:
+    warning = warning_of_disturbance(tmp_path, throttled=0.79)
+    assert "CPU limit of a control group paused the workers in 79% of" in warning
 
 
 def test_missing_percentile_names_the_rounds_that_it_needs(tmp_path: Path) -> None:

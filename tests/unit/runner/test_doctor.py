@@ -1,13 +1,16 @@
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from harness.cli.main import main
 from harness.runner import doctor
-from harness.telemetry import energy, machine
+from harness.telemetry import energy, kernel, machine
 from harness.worker import sandbox
 
 Files = dict[str, str]
@@ -15,11 +18,11 @@ CPU = "/sys/devices/system/cpu"
 
 
 @pytest.fixture
-def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
+def set_kernel_files(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
     """Replace the files of the kernel."""
 
     def set_files(files: Files) -> None:
-        monkeypatch.setattr(machine, "read_kernel_file", lambda path: files.get(path, ""))
+        monkeypatch.setattr(kernel, "read_kernel_file", lambda path: files.get(str(path), ""))
 
     return set_files
 
@@ -27,8 +30,6 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
 @pytest.mark.parametrize(
     ("check", "files", "state", "remedy"),
     [
-        ("_check_quota", {"/sys/fs/cgroup/cpu.max": "50000 100000"}, "allows 0.5 of", "CPU limit"),
-        ("_check_quota", {"/sys/fs/cgroup/cpu.max": "max 100000"}, "no CPU quota", ""),
         ("_check_quota", {}, "no CPU quota", ""),
         (
             "_check_governor",
@@ -53,9 +54,9 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Callable[[Files], None]:
     ],
 )
 def test_kernel_settings_are_read_and_get_a_remedy(
-    kernel: Callable[[Files], None], check: str, files: Files, state: str, remedy: str
+    set_kernel_files: Callable[[Files], None], check: str, files: Files, state: str, remedy: str
 ) -> None:
-    kernel(files)
+    set_kernel_files(files)
     found_state, found_remedy = getattr(doctor, check)()
     assert state in found_state
     assert remedy in found_remedy
@@ -63,11 +64,11 @@ def test_kernel_settings_are_read_and_get_a_remedy(
 
 
 def test_cpus_that_share_a_core_are_counted(
-    kernel: Callable[[Files], None], monkeypatch: pytest.MonkeyPatch
+    set_kernel_files: Callable[[Files], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(doctor.os, "sched_getaffinity", lambda pid: {0, 1, 2, 3})
     lists = {0: "0,2", 1: "1,3", 2: "0,2", 3: "1,3"}
-    kernel({f"{CPU}/cpu{k}/topology/thread_siblings_list": v for k, v in lists.items()})
+    set_kernel_files({f"{CPU}/cpu{k}/topology/thread_siblings_list": v for k, v in lists.items()})
     line, remedy_text = doctor._check_siblings()
     assert line.startswith("2 of the 4 logical CPUs share a core")
     assert "smt/control" in remedy_text
@@ -75,13 +76,41 @@ def test_cpus_that_share_a_core_are_counted(
 
 def test_busy_neighbours_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = iter([(100.0, 5.0), (101.5, 5.0), (100.0, 5.0), (100.0, 5.5)])
-    monkeypatch.setattr(machine, "read_cpu_seconds", lambda: next(seen))
+    monkeypatch.setattr(kernel, "read_cpu_seconds", lambda: next(seen))
     monkeypatch.setattr(doctor, "WATCHED_SECONDS", 0.05)
     line, remedy_text = doctor._check_load()
     assert "other processes keep" in line
-    assert remedy_text.startswith("Stop what is not needed (most CPU time so far: ")
+    assert remedy_text.startswith("Stop what is not needed (")
     _, remedy_text = doctor._check_load()
     assert remedy_text.startswith("Neighbours share this host")
+
+
+def test_busiest_processes_are_those_of_the_watched_seconds() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        process = psutil.Process(busy.pid)
+        before = doctor._read_process_seconds()
+        assert psutil.Process() not in before
+        while process.cpu_times().user < before.get(process, 0.0) + 0.2:
+            time.sleep(0.01)
+        names = doctor._name_busiest(before, seconds=1.0)
+        name = process.name()
+        busy.kill()
+    assert f"{name}: " in names
+    assert names.endswith(" cores")
+
+
+def test_quota_is_stated_with_the_share_of_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "read_cpu_quota", lambda: 0.6)
+    monkeypatch.setattr(kernel, "read_throttling", lambda: {Path("/a"): (213, 168)})
+    state, remedy = doctor._check_quota()
+    assert state.startswith("the control group allows 0.6 of ")
+    assert state.endswith(" cores, and has paused in 168 of 213 periods so far")
+    assert "CPU limit" in remedy
+
+
+def test_memory_that_a_control_group_leaves_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "read_free_memory", lambda: 10**9)
+    assert "and 1.0 GB of memory are free in the control group" in doctor._check_memory()[0]
 
 
 def test_full_memory_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,11 +155,11 @@ def test_missing_sandbox_comes_with_the_command_that_installs_it(
 
 
 def test_cpu_seconds_count_what_a_busy_process_uses() -> None:
-    busy, stolen = machine.read_cpu_seconds()
+    busy, stolen = kernel.read_cpu_seconds()
     end = time.process_time() + 0.3
     while time.process_time() < end:
         pass
-    after, still = machine.read_cpu_seconds()
+    after, still = kernel.read_cpu_seconds()
     assert after - busy > 0.25
     assert still >= stolen
 
