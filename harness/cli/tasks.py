@@ -6,6 +6,7 @@ import typer
 
 from harness.cli.console import Console
 from harness.cli.options import TASK_HELP
+from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
     from harness.tasks.task import Task
@@ -18,10 +19,11 @@ def tasks(
     ] = None,
 ) -> None:
     """List the tasks: sizes, metric, majority score, licence, source."""
-    from harness.cli.resolve import select_tasks
+    from harness.cli.resolve import find_places, select_tasks
     from harness.tasks.registry import all_suites, all_tasks
 
-    console.print_table([_describe(task) for task in select_tasks(names or all_tasks())])
+    places = find_places(find_project())
+    console.print_table([_describe(task) for task in select_tasks(names or all_tasks(), places)])
     if names:
         return
     for suite in all_suites().values():

@@ -1,10 +1,12 @@
 """The model card of a standalone export: its README.md."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.leaderboard.column import Column
 from harness.leaderboard.columns import find_columns
+from harness.leaderboard.commands import rerun_command
 from harness.leaderboard.formatting import (
     format_machine,
     format_number,
@@ -12,10 +14,11 @@ from harness.leaderboard.formatting import (
     format_table,
 )
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.row import Row, rerun_command
+from harness.leaderboard.row import Row
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
 from harness.store.template import render_template
+from harness.submissions.project import shorten_path
 from harness.submissions.system import System
 from harness.tasks.task import Task
 
@@ -48,6 +51,7 @@ def render_model_card(
         table=format_table([_format_row(row, columns) for row in rows]) if rows else "",
         roles=rows[0].record.roles if rows else {},
         commands=list(dict.fromkeys(map(rerun_command, rows))),
+        task_address=shlex.quote(shorten_path(task.path) if task.path else task.name),
         has_other_builds=bool(keys - {artifact.key}),
     )
 

@@ -5,8 +5,9 @@ from statistics import fmean
 
 import numpy as np
 
+from harness.leaderboard.commands import resume_command
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row, resume_command
+from harness.leaderboard.row import Row
 from harness.results import statistics
 
 WIDE_INTERVAL = 0.1
@@ -81,7 +82,7 @@ def _warn_of_unsteady_times(section: Section, rows: list[Row]) -> list[str]:
         warnings.append(
             f"Outlier rounds: {', '.join(odd_rounds)}. They widen the confidence intervals of "
             "these rows. More blocks narrow them: "
-            f"`{resume_command(section.rows, f'--rounds {2 * len(blocks)}')}`."
+            f"`{resume_command(section.rows, '--rounds', str(2 * len(blocks)))}`."
         )
     return warnings
 
@@ -117,7 +118,7 @@ def _warn_of_wide_intervals(section: Section, rows: list[Row]) -> list[str]:
     return [
         f"The confidence intervals of {len(wide)} of {len(rows)} speed-ups are wider than "
         f"±{WIDE_INTERVAL:.0%} (the widest: {widest}, ±{wide[widest]:.0%}). To continue until they "
-        f"are narrow: `{resume_command(section.rows, '--until 5%')}`."
+        f"are narrow: `{resume_command(section.rows, '--until', '5%')}`."
     ]
 
 
@@ -168,7 +169,7 @@ def _explain_server_rates(section: Section) -> list[str]:
             notes.append(
                 f"{row.name} may sustain {bound}, but {queries} of the {needed} queries that a p99 "
                 f"needs were measured. More blocks decide it: "
-                f"`{resume_command(section.rows, f'--rounds {rounds}')}`."
+                f"`{resume_command(section.rows, '--rounds', str(rounds))}`."
             )
         else:
             lowest = min(window.rate or 0 for window in record.rounds)

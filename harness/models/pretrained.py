@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import SourceError, suggest_name
 from harness.models.model_spec import ModelSpec
 from harness.store import bundled_weights
-from harness.store.cache import digest, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256
 from harness.store.downloads import Package, Source, fetch_hub_snapshot
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -175,8 +175,8 @@ def find_checkpoint_folder(model: str) -> Path:
     Raises:
         SourceError: it is neither.
     """
-    if Path(model).expanduser().is_dir():
-        return Path(model).expanduser().resolve()
+    if expand_home(model).is_dir():
+        return expand_home(model).resolve()
     repository, _, revision = model.partition("@")
     names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
     if snapshot := fetch_hub_snapshot(repository, revision, names):
@@ -235,7 +235,7 @@ def _pinned(name: str) -> Source | None:
 
 
 def _folder(name: str, base: Path) -> Path:
-    folder = (base / Path(name).expanduser()).resolve()
+    folder = (base / expand_home(name)).resolve()
     if not folder.is_dir():
         raise SourceError(
             f"encoder {name!r} is neither a pinned encoder nor a folder. {suggest_name(name, ENCODERS)}"

@@ -33,13 +33,18 @@ def cache_dir() -> Path:
     """
     try:
         if folder := os.environ.get("WATTBENCH_CACHE"):
-            return Path(folder).expanduser().absolute()
+            return expand_home(folder).absolute()
         return platformdirs.user_cache_path("wattbench")
     except RuntimeError as error:
         raise HarnessError(
             f"there is no home directory for the cache: {error}. Set WATTBENCH_CACHE to a folder "
             "that can be written."
         ) from error
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with a leading `~` or `~user` replaced; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises)
 
 
 def digest(value: Any) -> str:

@@ -23,7 +23,14 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from harness.errors import SourceError
-from harness.store.cache import cache_dir, create_folder_atomically, digest, file_sha256, hold_lock
+from harness.store.cache import (
+    cache_dir,
+    create_folder_atomically,
+    digest,
+    expand_home,
+    file_sha256,
+    hold_lock,
+)
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,7 @@ class Source:
         A damaged folder in WATTBENCH_DATA is an error; one in the hub's cache is ignored.
         """
         if data_folder := os.environ.get("WATTBENCH_DATA"):
-            folder = Path(data_folder).expanduser() / self.name
+            folder = expand_home(data_folder) / self.name
             if all((folder / name).is_file() for name in self.sha256):
                 self._check(folder)
                 return folder

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
+from harness.store.cache import expand_home
 from harness.submissions.checkpoint import find_model_folder
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.project import describe_places
@@ -40,8 +41,8 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     Raises:
         HarnessError: there is no such system; the message names the nearest one.
     """
-    if "/" in name and (Path(name) / "submission.toml").is_file():
-        return Path(name)
+    if "/" in name and (expand_home(name) / "submission.toml").is_file():
+        return expand_home(name)
     if name not in folders and (folder := find_model_folder(name)):
         return folder
     if name not in folders:

@@ -14,6 +14,7 @@ from harness.optimize.base import get_step
 from harness.results.record_parts import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
+from harness.store.cache import expand_home
 from harness.submissions.project import describe_places, get_system_folders
 from harness.submissions.serve import read_points, read_serve
 from harness.submissions.system import (
@@ -144,7 +145,7 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
 def _read_task(faults: Faults, task: str) -> DeclaredTask:
     """Return a task that is given by name, or as a `task.toml` beside the manifest."""
     if task.endswith(".toml"):
-        address = str((faults.path.parent / task).resolve())
+        address = str((faults.path.parent / expand_home(task)).resolve())
         try:
             return DeclaredTask(get_task(address).name, address)
         except HarnessError as error:

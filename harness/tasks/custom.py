@@ -13,7 +13,7 @@ from pydantic import Field
 
 from harness.errors import ManifestError, SourceError
 from harness.schema import Expected, Faults, Number, Schema, Text, Texts, read_toml
-from harness.store.cache import digest, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256
 from harness.tasks.labels import IntegerLabels
 from harness.tasks.readers import read_rows
 from harness.tasks.splits import compute_split_position
@@ -197,7 +197,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     Raises:
         ManifestError: the declaration has faults; the message names all of them.
     """
-    path = path.expanduser().resolve()
+    path = expand_home(path).resolve()
     data, faults = read_toml(path), Faults(path)
     tables = {key: faults.get_table(data, key) for key in ("fields", "splits")}
     known = {key: value for key, value in data.items() if key not in tables}
@@ -220,7 +220,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     assert splits
     labels = ("wrong", "right") if fields.choices else declaration.labels
     names = {split: name for split, name in splits.model_dump().items() if name}
-    files = {split: path.parent / _expand_home(name) for split, name in names.items()}
+    files = {split: path.parent / expand_home(name) for split, name in names.items()}
     custom_data = CustomData(fields, labels, files, path, declaration.quoting)
     return Task(
         name=declaration.name,
@@ -246,13 +246,6 @@ def _check_name(faults: Faults, name: str, reserved: Container[str]) -> None:
         faults.add(f"name {name!r} is that of a built-in task. Choose another.")
     elif not name.replace("-", "").replace("_", "").isalnum():
         faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
-
-
-def _expand_home(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # there is no such user
-        return Path(name)
 
 
 def _is_file(path: Path) -> bool:
