@@ -44,6 +44,8 @@ def _describe(task: "Task") -> dict[str, object]:
         splits = ("validation",) if task.trains_on else ("train", "selection", "validation")
         counts = [len(task.examples(split)) for split in splits]
         sizes, local = " / ".join(map(str, counts)), "yes"
+        if not task.available_locally():  # any other file is missed above
+            local = "all but [splits] test: there is no such file"
         official = (sum(task.sizes[:1]), task.sizes[1])
         if any(task.sizes) and (sum(counts[:-1]), counts[-1]) != official:
             local = f"a part: {sum(counts)} of {sum(official)} examples"

@@ -46,7 +46,7 @@ def render_model_card(
         steps=[_format_step(step) for step in artifact.metadata.recipe],
         requirements=requirements,
         megabytes=format_number(max(folder_size(artifact.folder) / 1e6, 0.01)),
-        has_pairs=_has_pairs(task),
+        has_pairs=count_texts(task) > 1,
         has_tokenizer=(artifact.folder / "tokenizer.json").is_file(),
         table=format_table([_format_row(row, columns) for row in rows]) if rows else "",
         roles=rows[0].record.roles if rows else {},
@@ -81,5 +81,6 @@ def _format_step(step: dict[str, object]) -> str:
     return f"`{step['use']}` {', '.join(params)}"
 
 
-def _has_pairs(task: Task) -> bool:
-    return task.available_locally() and len(task.examples("validation")[0].candidates[0]) > 1
+def count_texts(task: Task) -> int:
+    """Return how many texts a candidate of the task has; 0 if its data is not here to tell."""
+    return len(task.examples("validation")[0].candidates[0]) if task.available_locally() else 0

@@ -86,7 +86,7 @@ def make_run(
         HarnessError: the system is not built for the task.
     """
     system, task, artifact = planned.system, planned.task, planned.find_artifact()
-    inputs = session_fields["inputs"] | _describe_places(system, task)
+    inputs = session_fields.get("inputs", {}) | _describe_places(system, task)
     session_fields = session_fields | {"inputs": inputs}
     records: dict[str, Record] = {
         scenario: Record(

@@ -67,7 +67,7 @@ class TaskFile(Schema):
     """A `task.toml` without its tables."""
 
     name: Text = Field(description="letters, digits, `-` and `_`; not that of a built-in task")
-    title: Text = Field(description="the question of the task, in one line")
+    title: Text = Field("", description="the question of the task, in one line (default: its name)")
     labels: Texts = Field((), description="the names of the labels; none for a task with choices")
     metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"] = Field(
         description="the score; `f1` and `matthews` need two labels, the second is the positive one"
@@ -224,7 +224,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     custom_data = CustomData(fields, labels, files, path, declaration.quoting)
     return Task(
         name=declaration.name,
-        title=declaration.title,
+        title=declaration.title or declaration.name,
         edition="own",
         labels=labels,
         metric=declaration.metric,
