@@ -95,7 +95,10 @@ def get_recorded_model(record: Record) -> str:
         raise HarnessError(f"{session}, but does not say where it is. Name it with --model.")
     if Path(model).is_absolute():
         if not is_local(model):
-            raise HarnessError(f"{session} in {model}, where there is no folder now. Put it back.")
+            raise HarnessError(
+                f"{session} in {model}, where there is no folder now. Put it back, or name its new "
+                "place with --model in `wattbench run`."
+            )
         if compute_model_digest(Path(model)) != record.system["model"]:
             raise HarnessError(
                 f"{session} in {model}, whose files have changed since. Put the files back, or "

@@ -19,6 +19,7 @@ from harness.models.pretrained import find_checkpoint_folder
 from harness.results import record
 from harness.results.record import Record, Timing
 from harness.runner.config import SMOKE, RunConfig
+from harness.store.cache import expand_home
 from harness.submissions.checkpoint import (
     compute_model_digest,
     declare_model_systems,
@@ -161,7 +162,7 @@ def select_tasks(
     tasks: dict[str, Task] = {}
     for name in names:
         task = find_task(name, places, system)
-        same_name = tasks.setdefault(task.name, task)
+        same_name = tasks.setdefault(task.name.casefold(), task)  # as file names may be
         if same_name.path != task.path:
             raise HarnessError(
                 f"{same_name.address} and {task.address} are two tasks of one name, "
@@ -194,6 +195,9 @@ def restore_options(options: SessionOptions, root: Path) -> SessionOptions:
     """
     if not options.resume:
         return options
+    if "/" in options.resume:  # RESULTS/records/SESSION
+        folder = expand_home(options.resume)
+        options = replace(options, resume=folder.name, results=str(folder.parent.parent))
     places = find_places(root, options.results)
     places = places[::-1] if options.smoke else places
     holding = (place for place in places if (place / "records" / options.resume).is_dir())

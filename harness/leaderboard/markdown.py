@@ -46,7 +46,11 @@ class SectionText:
 
 
 def render_leaderboard(
-    sections: Sequence[Section], faults: Sequence[str], ladders: str = "", has_plot: bool = False
+    sections: Sequence[Section],
+    faults: Sequence[str],
+    ladders: str = "",
+    has_plot: bool = False,
+    has_energy: bool = False,
 ) -> str:
     """Return `results/README.md`.
 
@@ -55,6 +59,7 @@ def render_leaderboard(
         faults: the messages about records that were left out.
         ladders: the tables of the ladders, '' for none.
         has_plot: whether there is a plot of a ladder.
+        has_energy: whether there is an energy report.
     """
     main = choose_main_section(sections)
     suites = find_complete_suites(sections)
@@ -66,6 +71,7 @@ def render_leaderboard(
         places=_describe_places(sections),
         ladders=ladders,
         has_plot=has_plot,
+        has_energy=has_energy,
         faults=faults,
     )
 

@@ -55,8 +55,11 @@ def declare_model_systems(
     checkpoint = pretrained.find_checkpoint_folder(model)
     spec = pretrained.get_checkpoint_spec(str(checkpoint), Path())
     model_digest = compute_model_digest(checkpoint)
-    if name and not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-        raise HarnessError(f"--name {name!r}: use letters, digits, '.', '_' and '-'.")
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        raise HarnessError(
+            f"--name {name!r}: use up to 100 letters, digits, '.', '_' and '-', and start with a "
+            "letter or a digit."
+        )
     base_name = name or _get_default_name(model, checkpoint)
     if records and _is_name_of_other_model(base_name, model_digest, records, session or "*"):
         if name:
@@ -65,9 +68,9 @@ def declare_model_systems(
                 "another folder with --results."
             )
         base_name = f"{base_name}-{model_digest[:SUFFIX_LENGTH]}"
-    folders = {}
+    folders, taken = {}, list(taken_names)
     for system_name, manifest in _build_manifests(base_name, checkpoint, spec).items():
-        if system_name in taken_names:
+        if system_name.casefold() in map(str.casefold, taken):
             raise HarnessError(
                 f"{checkpoint}: a system is called {system_name!r} already. Rename the folder, or "
                 "give --name."
@@ -131,7 +134,7 @@ def is_optional(folder: Path) -> bool:
 
 def _get_default_name(model: str, checkpoint: Path) -> str:
     name = checkpoint.name if is_local(model) else model.partition("@")[0].rpartition("/")[2]
-    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lower()
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name).lower().lstrip("._-")[:100] or "model"
 
 
 def _is_name_of_other_model(name: str, digest: str, records: Path, session: str) -> bool:

@@ -107,10 +107,12 @@ def add_references(
         folder = find_folder(name, known, root)
         if folder.resolve() not in by_folder:
             by_folder[folder.resolve()] = read_system(folder, root)
-    names = [system.name for system in by_folder.values()]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise HarnessError(
-            f"two systems are called {', '.join(sorted(repeated))}. Rename the folder of one of "
-            "them."
-        )
+    named: dict[str, System] = {}
+    for system in by_folder.values():  # file names of records may ignore case
+        namesake = named.setdefault(system.name.casefold(), system)
+        if namesake is not system:
+            raise HarnessError(
+                f"two systems are called {system.name}: {namesake.folder} and {system.folder}. "
+                "Rename one of these folders."
+            )
     return list(by_folder.values())

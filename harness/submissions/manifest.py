@@ -110,6 +110,8 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
     """Read a manifest; `dependents` are the systems that led to it, as teacher or member."""
     path = folder / "submission.toml"
     data, faults = read_toml(path), Faults(path)
+    if "@" in folder.resolve().name:
+        faults.add("rename the folder: in tables an '@' separates a system from its point or seed.")
     keys = {key: value for key, value in data.items() if key not in TABLES}
     head = faults.check(Head, keys, also=TABLES)
     model = faults.get_table(data, "model")

@@ -244,8 +244,8 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
 def _check_name(faults: Faults, name: str, reserved: Container[str]) -> None:
     if name in reserved:
         faults.add(f"name {name!r} is that of a built-in task. Choose another.")
-    elif not name.replace("-", "").replace("_", "").isalnum():
-        faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
+    elif not name.replace("-", "").replace("_", "").isalnum() or len(name.encode()) > 100:
+        faults.add(f"name {name!r}: use only letters, digits, '-' and '_', up to 100 bytes.")
 
 
 def _is_file(path: Path) -> bool:

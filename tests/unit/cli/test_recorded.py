@@ -102,13 +102,18 @@ def test_resumed_session_needs_neither_model_nor_task(measured: Measured) -> Non
     assert (options.model, options.model_name) == (str(folder / "bert"), "bert")
     assert options.tasks == [str(folder / "task.toml")]
     assert options.suite == "quick"
+    by_path = SessionOptions(resume="results/records/s1")
+    assert restore_options(by_path, Path.cwd()).tasks == options.tasks
     assert options == resume(model=str(folder / "bert"), tasks=["tickets"], model_name="bert")
 
 
 def test_resumed_session_takes_a_model_and_a_task_that_moved(measured: Measured) -> None:
     folder, _ = measured
     moved = folder.rename("moved").absolute()
-    with pytest.raises(HarnessError, match=r"where there is no folder now. Put it back."):
+    with pytest.raises(
+        HarnessError,
+        match=r"where there is no folder now. Put it back, or name its new place with --model",
+    ):
         resume(tasks=[str(moved / "task.toml")])
     with pytest.raises(HarnessError, match=r"where there is no file now. Put it back, or name its"):
         resume(model=str(moved / "bert"))
