@@ -8,7 +8,7 @@ from typing import Any
 from harness.errors import SourceError, suggest_name
 from harness.models.model_spec import ModelSpec
 from harness.store import bundled_weights
-from harness.store.cache import digest, expand_home, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256, resolve_path
 from harness.store.downloads import Package, Source, fetch_hub_snapshot
 
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
@@ -176,7 +176,7 @@ def find_checkpoint_folder(model: str) -> Path:
         SourceError: it is neither.
     """
     if expand_home(model).is_dir():
-        return expand_home(model).resolve()
+        return resolve_path(model)
     repository, _, revision = model.partition("@")
     names = [*FILES, TOKENIZER_CONFIG, *GRAPH]
     if snapshot := fetch_hub_snapshot(repository, revision, names):

@@ -47,6 +47,21 @@ def expand_home(path: str | Path) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises)
 
 
+def resolve_path(path: str | Path) -> Path:
+    """Return the absolute path of a file or folder that manifests and records will name.
+
+    Raises:
+        HarnessError: the path is not UTF-8, so that no text can have it.
+    """
+    resolved = expand_home(path).resolve()
+    try:
+        str(resolved).encode()
+    except UnicodeEncodeError:
+        shown = str(resolved).encode(errors="backslashreplace").decode()
+        raise HarnessError(f"{shown}: this path is not UTF-8. Rename the folder.") from None
+    return resolved
+
+
 def digest(value: Any) -> str:
     """Return the sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

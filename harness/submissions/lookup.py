@@ -43,6 +43,11 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     """
     if "/" in name and (expand_home(name) / "submission.toml").is_file():
         return expand_home(name)
+    if "/" in name and (expand_home(name) / "config.json").is_file():
+        raise HarnessError(
+            f"{name} is a model, not a system. Measure it first (wattbench run --model), then name "
+            "one of its systems as the table does."
+        )
     if name not in folders and (folder := find_model_folder(name)):
         return folder
     if name not in folders:

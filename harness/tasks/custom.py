@@ -13,7 +13,7 @@ from pydantic import Field
 
 from harness.errors import ManifestError, SourceError
 from harness.schema import Expected, Faults, Number, Schema, Text, Texts, read_toml
-from harness.store.cache import digest, expand_home, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256, resolve_path
 from harness.tasks.labels import IntegerLabels
 from harness.tasks.readers import read_rows
 from harness.tasks.splits import compute_split_position
@@ -197,7 +197,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     Raises:
         ManifestError: the declaration has faults; the message names all of them.
     """
-    path = expand_home(path).resolve()
+    path = resolve_path(path)
     data, faults = read_toml(path), Faults(path)
     tables = {key: faults.get_table(data, key) for key in ("fields", "splits")}
     known = {key: value for key, value in data.items() if key not in tables}

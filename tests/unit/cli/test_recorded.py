@@ -10,6 +10,7 @@ from harness.cli.main import main
 from harness.cli.options import SessionOptions, results_folder
 from harness.cli.resolve import find_places, find_system, find_task, restore_options
 from harness.errors import HarnessError
+from harness.models.pretrained import find_checkpoint_folder
 from harness.results.record import Record, write_record
 from harness.submissions.checkpoint import compute_model_digest
 from tests.support.checkpoints import save_checkpoint
@@ -161,6 +162,20 @@ def test_records_without_paths_ask_for_them(measured: Measured) -> None:
     with pytest.raises(HarnessError, match=r"does not say where it is. Name it with --model"):
         resume(tasks=[str(folder / "task.toml")])
     assert resume(model=str(folder / "bert"), tasks=[str(folder / "task.toml")]).model
+
+
+def test_folder_of_a_model_is_told_from_a_system(measured: Measured) -> None:
+    with pytest.raises(HarnessError, match=r"bert is a model, not a system. Measure it first"):
+        find_system("o'brien's data/bert", Path.cwd(), [])
+
+
+def test_paths_that_no_text_can_have_are_named(measured: Measured) -> None:
+    folder = measured[0].rename("r\udcff")
+    message = r"r\\udcff.*: this path is not UTF-8. Rename"
+    with pytest.raises(HarnessError, match=message):
+        find_checkpoint_folder(str(folder / "bert"))
+    with pytest.raises(HarnessError, match=message):
+        find_task(str(folder / "task.toml"), [])
 
 
 def test_results_folder_is_told_from_folders_of_records_and_files(measured: Measured) -> None:
