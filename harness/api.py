@@ -12,6 +12,7 @@ from harness.leaderboard.ranking import load_sections
 from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
+from harness.store.cache import expand_home
 from harness.submissions.lookup import add_references, get_system
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import Plan, make_plan, plan_system
@@ -97,7 +98,7 @@ def measure_submissions(
         plan,
         chosen_suite,
         choose_configuration(configuration),
-        Path(results),
+        expand_home(results),
         RunConfig(rounds, server=server),
     )
 
@@ -125,8 +126,8 @@ def export_system(
         HarnessError: the system is not built, has no artifact, or the folder exists.
     """
     planned = plan_system(_load(system), get_task(task), seed)
-    write_export(planned, Path(results), Path(folder))
-    return Path(folder)
+    write_export(planned, expand_home(results), expand_home(folder))
+    return expand_home(folder)
 
 
 def load_records(records: str | Path) -> pandas.DataFrame:
@@ -142,7 +143,7 @@ def load_records(records: str | Path) -> pandas.DataFrame:
     Raises:
         HarnessError: there are no records.
     """
-    sections, faults = load_sections(Path(records))
+    sections, faults = load_sections(expand_home(records))
     if not sections:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
     return build_frame(sections)
@@ -151,8 +152,9 @@ def load_records(records: str | Path) -> pandas.DataFrame:
 def _load(system: SystemOrFolder) -> System:
     if isinstance(system, System):
         return system
-    if (Path(system) / "submission.toml").is_file() or Path(system).name != str(system):
-        return read_system(Path(system))
+    folder = expand_home(system)
+    if (folder / "submission.toml").is_file() or folder.name != str(system):
+        return read_system(folder)
     return get_system(str(system), find_project())
 
 

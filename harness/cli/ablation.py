@@ -39,18 +39,25 @@ def ablation(
     also the steps that train are left out, each variant being built first.
     """
     from harness.build import build_missing
-    from harness.cli.resolve import get_suite_of, make_run_config
+    from harness.cli.resolve import (
+        find_places,
+        find_system,
+        find_task,
+        get_suite_of,
+        make_run_config,
+    )
     from harness.reports.ablation import render_ablation
     from harness.runner.session import measure
     from harness.store.cache import write_atomically
     from harness.submissions.ablation import create_variants
-    from harness.submissions.lookup import add_references, get_system
+    from harness.submissions.lookup import add_references
     from harness.submissions.plan import make_plan
-    from harness.tasks.registry import get_task
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()
-    system, task = get_system(name, root), get_task(task_name)
+    places = find_places(root, results)
+    system = find_system(name, root, places)
+    task = find_task(task_name, places, system)
     suite, machine = get_suite_of(task), choose_configuration(configuration)
     systems = add_references([system, *create_variants(system, root, retrain)], suite, root)
     plan = make_plan(systems, [task], seed)

@@ -29,17 +29,17 @@ def audit(
     weights. The exit status is 1 when a probe fails; such a submission is not ranked.
     """
     from harness.audit.session import audit_submission
-    from harness.cli.resolve import make_run_config, select_tasks
-    from harness.submissions.lookup import get_system
+    from harness.cli.resolve import find_places, find_system, make_run_config, select_tasks
     from harness.submissions.plan import plan_system
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()
-    system = get_system(name, root)
+    places = find_places(root)
+    system = find_system(name, root, places)
     machine = choose_configuration(configuration)
     config = make_run_config(SessionOptions(isolation=isolation, smoke=smoke))
     passed = True
-    for task in select_tasks(task_names or system.get_task_addresses()):
+    for task in select_tasks(task_names or system.get_task_addresses(), places, system):
         planned = plan_system(system, task, seed)
         results = audit_submission(planned, machine, config, console)
         passed = passed and all(result.passed is not False for result in results)

@@ -1,6 +1,5 @@
 """`wattbench check`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,7 @@ from harness.submissions.project import find_project
 
 def check(
     console: Console,
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="the submission's folder")],
+    name: Annotated[str, typer.Argument(metavar="SUBMISSION", help="its name, or its folder")],
 ) -> None:
     """Check a submission folder, and report all its errors at once.
 
@@ -21,10 +20,14 @@ def check(
     spent. Nothing of the submission is run. Also prints the build time, estimated from the size of
     what is trained.
     """
+    from harness.store.cache import expand_home
     from harness.submissions.check import check as find_faults
     from harness.submissions.check import describe
+    from harness.submissions.manifest import find_systems
 
-    root = find_project()
+    root, folder = find_project(), expand_home(name)
+    if not folder.is_dir():
+        folder = find_systems(root).get(name, folder)
     system, faults = find_faults(folder, root)
     if faults or system is None:
         raise HarnessError("\n".join(faults))

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields, is_dataclass
 from inspect import Parameter
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import typer
@@ -49,6 +50,10 @@ def command(action: Action) -> Callable[..., None]:
                 arguments[name] = console
             elif isinstance(hint, type) and is_dataclass(hint):
                 arguments[name] = hint(**{key.name: values[key.name] for key in fields(hint)})
+            elif isinstance(values[name], Path):
+                from harness.store.cache import expand_home
+
+                arguments[name] = expand_home(values[name])
             else:
                 arguments[name] = values[name]
         if status := _run(action, arguments, console):

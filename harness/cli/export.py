@@ -25,12 +25,13 @@ def export(
     with what that needs and no more, and a model card with the figures that RESULTS has of the
     system.
     """
+    from harness.cli.resolve import find_places, find_system, find_task
     from harness.export.standalone import write_export
-    from harness.submissions.lookup import get_system
     from harness.submissions.plan import plan_system
-    from harness.tasks.registry import get_task
 
     root = find_project()
-    planned = plan_system(get_system(name, root), get_task(task), seed)
+    places = find_places(root, results)
+    system = find_system(name, root, places)
+    planned = plan_system(system, find_task(task, places, system), seed)
     write_export(planned, results_folder(root, results), folder)
     console(f"written: {folder}. Try: cd {shlex.quote(str(folder))} && python predict.py TEXT")

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from harness.errors import HarnessError
+
 TASK_HELP = "by its name, or the path of its task.toml"
 
 
@@ -156,5 +158,20 @@ class SessionOptions(SystemOptions):
 
 
 def results_folder(root: Path, results: str = "", smoke: bool = False) -> Path:
-    """Return where records and leaderboard are kept; smoke runs are kept apart."""
-    return Path(results) if results else root / "results" / ("smoke" if smoke else "")
+    """Return where records and leaderboard are kept; smoke runs are kept apart.
+
+    Raises:
+        HarnessError: `results` names a file, or a folder of records instead of the one above it.
+    """
+    from harness.store.cache import expand_home
+
+    if not results:
+        return root / "results" / ("smoke" if smoke else "")
+    folder = expand_home(results)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir():
+        raise HarnessError(f"{existing}: a file, not a folder. Name a folder for the results.")
+    for above, records in ((folder.parent, "*/*/*/*.json"), (folder.parent.parent, "*/*/*.json")):
+        if folder.relative_to(above).parts[:1] == ("records",) and any(folder.glob(records)):
+            raise HarnessError(f"{folder}: a folder of records. Name the one above it: {above}")
+    return folder

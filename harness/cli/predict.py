@@ -25,14 +25,16 @@ def predict(
     The system must be built. One file for a task, named as the SuperGLUE server wants it
     (BoolQ.jsonl, RTE.jsonl, ...), from the answers of the system's own worker.
     """
+    from harness.cli.resolve import find_places, find_system, find_task
     from harness.runner.predict import predict as write_predictions
-    from harness.submissions.lookup import get_system
     from harness.submissions.plan import plan_system
-    from harness.tasks.registry import get_task
     from harness.telemetry.configuration import choose_configuration
 
+    root = find_project()
+    places = find_places(root)
+    system = find_system(name, root, places)
     path = write_predictions(
-        plan_system(get_system(name, find_project()), get_task(task), seed),
+        plan_system(system, find_task(task, places, system), seed),
         split,
         choose_configuration(configuration),
         out,

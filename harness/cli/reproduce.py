@@ -38,13 +38,13 @@ def reproduce(
     NAME is a file of baselines/published. Where no session holds the whole ladder on that task, or
     with --again, the ladder is built and measured first.
     """
-    from harness.cli.resolve import get_suite_of
+    from harness.cli.resolve import find_places, find_task, get_suite_of
     from harness.reports.reproduction import PublishedTable, render_reproduction
     from harness.store.cache import write_atomically
-    from harness.tasks.registry import get_task
 
     root = find_project()
-    published, task = PublishedTable.read(root, name), get_task(task_name)
+    published = PublishedTable.read(root, name)
+    task = find_task(task_name, find_places(root, results))
     folder = results_folder(root, results, smoke)
     text = ""
     if not again:
@@ -58,7 +58,7 @@ def reproduce(
         )
         session = SessionOptions(
             suite=get_suite_of(task).name,
-            tasks=[task_name],
+            tasks=[task.address],
             systems=published.systems,
             configuration=configuration,
             seed=seed,

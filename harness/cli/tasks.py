@@ -6,6 +6,7 @@ import typer
 
 from harness.cli.console import Console
 from harness.cli.options import TASK_HELP
+from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
     from harness.tasks.task import Task
@@ -18,11 +19,12 @@ def tasks(
     ] = None,
 ) -> None:
     """List the tasks: sizes, metric, majority score, licence, source."""
-    from harness.cli.resolve import select_tasks
+    from harness.cli.resolve import find_places, select_tasks
     from harness.tasks.registry import all_suites, all_tasks
     from harness.tasks.splits import count_repeated_examples
 
-    selected = select_tasks(names or all_tasks())
+    places = find_places(find_project())
+    selected = select_tasks(names or all_tasks(), places)
     console.print_table([_describe(task) for task in selected])
     for task in selected:
         if task.path and (count := count_repeated_examples(task)):
@@ -51,6 +53,8 @@ def _describe(task: "Task") -> dict[str, object]:
         splits = ("validation",) if task.trains_on else ("train", "selection", "validation")
         counts = [len(task.examples(split)) for split in splits]
         sizes, local = " / ".join(map(str, counts)), "yes"
+        if not task.available_locally():  # any other file is missed above
+            local = "all but [splits] test: there is no such file"
         official = (sum(task.sizes[:1]), task.sizes[1])
         if any(task.sizes) and (sum(counts[:-1]), counts[-1]) != official:
             local = f"a part: {sum(counts)} of {sum(official)} examples"

@@ -7,7 +7,14 @@ import typer
 
 from harness.cli.bench import bench_session
 from harness.cli.console import Console
-from harness.cli.options import TASK_HELP, Configuration, Rounds, Seed, SessionOptions
+from harness.cli.options import (
+    TASK_HELP,
+    Configuration,
+    Rounds,
+    Seed,
+    SessionOptions,
+    results_folder,
+)
 from harness.cli.records import read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
@@ -18,7 +25,14 @@ def verify(
     published: Annotated[
         Path, typer.Argument(metavar="PUBLISHED", help="the published results")
     ] = Path("results"),
-    task: Annotated[str, typer.Option(metavar="NAME", help=TASK_HELP)] = "sentiment",
+    task: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help=f"{TASK_HELP} (default: the only published one, or sentiment)",
+            show_default=False,
+        ),
+    ] = "",
     systems: Annotated[
         list[str] | None,
         typer.Option("--system", metavar="NAME", help="only this system; repeatable"),
@@ -41,27 +55,40 @@ def verify(
     is 1 when a claim does not hold. --against compares with records that exist, and measures
     nothing.
     """
-    from harness.cli.resolve import name_task
-    from harness.reports.verification import find_published_systems, render_verification
+    from harness.cli.recorded import get_recorded_model
+    from harness.cli.resolve import find_places, find_task, name_task
+    from harness.reports.verification import (
+        choose_task,
+        find_published_systems,
+        render_verification,
+    )
     from harness.store.cache import write_atomically
     from harness.submissions.manifest import find_systems
 
+    root, out = find_project(), results_folder(find_project(), str(out))
+    published = results_folder(root, str(published))
     records = published / "records"
-    own_records = Path(against or out) / "records"
+    own_records = results_folder(root, against or str(out)) / "records"
     for folder in (records, *((own_records,) if against else ())):
         if not folder.is_dir():
             raise HarnessError(f"{folder}: there is no such folder. Name one that holds records/.")
     if against and own_records.resolve() == records.resolve():
         raise HarnessError(f"{records}: both are the same folder. Name another with --against.")
     sections = read_sections(records)
-    known = None if against else list(find_systems(find_project()))
-    suite, names = find_published_systems(sections, name_task(task), systems, known)
+    task = task or choose_task(sections)
+    known = None if against else list(find_systems(root))
+    latest, names = find_published_systems(sections, name_task(task), systems, known)
     if not against:
+        own_task = find_task(task, [published, *find_places(root)])
+        reference = next(row.record for row in latest.rows if row.name == latest.roles["reference"])
+        model = get_recorded_model(reference) if "model" in reference.system else ""
         session = SessionOptions(
-            suite=suite,
-            tasks=[task],
+            suite=reference.suite,
+            tasks=[own_task.address],
+            model=model,
+            model_name=reference.system["name"] if model else "",
             systems=names,
-            configuration=configuration,
+            configuration=configuration or latest.configuration["name"],
             seed=seed,
             rounds=rounds,
             results=str(out),

@@ -1,10 +1,12 @@
 """The model card of a standalone export: its README.md."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.leaderboard.column import Column
 from harness.leaderboard.columns import find_columns
+from harness.leaderboard.commands import rerun_command
 from harness.leaderboard.formatting import (
     format_machine,
     format_number,
@@ -12,11 +14,12 @@ from harness.leaderboard.formatting import (
     format_table,
 )
 from harness.leaderboard.ranking import Section, load_sections
-from harness.leaderboard.row import Row, rerun_command
+from harness.leaderboard.row import Row
 from harness.leaderboard.warnings import find_caveats
 from harness.optimize.base import Artifact
 from harness.store.cache import folder_size
 from harness.store.template import render_template
+from harness.submissions.project import shorten_path
 from harness.submissions.system import System
 from harness.tasks.task import Task
 
@@ -45,11 +48,12 @@ def render_model_card(
         steps=[_format_step(step) for step in artifact.metadata.recipe],
         requirements=requirements,
         megabytes=format_number(max(folder_size(artifact.folder) / 1e6, 0.01)),
-        has_pairs=_has_pairs(task),
+        has_pairs=count_texts(task) > 1,
         has_tokenizer=(artifact.folder / "tokenizer.json").is_file(),
         table=format_table([_format_row(row, columns) for row in rows]) if rows else "",
         roles=rows[0].record.roles if rows else {},
         commands=list(dict.fromkeys(map(rerun_command, rows))),
+        task_address=shlex.quote(shorten_path(task.path) if task.path else task.name),
         has_other_builds=bool(keys - {artifact.key}),
         caveats=dict.fromkeys(
             caveat for section, _ in by_section for caveat in find_caveats(section)
@@ -82,5 +86,6 @@ def _format_step(step: dict[str, object]) -> str:
     return f"`{step['use']}` {', '.join(params)}"
 
 
-def _has_pairs(task: Task) -> bool:
-    return task.available_locally() and len(task.examples("validation")[0].candidates[0]) > 1
+def count_texts(task: Task) -> int:
+    """Return how many texts a candidate of the task has; 0 if its data is not here to tell."""
+    return len(task.examples("validation")[0].candidates[0]) if task.available_locally() else 0

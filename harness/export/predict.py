@@ -1,8 +1,10 @@
 """Answer with the exported model that lies beside this file.
 
     python predict.py TEXT [PAIR]    prints the label
-    python predict.py < texts.txt    prints one label per line; a line is a text, a JSON string, or
-                                     a JSON list of a text and its pair
+    python predict.py < texts.txt    prints the label of each line; an empty line has an empty one
+
+A line (UTF-8) is a text as it is written, unless it is a JSON string (a text, which may have line
+breaks) or a JSON list of one or two strings (a text, and its pair).
 
 In Python: `from predict import predict`. Call it below `if __name__ == "__main__":`, because some
 engines start processes.
@@ -14,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.engines.base import Candidates, Engine, EngineConfig, ServeConfig
 from harness.engines.registry import load_engine
@@ -45,7 +47,14 @@ def predict(examples: Sequence[Candidates]) -> list[str | int]:
     Args:
         examples: an example is a list of candidates: one, or several in a multiple-choice task. A
             candidate is a list of one text, or of a text and its pair.
+
+    Raises:
+        ValueError: a candidate is empty, has the wrong number of texts, or cannot be encoded.
     """
+    for position, candidates in enumerate(examples):
+        for texts in candidates:
+            if fault := find_fault(texts):
+                raise ValueError(f"example {position}: {fault}")
     counts = [len(candidates) for candidates in examples]
     answers = answers_from_scores(load().scores(examples), counts)
     labels = load_settings()["labels"]
@@ -55,21 +64,61 @@ def predict(examples: Sequence[Candidates]) -> list[str | int]:
     ]
 
 
+def find_fault(texts: Sequence[str]) -> str:
+    """Return why the model cannot answer these texts, or ''."""
+    expected = load_settings().get("texts") or len(texts)
+    if len(texts) != expected:
+        takes = "one text" if expected == 1 else "a text and its pair, as a JSON list of both"
+        return f"{len(texts)} texts. The model takes {takes}."
+    if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+        return "not a text: it has half of a surrogate pair, or is not UTF-8."
+    if not "".join(texts).strip():
+        return "an empty text has no answer."
+    return ""
+
+
 def parse_line(line: str) -> list[str]:
-    """Return the text of a line, and its pair if the line is a JSON list of both."""
+    """Return the texts of a line; none if it is empty."""
+    if not line.strip():
+        return []
     try:
         value = json.loads(line)
-    except ValueError:
-        value = line.strip()
-    return value if isinstance(value, list) else [str(value)]
+    except (ValueError, RecursionError):
+        return [line]
+    texts = value if isinstance(value, list) else [value]
+    is_texts = len(texts) in (1, 2) and all(isinstance(text, str) for text in texts)
+    return texts if is_texts else [line]
+
+
+def main(arguments: Sequence[str]) -> str:
+    """Return what to print.
+
+    Args:
+        arguments: the texts; without any they are read from the standard input.
+    """
+    if list(arguments) in (["-h"], ["--help"]):
+        return __doc__ or ""
+    if len(arguments) > 2:
+        fail(f"{len(arguments)} texts. Quote each, as in: predict.py 'a text' 'its pair'")
+    lines = [list(arguments)]
+    if not arguments:
+        content = sys.stdin.buffer.read().decode("utf-8-sig", errors="surrogateescape")
+        lines = [parse_line(line.removesuffix("\r")) for line in content.split("\n")]
+        lines = lines if lines[-1] else lines[:-1]
+    for number, texts in enumerate(lines, start=1):
+        if fault := texts and find_fault(texts):
+            fail(fault if arguments else f"line {number}: {fault}")
+    examples = [[texts] for texts in lines if texts]
+    answers = iter(predict(examples) if examples else ())
+    return "".join(f"{next(answers) if texts else ''}\n" for texts in lines)
+
+
+def fail(message: str) -> NoReturn:
+    """End with a message and the exit status 2."""
+    print(f"predict.py: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] in (["-h"], ["--help"]):
-        sys.exit(__doc__)
-    if sys.argv[1:]:
-        inputs = [sys.argv[1:]]
-    else:
-        inputs = [parse_line(line) for line in sys.stdin if line.strip()]
-    for label in predict([[texts] for texts in inputs]) if inputs else ():
-        print(label)
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.write(main(sys.argv[1:]))

@@ -18,7 +18,7 @@ from typing import Any
 
 from harness.engines.registry import CUSTOM_CODE, get_engine
 from harness.errors import HarnessError
-from harness.export.model_card import render_model_card
+from harness.export.model_card import count_texts, render_model_card
 from harness.optimize.base import Artifact, ArtifactMeta
 from harness.store.cache import name_unwritable
 from harness.submissions.plan import PlannedSystem
@@ -92,6 +92,7 @@ def _build_settings(system: System, task: Task, artifact: Artifact) -> dict[str,
     return {
         "metadata": defaults | artifact.engine_metadata,
         "labels": list(task.labels),
+        "texts": count_texts(task),
         "serve": system.serve["offline"].to_dict(),
         "artifact": artifact.key,
     }

@@ -11,6 +11,7 @@ from statistics import median
 from typing import Any
 
 from harness.leaderboard.column import Column, Table
+from harness.leaderboard.commands import rerun_command
 from harness.leaderboard.figures import (
     compute_co2,
     compute_gpu_memory,
@@ -32,7 +33,7 @@ from harness.leaderboard.formatting import (
     format_machine,
     format_number,
 )
-from harness.leaderboard.row import Row, rerun_command
+from harness.leaderboard.row import Row
 
 
 def _latency(name: str, tables: tuple[Table, ...]) -> Column:

@@ -3,16 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.leaderboard.commands import MODEL, write_session_command
 from harness.leaderboard.formatting import format_fingerprint
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import name_task
 from harness.leaderboard.section import choose_main_section, find_notes, format_section
 from harness.leaderboard.suites import find_complete_suites, format_suite_table
 from harness.leaderboard.tables import format_overview
 from harness.leaderboard.template import render_template
 from harness.results.record import Record
 from harness.tasks.metrics import METRICS
-from harness.tasks.registry import all_suites
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,11 @@ class SectionText:
 
 
 def render_leaderboard(
-    sections: Sequence[Section], faults: Sequence[str], ladders: str = "", has_plot: bool = False
+    sections: Sequence[Section],
+    faults: Sequence[str],
+    ladders: str = "",
+    has_plot: bool = False,
+    has_energy: bool = False,
 ) -> str:
     """Return `results/README.md`.
 
@@ -56,6 +59,7 @@ def render_leaderboard(
         faults: the messages about records that were left out.
         ladders: the tables of the ladders, '' for none.
         has_plot: whether there is a plot of a ladder.
+        has_energy: whether there is an energy report.
     """
     main = choose_main_section(sections)
     suites = find_complete_suites(sections)
@@ -67,6 +71,7 @@ def render_leaderboard(
         places=_describe_places(sections),
         ladders=ladders,
         has_plot=has_plot,
+        has_energy=has_energy,
         faults=faults,
     )
 
@@ -90,6 +95,7 @@ def _describe_section(section: Section, starts_session: bool, has_server: bool) 
     versions = record.software.items()
     names = ("python", "torch", "onnxruntime", "wattbench")
     blocks = (window.block for row in section.rows for window in row.record.rounds)
+    command = write_session_command(section, has_server)
     return SectionText(
         section=section,
         starts_session=starts_session,
@@ -98,38 +104,11 @@ def _describe_section(section: Section, starts_session: bool, has_server: bool) 
         metric=_describe_metric(record),
         machine=format_fingerprint(section.fingerprint),
         software=", ".join(f"{name} {version}" for name, version in versions if name in names),
-        command=write_session_command(section, has_server),
-        model=section.roles["reference"] if _has_custom_model(section) else "",
+        command=command,
+        model=section.roles["reference"] if f"--model {MODEL} " in command else "",
         table=format_section(section),
         notes=find_notes(section),
     )
-
-
-def _has_custom_model(section: Section) -> bool:
-    """Whether the reference is a model given with --model."""
-    reference = section.roles["reference"]
-    return any(
-        row.name == reference and str(row.record.system["folder"]).startswith("models/")
-        for row in section.system_rows
-    )
-
-
-def write_session_command(section: Section, has_server: bool) -> str:
-    """Return the command that measures a section again."""
-    record, names = section.rows[0].record, {row.name for row in section.system_rows}
-    suite = all_suites().get(record.suite)
-    custom_model = _has_custom_model(section)
-    parts = ["wattbench bench", "--model MODEL" if custom_model else f"--suite {record.suite}"]
-    if custom_model or suite is None or list(suite.tasks) != [record.task["name"]]:
-        parts.append(f"--task {name_task(record)}")
-    parts.append(f"--configuration {record.configuration['name']}")
-    if not custom_model and names - set(suite.systems if suite else ()):
-        parts.append("--all")
-    if has_server:
-        parts.append("--scenario server")
-    if seeds := max(len(row.seed_rows) for row in section.rows):
-        parts.append(f"--seeds {seeds}")
-    return " ".join(parts)
 
 
 def _describe_metric(record: Record) -> str:

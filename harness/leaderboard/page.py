@@ -14,8 +14,8 @@ from harness.leaderboard.template import render_template
 from harness.tasks.registry import all_suites
 
 
-def render_page(sections: Sequence[Section]) -> str:
-    """Return the HTML page.
+def render_page(sections: Sequence[Section], has_energy: bool = False) -> str:
+    """Return the HTML page; `has_energy` says whether there is an energy report.
 
     Texts of submissions cannot become markup: they are in JSON, in which jinja2's filter `tojson`
     replaces `<`, and the script only writes them as text.
@@ -31,6 +31,7 @@ def render_page(sections: Sequence[Section]) -> str:
         "leaderboard/page.html.j2",
         style=style,
         script=script,
+        has_energy=has_energy,
         sections=[_describe_section(section) for section in _order_sections(sections)],
     )
 

@@ -13,10 +13,6 @@ from harness.results.record import Record, Round
 from harness.results.record_parts import DIVISIONS, SCENARIOS
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
-from harness.tasks.registry import all_tasks
-
-CUSTOM_TASK = "PATH/task.toml"
-"""Stands in commands for the path of a custom task, which records do not have."""
 
 DEFAULT_SEED_MARGIN = 0.015
 """Two standard deviations of a score over training seeds, assumed if only one seed was measured."""
@@ -266,44 +262,6 @@ class Row:
 def _check_choice(key: str, value: object, choices: Sequence[str]) -> None:
     if value not in choices:
         raise ValueError(f"{key} = {value!r} is not one of {', '.join(choices)}")
-
-
-def rerun_command(row: Row) -> str:
-    """Return the command that builds and measures a row again, beside the references."""
-    record = row.record
-    parts = ["wattbench bench"]
-    if record.system["folder"].startswith("models/"):
-        parts.append("--model MODEL")
-    else:
-        parts += [f"--suite {record.suite}", f"--system {row.base_name}"]
-    parts += [f"--task {name_task(record)}", f"--configuration {record.configuration['name']}"]
-    if record.scenario == "server":
-        parts.append("--scenario server")
-    if row.seed is not None or row.seed_rows:
-        parts.append(f"--seeds {len(row.seed_rows) or (row.seed or 0) + 1}")
-    return " ".join(parts)
-
-
-def resume_command(rows: Sequence[Row], options: str) -> str:
-    """Return the command that continues a session.
-
-    Args:
-        rows: a section of the session.
-        options: how far, e.g. `--rounds 10`.
-    """
-    record = rows[0].record
-    parts = ["wattbench run --resume", record.session, options]
-    if any(row.record.system["folder"].startswith("models/") for row in rows):
-        parts.append("--model MODEL")
-    if name_task(record) == CUSTOM_TASK:
-        parts.append(f"--task {CUSTOM_TASK}")
-    return " ".join(parts)
-
-
-def name_task(record: Record) -> str:
-    """Return what `--task` takes: of a custom task records have the name, but not the path."""
-    name = str(record.task["name"])
-    return name if name in all_tasks() else CUSTOM_TASK
 
 
 def compute_build_cost(recipe: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -5,9 +5,10 @@ from statistics import fmean
 
 import numpy as np
 
+from harness.leaderboard.commands import resume_command
 from harness.leaderboard.formatting import format_number
 from harness.leaderboard.ranking import Section
-from harness.leaderboard.row import Row, resume_command
+from harness.leaderboard.row import Row
 from harness.results import statistics
 
 WIDE_INTERVAL = 0.1
@@ -122,10 +123,10 @@ def advise_more_blocks(section: Section, is_wide: bool = False) -> str:
     doctor = "see what disturbs the machine (`wattbench doctor`)"
     blocks = max(len(row.seconds) for row in section.rows)
     if section.scenario == "offline":  # what --until looks at
-        command = resume_command(section.rows, "--until 5%")
+        command = resume_command(section.rows, "--until", "5%")
         advice = f"to continue until they are narrow: `{command}`"
     elif blocks < MAX_BLOCKS:
-        command = resume_command(section.rows, f"--rounds {min(max(2 * blocks, 5), MAX_BLOCKS)}")
+        command = resume_command(section.rows, "--rounds", str(min(max(2 * blocks, 5), MAX_BLOCKS)))
         advice = f"more blocks narrow them: `{command}`"
     else:
         return doctor
@@ -164,7 +165,7 @@ def _warn_of_one_block(section: Section) -> list[str]:
     return [
         f"Measured in one block, so without confidence intervals: {', '.join(names)}. How far "
         "these speed-ups are from the truth is not known. Measure more: "
-        f"`{resume_command(section.rows, '--rounds 5')}`."
+        f"`{resume_command(section.rows, '--rounds', '5')}`."
     ]
 
 
@@ -229,7 +230,7 @@ def _warn_of_few_queries(section: Section, rows: list[Row]) -> list[str]:
     fewest = min(queries.values())
     blocks = max(len(row.seconds) for row in rows)
     blocks = math.ceil(blocks * needed / max(fewest, 1))
-    remedy = f"More blocks give one: `{resume_command(section.rows, f'--rounds {blocks}')}`."
+    remedy = f"More blocks give one: `{resume_command(section.rows, '--rounds', str(blocks))}`."
     if blocks > MAX_BLOCKS:
         remedy = f"That would take {blocks} blocks: compare the p50 instead."
     return [f"Too few queries for a p99 of {', '.join(queries)}: {fewest} of {needed}. {remedy}"]
@@ -264,7 +265,7 @@ def _explain_server_rates(section: Section) -> list[str]:
         queries = sum(window.examples for window in row.rounds)
         if 2 * len(row.seconds) > len(rates):
             blocks = math.ceil(len(rates) * needed / queries)
-            command = resume_command(section.rows, f"--rounds {blocks}")
+            command = resume_command(section.rows, "--rounds", str(blocks))
             remedy = f"More blocks decide it: `{command}`."
             if blocks > MAX_BLOCKS:
                 remedy = f"To decide it would take {blocks} blocks."

@@ -21,7 +21,7 @@ from harness.models.checkpoint_files import (
 )
 from harness.models.model_spec import ModelSpec
 from harness.store import bundled_weights
-from harness.store.cache import digest, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256, resolve_path
 from harness.store.downloads import Package, Source, fetch_hub_snapshot
 
 ENCODERS = {
@@ -197,9 +197,9 @@ def find_checkpoint_folder(model: str) -> Path:
     Raises:
         SourceError: it is neither.
     """
-    if Path(model).expanduser().is_dir():
-        return Path(model).expanduser().resolve()
-    if Path(model).expanduser().is_file():
+    if expand_home(model).is_dir():
+        return resolve_path(model)
+    if expand_home(model).is_file():
         raise SourceError(f"{model}: a file. Name the folder that it is in.")
     repository, _, revision = model.partition("@")
     patterns = [*COMMON_PATTERNS, *WEIGHTS_PATTERNS]
@@ -263,7 +263,7 @@ def _pinned(name: str) -> Source | None:
 
 
 def _folder(name: str, base: Path) -> Path:
-    folder = (base / Path(name).expanduser()).resolve()
+    folder = (base / expand_home(name)).resolve()
     if not folder.is_dir():
         raise SourceError(
             f"encoder {name!r} is neither a pinned encoder nor a folder. {suggest_name(name, ENCODERS)}"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from harness.errors import HarnessError
 from harness.leaderboard.columns import find_columns, get_column
+from harness.leaderboard.commands import resume_command
 from harness.leaderboard.formatting import (
     format_interval,
     format_number,
@@ -11,7 +12,7 @@ from harness.leaderboard.formatting import (
     format_table,
 )
 from harness.leaderboard.ranking import Section, compute_speedup
-from harness.leaderboard.row import Row, resume_command
+from harness.leaderboard.row import Row
 from harness.leaderboard.warnings import SMOKE_RUN, advise_more_blocks
 from harness.results.statistics import Interval
 from harness.tasks.metrics import METRICS, Comparison
@@ -125,7 +126,7 @@ def _conclude(section: Section, first: Row, second: Row) -> str:
         scores = f"The scores do not differ significantly ({gain:+.4f}, {p})."
         if scores_differ:
             scores = f"The score of {winner.name} is {abs(gain):.4f} higher ({p})."
-        command = resume_command(section.rows, "--rounds 5")
+        command = resume_command(section.rows, "--rounds", "5")
         return f"{scores} One block cannot say which is faster. Measure more: `{command}`."
     if not faster and not scores_differ:
         return (

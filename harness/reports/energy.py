@@ -12,6 +12,7 @@ import pandas
 
 from harness.errors import HarnessError
 from harness.leaderboard.columns import find_columns, get_column
+from harness.leaderboard.commands import rerun_command, write_session_command
 from harness.leaderboard.formatting import (
     escape_cell,
     format_fingerprint,
@@ -19,9 +20,8 @@ from harness.leaderboard.formatting import (
     format_number,
     format_rows,
 )
-from harness.leaderboard.markdown import write_session_command
 from harness.leaderboard.ranking import Section, ratio_within_blocks
-from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured, rerun_command
+from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured
 from harness.leaderboard.suites import find_complete_suites
 from harness.leaderboard.tables import round_columns
 from harness.leaderboard.template import render_template

@@ -52,13 +52,17 @@ def write_board(results: Path) -> Board:
     frame = build_frame(sections)
     ladders = render_ladders(sections)
     ladder = choose_main_section([section for section in sections if _find_quick_rungs(section)])
+    energy_files = render_energy_files(sections)
+    has_energy = bool(energy_files)
     files = {
-        "README.md": render_leaderboard(sections, faults, ladders, has_plot=ladder is not None),
+        "README.md": render_leaderboard(
+            sections, faults, ladders, has_plot=ladder is not None, has_energy=has_energy
+        ),
         "leaderboard.csv": frame.to_csv(index=False, lineterminator="\n"),
         "leaderboard.json": render_json(frame),
-        "index.html": render_page(sections),
+        "index.html": render_page(sections, has_energy),
     }
-    files |= render_energy_files(sections)
+    files |= energy_files
     if main := choose_main_section(sections):
         files["pareto.svg"] = draw_pareto(main)
     if ladder:

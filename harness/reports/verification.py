@@ -50,17 +50,18 @@ def find_published_systems(
     task: str,
     selected: Sequence[str] | None,
     known: Sequence[str] | None,
-) -> tuple[str, list[str]]:
+) -> tuple[Section, list[str]]:
     """Find what to measure in order to verify the latest published session of a task.
 
     Args:
         sections: the published sections.
         task: the name of the task.
         selected: only these systems; all if empty.
-        known: the systems of this checkout; None to accept every name.
+        known: the systems of this checkout; None to accept every name. Those of a model that was
+            measured with --model are known from their records.
 
     Returns:
-        The suite and the names of the systems.
+        A section of the session, and the names of the systems.
 
     Raises:
         HarnessError: there is no such session, or a selected system cannot be verified.
@@ -69,7 +70,7 @@ def find_published_systems(
     names = [
         row.name
         for row in latest.system_rows
-        if row.measured and (known is None or row.name in known)
+        if row.measured and (known is None or row.name in known or "model" in row.record.system)
     ]
     absent = [name for name in selected or () if name not in names]
     names = [name for name in names if not selected or name in selected]
@@ -79,7 +80,13 @@ def find_published_systems(
             f"in this checkout. Published: {', '.join(row.name for row in latest.system_rows)}. "
             "Select with --system those that this checkout has."
         )
-    return latest.rows[0].record.suite, names
+    return latest, names
+
+
+def choose_task(sections: Sequence[Section]) -> str:
+    """Return the task whose session is verified if none is named: `sentiment`, or the only one."""
+    names = {str(section.task["name"]) for section in sections}
+    return names.pop() if len(names) == 1 else "sentiment"
 
 
 def _find_latest(sections: Sequence[Section], task: str) -> Section:
@@ -94,8 +101,9 @@ def _find_latest(sections: Sequence[Section], task: str) -> Section:
     if not candidates:
         names = sorted({str(section.task["name"]) for section in sections})
         raise HarnessError(
-            f"no published session of {task} has a reference. Published tasks: "
-            f"{', '.join(names) or 'none'}."
+            f"no published session of {task} has a reference that is better than always answering "
+            f"with the most frequent label. Published tasks: {', '.join(names) or 'none'}. Choose "
+            "one with --task."
         )
     return max(candidates, key=lambda section: section.started)
 

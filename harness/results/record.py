@@ -20,6 +20,7 @@ from harness.errors import RecordError
 from harness.results.record_parts import (
     ConfigurationPart,
     EnergyPart,
+    InputsPart,
     MachinePart,
     RolesPart,
     Scenario,
@@ -28,9 +29,9 @@ from harness.results.record_parts import (
 )
 from harness.store.cache import write_atomically
 
-SCHEMA = 3
-READ_SCHEMAS = (2, 3)
-"""Schema 3 has `extensions` and `measurement`; both have defaults."""
+SCHEMA = 4
+READ_SCHEMAS = (2, 3, 4)
+"""Schema 3 has `extensions` and `measurement`, schema 4 `inputs`; all have defaults."""
 
 MEASUREMENT_VERSION = 1
 """Increases whenever the same system would get other figures than before on the same machine."""
@@ -146,6 +147,7 @@ class Record:
         extensions: the packages, with their versions, that took part in building or serving the
             system besides wattbench.
         measurement: `MEASUREMENT_VERSION`.
+        inputs: the task and the model as a command names them, to measure the system again.
     """
 
     session: str
@@ -170,6 +172,7 @@ class Record:
     schema: int = SCHEMA
     extensions: list[str] = field(default_factory=list)
     measurement: int = MEASUREMENT_VERSION
+    inputs: InputsPart = field(default_factory=InputsPart)
 
     @property
     def smoke(self) -> bool:
@@ -253,7 +256,8 @@ def _adapter() -> TypeAdapter[Record]:
 
 
 def _describe_schema(schema: object) -> str:
-    known = " and ".join(map(str, READ_SCHEMAS))
+    *others, last = map(str, READ_SCHEMAS)
+    known = f"{', '.join(others)} and {last}"
     return f"schema {schema!r}, but this version reads {known}"
 
 

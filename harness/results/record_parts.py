@@ -71,6 +71,25 @@ class TaskPart(TypedDict):
 
 
 @with_config(PART)
+class InputsPart(TypedDict, total=False):
+    """What a command needs in order to measure again. Records before schema 4 have none of it.
+
+    A path is relative to the project and begins with `./` if it lies there, otherwise absolute.
+
+    Attributes:
+        task: the name of the task, or the path of its `task.toml`.
+        model: what `--model` was: the path of a folder, or `organisation/name@revision`.
+        name: what `--name` was.
+        system: the path of the system's folder, if it is not among those of the project.
+    """
+
+    task: str
+    model: str
+    name: str
+    system: str
+
+
+@with_config(PART)
 class ConfigurationPart(TypedDict):
     """What a record needs to state of a configuration.
 

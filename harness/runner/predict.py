@@ -13,7 +13,7 @@ from harness.runner.evaluate import (
     load_system,
     start_worker,
 )
-from harness.store.cache import write_atomically
+from harness.store.cache import expand_home, write_atomically
 from harness.submissions.plan import PlannedSystem
 from harness.tasks.task import predictions_by_label
 from harness.telemetry.configuration import Configuration
@@ -64,7 +64,7 @@ def predict(
         meter.close()
     format_predictions = task.prediction_format or predictions_by_label(task.labels)
     lines = format_predictions(data.examples, window.answers)
-    path = Path(out)
+    path = expand_home(out)
     if str(out).endswith("/") or path.is_dir() or not path.suffix:
         path /= f"{task.archive or task.name}.jsonl"
     write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())

@@ -13,13 +13,14 @@ from harness.errors import HarnessError
 from harness.optimize.base import Artifact
 from harness.results import record, statistics
 from harness.results.record import Record
-from harness.results.record_parts import SystemPart, TaskPart
+from harness.results.record_parts import InputsPart, SystemPart, TaskPart
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, SystemRun, has_custom_code
 from harness.store.cache import folder_digest, folder_size
 from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.lookup import NULL_SYSTEM
 from harness.submissions.plan import PlannedSystem
+from harness.submissions.project import find_project, get_system_folders, shorten_path
 from harness.submissions.system import System
 from harness.tasks.metrics import METRICS
 from harness.tasks.suites import Suite
@@ -75,6 +76,7 @@ def make_session_fields(
             "idle": None if config.resume else meter.measure_idle_watts(),
         },
         "timing": config.timing,
+        "inputs": _describe_model(suite),
     }
 
 
@@ -87,6 +89,8 @@ def make_run(
         HarnessError: the system is not built for the task.
     """
     system, task, artifact = planned.system, planned.task, planned.find_artifact()
+    inputs = session_fields.get("inputs", {}) | _describe_places(system, task)
+    session_fields = session_fields | {"inputs": inputs}
     records: dict[str, Record] = {
         scenario: Record(
             **session_fields,
@@ -120,6 +124,21 @@ def _describe_system(system: System, scenario: str) -> SystemPart:
     if system.seed is not None:
         fields["seed"] = system.seed
     return fields
+
+
+def _describe_model(suite: Suite) -> InputsPart:
+    inputs: InputsPart = {"model": suite.model} if suite.model else {}
+    return inputs | {"name": suite.model_name} if suite.model_name else inputs
+
+
+def _describe_places(system: System, task: Task) -> InputsPart:
+    inputs: InputsPart = {"task": shorten_path(task.path) if task.path else task.name}
+    is_named = system.folder.resolve().parent in map(
+        Path.resolve, get_system_folders(find_project())
+    )
+    if not is_named and not get_model_digest(system.folder):
+        inputs["system"] = shorten_path(system.folder)
+    return inputs
 
 
 def _describe_task(task: Task) -> TaskPart:

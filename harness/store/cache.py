@@ -41,13 +41,33 @@ def cache_dir() -> Path:
     """
     try:
         if folder := os.environ.get("WATTBENCH_CACHE"):
-            return Path(folder).expanduser().absolute()
+            return expand_home(folder).absolute()
         return platformdirs.user_cache_path("wattbench")
     except RuntimeError as error:
         raise HarnessError(
             f"there is no home directory for the cache: {error}. Set WATTBENCH_CACHE to a folder "
             "that can be written."
         ) from error
+
+
+def expand_home(path: str | Path) -> Path:
+    """Return a path with a leading `~` or `~user` replaced; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  (pathlib's raises)
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Return the absolute path of a file or folder that manifests and records will name.
+
+    Raises:
+        HarnessError: the path is not UTF-8, so that no text can have it.
+    """
+    resolved = expand_home(path).resolve()
+    try:
+        str(resolved).encode()
+    except UnicodeEncodeError:
+        shown = str(resolved).encode(errors="backslashreplace").decode()
+        raise HarnessError(f"{shown}: this path is not UTF-8. Rename the folder.") from None
+    return resolved
 
 
 def digest(value: Any) -> str:

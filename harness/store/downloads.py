@@ -28,6 +28,7 @@ from harness.store.cache import (
     cache_dir,
     create_folder_atomically,
     digest,
+    expand_home,
     file_sha256,
     hold_lock,
 )
@@ -107,7 +108,7 @@ class Source:
         A damaged folder in WATTBENCH_DATA is an error; one in the hub's cache is ignored.
         """
         if data_folder := os.environ.get("WATTBENCH_DATA"):
-            folder = Path(data_folder).expanduser() / self.name
+            folder = expand_home(data_folder) / self.name
             if all((folder / name).is_file() for name in self.sha256):
                 self._check(folder)
                 return folder

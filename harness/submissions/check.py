@@ -37,7 +37,8 @@ def check(folder: Path, root: Path) -> tuple[System | None, list[str]]:
     folder = folder if folder.name else folder.resolve()
     if not folder.is_dir():
         return None, [
-            f"{folder}: there is no such folder. Give the folder that contains submission.toml."
+            f"{folder}: there is no such folder, and no system of this name. Give the folder that "
+            "contains submission.toml."
         ]
     faults = _check_folder(folder, root)
     try:

@@ -17,7 +17,8 @@ from harness.errors import HarnessError
 from harness.models import pretrained
 from harness.models.model_spec import ModelSpec
 from harness.results.record import read_record
-from harness.store.cache import cache_dir, write_atomically
+from harness.store.cache import cache_dir, expand_home, write_atomically
+from harness.submissions.project import shorten_path
 
 DIGEST_LENGTH, SUFFIX_LENGTH = 16, 6
 """Digits of a model's digest in paths and records, and after a name that another model has."""
@@ -54,11 +55,11 @@ def declare_model_systems(
     """
     checkpoint = pretrained.find_checkpoint_folder(model)
     spec = pretrained.get_checkpoint_spec(str(checkpoint), Path())
-    model_digest = pretrained.compute_key(str(checkpoint), Path())[:DIGEST_LENGTH]
-    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+    model_digest = compute_model_digest(checkpoint)
+    if name and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise HarnessError(
-            f"--name {name!r}: use the letters A to Z, digits, '.', '_' and '-', and begin with a "
-            "letter or digit."
+            f"--name {name!r}: use up to 100 of the letters A to Z, digits, '.', '_' and '-', and "
+            "begin with a letter or digit."
         )
     base_name = name or _get_default_name(model, checkpoint)
     if records and _is_name_of_other_model(base_name, model_digest, records, session or "*"):
@@ -68,9 +69,9 @@ def declare_model_systems(
                 "another folder with --results."
             )
         base_name = f"{base_name}-{model_digest[:SUFFIX_LENGTH]}"
-    folders = {}
+    folders, taken = {}, list(taken_names)
     for system_name, manifest in _build_manifests(base_name, checkpoint, spec).items():
-        if system_name in taken_names:
+        if system_name.casefold() in map(str.casefold, taken):
             raise HarnessError(
                 f"{checkpoint}: a system is called {system_name!r} already. Rename the folder, or "
                 "give --name."
@@ -79,6 +80,28 @@ def declare_model_systems(
         write_atomically(folder / "submission.toml", tomli_w.dumps(manifest).encode())
         folders[system_name] = folder
     return folders
+
+
+def compute_model_digest(checkpoint: Path) -> str:
+    """Return the digest of a model's files, which its systems have in records."""
+    return pretrained.compute_key(str(checkpoint), Path())[:DIGEST_LENGTH]
+
+
+def get_model_address(model: str, checkpoint: Path) -> str:
+    """Return how records and printed commands name a model: with the revision that the hub had.
+
+    Args:
+        model: a folder, or `organisation/name[@revision]` on the hub.
+        checkpoint: the folder of its files; for a model of the hub named by the revision.
+    """
+    if is_local(model):
+        return shorten_path(checkpoint)
+    return f"{model.partition('@')[0]}@{checkpoint.name}"
+
+
+def is_local(model: str) -> bool:
+    """Return whether a model is a folder, and not the name of one on the hub."""
+    return expand_home(model).is_dir()
 
 
 def get_reference_names(names: Iterable[str]) -> tuple[str, str]:
@@ -111,11 +134,10 @@ def is_optional(folder: Path) -> bool:
 
 
 def _get_default_name(model: str, checkpoint: Path) -> str:
-    is_local = Path(model).expanduser().is_dir()
-    name = checkpoint.name if is_local else model.partition("@")[0].rpartition("/")[2]
+    name = checkpoint.name if is_local(model) else model.partition("@")[0].rpartition("/")[2]
     name = unicodedata.normalize("NFKD", name.casefold())  # an ü is a u and its dots, an ß is ss
     letters = "".join(letter for letter in name if not unicodedata.combining(letter))
-    plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", letters)).strip("-.")
+    plain = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9._-]", "-", letters)).strip("._-")[:100]
     if not plain:
         raise HarnessError(
             f"{model}: no name for tables can be made from that of the folder. Give one with "

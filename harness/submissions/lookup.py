@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import HarnessError, suggest_name
+from harness.store.cache import expand_home
 from harness.submissions.checkpoint import find_model_folder
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.project import describe_places
@@ -40,8 +41,13 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
     Raises:
         HarnessError: there is no such system; the message names the nearest one.
     """
-    if "/" in name and (Path(name) / "submission.toml").is_file():
-        return Path(name)
+    if "/" in name and (expand_home(name) / "submission.toml").is_file():
+        return expand_home(name)
+    if "/" in name and (expand_home(name) / "config.json").is_file():
+        raise HarnessError(
+            f"{name} is a model, not a system. Measure it first (wattbench run --model), then name "
+            "one of its systems as the table does."
+        )
     if name not in folders and (folder := find_model_folder(name)):
         return folder
     if name not in folders:
@@ -106,10 +112,12 @@ def add_references(
         folder = find_folder(name, known, root)
         if folder.resolve() not in by_folder:
             by_folder[folder.resolve()] = read_system(folder, root)
-    names = [system.name for system in by_folder.values()]
-    if repeated := {name for name in names if names.count(name) > 1}:
-        raise HarnessError(
-            f"two systems are called {', '.join(sorted(repeated))}. Rename the folder of one of "
-            "them."
-        )
+    named: dict[str, System] = {}
+    for system in by_folder.values():  # file names of records may ignore case
+        namesake = named.setdefault(system.name.casefold(), system)
+        if namesake is not system:
+            raise HarnessError(
+                f"two systems are called {system.name}: {namesake.folder} and {system.folder}. "
+                "Rename one of these folders."
+            )
     return list(by_folder.values())

@@ -14,6 +14,7 @@ from harness.optimize.base import get_step
 from harness.results.record_parts import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
+from harness.store.cache import expand_home
 from harness.submissions.project import describe_places, get_system_folders
 from harness.submissions.serve import read_points, read_serve
 from harness.submissions.system import (
@@ -109,6 +110,8 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
     """Read a manifest; `dependents` are the systems that led to it, as teacher or member."""
     path = folder / "submission.toml"
     data, faults = read_toml(path), Faults(path)
+    if "@" in folder.resolve().name:
+        faults.add("rename the folder: in tables an '@' separates a system from its point or seed.")
     keys = {key: value for key, value in data.items() if key not in TABLES}
     head = faults.check(Head, keys, also=TABLES)
     model = faults.get_table(data, "model")
@@ -144,7 +147,7 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
 def _read_task(faults: Faults, task: str) -> DeclaredTask:
     """Return a task that is given by name, or as a `task.toml` beside the manifest."""
     if task.endswith(".toml"):
-        address = str((faults.path.parent / task).resolve())
+        address = str((faults.path.parent / expand_home(task)).resolve())
         try:
             return DeclaredTask(get_task(address).name, address)
         except HarnessError as error:

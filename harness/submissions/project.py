@@ -45,6 +45,23 @@ def describe_places(project: Path) -> str:
     return f"{project / 'submissions'} or among those of the package"
 
 
+def shorten_path(path: str | Path) -> str:
+    """Return how records and printed commands name a file or folder.
+
+    Below the project it is a relative path that begins with `./`, so that records can be moved with
+    their project, and it is not taken for a name. Anywhere else it is absolute.
+    """
+    from harness.store.cache import expand_home  # `wattbench --help` needs neither
+
+    path, project = expand_home(path).resolve(), find_project()
+    return f"./{path.relative_to(project)}" if path.is_relative_to(project) else str(path)
+
+
+def expand_path(text: str) -> str:
+    """Return the absolute path for what `shorten_path` returned, and any other text as it is."""
+    return str(find_project() / text) if text.startswith("./") else text
+
+
 def _get_source(project: Path) -> Path:
     if is_checkout(project):
         return project

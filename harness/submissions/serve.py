@@ -105,9 +105,20 @@ def read_points(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[s
     points = faults.get_table(faults.get_table(data, "serve"), POINTS, "serve.")
     if points and spec.format not in (None, *EARLY_EXIT_FORMATS):
         faults.add(f"[serve.points]: {NO_EARLY_EXITS}")
+    names: dict[str, str] = {}
     for name, threshold in points.items():
-        if not re.fullmatch(r"[A-Za-z0-9._-]+", name):
-            faults.add(f"[serve.points] {name!r}: use letters, digits, '.', '_' and '-'.")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
+            faults.add(f"[serve.points] {name!r}: use up to 100 letters, digits, '.', '_' and '-'.")
+        if re.fullmatch(r"seed\d+", name, re.IGNORECASE):
+            faults.add(
+                f"[serve.points] {name!r}: the rows of further training seeds are called so. "
+                "Choose another name."
+            )
+        namesake = names.setdefault(name.casefold(), name)
+        if namesake != name:  # their records would be one file where file names ignore case
+            faults.add(
+                f"[serve.points] {namesake!r} and {name!r} differ in case alone. Rename one."
+            )
         if not _is_threshold(threshold):
             faults.add(
                 f"[serve.points] {name} = {threshold!r}: choose {describe_choices(Threshold)}."

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.errors import SourceError
 from harness.schema import Expected, Faults, Number, Schema, Text, read_toml, to_tuple
-from harness.store.cache import digest, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256, resolve_path
 from harness.tasks.labels import IntegerLabels
 from harness.tasks.readers import read_rows
 from harness.tasks.splits import compute_split_position
@@ -75,7 +75,7 @@ class TaskFile(Schema):
     """A `task.toml` without its tables."""
 
     name: Text = Field(description="letters, digits, `-` and `_`; not that of a built-in task")
-    title: Text = Field(description="the question of the task, in one line")
+    title: Text = Field("", description="the question of the task, in one line (default: its name)")
     labels: Names = Field((), description="the names of the labels; none for a task with choices")
     metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"] = Field(
         description="the score; `f1` and `matthews` need two labels, the second is the positive one"
@@ -228,7 +228,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     Raises:
         ManifestError: the declaration has faults; the message names all of them.
     """
-    path = path.expanduser().resolve()
+    path = resolve_path(path)
     data, faults = read_toml(path), Faults(path)
     tables = {key: faults.get_table(data, key) for key in ("fields", "splits")}
     known = {key: value for key, value in data.items() if key not in tables}
@@ -251,11 +251,11 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
     assert splits
     labels = ("wrong", "right") if fields.choices else declaration.labels
     names = {split: name for split, name in splits.model_dump().items() if name}
-    files = {split: path.parent / _expand_home(name) for split, name in names.items()}
+    files = {split: path.parent / expand_home(name) for split, name in names.items()}
     custom_data = CustomData(fields, labels, files, path, declaration.quoting)
     return Task(
         name=declaration.name,
-        title=declaration.title,
+        title=declaration.title or declaration.name,
         edition="own",
         labels=labels,
         metric=declaration.metric,
@@ -275,15 +275,8 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
 def _check_name(faults: Faults, name: str, reserved: Container[str]) -> None:
     if name in reserved:
         faults.add(f"name {name!r} is that of a built-in task. Choose another.")
-    elif not name.replace("-", "").replace("_", "").isalnum():
-        faults.add(f"name {name!r}: use only letters, digits, '-' and '_'.")
-
-
-def _expand_home(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # there is no such user
-        return Path(name)
+    elif not name.replace("-", "").replace("_", "").isalnum() or len(name.encode()) > 100:
+        faults.add(f"name {name!r}: use only letters, digits, '-' and '_', up to 100 bytes.")
 
 
 def _is_file(path: Path) -> bool:

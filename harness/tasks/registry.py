@@ -1,7 +1,6 @@
 """The registry of tasks and suites."""
 
 from pathlib import Path
-from typing import TypeVar
 
 from harness import extensions
 from harness.errors import HarnessError, suggest_name
@@ -10,8 +9,6 @@ from harness.tasks.privacyqa import PRIVACYQA
 from harness.tasks.sentiment import SENTIMENT
 from harness.tasks.suites import SUITES, Suite
 from harness.tasks.task import Task
-
-T = TypeVar("T")
 
 
 def get_task(name: str) -> Task:
@@ -26,7 +23,13 @@ def get_task(name: str) -> Task:
     """
     if name.endswith(".toml"):
         return custom.read_task(Path(name), reserved=all_tasks())
-    return _get("task", name, all_tasks())
+    known = all_tasks()
+    if name not in known:
+        raise HarnessError(
+            f"task {name!r} does not exist. {suggest_name(name, known)} A custom task is named by "
+            "the path of its task.toml."
+        )
+    return known[name]
 
 
 def get_suite(name: str) -> Suite:
@@ -35,7 +38,10 @@ def get_suite(name: str) -> Suite:
     Raises:
         HarnessError: there is no such suite; the message names the nearest one.
     """
-    return _get("suite", name, all_suites())
+    known = all_suites()
+    if name not in known:
+        raise HarnessError(f"suite {name!r} does not exist. {suggest_name(name, known)}")
+    return known[name]
 
 
 def builtin_tasks() -> dict[str, Task]:
@@ -65,9 +71,3 @@ def find_task_origin(task: Task) -> str:
 def all_suites() -> dict[str, Suite]:
     """Return all suites by name."""
     return {suite.name: suite for suite in SUITES}
-
-
-def _get(kind: str, name: str, known: dict[str, T]) -> T:
-    if name not in known:
-        raise HarnessError(f"{kind} {name!r} does not exist. {suggest_name(name, known)}")
-    return known[name]

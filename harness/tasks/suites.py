@@ -17,6 +17,9 @@ class Suite:
         ladder: names of systems, each of which adds one optimization to the one before.
         gpu_systems: like `systems`, under a GPU configuration.
         gpu_ladder: like `ladder`, under a GPU configuration.
+        model: what `--model` is, if the references are systems of a user's model: the path of a
+            folder, or `organisation/name@revision`.
+        model_name: what `--name` is.
     """
 
     name: str
@@ -27,6 +30,8 @@ class Suite:
     ladder: tuple[str, ...] = ()
     gpu_systems: tuple[str, ...] = ()
     gpu_ladder: tuple[str, ...] = ()
+    model: str = ""
+    model_name: str = ""
 
     def default_systems(self, device: str, ladder: bool) -> tuple[str, ...]:
         """Return the systems that are measured where none is named.

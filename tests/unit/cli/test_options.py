@@ -81,6 +81,27 @@ def test_system_that_is_named_twice_is_one(project: Path, monkeypatch: pytest.Mo
     ]
 
 
+def test_names_that_differ_in_case_alone_are_one_name(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "submissions" / "onnx-int8", tmp_path / "Null")
+    options = SystemOptions(systems=[str(tmp_path / "Null")])
+    with pytest.raises(HarnessError, match=rf"{tmp_path}/Null.*/null. Rename one"):
+        make_session_plan(options, project, project / "results")
+    both = [str(declared(tmp_path / name, name)) for name in ("mine", "Mine")]
+    with pytest.raises(HarnessError, match=r"are two tasks of one name"):
+        select_tasks(both)
+
+
+def test_submission_is_checked_by_its_name_or_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(project)
+    for name in ("onnx-int8", "submissions/onnx-int8"):
+        assert main(["check", name]) == 0
+        assert "submissions/onnx-int8: OK." in capsys.readouterr().out
+    assert main(["check", "onnx-int9"]) == 2
+    assert "no such folder, and no system of this name" in capsys.readouterr().err
+
+
 def test_folder_that_is_called_like_a_reference_does_not_replace_it(
     project: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
@@ -159,6 +160,23 @@ def test_commands_for_a_custom_task_say_that_its_path_is_needed(tmp_path: Path) 
     assert f"`wattbench bench {options} --configuration cpu-2`" in text
     assert f"`wattbench run --resume s1 --until 5% {options}`" in text
     assert f"wattbench bench {options}" in (tmp_path / "leaderboard.csv").read_text()
+
+
+@pytest.mark.parametrize("has_energy", [True, False])
+def test_every_link_leads_to_a_file(tmp_path: Path, has_energy: bool) -> None:
+    record, side = make_record("ref", [1.0], 0.9)
+    if not has_energy:
+        record.rounds[0].energy = {}
+    write_record(record, side, tmp_path / "records")
+    files = write_board(tmp_path).files
+    assert ("energy-report.md" in files) == has_energy
+    page = (tmp_path / "index.html").read_text()
+    links = re.findall(r'href="([^#:"]+)"', page) + re.findall(r'"record": ?"([^"]+)"', page)
+    assert len(links) > 3
+    for name in (name for name in files if name.endswith(".md")):
+        links += re.findall(r"\]\(([^):]+)\)", (tmp_path / name).read_text())
+    for link in links:
+        assert (tmp_path / unquote(link)).exists(), link
 
 
 def test_board_needs_no_torch(tmp_path: Path) -> None:

@@ -209,6 +209,21 @@ def test_key_of_a_cascade_depends_on_its_members(project: Path) -> None:
             SERVE + '[serve.points]\nfast = "soon"\n',
             r"\[serve.points\] fast = 'soon'",
         ),
+        (
+            '"tfidf-logreg", "majority"',
+            SERVE + "[serve.points]\nseed1 = 0.5\n",
+            r"'seed1': the rows of further training seeds are called so",
+        ),
+        (
+            '"tfidf-logreg", "majority"',
+            SERVE + "[serve.points]\nfast = 0.5\nFast = 0.6\n",
+            r"'fast' and 'Fast' differ in case alone",
+        ),
+        (
+            '"tfidf-logreg", "majority"',
+            SERVE + '[serve.points]\n"a@b" = 0.5\n',
+            r"'a@b': use up to 100 letters",
+        ),
     ],
 )
 def test_faults_are_reported_before_anything_is_built(

@@ -130,8 +130,9 @@ def test_systems_that_were_not_measured_here_are_named(tmp_path: Path) -> None:
 def test_suite_and_systems_come_from_the_published_session(tmp_path: Path) -> None:
     sections, _ = load_sections(write_session(tmp_path))
     known = ["ref", "quick", "another"]
-    assert find_published_systems(sections, "sentiment", None, known) == ("quick", ["quick", "ref"])
-    assert find_published_systems(sections, "sentiment", ["ref"], known) == ("quick", ["ref"])
+    latest, names = find_published_systems(sections, "sentiment", None, known)
+    assert (latest.rows[0].record.suite, names) == ("quick", ["quick", "ref"])
+    assert find_published_systems(sections, "sentiment", ["ref"], known)[1] == ["ref"]
     with pytest.raises(HarnessError, match="cannot verify another: not published, or"):
         find_published_systems(sections, "sentiment", ["another"], known)
     with pytest.raises(

@@ -16,7 +16,7 @@ from tests.support.records import make_record
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2 and 3"),
+        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2, 3 and 4"),
         (lambda data: data | {"extra": 1}, r"extra is unknown"),
         (lambda data: {k: v for k, v in data.items() if k != "task"}, r"task is missing"),
         (lambda data: data | {"session": 3}, r"session = 3: .*valid string"),
@@ -48,17 +48,17 @@ def test_record_survives_the_round_trip(tmp_path: Path) -> None:
     assert read_side_file(record.path(tmp_path)) == side
 
 
-def test_record_of_schema_2_is_read_with_the_defaults_of_schema_3(tmp_path: Path) -> None:
+def test_record_of_schema_2_is_read_with_the_defaults_of_later_ones(tmp_path: Path) -> None:
     record, side = make_record("ref", [1.0], 0.9)
     write_record(record, side, tmp_path)
     path = record.path(tmp_path)
     data = json.loads(path.read_text())
-    new = {"extensions", "measurement"}
-    assert data["schema"] == 3
+    new = {"extensions", "measurement", "inputs"}
+    assert data["schema"] == 4
     assert new <= set(data)
     path.write_text(json.dumps({k: v for k, v in data.items() if k not in new} | {"schema": 2}))
     old = read_record(path)
-    assert (old.schema, old.extensions, old.measurement) == (2, [], 1)
+    assert (old.schema, old.extensions, old.measurement, old.inputs) == (2, [], 1, {})
     assert old == replace(record, schema=2)
 
 

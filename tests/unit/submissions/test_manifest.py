@@ -220,6 +220,12 @@ def test_unknown_encoder_is_rejected_with_the_nearest_name(folder: Path) -> None
         read_system(folder)
 
 
+def test_folder_with_an_at_sign_is_rejected(folder: Path) -> None:
+    (folder / "submission.toml").write_text(GOOD)
+    with pytest.raises(ManifestError, match=r"rename the folder: in tables an '@' separates"):
+        read_system(folder.rename(folder.with_name("mine@soon")))
+
+
 def test_two_systems_of_one_name_are_rejected(folder: Path) -> None:
     (folder.parent / "null").mkdir()
     (folder.parent / "null" / "submission.toml").write_text(GOOD)

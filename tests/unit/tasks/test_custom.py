@@ -51,6 +51,11 @@ def write_task(folder: Path, suffix: str = "jsonl", text: str = DECLARATION) -> 
     return path
 
 
+def test_title_is_the_name_by_default(cache: Path, tmp_path: Path) -> None:
+    text = DECLARATION.replace('title = "Which team a ticket goes to"\n', "")
+    assert load_task(write_task(tmp_path, text=text)).title == "tickets"
+
+
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "parquet"])
 def test_every_format_gives_the_same_examples(cache: Path, tmp_path: Path, suffix: str) -> None:
     expected = load_task(write_task(tmp_path / "expected"))
