@@ -41,7 +41,7 @@ def cache_dir() -> Path:
     """
     try:
         if folder := os.environ.get("WATTBENCH_CACHE"):
-            return expand_home(folder).absolute()
+            return Path(folder).expanduser().absolute()
         return platformdirs.user_cache_path("wattbench")
     except RuntimeError as error:
         raise HarnessError(
