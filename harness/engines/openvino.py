@@ -5,6 +5,7 @@ Needs the extra `wattbench[openvino]`.
 
 import threading
 
+import numpy as np
 import openvino
 
 from harness.engines.base import Engine, EngineConfig
@@ -38,12 +39,18 @@ def load(config: EngineConfig) -> Engine:
             f"OpenVINO cannot read {path} ({reason.strip()}). It cannot run a graph that "
             "onnxruntime has quantized; quantize with by = 'nncf'."
         ) from None
+    names = {model_input.any_name for model_input in model.inputs}
     thread_state = threading.local()  # an inference request per instance
 
     def forward(batch: tokenization.Batch) -> Scores:
         if not hasattr(thread_state, "request"):
             thread_state.request = model.create_infer_request()
-        logits: Scores = thread_state.request.infer(batch.feeds)[0].copy()
+        feeds = {name: values for name, values in batch.feeds.items() if name in names}
+        logits: Scores = thread_state.request.infer(feeds)[0].copy()
         return logits
 
+    # OpenVINO's bindings prepare themselves in the first call; if two threads make that at once,
+    # each may wait for the other forever
+    ones = np.ones((1, config.metadata.get("model", {}).get("length", 2)), np.int64)
+    forward(tokenization.Batch(ones, ones, ones * 0))
     return EncoderEngine(config, forward)

@@ -74,6 +74,14 @@ def test_types_and_outputs_of_a_graph_are_looked_at(
     assert len(graph.output) == 1
 
 
+def test_openvino_serves_a_graph_without_token_types(tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    folder = save_checkpoint(tmp_path / "model", build_graph(mask=TensorProto.BOOL))
+    artifact = adopt_checkpoint(folder, tmp_path / "artifact", ROWS)
+    scores = compute_scores(artifact, ROWS, ServeConfig("openvino", batch=4))
+    assert scores == pytest.approx(compute_expected(), abs=1e-4)
+
+
 def test_graph_that_fits_is_copied_byte_by_byte(tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "model", build_graph())
     artifact = adopt_checkpoint(folder, tmp_path / "artifact", ROWS)
