@@ -250,7 +250,7 @@ def test_second_model_of_one_name_in_the_records_gets_a_digest(
     assert names(other, "better") == ["better", "better-unpadded", "better-int8"]
     with pytest.raises(HarnessError, match=r"another model is called 'mine' there. Give another"):
         names(other, "mine")
-    with pytest.raises(HarnessError, match=r"--name 'a b': use the letters"):
+    with pytest.raises(HarnessError, match=r"--name 'a b': use up to 100 of the letters"):
         names(other, "a b")
 
 

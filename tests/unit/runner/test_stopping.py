@@ -14,6 +14,7 @@ from harness.runner.config import RunConfig
 from harness.runner.evaluate import SystemRun
 from harness.runner.progress import Progress
 from harness.runner.stopping import has_enough_blocks, widest_interval
+from harness.tasks.registry import get_task
 from tests.support.records import make_record
 
 
@@ -116,9 +117,12 @@ def test_session_is_resumed_with_its_own_systems_and_scenarios(
         return "s1"
 
     monkeypatch.setattr(session, "measure", measure)
-    for name in ("null", "minilm-l6", "minilm-l6-unpadded", "tfidf-logreg"):
+    roles = {"reference": "minilm-l6", "unpadded_reference": "minilm-l6-unpadded", "null": "null"}
+    for name in (*roles.values(), "tfidf-logreg"):
         for scenario in ("offline", "server"):
-            record, side = make_record(name, [1.0], 0.9, scenario=scenario, configuration="cpu-1")
+            fields = {"scenario": scenario, "configuration": "cpu-1", "roles": roles}
+            record, side = make_record(name, [1.0], 0.9, **fields)
+            record.task["version"] = get_task("sentiment").version
             write_record(record, side, here / "results" / "records")
     assert main(["run", "--resume", "s1", "--until", "5%"]) == 0
     plan, _, configuration, _, config, _ = passed
