@@ -238,13 +238,13 @@ def _warn_of_few_queries(section: Section, rows: list[Row]) -> list[str]:
 
 def _warn_of_harness_share(rows: list[Row]) -> list[str]:
     shares = {
-        row.name: row.harness_share
+        row.name: min(1.0, row.harness_share or 0.0)  # an estimate, so it may be larger
         for row in rows
-        if row.name != row.record.roles["null"] and (row.harness_share or 0) > HARNESS_SHARE
+        if row.name != row.record.roles["null"] and (row.harness_share or 0.0) > HARNESS_SHARE
     }
     if not shares:
         return []
-    largest = max(shares, key=lambda name: shares[name] or 0)
+    largest = max(shares, key=shares.__getitem__)
     return [
         f"The harness itself takes more than {HARNESS_SHARE:.0%} of the time of "
         f"{', '.join(shares)} (the largest share: {largest}, {shares[largest]:.0%}): the true "
