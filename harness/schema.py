@@ -4,7 +4,6 @@ Numbers keep the type that they are written with (`4` does not become `4.0`), be
 hashed.
 """
 
-import json
 import tomllib
 import types
 import typing
@@ -172,10 +171,6 @@ def _describe_fault(
     if kinds <= RANGE_ERRORS or "literal_error" in kinds:
         written = repr(value) if isinstance(value, str | list) else value
         return f"{key} = {written}: {describe_range(field)}."
-    if isinstance(value, list) and value and all(type(item) is int for item in value):
-        strings = json.dumps([str(item) for item in value])
-        fix = f" Write {strings}." if expected == "a list of strings" else ""
-        return f"{key} = {value!r} must be {expected}.{fix}"
     suffix = ", none of them empty" if isinstance(value, list) and "string" in expected else ""
     return f"{key} = {value!r} must be {expected}{suffix}."
 

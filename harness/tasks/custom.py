@@ -26,6 +26,19 @@ Name = Annotated[Text, AfterValidator(str.strip)]
 """A name without the blanks around it."""
 
 Names = Annotated[tuple[Name, ...], BeforeValidator(to_tuple), Field(min_length=1)]
+
+
+def _write_integers(value: Any) -> Any:
+    """Return a list with its integers as strings."""
+    names = to_tuple(value)
+    if not isinstance(names, tuple):
+        return value
+    return tuple(str(name) if type(name) is int else name for name in names)
+
+
+Labels = Annotated[Names, BeforeValidator(_write_integers)]
+"""Names of labels, which may be written as integers."""
+
 FieldName = Annotated[Name, Expected("the name of a field")]
 FileName = Annotated[str, Expected("the name of a file")]
 
@@ -76,7 +89,11 @@ class TaskFile(Schema):
 
     name: Text = Field(description="letters, digits, `-` and `_`; not that of a built-in task")
     title: Text = Field("", description="the question of the task, in one line (default: its name)")
-    labels: Names = Field((), description="the names of the labels; none for a task with choices")
+    labels: Labels = Field(
+        (),
+        description="the names of the labels, strings or integers; none for a task with choices",
+        json_schema_extra={"items": {"anyOf": [{"type": "string"}, {"type": "integer"}]}},
+    )
     metric: Literal["accuracy", "f1", "macro-f1", "matthews", "accuracy+macro-f1"] = Field(
         description="the score; `f1` and `matthews` need two labels, the second is the positive one"
     )

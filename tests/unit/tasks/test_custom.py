@@ -164,8 +164,8 @@ def test_all_faults_of_the_declaration_are_reported_at_once(tmp_path: Path) -> N
         ("max_length = 64", "max_length = 64.5", "max_length = 64.5 must be an integer"),
         (
             'labels = ["billing", "technical"]',
-            "labels = [0, 1]",
-            r'labels = \[0, 1\] must be a list of strings. Write \["0", "1"\]',
+            "labels = [0.5, 1]",
+            r"labels = \[0.5, 1\] must be a list of strings",
         ),
     ],
 )
@@ -176,6 +176,18 @@ def test_declaration_is_checked(tmp_path: Path, old: str, new: str, reason: str)
         return
     with pytest.raises(ManifestError, match=reason):
         get_task(str(path))
+
+
+def test_labels_may_be_written_as_integers(cache: Path, tmp_path: Path) -> None:
+    old = 'labels = ["billing", "technical"]'
+    path = write_task(tmp_path, text=DECLARATION.replace(old, "labels = [1, 0]"))
+    rows = make_tickets(4)
+    for row, team in zip(rows, (1, 0, "1", 0.0), strict=True):
+        row["team"] = team
+    write_rows(tmp_path / "dev.jsonl", rows)
+    task = load_task(path)
+    assert task.labels == ("1", "0")
+    assert [example.label for example in task.examples("validation")] == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
