@@ -1,6 +1,14 @@
 """What can go wrong for a user: every message says where, what, and how to fix it."""
 
+import errno
 from collections.abc import Iterable
+
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file is larger than is allowed (ulimit -f)",
+}
+"""Errors that mean that there is no space for a file."""
 
 
 class HarnessError(Exception):

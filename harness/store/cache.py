@@ -23,14 +23,7 @@ import platformdirs
 import psutil
 from filelock import FileLock
 
-from harness.errors import HarnessError, WriteError
-
-FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "the file is larger than is allowed (ulimit -f)",
-}
-"""Errors that mean that there is no space for a file."""
+from harness.errors import FULL, HarnessError, WriteError
 
 
 def cache_dir() -> Path:

@@ -22,9 +22,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from harness.errors import SourceError
+from harness.errors import FULL, SourceError
 from harness.store.cache import (
-    FULL,
     cache_dir,
     create_folder_atomically,
     digest,

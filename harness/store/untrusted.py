@@ -17,8 +17,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from harness.errors import SourceError
-from harness.store.cache import FULL
+from harness.errors import FULL, SourceError
 
 FORMATS = (".safetensors", ".onnx", ".onnx_data", ".data", ".json", ".txt", ".md")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz")
