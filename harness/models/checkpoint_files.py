@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import SourceError
+from harness.models.model_spec import WEIGHTS
 from harness.store import untrusted
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 CONFIG, TOKENIZER, TOKENIZER_CONFIG = "config.json", "tokenizer.json", "tokenizer_config.json"
-WEIGHTS = "model.safetensors"
 SHARDS = "model.safetensors.index.json"
 """Names the shards of weights that transformers has saved in several files."""
 

@@ -4,7 +4,6 @@ Module names are those of transformers' BertForSequenceClassification.
 """
 
 import dataclasses
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,7 @@ from torch import Tensor, nn
 from harness.errors import BuildError
 from harness.models.bert import ACTIVATIONS, Bert, Dense
 from harness.models.bert import EncoderSpec as EncoderSpec
-from harness.models.checkpoint_files import WEIGHTS, load_weights, read_config
-
-LAYER_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
-"""What TensorFlow calls the weights of a layer norm, and what PyTorch calls them."""
+from harness.models.model_spec import WEIGHTS as WEIGHTS
 
 
 class Exit(nn.Module):
@@ -126,79 +122,6 @@ class Stage(nn.Module):
             hidden, mask = hidden.index_select(0, rows), mask.index_select(0, rows)
         logits, hidden, mask = self.model.stage(hidden, mask, start, stop)
         return (logits,) if stop is None else (logits, hidden, mask)
-
-
-def from_pretrained(folder: Path, labels: int) -> Classifier:
-    """Return a classifier on top of a pretrained encoder, with a new classification layer.
-
-    Raises:
-        BuildError: the folder holds no encoder, or one of an unsupported architecture.
-    """
-    try:
-        spec = EncoderSpec.from_config(read_config(folder), labels)
-        weights = load_weights(folder)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
-    model = Classifier(spec)
-    nn.init.normal_(model.classifier.weight, std=0.02)
-    nn.init.zeros_(model.classifier.bias)
-    weights = {
-        name if name.startswith("bert.") else f"bert.{name}": value
-        for name, value in weights.items()
-    }
-    new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}
-    assign_weights(model, _select_weights(model, {**weights, **new}, folder), folder)
-    return model
-
-
-def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
-    """Load a fine-tuned classifier.
-
-    Args:
-        folder: `config.json` and `model.safetensors`, as transformers saves them.
-        order: for each label of the task the model's number of it.
-
-    Raises:
-        BuildError: the folder holds no classifier, or one of an unsupported architecture.
-    """
-    try:
-        model = Classifier(EncoderSpec.from_config(read_config(folder), len(order)))
-        weights = load_weights(folder)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise BuildError(f"{folder}: not a fine-tuned classifier ({error}).") from None
-    weights = _select_weights(model, weights, folder)
-    for name in ("classifier.weight", "classifier.bias"):
-        if name in weights and len(weights[name]) == len(order):
-            weights[name] = weights[name][order].clone()
-    assign_weights(model, {name: value.float() for name, value in weights.items()}, folder)
-    return model.eval()
-
-
-def _select_weights(
-    model: Classifier, weights: dict[str, Tensor], folder: Path
-) -> dict[str, Tensor]:
-    """Return the weights that the model has, under its names; as transformers, drop all others.
-
-    The layer norms of checkpoints from TensorFlow have gamma and beta.
-
-    Raises:
-        BuildError: the model has weights that are not there.
-    """
-    renamed = {
-        re.sub(
-            r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: LAYER_NORM_NAMES[match[0]], name
-        ): value
-        for name, value in weights.items()
-    }
-    known = model.state_dict()
-    if missing := [name for name in known if name not in renamed]:
-        others = [name for name in weights if name not in known]
-        instead = f" It has others, such as {others[0]}." if others else ""
-        raise BuildError(
-            f"{folder / WEIGHTS}: {len(missing)} weights are missing, such as {missing[0]}."
-            f"{instead} Save the model with transformers' save_pretrained(...)."
-        )
-    return {name: renamed[name] for name in known}
 
 
 def load(folder: Path, spec: EncoderSpec) -> Classifier:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+WEIGHTS = "model.safetensors"
+"""The file of a model's weights."""
+
 
 @dataclass(frozen=True)
 class ModelSpec:

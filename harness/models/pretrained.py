@@ -11,7 +11,6 @@ from harness.models.checkpoint_files import (
     CONFIG,
     GRAPH_PATTERNS,
     TOKENIZER,
-    WEIGHTS,
     WEIGHTS_PATTERNS,
     check_weights,
     find_graph,
@@ -19,7 +18,7 @@ from harness.models.checkpoint_files import (
     list_files,
     read_config,
 )
-from harness.models.model_spec import ModelSpec
+from harness.models.model_spec import WEIGHTS, ModelSpec
 from harness.store import bundled_weights
 from harness.store.cache import digest, expand_home, file_sha256, resolve_path
 from harness.store.downloads import Package, Source, fetch_hub_snapshot

@@ -15,14 +15,13 @@ from harness.models.checkpoint_files import (
     CONFIG,
     GRAPH,
     TOKENIZER,
-    WEIGHTS,
     copy_weights,
     find_graph,
     find_weights,
     read_config,
 )
 from harness.models.label_order import find_label_order
-from harness.models.model_spec import ModelSpec
+from harness.models.model_spec import WEIGHTS, ModelSpec
 from harness.models.pretrained import get_padding_id, is_plain_bert
 from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.progress import Log
@@ -76,7 +75,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
     Raises:
         BuildError: the labels are not the task's, or the model cannot answer the task's texts.
     """
-    from harness.models import classifier, tokenization
+    from harness.models import load_checkpoint, tokenization
     from harness.models.model_inputs import (
         MIN_TOKENS,
         find_tokenizer_inputs,
@@ -97,7 +96,7 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
     if "token_type_ids" not in names:
         tokenizer = tokenization.remove_token_types(tokenizer)
     if find_weights(folder) and is_plain_bert(config):
-        bert = classifier.from_checkpoint(folder, order)
+        bert = load_checkpoint.from_checkpoint(folder, order)
         tokenization.check_tokens(tokenizer, bert.spec.vocabulary, folder)
         length = min(task.max_length, bert.spec.positions)
         return {"max_length": length} | encoders.save_model(bert, tokenizer, context.out)

@@ -209,13 +209,13 @@ def _make_student(
     inputs: Inputs, task: Task, params: Distill, teacher: "Classifier"
 ) -> "tuple[Classifier, Tokenizer, tuple[int, ...]]":
     """Return the model to train, its tokenizer, and the teacher layers that initialise it."""
-    from harness.models import classifier, tokenization
+    from harness.models import load_checkpoint, tokenization
     from harness.optimize.training import encoders
 
     if params.student:
         assert inputs.encoder is not None
         folder = inputs.encoder.folder
-        student = classifier.from_pretrained(folder, len(task.labels))
+        student = load_checkpoint.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, student.spec.positions)
         tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
         tokenization.check_tokens(tokenizer, student.spec.vocabulary, folder)

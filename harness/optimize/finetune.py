@@ -22,7 +22,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
     Raises:
         BuildError: training diverges.
     """
-    from harness.models import classifier, tokenization
+    from harness.models import load_checkpoint, tokenization
     from harness.optimize.training import encoders, loop
 
     loop.fix_seed_and_threads(context.seed, context.threads)
@@ -31,7 +31,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
     else:
         assert inputs.encoder is not None, "a recipe without a model is refused earlier"
         folder = inputs.encoder.folder
-        model = classifier.from_pretrained(folder, len(task.labels))
+        model = load_checkpoint.from_pretrained(folder, len(task.labels))
         length = min(params.max_length or task.max_length, model.spec.positions)
         tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", length)
         tokenization.check_tokens(tokenizer, model.spec.vocabulary, folder)

@@ -21,7 +21,7 @@ from harness.build import MALLOC_TUNABLES
 from harness.engines import onnxruntime
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.loadgen.scenarios import QuerySamples
-from harness.models import classifier, tokenization
+from harness.models import classifier, load_checkpoint, tokenization
 from harness.models.pretrained import ENCODERS
 from harness.optimize import export
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
@@ -85,7 +85,7 @@ def untrained(out: Path) -> Artifact:
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     torch.manual_seed(0)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
-    about = encoders.save_model(classifier.from_pretrained(folder, 2), tokenizer, out)
+    about = encoders.save_model(load_checkpoint.from_pretrained(folder, 2), tokenizer, out)
     plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
     return Artifact(out, ArtifactMeta.from_dict(plain))
 
@@ -195,7 +195,7 @@ def _time_training(implementation: str) -> float:
         model = BertForSequenceClassification.from_pretrained(folder)
         naive_steps(model, folder, examples[:64])
         return naive_steps(model, folder, examples)
-    ours = classifier.from_pretrained(folder, 2)
+    ours = load_checkpoint.from_pretrained(folder, 2)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
     few = encoders.tokenize_examples(tokenizer, examples[:64])
     one = Finetune(epochs=1)

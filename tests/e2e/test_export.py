@@ -64,6 +64,7 @@ def test_folder_answers_as_the_worker_does_and_needs_its_runtime_alone(
         assert main(["export", system.name, str(out), "--task", reviews.address]) == 0
         lines = (out / "requirements.txt").read_text().splitlines()
         assert {line.partition("==")[0] for line in lines} == REQUIREMENTS[system.name]
+        assert not list(out.rglob("checkpoint_files.py")), "only code that answers is copied"
 
         path = tmp_path / f"{system.name}.jsonl"
         configuration = choose_configuration("cpu-1")

@@ -7,14 +7,14 @@ from safetensors.torch import save_file
 from transformers import BertForSequenceClassification
 
 from harness.errors import BuildError, SourceError
-from harness.models import classifier
+from harness.models import classifier, load_checkpoint
 from harness.models.classifier import Classifier, EncoderSpec
 
 
 @pytest.fixture
 def model(tiny_encoder: Path) -> Classifier:
     torch.manual_seed(1)
-    return classifier.from_pretrained(tiny_encoder, 3).eval()
+    return load_checkpoint.from_pretrained(tiny_encoder, 3).eval()
 
 
 def make_batch(length: int = 12, padded: int = 0) -> tuple[torch.Tensor, ...]:
@@ -87,8 +87,8 @@ def test_weights_of_another_specification_are_refused(model: Classifier, tmp_pat
 
 def test_folder_without_a_bert_encoder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="not the configuration of a model"):
-        classifier.from_pretrained(tmp_path, 2)
+        load_checkpoint.from_pretrained(tmp_path, 2)
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     save_file({}, tmp_path / "model.safetensors")
     with pytest.raises(BuildError, match="gpt2"):
-        classifier.from_pretrained(tmp_path, 2)
+        load_checkpoint.from_pretrained(tmp_path, 2)
