@@ -8,7 +8,7 @@ import pandas
 from harness.build import build_missing
 from harness.errors import HarnessError
 from harness.export.standalone import write_export
-from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.board import load_board
 from harness.leaderboard.tables import build_frame
 from harness.runner.config import RunConfig
 from harness.runner.session import measure
@@ -143,7 +143,7 @@ def load_records(records: str | Path) -> pandas.DataFrame:
     Raises:
         HarnessError: there are no records.
     """
-    sections, faults = load_sections(expand_home(records))
+    sections, faults = load_board(expand_home(records), find_project())
     if not sections:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
     return build_frame(sections)

@@ -24,5 +24,6 @@ def ladder(
     from harness.reports.ladder import render_ladder
     from harness.tasks.registry import get_suite
 
-    sections = read_sections(results_folder(find_project(), results) / "records")
-    console.print_markdown(render_ladder(sections, get_suite(suite)))
+    chosen = get_suite(suite)
+    records = results_folder(find_project(), results) / "records"
+    console.print_markdown(render_ladder(read_sections(records, systems=chosen.ladder), chosen))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.submissions.project import find_project
+
 if TYPE_CHECKING:
     from harness.leaderboard.ranking import Section
 
@@ -23,6 +25,18 @@ def read_sections(records: Path, session: str = "", systems: Sequence[str] = ())
     from harness.leaderboard.ranking import load_sections
 
     sections, faults = load_sections(records, glob.escape(session) or "*", systems)
+    report_faults(faults)
+    return sections
+
+
+def read_board(records: Path) -> "list[Section]":
+    """Return what the board shows of a folder of records: each system's latest comparable row.
+
+    Records that cannot be read are named on stderr.
+    """
+    from harness.leaderboard.board import load_board
+
+    sections, faults = load_board(records, find_project())
     report_faults(faults)
     return sections
 

@@ -7,7 +7,7 @@ import typer
 
 from harness.cli.console import Console
 from harness.cli.options import TASK_HELP, Results, results_folder
-from harness.cli.records import read_sections
+from harness.cli.records import read_board, read_sections
 from harness.errors import HarnessError
 from harness.submissions.project import find_project
 
@@ -40,9 +40,8 @@ def report(
     if session and not (records / session).is_dir():
         raise HarnessError(f"{records / session}: there is no such session.")
     task = name_task(task)
-    sections = [
-        section for section in read_sections(records, session) if task in ("", section.task["name"])
-    ]
+    shown = read_sections(records, session) if session else read_board(records)
+    sections = [section for section in shown if task in ("", section.task["name"])]
     text = render_energy_report(sections, style, task).rstrip()
     if style == "md":
         console.print_markdown(text)

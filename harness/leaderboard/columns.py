@@ -32,6 +32,7 @@ from harness.leaderboard.formatting import (
     format_interval,
     format_machine,
     format_number,
+    shorten_session,
 )
 from harness.leaderboard.row import Row
 
@@ -118,9 +119,11 @@ COLUMNS = (
         "speedup",
         lambda row: row.speedup and row.speedup.value,
         label="speed-up",
+        unit="speed-up over the reference",
         cell=lambda row: format_interval(row.speedup),
         better="higher",
         tables=("offline", "latency", "overview", "summary", "page", "card"),
+        axis=True,
     ),
     Column("speedup_low", lambda row: row.speedup and row.speedup.low),
     Column("speedup_high", lambda row: row.speedup and row.speedup.high),
@@ -283,7 +286,37 @@ COLUMNS = (
         format=format_plain,
         timed=False,
     ),
-    Column("session", of_record("session"), format=format_plain, timed=False),
+    Column(
+        "session",
+        of_record("session"),
+        label="session",
+        cell=lambda row: escape_cell(shorten_session(row.record.session)),
+        tables=("offline", "latency", "overview", "summary", "page"),
+        timed=False,
+    ),
+    Column(
+        "date",
+        lambda row: row.record.started[:10],
+        label="date",
+        format=format_plain,
+        tables=("offline", "latency", "overview", "summary", "page"),
+        timed=False,
+    ),
+    Column(
+        "state",
+        lambda row: row.state.name if row.state else "not checked",
+        label="state",
+        format=format_plain,
+        tables=("offline", "page"),
+        timed=False,
+    ),
+    Column(
+        "newer",
+        lambda row: "; ".join(map(str, row.newer)) or None,
+        format=format_plain,
+        timed=False,
+    ),
+    Column("revision", of_record("software", "revision"), format=format_plain, timed=False),
     Column("command", rerun_command, format=format_plain, timed=False),
     Column("failure", of_record("failure", "reason"), format=format_plain, timed=False),
 )

@@ -4,7 +4,7 @@ Paths are as records have them: below the project they are relative to it.
 """
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
@@ -56,16 +56,27 @@ def write_session_command(section: Section, has_server: bool) -> str:
         parts += ["--task", name_task(record)]
     parts += ["--configuration", record.configuration["name"]]
     if model or any("system" in row.record.inputs for row in rows.values()):
-        for name, row in rows.items():
-            if not (model and _is_of_model(row)) and name != section.roles["null"]:
-                parts += ["--system", _name_system(row)]
-    elif rows.keys() - set(suite.systems if suite else ()):
-        parts.append("--all")
+        parts += _name_systems(rows, section, bool(model))
+    elif suite is None or rows.keys() - {*suite.systems, *section.roles.values()}:
+        if suite and set(suite.systems) <= rows.keys():
+            parts.append("--all")
+        else:
+            parts += _name_systems(rows, section)
     if has_server:
         parts += ["--scenario", "server"]
     if seeds := max(len(row.seed_rows) for row in section.rows):
         parts += ["--seeds", str(seeds)]
     return shlex.join(["wattbench", "bench", *parts])
+
+
+def _name_systems(rows: Mapping[str, Row], section: Section, has_model: bool = False) -> list[str]:
+    """Return --system for the systems of a section, except those that every session has."""
+    roles = section.roles.values() if not has_model else (section.roles["null"],)
+    parts = []
+    for name, row in rows.items():
+        if name not in roles and not (has_model and _is_of_model(row)):
+            parts += ["--system", _name_system(row)]
+    return parts
 
 
 def name_task(record: Record) -> str:

@@ -55,6 +55,11 @@ def format_scenario(scenario: str) -> str:
     return scenario.replace("_", " ")
 
 
+def shorten_session(name: str) -> str:
+    """Return the end of a session's name, by which commands find it too."""
+    return name.rpartition("-")[2]
+
+
 def format_fingerprint(machine: MachinePart) -> str:
     """Return a machine's hardware, system and isolation in one line."""
     quota = f", quota {machine['quota']:g} cores" if machine["quota"] else ""

@@ -8,8 +8,11 @@ from typing import Any
 from harness.leaderboard.column import Column
 from harness.leaderboard.columns import COLUMNS, get_column, get_figures
 from harness.leaderboard.formatting import format_scenario, round_figure
-from harness.leaderboard.ranking import Section
+from harness.leaderboard.history import HistoryEntry
+from harness.leaderboard.history_table import HISTORY_HEADINGS, format_entry
+from harness.leaderboard.ranking import Section, is_of_one_session
 from harness.leaderboard.row import Row
+from harness.leaderboard.section import describe_floor
 from harness.leaderboard.template import render_template
 from harness.tasks.registry import all_suites
 
@@ -33,6 +36,7 @@ def render_page(sections: Sequence[Section], has_energy: bool = False) -> str:
         script=script,
         has_energy=has_energy,
         sections=[_describe_section(section) for section in _order_sections(sections)],
+        history_headings=HISTORY_HEADINGS,
     )
 
 
@@ -51,8 +55,9 @@ def _describe_section(section: Section) -> dict[str, Any]:
     record, config = section.rows[0].record, section.configuration
     score = next((row.record.score for row in section.rows if row.record.score), None) or {}
     name = f"{section.task['name']}, {format_scenario(section.scenario)}"
-    floor = "" if section.floor is None else f"; quality floor {section.floor:.4f}"
+    floor = "" if section.floor is None else f" {describe_floor(section)}"
     rows = [row for row in section.rows if row.seed is None]
+    isolations = sorted({row.record.machine["isolation"] for row in rows})
     columns = [column for column in COLUMNS if "page" in column.tables]
     columns = [
         column
@@ -64,10 +69,10 @@ def _describe_section(section: Section) -> dict[str, Any]:
         "metric": f"{record.task['metric']} on {record.task['name']}",
         "floor": section.floor,
         "majority": _to_json_value(score.get("majority", 0.0)),
-        "description": f"Session {section.session}: {score.get('examples', 0):,} examples; "
+        "description": f"{_name_sessions(section)}: {score.get('examples', 0):,} examples; "
         f"{config['title']}; {config['usd_per_hour']:g} USD per hour; energy "
-        f"{section.energy_source}; isolation: {record.machine['isolation']}{floor}.",
-        "x": "latency_p50_ms" if section.scenario == "single_stream" else "throughput",
+        f"{section.energy_source}; isolation: {', '.join(isolations)}.{floor}",
+        "x": _choose_axis(section),
         "columns": [
             {
                 "key": column.key,
@@ -79,6 +84,22 @@ def _describe_section(section: Section) -> dict[str, Any]:
         ],
         "rows": [_describe_row(row, columns) for row in rows],
     }
+
+
+def _name_sessions(section: Section) -> str:
+    sessions = list(section.sessions)
+    further = f" and {len(sessions) - 1} earlier" if sessions[1:] else ""
+    return f"Session {sessions[0]}{further}"
+
+
+def _choose_axis(section: Section) -> str:
+    """Return the key of the X axis that is shown first.
+
+    Rates of several sessions are not comparable, speed-ups are.
+    """
+    if not is_of_one_session(section.rows):
+        return "speedup"
+    return "latency_p50_ms" if section.scenario == "single_stream" else "throughput"
 
 
 def _describe_row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
@@ -94,8 +115,26 @@ def _describe_row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
         "cells": {column.key: _write_cell(row, column) for column in columns},
         "failure": record.failure and record.failure["reason"],
         "details": _list_details(row),
+        "history": [_describe_entry(entry) for entry in row.history],
         "command": figures["command"],
         "record": row.record_link,
+    }
+
+
+def _describe_entry(entry: HistoryEntry) -> dict[str, Any]:
+    """Return what the page shows of a row's history, for one session."""
+    record, score = entry.record, entry.record.score or {}
+    speedup = entry.speedup and [
+        _to_json_value(value)
+        for value in (entry.speedup.value, entry.speedup.low, entry.speedup.high)
+    ]
+    return {
+        "session": record.session,
+        "date": record.started[:10],
+        "score": _to_json_value(score.get("value")),
+        "se": _to_json_value(score.get("se")),
+        "speedup": speedup,
+        "cells": list(format_entry(entry).values()),
     }
 
 
@@ -109,6 +148,7 @@ def _list_details(row: Row) -> list[tuple[str, str]]:
     """Return what the page shows of a row when it is opened: names and texts."""
     record, figures = row.record, get_figures(row)
     verdict = f"failed: {', '.join(row.failed_probes)}" if row.failed_probes else "passed"
+    state = row.state and f"{row.state.name}: {'; '.join(row.state.reasons)}".rstrip(": ")
     recipe = [step["use"] for step in (record.artifact or {}).get("recipe", [])]
     settings = {key: value for key, value in record.system["serve"].items() if value not in ("", 0)}
 
@@ -120,7 +160,10 @@ def _list_details(row: Row) -> list[tuple[str, str]]:
         "title": record.system["title"],
         "authors": f"{', '.join(record.system['authors'])} ({record.system['licence']})",
         "failed": record.failure and record.failure["reason"],
-        "audit": record.audit and verdict,
+        "audit": row.audit and verdict,
+        "session": f"{record.session}, revision {record.software.get('revision', 'unknown')}",
+        "state": state,
+        "newer": "; ".join(map(str, row.newer)),
         "recipe": " → ".join(recipe),
         "extensions": ", ".join(record.extensions),
         "engine settings": ", ".join(f"{key} {value}" for key, value in settings.items()),

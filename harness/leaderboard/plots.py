@@ -6,14 +6,17 @@ where adjustText left names on each other and on points.
 
 import io
 import math
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from harness.leaderboard.formatting import format_interval, format_scenario
-from harness.leaderboard.ranking import Section
+from harness.leaderboard.ranking import Section, get_pace, is_of_one_session
 from harness.leaderboard.row import Row
+
+Point = tuple[float, float]
 
 MANY_SYSTEMS = 40
 """From here on names are placed in one quick attempt, and those without space are left out."""
@@ -25,7 +28,8 @@ MARKERS = {"closed": "o", "open": "D", "baseline": "s"}
 def draw_pareto(section: Section) -> str:
     """Return an SVG of score against throughput, with the Pareto frontier and the quality floor.
 
-    Controls are left out.
+    Rows of several sessions are drawn against their speed-ups, because rates of several sessions
+    are not comparable. Controls are left out.
     """
     return _to_svg(create_pareto(section))
 
@@ -40,26 +44,35 @@ def create_pareto(section: Section) -> Any:
         for row in section.rows
         if row.measured and row.record.score and not row.is_control and row.seed is None
     ]
+    pace, by_rate = get_pace(section.rows), is_of_one_session(section.rows)
+    rows = [row for row in rows if math.isfinite(pace(row))]
+
+    def locate(row: Row) -> Point:
+        return 1 / pace(row), row.score
+
     attempts = [(4.2, True), (5.0, False), (8.0, False)]
     if sum(not row.point for row in rows) >= MANY_SYSTEMS:
         attempts = attempts[-1:]
     for height, keep_lines_free in attempts:
         figure, axes = _create_figure(height)
-        _draw_scores(axes, section, rows)
+        _draw_scores(axes, section, rows, locate, by_rate)
         low, high = axes.get_ylim()
         axes.set_ylim(low, low + (high - low) * height / 4.2)
         figure.tight_layout()
-        if _write_names(axes, rows, keep_lines_free):
+        if _write_names(axes, rows, locate, keep_lines_free):
             break
     return figure
 
 
-def _write_names(axes: Any, rows: list[Row], keep_lines_free: bool) -> bool:
+def _write_names(
+    axes: Any, rows: list[Row], locate: Callable[[Row], Point], keep_lines_free: bool
+) -> bool:
     """Write the name of each system where it covers nothing, with a line to its point.
 
     Args:
         axes: the axes, whose limits are final.
         rows: the rows that are drawn.
+        locate: returns the point of a row.
         keep_lines_free: whether no name may cover the line of another.
 
     Returns:
@@ -71,8 +84,7 @@ def _write_names(axes: Any, rows: list[Row], keep_lines_free: bool) -> bool:
     x, y = _sample_lines(axes).T
     _, _, texts, _ = textalloc.allocate(
         axes,
-        [row.throughput for row in systems],
-        [row.score for row in systems],
+        *zip(*map(locate, systems), strict=True),
         [row.name for row in systems],
         x_scatter=x,
         y_scatter=y,
@@ -103,16 +115,21 @@ def _sample_lines(axes: Any) -> Any:
     return axes.transData.inverted().transform(np.unique(np.concatenate(pixels), axis=0))
 
 
-def _draw_scores(axes: Any, section: Section, rows: list[Row]) -> None:
-    _draw_systems(axes, [row for row in rows if not row.point])
-    _draw_curves(axes, rows)
+def _draw_scores(
+    axes: Any,
+    section: Section,
+    rows: list[Row],
+    locate: Callable[[Row], Point],
+    by_rate: bool,
+) -> None:
+    _draw_systems(axes, [row for row in rows if not row.point], locate)
+    _draw_curves(axes, rows, locate)
     if section.floor is not None:
         style = {"color": "#868e96", "linewidth": 1, "linestyle": ":"}
         axes.axhline(section.floor, label="quality floor", **style)
     axes.set_xscale("log")
-    axes.set_xlabel(
-        f"examples per second, {format_scenario(section.scenario)}, {section.configuration['name']}"
-    )
+    name = "examples per second" if by_rate else f"speed-up over {section.roles['reference']}"
+    axes.set_xlabel(f"{name}, {format_scenario(section.scenario)}, {section.configuration['name']}")
     axes.set_ylabel(f"{section.task['metric']} on {section.task['name']} (± standard error)")
     axes.margins(x=0.1, y=0.15)
     axes.grid(True, which="major", color="#f1f3f5")
@@ -173,13 +190,13 @@ def _to_svg(figure: Any) -> str:
     return out.getvalue()
 
 
-def _draw_systems(axes: Any, rows: list[Row]) -> None:
+def _draw_systems(axes: Any, rows: list[Row], locate: Callable[[Row], Point]) -> None:
     """Draw each system with its error bar, and the Pareto frontier."""
-    rows = sorted(rows, key=_position)
+    rows = sorted(rows, key=locate)
     for division in dict.fromkeys(row.record.system["division"] for row in rows):
         peers = [row for row in rows if row.record.system["division"] == division]
         axes.errorbar(
-            *zip(*map(_position, peers), strict=True),
+            *zip(*map(locate, peers), strict=True),
             yerr=[(row.record.score or {})["se"] for row in peers],
             fmt=MARKERS[division],
             color=COLOURS[division],
@@ -188,7 +205,7 @@ def _draw_systems(axes: Any, rows: list[Row]) -> None:
             capsize=2,
             elinewidth=0.8,
         )
-    positions = [_position(row) for row in rows]
+    positions = [locate(row) for row in rows]
     frontier = [
         position
         for position in positions
@@ -197,18 +214,14 @@ def _draw_systems(axes: Any, rows: list[Row]) -> None:
     axes.plot(*zip(*frontier, strict=True), color="#ced4da", linewidth=1, zorder=0)
 
 
-def _dominates(other: tuple[float, float], position: tuple[float, float]) -> bool:
+def _dominates(other: Point, position: Point) -> bool:
     return other != position and other[0] >= position[0] and other[1] >= position[1]
 
 
-def _position(row: Row) -> tuple[float, float]:
-    return row.throughput, row.score
-
-
-def _draw_curves(axes: Any, rows: list[Row]) -> None:
+def _draw_curves(axes: Any, rows: list[Row], locate: Callable[[Row], Point]) -> None:
     """Draw a line through each system and its operating points."""
     for name in sorted({row.base_name for row in rows if row.point}):
         curve = [row for row in rows if row.base_name == name]
         colour = COLOURS[curve[0].record.system["division"]]
-        points = sorted(map(_position, curve))
+        points = sorted(map(locate, curve))
         axes.plot(*zip(*points, strict=True), ".-", color=colour, linewidth=0.8, markersize=4)

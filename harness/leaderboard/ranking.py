@@ -1,21 +1,19 @@
-"""From records to sections of comparable rows: speed-ups, quality floor, ranks."""
+"""Sections of comparable rows: speed-ups, quality floor, ranks."""
 
-import gc
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from harness.errors import RecordError
 from harness.leaderboard.column import Column
 from harness.leaderboard.formatting import format_machine
+from harness.leaderboard.reading import load_rows, section_key
+from harness.leaderboard.repeats import NOT_ESTIMATED, SessionVariation
 from harness.leaderboard.row import Row, is_energy_measured
-from harness.results import record, statistics
-from harness.results.record import Record
+from harness.results import statistics
 from harness.results.record_parts import ConfigurationPart, MachinePart, RolesPart, TaskPart
 from harness.results.statistics import Interval
 from harness.tasks.metrics import ACCURACY, METRICS, Answers, Truths, compare
@@ -26,28 +24,73 @@ QUALITY_FLOOR = 0.95
 
 @dataclass
 class Section:
-    """The rows of one machine, configuration, task and scenario, all from one session.
+    """The rows of one machine, configuration, task, scenario and reference.
+
+    All figures of a row come from the row's own session. On the board the rows may come from
+    several sessions, elsewhere all are from one.
 
     Attributes:
-        machine: the short name of the machine.
-        configuration: the configuration, as in the records.
-        task: the task, as in the records.
-        scenario: the scenario.
-        session: the name of the session.
-        started: the time at which the session started (ISO 8601).
-        rows: ranked rows first, then by throughput, controls last.
-        floor: the score at the quality floor; None if the reference is not significantly above the
-            majority class.
+        rows: ranked rows first, then by speed, controls last.
+        variation: how much speed-ups of the same code differ between sessions.
     """
 
-    machine: str
-    configuration: ConfigurationPart
-    task: TaskPart
-    scenario: str
-    session: str
-    started: str
     rows: list[Row]
-    floor: float | None
+    variation: SessionVariation = NOT_ESTIMATED
+
+    @property
+    def latest(self) -> Row:
+        """The first row of the latest session."""
+        return max(self.rows, key=lambda row: (row.record.started, row.record.session))
+
+    @property
+    def machine(self) -> str:
+        """The short name of the machine."""
+        return format_machine(self.rows[0].record)
+
+    @property
+    def configuration(self) -> ConfigurationPart:
+        """The configuration, as in the records."""
+        return self.latest.record.configuration
+
+    @property
+    def task(self) -> TaskPart:
+        """The task, as in the records."""
+        return self.latest.record.task
+
+    @property
+    def scenario(self) -> str:
+        """The scenario."""
+        return self.rows[0].record.scenario
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """What sections of several scenarios share: machine, configuration, task, reference."""
+        *place, _, reference = section_key(self.rows[0].record)
+        return *place, reference
+
+    @property
+    def session(self) -> str:
+        """The name of the latest session."""
+        return self.latest.record.session
+
+    @property
+    def started(self) -> str:
+        """The time at which the latest session started (ISO 8601)."""
+        return self.latest.record.started
+
+    @property
+    def floor(self) -> float | None:
+        """The score at the quality floor of the latest session that has one; None if no reference
+        is significantly above the majority class.
+        """
+        with_floor = [row for row in self.rows if row.floor is not None]
+        latest = max(with_floor, key=lambda row: row.record.started, default=None)
+        return latest.floor if latest else None
+
+    @property
+    def floors(self) -> list[float]:
+        """The floors of all sessions, each value once."""
+        return sorted({row.floor for row in self.rows if row.floor is not None})
 
     @property
     def system_rows(self) -> list[Row]:
@@ -62,12 +105,12 @@ class Section:
     @property
     def roles(self) -> RolesPart:
         """The names of the systems that are `reference`, `unpadded_reference` and `null`."""
-        return self.rows[0].record.roles
+        return self.latest.record.roles
 
     @property
     def fingerprint(self) -> MachinePart:
         """The machine, as in the records."""
-        return self.rows[0].record.machine
+        return self.latest.record.machine
 
     @property
     def is_smoke(self) -> bool:
@@ -86,7 +129,7 @@ class Section:
 
     def get_headings(self, columns: Iterable[Column]) -> dict[str, Column]:
         """Return columns by their headings in the section's tables."""
-        record, measured = self.rows[0].record, self.energy_measured
+        record, measured = self.latest.record, self.energy_measured
         return {column.heading(record, measured): column for column in columns}
 
     @property
@@ -94,157 +137,63 @@ class Section:
         """The origin of the energy figures."""
         return "; ".join(sorted({row.record.energy["source"] for row in self.rows}))
 
-
-def load_rows(
-    records: Path, session: str = "*", needs: Sequence[str] = ()
-) -> tuple[list[Row], list[str]]:
-    """Read the rows that a leaderboard shows.
-
-    For each machine, configuration, task and scenario these are the rows of the latest session
-    that includes the needed systems, or of the latest session if none does. Only one record is
-    read of a session that is not shown.
-
-    Args:
-        records: the folder of all records.
-        session: a glob pattern for the names of the sessions.
-        needs: the names of the needed systems; by default the reference.
-
-    Returns:
-        The rows, and a message for each record that cannot be read.
-    """
-    gc.disable()  # nothing that is read becomes garbage, and collecting costs a quarter more time
-    try:
-        return _load_rows(records, session, needs)
-    finally:
-        gc.enable()
-
-
-def _load_rows(records: Path, session: str, needs: Sequence[str]) -> tuple[list[Row], list[str]]:
-    folders, faults = _find_folders(records, session)
-    rows: list[Row] = []
-    for key in sorted(folders):
+    @property
+    def sessions(self) -> dict[str, list[Row]]:
+        """The rows of each session, the latest session first."""
+        by_name: dict[str, list[Row]] = {}
+        for row in self.rows:
+            by_name.setdefault(row.record.session, []).append(row)
         latest_first = sorted(
-            folders[key], key=lambda pair: (pair[0].started, pair[0].session), reverse=True
+            by_name, key=lambda name: (by_name[name][0].record.started, name), reverse=True
         )
-        latest: tuple[list[Row], list[str]] = ([], [])
-        for _, folder in latest_first:
-            folder_rows, folder_faults = _read_folder(folder)
-            needed = set(needs) or {row.record.roles["reference"] for row in folder_rows}
-            scored = {row.name for row in folder_rows if row.scored}
-            complete = bool(folder_rows) and needed <= scored
-            if complete or not latest[0]:
-                latest = folder_rows, folder_faults
-            if complete:
-                break
-        rows += latest[0]
-        faults += latest[1]
-    return rows, faults
+        return {name: by_name[name] for name in latest_first}
 
+    def split_sessions(self) -> "list[Section]":
+        """Return one section for each session, the latest first.
 
-def _find_folders(
-    records: Path, session: str
-) -> tuple[dict[tuple[str, ...], list[tuple[Record, Path]]], list[str]]:
-    """Return the folders of each section with the first readable record of each."""
-    folders: dict[tuple[str, ...], list[tuple[Record, Path]]] = {}
-    faults = []
-    for folder in sorted(records.glob(f"{session}/*/*")):
-        folder_faults = []
-        for path in sorted(folder.glob("*.json")):
-            try:
-                first = record.read_record(path)
-                folders.setdefault(section_key(first), []).append((first, folder))
-                break
-            except (RecordError, KeyError, TypeError, AttributeError) as error:
-                folder_faults.append(_describe_fault(path, error))
-        else:
-            faults += folder_faults
-    return folders, faults
-
-
-def section_key(record: Record) -> tuple[str, ...]:
-    """Return what the rows of a section share: machine, configuration, task, scenario."""
-    configuration = f"{record.configuration['name']} {record.configuration['hash']}"
-    task = str(record.task["name"]), str(record.task["version"])
-    return format_machine(record), configuration, *task, record.scenario
-
-
-def _read_folder(folder: Path) -> tuple[list[Row], list[str]]:
-    rows, faults = [], []
-    shared: dict[str, list[Any]] = {}  # labels and groups of all systems of a folder, held once
-    for path in sorted(folder.glob("*.json")):
-        try:
-            rows.append(_read_row(path, shared))
-        except (
-            *(RecordError, KeyError, TypeError, ValueError, ArithmeticError, AttributeError),
-        ) as error:
-            faults.append(_describe_fault(path, error))
-    return rows, faults
-
-
-def _read_row(path: Path, shared: dict[str, list[Any]]) -> Row:
-    row_record = record.read_record(path)
-    side = record.read_side_file(path)
-    for name in ("labels", "groups"):
-        first = shared.setdefault(name, side[name])
-        side[name] = first if first == side[name] else side[name]
-    truths, answers = side["labels"], side["answers"]
-    if answers and len(answers) != len(truths):
-        raise ValueError(f"{len(answers)} answers to {len(truths)} examples")
-    rounds = row_record.rounds
-    seconds = {window.block: window.seconds / window.examples for window in rounds}
-    if row_record.scenario == "server":
-        sustained = [window for window in rounds if row_record.is_reported(window)]
-        seconds = {window.block: 1 / (window.rate or 1) for window in sustained}
-    row = Row(row_record, seconds, answers, truths, side["groups"])
-    section_key(row_record)  # fails here rather than for the whole board
-    row.validate()
-    return row
-
-
-def _describe_fault(path: Path, error: Exception) -> str:
-    if isinstance(error, RecordError):
-        return str(error)
-    return f"{path}: {type(error).__name__}: {error}. Remove it, or measure again."
+        Each also has the references of its session, of which the board may show newer rows.
+        """
+        sections = []
+        for rows in self.sessions.values():
+            names = {row.name for row in rows}
+            references = {row.name: row for row in rows[0].references.values()}
+            further = [row for name, row in references.items() if name not in names]
+            sections.append(replace(self, rows=[*rows, *further]))
+        return sections
 
 
 def load_sections(
     records: Path, session: str = "*", needs: Sequence[str] = ()
 ) -> tuple[list[Section], list[str]]:
-    """Read rows like `load_rows` and return them as sections, with the same messages."""
+    """Read rows like `load_rows`, each section from one session, with the same messages."""
     rows, faults = load_rows(records, session, needs)
     return group_sections(rows), faults
 
 
 def group_sections(rows: Sequence[Row]) -> list[Section]:
-    """Group rows by machine, configuration, task and scenario, and compare them within each."""
+    """Group rows, those of a group being of one session, and compare them within each group."""
     groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         groups.setdefault(section_key(row.record), []).append(row)
     sections = []
     for key in sorted(groups):
-        first = groups[key][0].record
-        section = Section(
-            machine=format_machine(first),
-            configuration=first.configuration,
-            task=first.task,
-            scenario=first.scenario,
-            session=first.session,
-            started=first.started,
-            rows=groups[key],
-            floor=None,
-        )
-        _compare_rows(section)
-        sections.append(section)
+        compare_rows(groups[key])
+        sections.append(Section(groups[key]))
+        rank_rows(sections[-1])
     return sections
 
 
-def _compare_rows(section: Section) -> None:
-    measured = [row for row in section.rows if row.measured]
-    scored = [row for row in section.rows if row.scored]
-    by_name, roles = section.measured_rows, section.roles
+def compare_rows(rows: Sequence[Row]) -> None:
+    """Compare rows of one session with the references among them."""
+    measured = [row for row in rows if row.measured]
+    scored = [row for row in rows if row.scored]
+    by_name, roles = {row.name: row for row in measured}, rows[0].record.roles
     reference, unpadded, null = (
         by_name.get(roles[role]) for role in ("reference", "unpadded_reference", "null")
     )
+    references = {"reference": reference, "unpadded_reference": unpadded, "null": null}
+    for row in rows:
+        row.references = {role: other for role, other in references.items() if other}
     for row in measured:
         row.speedup = compute_speedup(reference, row)
         row.unpadded_speedup = compute_speedup(unpadded, row)
@@ -253,30 +202,63 @@ def _compare_rows(section: Section) -> None:
     # a reference that sustains no rate in `server` still has a score
     scored_reference = next((row for row in scored if row.name == roles["reference"]), None)
     if scored_reference is not None:
-        section.floor = _apply_floor(scored, scored_reference)
+        floor = _apply_floor(scored, scored_reference)
+        for row in rows:
+            row.floor = floor
     for row in measured:
         row.break_even = _compute_break_even(row, unpadded)
-    for row in section.rows:
+    for row in rows:
         if row.seed is not None and row.base_name in by_name:
             main = by_name[row.base_name]
             main.seed_rows = [*(main.seed_rows or [main]), row]
-    _rank([row for row in measured if row.qualified and row.is_main and not row.failed_probes])
+
+
+def rank_rows(section: Section) -> None:
+    """Rank the rows that may be ranked, and sort all."""
+    _rank(
+        [
+            row
+            for row in section.rows
+            if row.measured and row.qualified and row.is_main and not row.failed_probes
+        ],
+        section.variation,
+    )
+    pace = get_pace(section.rows)
     section.rows.sort(
         key=lambda row: (
             row.is_control,
             row.rank is None,
             row.rank or 0,
-            -(row.throughput if row.measured else 0),
+            pace(row),
             row.name,
         )
     )
 
 
-def _rank(rows: Sequence[Row]) -> None:
+def get_pace(rows: Sequence[Row]) -> Callable[[Row], float]:
+    """Return a function that is lower for faster rows, to order these rows by.
+
+    Within one session it is the time of an example over all rounds. Rows of several sessions are
+    ordered by their speed-ups instead, because the state of the machine changes between sessions.
+    """
+    if is_of_one_session(rows):
+        return lambda row: 1 / row.throughput if row.measured else math.inf
+    return lambda row: 1 / row.speedup.value if row.speedup else math.inf
+
+
+def is_of_one_session(rows: Sequence[Row]) -> bool:
+    """Return whether all rows were measured in the same session."""
+    return len({row.record.session for row in rows}) < 2
+
+
+def _rank(rows: Sequence[Row], variation: SessionVariation) -> None:
     """Rank each row by the number of rows of its division that are significantly faster."""
-    pace = {row.name: statistics.geometric_mean(list(row.seconds.values())) for row in rows}
+    pace = get_pace(rows)
+    if is_of_one_session(rows):
+        means = {id(row): statistics.geometric_mean(list(row.seconds.values())) for row in rows}
+        pace = lambda row: means[id(row)]  # noqa: E731
     divisions: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: pace[row.name]):
+    for row in sorted(rows, key=pace):
         divisions.setdefault(row.record.system["division"], []).append(row)
     for peers in divisions.values():
         for index, row in enumerate(peers):
@@ -286,7 +268,7 @@ def _rank(rows: Sequence[Row]) -> None:
                 for peer_index, peer in enumerate(peers)
                 if peer_index < index or peer.seconds.keys() != row.seconds.keys()
             ]
-            row.rank = 1 + sum(_is_significantly_faster(peer, row) for peer in candidates)
+            row.rank = 1 + sum(is_significantly_faster(peer, row, variation) for peer in candidates)
 
 
 def _compute_break_even(row: Row, reference: Row | None) -> float | None:
@@ -312,13 +294,26 @@ def _seconds_per_example(row: Row) -> float:
 def compute_speedup(slow: Row | None, fast: Row) -> Interval | None:
     """Return how many times as fast one row is as another, within the blocks that both have.
 
-    None if they share no block, or the other row is None.
+    None if they share no block, are of different sessions, or the other row is None.
     """
-    if slow is None:
+    if slow is None or slow.record.session != fast.record.session:
         return None
     if slow is fast and fast.seconds:
         return Interval(1.0, 1.0, 1.0)
     return ratio_within_blocks(slow.seconds, fast.seconds)
+
+
+def compare_speed(slow: Row, fast: Row) -> Interval | None:
+    """Return how many times as fast one row is as another, which may be of another session.
+
+    Within a session as `compute_speedup`. Across sessions it is the ratio of the speed-ups of both
+    over the reference, each within its own session, with the interval of Welch's t test on the
+    logarithms. None if that is not known.
+    """
+    if slow.record.session == fast.record.session:
+        return compute_speedup(slow, fast)
+    change = statistics.estimate_change(slow.speedups_by_block(), fast.speedups_by_block())
+    return change.ratio if change else None
 
 
 def ratio_within_blocks(slow: Mapping[int, float], fast: Mapping[int, float]) -> Interval | None:
@@ -336,9 +331,14 @@ def ratio_within_blocks(slow: Mapping[int, float], fast: Mapping[int, float]) ->
     )
 
 
-def _is_significantly_faster(row: Row, other: Row) -> bool:
-    speedup = compute_speedup(other, row)
-    return row is not other and speedup is not None and speedup.low > 1
+def is_significantly_faster(row: Row, other: Row, variation: SessionVariation) -> bool:
+    """Return whether a row is faster by more than chance and, across sessions, by more than
+    sessions of the same code differ by.
+    """
+    ratio = None if row is other else compare_speed(other, row)
+    if ratio is None or not ratio.low > 1:
+        return False
+    return row.record.session == other.record.session or ratio.value > variation.factor
 
 
 def _apply_floor(rows: Sequence[Row], reference: Row) -> float | None:

@@ -5,14 +5,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from harness.leaderboard.history import HistoryEntry, NewerRow
 from harness.results import statistics
 from harness.results.record import Record, Round
 from harness.results.record_parts import DIVISIONS, SCENARIOS
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
+
+if TYPE_CHECKING:
+    from harness.leaderboard.staleness import State
 
 DEFAULT_SEED_MARGIN = 0.015
 """Two standard deviations of a score over training seeds, assumed if only one seed was measured."""
@@ -39,6 +43,13 @@ class Row:
         break_even: the number of requests after which the build has paid for itself against the
             unpadded reference; infinite if a request saves nothing.
         seed_rows: the rows of all training seeds, this one first; empty if there is only one seed.
+        references: the measured references of its session by role, itself possibly among them.
+        floor: the score at the quality floor of its session; None if the reference is not
+            significantly above the majority class.
+        audit: the verdict on its artifact, as in the records; None if it was not audited.
+        state: whether it is what the manifest builds today; None if that was not checked.
+        newer: newer rows of the system that do not replace this one.
+        history: the system's rows in this and other sessions, the latest first.
         figures: the values of columns by key, as far as `Column.value` has computed them.
     """
 
@@ -55,8 +66,18 @@ class Row:
     near_floor: bool = False
     rank: int | None = None
     break_even: float | None = None
-    seed_rows: list["Row"] = field(default_factory=list)
+    seed_rows: list["Row"] = field(default_factory=list, repr=False)
+    references: dict[str, "Row"] = field(default_factory=dict, repr=False, compare=False)
+    floor: float | None = None
+    audit: dict[str, Any] | None = None
+    state: "State | None" = None
+    newer: Sequence[NewerRow] = ()
+    history: Sequence[HistoryEntry] = ()
     figures: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.audit is None:
+            self.audit = self.record.audit
 
     @property
     def name(self) -> str:
@@ -107,7 +128,7 @@ class Row:
     @property
     def failed_probes(self) -> list[str]:
         """The probes of the audit that the system failed."""
-        return list((self.record.audit or {}).get("failed", []))
+        return list((self.audit or {}).get("failed", []))
 
     @property
     def above_reference(self) -> bool:
@@ -179,6 +200,14 @@ class Row:
     def examples(self) -> int:
         """The number of examples answered in the timed windows."""
         return sum(window.examples for window in self.rounds)
+
+    def speedups_by_block(self) -> list[float]:
+        """Return the speed-up over the reference in each block that both have."""
+        reference = self.references.get("reference")
+        if reference is None:
+            return []
+        blocks = sorted(set(self.seconds) & set(reference.seconds))
+        return [reference.seconds[block] / self.seconds[block] for block in blocks]
 
     def per_1k(self, values: Iterable[float]) -> float:
         """Return the sum of the rounds' values, per 1,000 examples."""

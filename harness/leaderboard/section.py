@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 
 from harness.leaderboard.column import Column, Table
 from harness.leaderboard.columns import find_columns
-from harness.leaderboard.formatting import format_rows
-from harness.leaderboard.ranking import Section
+from harness.leaderboard.formatting import format_number, format_rows
+from harness.leaderboard.ranking import Section, get_pace
+from harness.leaderboard.repeats import SessionVariation
 from harness.leaderboard.row import Row
-from harness.leaderboard.warnings import find_warnings
+from harness.leaderboard.warnings import find_newer_rows, find_stale_rows, find_warnings
 from harness.tasks.registry import all_suites
 
 
@@ -31,14 +32,11 @@ def choose_main_section(sections: Sequence[Section]) -> Section | None:
 
 def format_section(section: Section) -> str:
     """Return the table of a section's systems, without operating points and further seeds."""
-    rows = sorted(section.system_rows, key=_fastest_qualified_first)
+    pace = get_pace(section.rows)
+    rows = sorted(section.system_rows, key=lambda row: (not row.qualified, pace(row)))
     table: Table = "offline" if section.scenario == "offline" else "latency"
     columns = section.get_headings(find_columns(table, rows))
     return format_rows([(row.is_control, _format_line(row, columns)) for row in rows])
-
-
-def _fastest_qualified_first(row: Row) -> tuple[bool, float]:
-    return not row.qualified, -(row.throughput if row.measured else 0.0)
 
 
 def _format_line(row: Row, columns: Mapping[str, Column]) -> dict[str, str]:
@@ -48,7 +46,9 @@ def _format_line(row: Row, columns: Mapping[str, Column]) -> dict[str, str]:
 
 
 def find_notes(section: Section) -> list[str]:
-    """Return the notes on a section: failures, audits, and warnings about its figures."""
+    """Return the notes on a section: failures, newer and stale rows, audits, and warnings about
+    its figures.
+    """
     notes = [
         f"{row.name} failed: {row.record.failure['reason']}"
         for row in section.rows
@@ -56,13 +56,42 @@ def find_notes(section: Section) -> list[str]:
     ]
     for row in section.system_rows:
         if row.failed_probes:
-            probes = (row.record.audit or {})["probes"]
+            probes = (row.audit or {})["probes"]
             results = "; ".join(f"{probe}: {probes[probe]}" for probe in row.failed_probes)
             notes.append(f"{row.name} failed its audit and is not ranked: {results}")
-    passed = [row.name for row in section.system_rows if row.record.audit and not row.failed_probes]
+    passed = [row.name for row in section.system_rows if row.audit and not row.failed_probes]
     if passed:
         notes.append(f"Passed the audit: {', '.join(passed)}")
+    if len(section.sessions) > 1:
+        notes.append(_describe_ranking(section.variation))
+    notes += [*find_newer_rows(section), *find_stale_rows(section)]
     return notes + find_warnings(section)
+
+
+def _describe_ranking(variation: SessionVariation) -> str:
+    """Return how rows of different sessions are ranked."""
+    origin = "until there are enough repeats to estimate it"
+    if variation.sessions:
+        origin = (
+            f"estimated from {variation.repeats} speed-ups of the same code in "
+            f"{variation.sessions} sessions"
+        )
+    return (
+        "The rows are of several sessions, and each speed-up is that of its own session. A system "
+        "counts as faster than one of another session only if its speed-up is larger by more than "
+        f"chance and by a factor of more than {format_number(variation.factor)}, by which sessions "
+        f"of the same code differ ({origin})."
+    )
+
+
+def describe_floor(section: Section) -> str:
+    """Return the quality floor of a section in words."""
+    floors = section.floors
+    if not floors:
+        return "The reference is not above the majority class, so no system is ranked."
+    if len(floors) == 1:
+        return f"The quality floor is {floors[0]:.4f}."
+    return f"The quality floor is that of each row's session, {floors[0]:.4f} to {floors[-1]:.4f}."
 
 
 def below_floor_note(section: Section, row: Row) -> str:

@@ -1,8 +1,7 @@
 """All tasks of a suite together: the mean of the scores, the geometric mean of the speed-ups."""
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from statistics import mean
 
 from harness.leaderboard.formatting import (
@@ -11,105 +10,146 @@ from harness.leaderboard.formatting import (
     format_number,
     format_rows,
 )
-from harness.leaderboard.ranking import Section, compute_speedup
+from harness.leaderboard.ranking import Section, compare_speed
 from harness.leaderboard.row import Row
+from harness.results import statistics
+from harness.results.statistics import Interval
 from harness.tasks.registry import all_suites
+from harness.tasks.suites import Suite
 
 
-def find_complete_suites(sections: Sequence[Section]) -> dict[str, list[Section]]:
-    """Find the sessions that include all tasks of a suite with several tasks.
+@dataclass(frozen=True)
+class CompleteSuite:
+    """The offline sections of all tasks of a suite with several tasks.
 
-    Returns:
-        The offline sections of each such session in the order of the suite's tasks, by a heading.
+    Attributes:
+        suite: the name of the suite.
+        reference: the name of the reference.
+        sections: one for each task, in the order of the suite's tasks.
     """
-    sessions: dict[tuple[str, str], dict[str, Section]] = {}
-    for section in sections:
-        if section.scenario == "offline":
-            key = (section.session, section.rows[0].record.suite)
-            sessions.setdefault(key, {})[str(section.task["name"])] = section
-    suites = {name: suite.tasks for name, suite in all_suites().items() if len(suite.tasks) > 1}
-    return {
-        f"All tasks of the suite {suite}, session {session}": [
-            by_task[task] for task in suites[suite]
-        ]
-        for (session, suite), by_task in sessions.items()
-        if suite in suites and set(suites[suite]) <= set(by_task)
-    }
+
+    suite: str
+    reference: str
+    sections: tuple[Section, ...]
+
+    @property
+    def machines(self) -> list[str]:
+        """The machines with their configurations, each once."""
+        places = [f"{part.configuration['name']}, {part.machine}" for part in self.sections]
+        return list(dict.fromkeys(places))
+
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether speed-ups and energy of the tasks may be combined."""
+        return len(self.machines) == 1
+
+    @property
+    def heading(self) -> str:
+        """A heading that no other suite of a board has."""
+        place = self.machines[0] if self.on_one_machine else f"{len(self.machines)} machines"
+        return f"All tasks of the suite {self.suite} on {place}, reference {self.reference}"
 
 
-def format_suite_table(sections: Sequence[Section]) -> str:
+def find_complete_suites(sections: Sequence[Section]) -> list[CompleteSuite]:
+    """Find the suites with several tasks all of whose tasks have an offline section.
+
+    For each reference these are the machines that have all tasks. Where none has, the machines with
+    most of them together, of which only the scores are combined.
+    """
+    suites = [suite for suite in all_suites().values() if len(suite.tasks) > 1]
+    offline = [section for section in sections if section.scenario == "offline"]
+    references = dict.fromkeys(str(section.roles["reference"]) for section in offline)
+    complete = []
+    for suite in suites:
+        for reference in references:
+            candidates = [section for section in offline if section.roles["reference"] == reference]
+            complete += _find_complete(suite, reference, candidates)
+    return complete
+
+
+def _find_complete(
+    suite: Suite, reference: str, sections: Sequence[Section]
+) -> list[CompleteSuite]:
+    by_machine: dict[tuple[str, str], dict[str, Section]] = {}
+    for section in sorted(sections, key=lambda section: section.started):
+        configuration = section.configuration
+        machine = section.machine, f"{configuration['name']} {configuration['hash']}"
+        by_machine.setdefault(machine, {})[str(section.task["name"])] = section
+    tasks = set(suite.tasks)
+    found = [by_task for by_task in by_machine.values() if tasks <= by_task.keys()]
+    if not found:
+        combined: dict[str, Section] = {}
+        for by_task in sorted(by_machine.values(), key=lambda part: len(tasks & part.keys())):
+            combined |= by_task  # the machine with most tasks comes last
+        found = [combined] if tasks <= combined.keys() else []
+    return [
+        CompleteSuite(suite.name, reference, tuple(by_task[task] for task in suite.tasks))
+        for by_task in found
+    ]
+
+
+def format_suite_table(complete: CompleteSuite) -> str:
     """Return a table of the systems that were measured on every task, the best mean score first.
 
     A system is ranked by speed if it is above the floor of every task that has one: 1 plus the
-    number of such systems of its division that are significantly faster.
-
-    Args:
-        sections: one offline section for each task.
+    number of such systems of its division that are significantly faster. Of tasks that were
+    measured on different machines only the scores are combined.
     """
+    sections = complete.sections
     by_task = [
-        {row.name: row for row in section.system_rows if row.measured} for section in sections
+        {row.name: row for row in section.system_rows if row.measured and row.record.score}
+        for section in sections
     ]
     names = set.intersection(*(set(rows) for rows in by_task))
-    with_floor = [
-        rows for rows, section in zip(by_task, sections, strict=True) if section.floor is not None
-    ]
-    combined = {name: combine_tasks([rows[name] for rows in by_task]) for name in names}
-    for name, row in combined.items():
-        row.qualified = bool(with_floor) and all(rows[name].qualified for rows in with_floor)
-    roles = sections[0].roles
-    reference = combined.get(roles["reference"])
-    unpadded = combined.get(roles["unpadded_reference"])
-    scores = {
-        name: [rows[name].score for rows in by_task]
-        for name in names
-        if all(rows[name].record.score for rows in by_task)
-    }
+    systems = {name: [rows[name] for rows in by_task] for name in names}
+    scores = {name: [row.score for row in rows] for name, rows in systems.items()}
+    qualified = {name: rows for name, rows in systems.items() if _is_qualified(rows)}
+    factor = max(section.variation.factor for section in sections)
     lines = []
     for name in sorted(scores, key=lambda name: (-mean(scores[name]), name)):
-        row = combined[name]
-        rank = 1 + _count_faster(row, combined.values()) if row.qualified else "-"
-        is_control = all(rows[name].is_control for rows in by_task)
-        lines.append(
-            (
-                is_control,
-                {
-                    "rank": str(rank),
-                    "system": escape_cell(name),
-                    "division": row.record.system["division"],
-                    "mean score": f"{mean(scores[name]):.4f}",
-                    **{
-                        str(section.task["name"]): f"{score:.4f}"
-                        for section, score in zip(sections, scores[name], strict=True)
-                    },
-                    "speed-up": format_interval(compute_speedup(reference, row)),
-                    "unpadded": format_interval(compute_speedup(unpadded, row)),
-                    "examples/s": format_number(
-                        1 / math.exp(mean(map(math.log, row.seconds.values())))
-                    ),
-                },
-            )
-        )
+        rows = systems[name]
+        line = {
+            "system": escape_cell(name),
+            "division": rows[0].record.system["division"],
+            "mean score": f"{mean(scores[name]):.4f}",
+            **{
+                str(section.task["name"]): f"{score:.4f}"
+                for section, score in zip(sections, scores[name], strict=True)
+            },
+        }
+        if complete.on_one_machine:
+            rank = 1 + _count_faster(rows, qualified.values(), factor)
+            times = [statistics.geometric_mean(list(row.seconds.values())) for row in rows]
+            line = {"rank": str(rank) if name in qualified else "-"} | line
+            line |= {
+                "speed-up": format_interval(_combine(row.speedup for row in rows)),
+                "unpadded": format_interval(_combine(row.unpadded_speedup for row in rows)),
+                "examples/s": format_number(1 / statistics.geometric_mean(times)),
+            }
+        lines.append((all(row.is_control for row in rows), line))
     return format_rows(lines)
 
 
-def combine_tasks(rows: Sequence[Row]) -> Row:
-    """Combine one system's rows on several tasks into one.
-
-    Its seconds are the geometric means over the tasks, in the blocks that all rows have.
-    """
-    blocks = set.intersection(*(set(row.seconds) for row in rows))
-    seconds = {
-        block: math.exp(mean(math.log(row.seconds[block]) for row in rows)) for block in blocks
-    }
-    return replace(rows[0], seconds=seconds)
+def _is_qualified(rows: Sequence[Row]) -> bool:
+    """Whether a system is above the floor of every task that has one, and one has."""
+    with_floor = [row for row in rows if row.floor is not None]
+    return bool(with_floor) and all(row.qualified for row in with_floor)
 
 
-def _count_faster(row: Row, rows: Iterable[Row]) -> int:
-    """Count the qualified rows of the same division that are significantly faster."""
-    division = row.record.system["division"]
-    speedups = [
-        compute_speedup(row, peer)
-        for peer in rows
-        if peer is not row and peer.qualified and peer.record.system["division"] == division
-    ]
-    return sum(speedup.low > 1 for speedup in speedups if speedup is not None)
+def _combine(ratios: Iterable[Interval | None]) -> Interval | None:
+    known = list(ratios)
+    return None if None in known else statistics.combine_ratios([x for x in known if x])
+
+
+def _count_faster(rows: Sequence[Row], others: Iterable[Sequence[Row]], factor: float) -> int:
+    """Count the qualified systems of the same division that are significantly faster."""
+    division, count = rows[0].record.system["division"], 0
+    for peers in others:
+        if peers[0].name == rows[0].name or peers[0].record.system["division"] != division:
+            continue
+        ratio = _combine(compare_speed(*pair) for pair in zip(rows, peers, strict=True))
+        across = any(
+            row.record.session != peer.record.session for row, peer in zip(rows, peers, strict=True)
+        )
+        count += ratio is not None and ratio.low > 1 and ratio.value > (factor if across else 1)
+    return count

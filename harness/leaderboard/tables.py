@@ -15,7 +15,7 @@ from harness.leaderboard.formatting import (
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 from harness.leaderboard.suites import find_complete_suites, format_suite_table
-from harness.leaderboard.warnings import find_warnings
+from harness.leaderboard.warnings import find_newer_rows, find_warnings
 
 
 def build_frame(sections: Sequence[Section]) -> pandas.DataFrame:
@@ -44,22 +44,26 @@ def round_columns(frame: pandas.DataFrame) -> None:
 
 
 def format_summary(sections: Sequence[Section]) -> str:
-    """Return the overview of the latest session in Markdown, with its warnings."""
-    latest = max(section.started for section in sections)
-    sections = [section for section in sections if section.started == latest]
+    """Return the sections that the latest session is part of in Markdown, with its warnings.
+
+    The rows of that session stand among those of earlier ones.
+    """
+    _, latest = max((section.started, section.session) for section in sections)
+    updated = [section for section in sections if section.session == latest]
     parts = [
         f"{section.task['name']}, {section.configuration['name']}\n\n"
         f"{format_overview(sections, section)}"
-        for section in sections
+        for section in updated
         if section.scenario == "offline"
     ]
     parts += [
-        f"{heading}\n\n{format_suite_table(tasks)}"
-        for heading, tasks in find_complete_suites(sections).items()
+        f"{complete.heading}\n\n{format_suite_table(complete)}"
+        for complete in find_complete_suites(sections)
+        if any(section.session == latest for section in complete.sections)
     ]
     scenarios: dict[str, list[str]] = {}
-    for section in sections:
-        for text in find_warnings(section):
+    for section in updated:
+        for text in [*find_newer_rows(section), *find_warnings(section.split_sessions()[0])]:
             scenarios.setdefault(text, []).append(section.scenario)
     warnings = [
         f"- warning: {', '.join(dict.fromkeys(names))}: {text}" for text, names in scenarios.items()
@@ -71,23 +75,26 @@ def format_overview(sections: Sequence[Section], offline: Section, short: bool =
     """Return all divisions of one offline section in one table.
 
     Args:
-        sections: the sections of the board; `single_stream` of the same session and task adds the
-            latency.
+        sections: the sections of the board; `single_stream` of the same place adds the latency, to
+            each row that of its own session.
         offline: the section that is shown.
         short: show only systems above the quality floor, and fewer columns.
     """
     single_stream = {
-        row.name: row
+        (row.record.session, row.name): row
         for section in sections
-        if section.scenario == "single_stream" and section.session == offline.session
+        if section.scenario == "single_stream" and section.place == offline.place
         for row in section.rows
-        if section.task == offline.task
     }
     rows = sorted(offline.system_rows, key=_fastest_qualified_first)
     if short:
         rows = [row for row in rows if row.qualified and not row.is_control]
     columns = offline.get_headings(
-        find_columns("summary" if short else "overview", rows, ("offline", "single_stream"))
+        column
+        for column in find_columns(
+            "summary" if short else "overview", rows, ("offline", "single_stream")
+        )
+        if len(offline.sessions) > 1 or column.key not in ("session", "date")
     )
     lines = []
     for row in rows:
@@ -99,7 +106,8 @@ def format_overview(sections: Sequence[Section], offline: Section, short: bool =
             "score": score,
         }
         for heading, column in columns.items():
-            shown = row if "offline" in column.scenarios else single_stream.get(row.name)
+            latency = single_stream.get((row.record.session, row.name))
+            shown = row if "offline" in column.scenarios else latency
             line[heading] = column.text(shown) if shown else "-"
         line = {heading: escape_cell(text) for heading, text in line.items()}
         lines.append((row.is_control, line))

@@ -1,6 +1,7 @@
 """Warnings about a section's figures, each with its remedy, in the manner of pyperf."""
 
 import math
+from collections.abc import Callable
 from statistics import fmean
 
 import numpy as np
@@ -30,7 +31,40 @@ SMOKE_RUN = (
 
 
 def find_warnings(section: Section) -> list[str]:
-    """Return the warnings about a section: what is noteworthy, and what to do about it."""
+    """Return the warnings about a section: what is noteworthy, and what to do about it.
+
+    Where its rows come from several sessions, these are the warnings about each session.
+    """
+    return _collect(section, _find_warnings)
+
+
+def _collect(section: Section, find: Callable[[Section], list[str]]) -> list[str]:
+    """Return what a function finds in each session of a section, after the session's name."""
+    parts = section.split_sessions()
+    if len(parts) == 1:
+        return find(parts[0])
+    return [f"Session {part.session}: {text}" for part in parts for text in find(part)]
+
+
+def find_newer_rows(section: Section) -> list[str]:
+    """Return the newer measurements of systems that do not replace the rows that are shown."""
+    return [f"{row.name}: {newer}" for row in section.rows for newer in row.newer]
+
+
+def find_stale_rows(section: Section) -> list[str]:
+    """Return why rows are stale, with the systems that it holds for, and what to do."""
+    systems: dict[str, list[str]] = {}
+    for row in section.system_rows:
+        if row.state and row.state.name == "stale":
+            systems.setdefault("; ".join(row.state.reasons), []).append(row.name)
+    return [
+        f"Stale, because {reason}: {', '.join(names)}. Measure again to replace "
+        f"{'these rows' if names[1:] else 'this row'}."
+        for reason, names in systems.items()
+    ]
+
+
+def _find_warnings(section: Section) -> list[str]:
     if section.is_smoke:  # nothing else that its figures suggest is worth following
         return [SMOKE_RUN]
     rows = [row for row in section.rows if row.measured]
@@ -49,9 +83,11 @@ def find_caveats(section: Section) -> list[str]:
     """Return what a report must say beside the figures of a section: that they are those of a smoke
     run, or of one block.
     """
-    if section.is_smoke:
-        return [SMOKE_RUN]
-    return _warn_of_one_block(section)
+    return _collect(section, _find_caveats)
+
+
+def _find_caveats(section: Section) -> list[str]:
+    return [SMOKE_RUN] if section.is_smoke else _warn_of_one_block(section)
 
 
 def _warn_of_high_scores(section: Section) -> list[str]:

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import json
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -250,7 +250,8 @@ class Step:
         validate: returns the faults of the parameters that depend on each other or on the model
             that the step gets, as sentences.
         output_spec: returns the specification of the model that the step writes.
-        target: returns the part of this machine's instruction set that changes the artifact.
+        target: returns the part of a machine's instruction set that changes the artifact; of this
+            machine, or of one with the given flags.
         trains: whether it learns from labels, which the closed division does not allow.
         needs_teacher: whether it learns from the manifest's teacher, and so depends on it.
     """
@@ -262,7 +263,7 @@ class Step:
     run: Callable[[Inputs, Task, Any, StepContext], dict[str, Any]]
     validate: Callable[[Any, ModelSpec], list[str]] = field(default=lambda params, spec: [])
     output_spec: Callable[[Any, ModelSpec], ModelSpec] = field(default=lambda params, spec: spec)
-    target: Callable[[], str] = field(default=lambda: "")
+    target: Callable[[Collection[str] | None], str] = field(default=lambda flags: "")
     trains: bool = False
     needs_teacher: bool = False
 

@@ -10,7 +10,7 @@ import importlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -83,18 +83,27 @@ def output_spec(params: Quantize, spec: ModelSpec) -> ModelSpec:
     return replace(spec, dtype=params.dtype, format=new_format)
 
 
-def has_vnni() -> bool:
-    """Return whether this machine multiplies 8-bit integers without overflow."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
-    return any(flag in flags.split() for flag in ("avx512_vnni", "avx_vnni", "asimddp"))
+def has_vnni(flags: Collection[str] | None = None) -> bool:
+    """Return whether a machine multiplies 8-bit integers without overflow.
+
+    Args:
+        flags: the flags of its processor (default: this machine's).
+    """
+    if flags is None:
+        try:
+            flags = Path("/proc/cpuinfo").read_text().split()
+        except OSError:
+            return False
+    return any(flag in flags for flag in ("avx512_vnni", "avx_vnni", "asimddp"))
 
 
-def target() -> str:
-    """Return the part of the instruction set that changes the artifact."""
-    return "vnni" if has_vnni() else "no-vnni"
+def target(flags: Collection[str] | None = None) -> str:
+    """Return the part of the instruction set that changes the artifact.
+
+    Args:
+        flags: the flags of a processor (default: this machine's).
+    """
+    return "vnni" if (has_vnni() if flags is None else has_vnni(flags)) else "no-vnni"
 
 
 def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> dict[str, Any]:

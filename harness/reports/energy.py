@@ -19,8 +19,9 @@ from harness.leaderboard.formatting import (
     format_interval,
     format_number,
     format_rows,
+    shorten_session,
 )
-from harness.leaderboard.ranking import Section, ratio_within_blocks
+from harness.leaderboard.ranking import Section, is_of_one_session, ratio_within_blocks
 from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured
 from harness.leaderboard.suites import find_complete_suites
 from harness.leaderboard.tables import round_columns
@@ -146,7 +147,11 @@ def _render_markdown(by_section: SectionEntries) -> str:
     suites = find_complete_suites([section for section, _ in by_section])
     return render_template(
         "reports/energy.md.j2",
-        totals={heading: _format_totals(sections) for heading, sections in suites.items()},
+        totals={
+            complete.heading: _format_totals(complete.sections)
+            for complete in suites
+            if complete.on_one_machine
+        },
         parts=[_describe_section(*pair) for pair in by_section],
     )
 
@@ -160,12 +165,11 @@ def energy_entries(section: Section) -> list[EnergyEntry]:
         for row in section.system_rows
         if row.measured and row.scored and get_column("energy_wh_per_1k").value(row) is not None
     ]
-    reference = next((row for row in rows if row.name == section.roles["reference"]), None)
-    entries = [_compute_entry(row, reference) for row in rows]
+    entries = [_compute_entry(row) for row in rows]
     return sorted(entries, key=lambda entry: (entry.row.is_control, entry.kwh, entry.row.name))
 
 
-def _compute_entry(row: Row, reference: Row | None) -> EnergyEntry:
+def _compute_entry(row: Row) -> EnergyEntry:
     record = row.record
     seconds, watt_hours = row.full_set_cost()
     energy = row.energy_per_1k
@@ -182,7 +186,7 @@ def _compute_entry(row: Row, reference: Row | None) -> EnergyEntry:
         seconds=seconds,
         co2_g=watt_hours / 1000 * record.configuration["grams_co2_per_kwh"],
         shares=shares,
-        reduction=_compute_reduction(reference, row),
+        reduction=_compute_reduction(row.references.get("reference"), row),
     )
 
 
@@ -219,21 +223,31 @@ def _render_csv(by_section: SectionEntries) -> str:
 
 def _describe_section(section: Section, entries: Sequence[EnergyEntry]) -> dict[str, object]:
     """Return what the template shows of a section."""
-    first, machine = entries[0].row, section.fingerprint
     return {
         "section": section,
+        "sessions": [_describe_session(part) for part in section.split_sessions()],
         "examples": entries[0].examples,
-        "machine": f"{format_fingerprint(machine)}; {', '.join(machine['flags'])}",
-        "software": ", ".join(f"{name} {text}" for name, text in first.record.software.items()),
-        "command": write_session_command(section, has_server=False),
         "table": _format_table(entries),
         "caveats": find_caveats(section),
+    }
+
+
+def _describe_session(section: Section) -> dict[str, str]:
+    """Return what the template shows of one session of a section."""
+    record, machine = section.latest.record, section.fingerprint
+    return {
+        "name": section.session,
+        "started": section.started,
+        "machine": f"{format_fingerprint(machine)}; {', '.join(machine['flags'])}",
+        "software": ", ".join(f"{name} {text}" for name, text in record.software.items()),
+        "command": write_session_command(section, has_server=False),
     }
 
 
 def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
     measured = all(is_energy_measured(entry.row.record) for entry in entries)
     columns = find_columns("energy", [entry.row for entry in entries])
+    is_one = is_of_one_session([entry.row for entry in entries])
     lines = [
         (
             entry.row.is_control,
@@ -253,6 +267,7 @@ def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
                     "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
                 ),
                 f"{_name_quantity(measured)} reduction": format_interval(entry.reduction),
+                **({} if is_one else {"session": shorten_session(entry.row.record.session)}),
             },
         )
         for entry in entries
@@ -268,17 +283,18 @@ def _format_totals(sections: Sequence[Section]) -> str:
             by_name.setdefault(entry.row.name, []).append(entry)
     complete = {name: rows for name, rows in by_name.items() if len(rows) == len(sections)}
     measured = all(is_energy_measured(row.record) for section in sections for row in section.rows)
-    sums = {
-        name: sum(entry.total_kwh for entry in entries) if measured else _sum_cpu_seconds(entries)
-        for name, entries in complete.items()
-    }
-    reference = sums.get(sections[0].roles["reference"], 0.0)
+    sums = {name: _sum_costs(entries, measured) for name, entries in complete.items()}
     lines = []
     for name in sorted(complete, key=lambda name: (sums[name], name)):
         entries = complete[name]
+        references = [
+            _compute_entry(reference)
+            for entry in entries
+            if (reference := entry.row.references.get("reference"))
+        ]
         reduction = "-"
-        if reference and sums[name]:
-            reduction = f"{format_number(reference / sums[name])}x"
+        if len(references) == len(entries) and sums[name]:
+            reduction = f"{format_number(_sum_costs(references, measured) / sums[name])}x"
         lines.append(
             (
                 all(entry.row.is_control for entry in entries),
@@ -296,8 +312,12 @@ def _format_totals(sections: Sequence[Section]) -> str:
     return format_rows(lines)
 
 
-def _sum_cpu_seconds(entries: Sequence[EnergyEntry]) -> float:
-    """The CPU-seconds of answering all sets."""
+def _sum_costs(entries: Sequence[EnergyEntry], measured: bool) -> float:
+    """The kWh of loading and answering all sets; where energy is modelled, the CPU-seconds of
+    answering them.
+    """
+    if measured:
+        return sum(entry.total_kwh for entry in entries)
     total = 0.0
     for entry in entries:
         cpu_seconds = [window.cpu_seconds for window in entry.row.rounds]
@@ -310,7 +330,7 @@ def _render_latex(section: Section, entries: Sequence[EnergyEntry]) -> str:
     caption = (
         f"{section.task['name']}, {entries[0].examples} examples on "
         f"{section.configuration['name']} ({section.machine}). Energy is {section.energy_source}. "
-        f"Session {section.session}."
+        f"Session{'s' * (len(section.sessions) > 1)} {', '.join(section.sessions)}."
     )
     for special in "_%&#$":
         caption = caption.replace(special, f"\\{special}")

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import HarnessError
+from harness.leaderboard.board import build_board, find_complete_sections
 from harness.leaderboard.formatting import shorten_list
 from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
 from harness.leaderboard.plots import draw_ladder, draw_pareto
-from harness.leaderboard.ranking import Section, load_sections
-from harness.leaderboard.row import Row
+from harness.leaderboard.ranking import Section
+from harness.leaderboard.reading import read_records
 from harness.leaderboard.section import choose_main_section
 from harness.leaderboard.tables import build_frame, render_json
 from harness.reports.energy import render_energy_files
@@ -36,22 +37,27 @@ class Board:
     files: list[str]
 
 
-def write_board(results: Path) -> Board:
+def write_board(results: Path, project: Path | None = None) -> Board:
     """Render everything in a results folder from its records.
 
     Args:
         results: the folder that has the folder `records`.
+        project: whose manifests tell stale rows (default: none is checked).
 
     Raises:
         HarnessError: no record can be read.
     """
-    sections, faults = load_sections(results / "records")
+    stored, faults = read_records(results / "records")
+    sections, row_faults = build_board(stored, project)
+    faults += row_faults
     if not sections:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"
         raise HarnessError("\n".join([*shorten_list(faults), message]))
     frame = build_frame(sections)
-    ladders = render_ladders(sections)
-    ladder = choose_main_section([section for section in sections if _find_quick_rungs(section)])
+    suites = [suite for suite in all_suites().values() if suite.ladder]
+    complete = {suite.ladder: find_complete_sections(stored, suite.ladder) for suite in suites}
+    ladders = render_ladders([section for sections in complete.values() for section in sections])
+    ladder = choose_main_section(complete.get(all_suites()["quick"].ladder, []))
     energy_files = render_energy_files(sections)
     has_energy = bool(energy_files)
     files = {
@@ -66,13 +72,9 @@ def write_board(results: Path) -> Board:
     if main := choose_main_section(sections):
         files["pareto.svg"] = draw_pareto(main)
     if ladder:
-        files["ladder.svg"] = draw_ladder(ladder, _find_quick_rungs(ladder))
+        files["ladder.svg"] = draw_ladder(ladder, find_rungs(ladder, all_suites()["quick"].ladder))
     for name, text in files.items():
         write_atomically(results / name, text.encode())
     for name in set(OPTIONAL_FILES) - set(files):  # left from records that no longer exist
         (results / name).unlink(missing_ok=True)
     return Board(sections, faults, list(files))
-
-
-def _find_quick_rungs(section: Section) -> list[Row]:
-    return find_rungs(section, all_suites()["quick"].ladder)

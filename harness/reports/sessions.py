@@ -10,7 +10,8 @@ from harness.leaderboard.formatting import (
     format_scenario,
     format_table,
 )
-from harness.leaderboard.ranking import Section, section_key
+from harness.leaderboard.ranking import Section
+from harness.leaderboard.reading import section_key
 from harness.leaderboard.row import Row
 from harness.leaderboard.warnings import SMOKE_RUN
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
@@ -44,14 +45,6 @@ class FigureChange:
         if adjusted_p >= SIGNIFICANCE or abs(self.loss) <= allowed:
             return "same"
         return "worse" if self.loss > 0 else "better"
-
-
-@dataclass(frozen=True)
-class ReferencedRow:
-    """A row, with the measured reference of its section."""
-
-    row: Row
-    reference: Row | None
 
 
 def compare_sessions(
@@ -89,15 +82,14 @@ def compare_sessions(
         f"{len(changes)} comparisons, {verdicts.count('same')} without a significant change.",
     ]
     worse = verdicts.count("worse")
-    for old_side, new_side in shared:
-        row = new_side.row
-        if row.record.failure and not old_side.row.record.failure:
+    for old_row, row in shared:
+        if row.record.failure and not old_row.record.failure:
             worse += 1
             parts.append(f"{row.name} failed: {row.record.failure['reason']}")
         elif row.name == row.record.roles["reference"]:
-            parts += _describe_reference_change(old_side.row, row)
+            parts += _describe_reference_change(old_row, row)
     for key in sorted(set(old) - set(new)):
-        row = old[key].row
+        row = old[key]
         worse += 1
         parts.append(f"{row.name} has no record in the later session ({_describe_place(row)}).")
     if any(section.is_smoke for section in (*before, *after)):
@@ -106,20 +98,17 @@ def compare_sessions(
     return "\n\n".join(parts), bool(worse)
 
 
-def _index_rows(sections: Sequence[Section], task: str) -> dict[tuple[str, ...], ReferencedRow]:
+def _index_rows(sections: Sequence[Section], task: str) -> dict[tuple[str, ...], Row]:
     """The rows of one session by section and name."""
-    index: dict[tuple[str, ...], ReferencedRow] = {}
-    for section in sections:
-        if task not in ("", section.task["name"]):
-            continue
-        reference = section.measured_rows.get(section.roles["reference"])
-        for row in section.rows:
-            index[(*section_key(row.record), row.name)] = ReferencedRow(row, reference)
-    return index
+    return {
+        (*section_key(row.record), row.name): row
+        for section in sections
+        if task in ("", section.task["name"])
+        for row in section.rows
+    }
 
 
-def _find_changes(before: ReferencedRow, after: ReferencedRow) -> list[FigureChange]:
-    old, new = before.row, after.row
+def _find_changes(old: Row, new: Row) -> list[FigureChange]:
     changes = []
     if new.record.scenario == "offline" and (comparison := compare_scores(new, old)):
         difference = comparison.difference.value
@@ -127,8 +116,9 @@ def _find_changes(before: ReferencedRow, after: ReferencedRow) -> list[FigureCha
         changes.append(FigureChange(new, "score", values, comparison.p, -difference))
     if not old.measured or not new.measured:
         return changes
-    speedups = _speedups_by_block(before), _speedups_by_block(after)
-    if new is not after.reference and (change := statistics.estimate_change(*speedups)):
+    speedups = old.speedups_by_block(), new.speedups_by_block()
+    is_reference = new is new.references.get("reference")
+    if not is_reference and (change := statistics.estimate_change(*speedups)):
         means = [f"{format_number(statistics.geometric_mean(values))}x" for values in speedups]
         text = f"{', '.join(means)}, {format_interval(change.ratio)}"
         loss = 1 / change.ratio.value - 1
@@ -140,14 +130,6 @@ def _find_changes(before: ReferencedRow, after: ReferencedRow) -> list[FigureCha
         loss = change.ratio.value - 1
         changes.append(FigureChange(new, "memory", text, change.p, loss))
     return changes
-
-
-def _speedups_by_block(side: ReferencedRow) -> list[float]:
-    if side.reference is None:
-        return []
-    reference, seconds = side.reference.seconds, side.row.seconds
-    blocks = sorted(set(seconds) & set(reference))
-    return [reference[block] / seconds[block] for block in blocks]
 
 
 def _format_changes(

@@ -7,19 +7,13 @@ from itertools import pairwise
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_interval, format_scenario, format_table
 from harness.leaderboard.ranking import Section, compute_speedup
+from harness.leaderboard.repeats import SESSION_FACTOR
 from harness.leaderboard.row import Row
 from harness.leaderboard.template import render_template
 from harness.leaderboard.warnings import find_caveats
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 from harness.results.statistics import Interval
-
-SPEEDUP_TOLERANCE = 4 / 3
-"""A speed-up holds if both values are within a third of each other, however narrow the intervals.
-
-The intervals do not include the variation between sessions: of eighty speed-ups of the same code on
-the same machine, two were a third apart in another session (docs/guides/verify-results.md).
-"""
 
 HOLDS, FAILS, OPEN = "holds", "does not hold", "open"
 VERDICTS = (HOLDS, FAILS, OPEN)
@@ -246,7 +240,7 @@ def _judge_speedup(published: Interval, here: Interval) -> str:
     intervals overlap.
     """
     ratio = max(published.value / here.value, here.value / published.value)
-    if ratio <= SPEEDUP_TOLERANCE:
+    if ratio <= SESSION_FACTOR:
         return OPEN if here.is_wide else HOLDS
     disjoint = published.low > here.high or here.low > published.high
     return FAILS if disjoint else OPEN

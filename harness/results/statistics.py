@@ -108,6 +108,21 @@ def estimate_ratio(slow: Sequence[float], fast: Sequence[float]) -> Interval:
     return Interval(math.exp(mean), math.exp(interval.low), math.exp(interval.high))
 
 
+def combine_ratios(ratios: Sequence[Interval]) -> Interval:
+    """Return the geometric mean of independent ratios, such as speed-ups on several tasks.
+
+    The half widths of the intervals of the logarithms add up as those of independent estimates do.
+
+    Args:
+        ratios: each with its interval; at least one.
+    """
+    count = len(ratios)
+    mean = math.fsum(math.log(ratio.value) for ratio in ratios) / count
+    below = math.hypot(*(math.log(ratio.value / ratio.low) for ratio in ratios)) / count
+    above = math.hypot(*(math.log(ratio.high / ratio.value) for ratio in ratios)) / count
+    return Interval(math.exp(mean), math.exp(mean - below), math.exp(mean + above))
+
+
 @cache
 def _student_quantile(count: int) -> float:
     """Half the width of the 95% interval of a mean of so many values, in standard errors."""

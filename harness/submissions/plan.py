@@ -4,7 +4,7 @@ It is made once, where a command or a function of the Python interface begins. E
 takes the plan and reads no manifest. As JSON it is handed to other processes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -257,33 +257,38 @@ def make_plan(
     return Plan((*points, *further))
 
 
-def plan_system(system: System, task: Task, seed: int) -> PlannedSystem:
+def plan_system(
+    system: System, task: Task, seed: int, flags: Collection[str] | None = None
+) -> PlannedSystem:
     """Plan one system on a task, whether it declares the task or not.
 
     Args:
         system: the system.
         task: the task; its models are trained on its training task.
         seed: the training seed.
+        flags: the instruction set of the machine that builds (default: this machine's).
 
     Raises:
         HarnessError: an encoder or a data file is missing.
     """
-    steps = tuple(_plan_steps(system, task.training_task, seed))
+    steps = tuple(_plan_steps(system, task.training_task, seed, flags))
     return PlannedSystem(system, task, seed, steps, len(system.recipe))
 
 
-def _plan_steps(system: System, task: Task, seed: int) -> list[PlannedStep]:
+def _plan_steps(
+    system: System, task: Task, seed: int, flags: Collection[str] | None
+) -> list[PlannedStep]:
     """Return the steps of a system's teacher or members, then its own, in order.
 
     A key hashes the step's name, version and parameters, the keys of its inputs (the teacher and
     the transfer text among them), the task with its version, the seed, the target instruction set,
     and the extensions that take part.
     """
-    steps = _plan_steps(system.teacher, task, seed) if system.teacher else []
+    steps = _plan_steps(system.teacher, task, seed, flags) if system.teacher else []
     parent = teacher = steps[-1].key if steps else ""
     members: list[PlannedMember] = []
     for member in system.members:
-        steps += _plan_steps(member, task, seed)
+        steps += _plan_steps(member, task, seed, flags)
         members.append(PlannedMember(member.name, steps[-1].key, member.serve["offline"].engine))
     encoder = system.encoder
     for step_config in system.recipe:
@@ -304,7 +309,7 @@ def _plan_steps(system: System, task: Task, seed: int) -> list[PlannedStep]:
             "inputs": inputs,
             "task": [task.name, task.version],
             "seed": seed,
-            "target": step.target(),
+            "target": step.target(flags),
         }
         engines = [find_engine_origin(member.engine) for member in members]
         origins = [find_step_origin(step.name), find_task_origin(task), *engines]
