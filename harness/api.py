@@ -17,6 +17,7 @@ from harness.submissions.lookup import add_references, get_system
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import Plan, make_plan, plan_system
 from harness.submissions.project import find_project
+from harness.submissions.staleness import StalenessCheck
 from harness.submissions.system import System
 from harness.tasks.registry import get_suite, get_task
 from harness.telemetry.configuration import choose_configuration
@@ -143,7 +144,7 @@ def load_records(records: str | Path) -> pandas.DataFrame:
     Raises:
         HarnessError: there are no records.
     """
-    sections, faults = load_board(expand_home(records), find_project())
+    sections, faults = load_board(expand_home(records), StalenessCheck(find_project()).find_state)
     if not sections:
         raise HarnessError("\n".join([*faults, f"{records}: there is no record."]))
     return build_frame(sections)

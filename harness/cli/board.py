@@ -54,8 +54,9 @@ def draw_board(results: Path, console: Console) -> None:
     """Draw the leaderboard into a folder from its records, and print its summary."""
     from harness.leaderboard.tables import format_summary
     from harness.reports.results_folder import write_board
+    from harness.submissions.staleness import StalenessCheck
 
-    drawn = write_board(results, find_project())
+    drawn = write_board(results, StalenessCheck(find_project()).find_state)
     report_faults(drawn.faults)
     console.print_markdown(format_summary(drawn.sections))
     console(f"drawn in {results}: {', '.join(drawn.files)}")

@@ -35,8 +35,9 @@ def read_board(records: Path) -> "list[Section]":
     Records that cannot be read are named on stderr.
     """
     from harness.leaderboard.board import load_board
+    from harness.submissions.staleness import StalenessCheck
 
-    sections, faults = load_board(records, find_project())
+    sections, faults = load_board(records, StalenessCheck(find_project()).find_state)
     report_faults(faults)
     return sections
 

@@ -26,8 +26,8 @@ from harness.leaderboard.repeats import (
     estimate_session_variation,
 )
 from harness.leaderboard.row import Row
-from harness.leaderboard.staleness import StalenessCheck
 from harness.results.record import Record
+from harness.results.state import FindState, leave_unchecked
 from harness.store.cache import digest
 
 HISTORY_SESSIONS = 20
@@ -119,30 +119,32 @@ class SectionRecords:
         return estimate_session_variation(repeats)
 
 
-def load_board(records: Path, project: Path | None = None) -> tuple[list[Section], list[str]]:
+def load_board(
+    records: Path, find_state: FindState = leave_unchecked
+) -> tuple[list[Section], list[str]]:
     """Read the rows that the board shows.
 
     Args:
         records: the folder of all records.
-        project: whose manifests tell stale rows (default: none is checked).
+        find_state: tells stale records (default: none is checked).
 
     Returns:
         The sections, and a message for each record that cannot be read.
     """
     stored, faults = read_records(records)
-    sections, row_faults = build_board(stored, project)
+    sections, row_faults = build_board(stored, find_state)
     return sections, [*faults, *row_faults]
 
 
 def build_board(
-    stored: Sequence[StoredRecord], project: Path | None
+    stored: Sequence[StoredRecord], find_state: FindState
 ) -> tuple[list[Section], list[str]]:
     """Choose and compare the rows that the board shows; see `load_board`."""
-    check, verdicts = StalenessCheck(project), _find_verdicts(item.record for item in stored)
+    verdicts = _find_verdicts(item.record for item in stored)
     groups = SectionRecords.group(stored)
     sections, faults = [], []
     for key in sorted(groups):
-        section, section_faults = _build_section(groups[key], check, verdicts)
+        section, section_faults = _build_section(groups[key], find_state, verdicts)
         faults += section_faults
         if section:
             sections.append(section)
@@ -202,7 +204,7 @@ def load_histories(
 
 
 def _build_section(
-    group: SectionRecords, check: StalenessCheck, verdicts: Verdicts
+    group: SectionRecords, find_state: FindState, verdicts: Verdicts
 ) -> tuple[Section | None, list[str]]:
     """Choose, read, compare and rank the rows of a section.
 
@@ -229,7 +231,7 @@ def _build_section(
         return None, faults
     for row in shown:
         choice = group.choices.get(row.base_name)
-        row.state = check.find_state(row.record)
+        row.state = find_state(row.record)
         if choice and row.is_main:
             row.newer = choice.newer
             if len(group.by_system[row.name]) > 1:

@@ -304,7 +304,7 @@ COLUMNS = (
     ),
     Column(
         "state",
-        lambda row: row.state.name if row.state else "not checked",
+        lambda row: row.state.name,
         label="state",
         format=format_plain,
         tables=("offline", "page"),

@@ -2,6 +2,7 @@
 
 const sections = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
+const historyHeadings = JSON.parse(byId("history-headings").textContent);
 const state = { section: 0, sort: null, down: false, open: null };
 
 const DIVISIONS = { closed: "●", open: "◆", baseline: "■" };
@@ -88,8 +89,50 @@ function renderDetails(row, columns) {
   list.append(element("dt", {}, "command to reproduce"), element("dd", {}, element("code", {}, row.command)));
   list.append(element("dt", {}, "record"), element("dd", {}, element("a", { href: row.record }, row.record)));
   const wide = element("td", {}, list);
+  if (row.history.length > 1) wide.append(renderHistory(row));
   wide.colSpan = columns;
   return element("tr", { className: "details" }, wide);
+}
+
+/* Score and speed-up over sessions, from left to right in order of time, and a table of all sessions. */
+function renderHistory(row) {
+  const entries = [...row.history].reverse();
+  const plot = svgElement("svg", { viewBox: "0 0 560 250", role: "img", "aria-label": `Score and speed-up of ${row.name} over ${entries.length} sessions; the table below has the figures.` });
+  const place = (index) => 70 + index * (entries.length > 1 ? 470 / (entries.length - 1) : 0);
+  const speedups = entries.map(({ speedup }) => speedup && speedup.map((value) => (value > 0 ? Math.log10(value) : null)));
+  drawSeries(plot, "score", entries.map(({ score, se }) => (score === null ? null : [score, score - se, score + se])), place, 14, 96, (value) => value.toFixed(3), 0.005);
+  drawSeries(plot, "speed-up", speedups, place, 126, 208, (value) => `${(10 ** value).toLocaleString("en", { maximumSignificantDigits: 3 })}x`, 0.02);
+  entries.forEach(({ date }, index) => {
+    const every = Math.ceil(entries.length / 5);
+    if (index % every === 0) plot.append(svgElement("text", { class: "tick", x: place(index), y: 232, "text-anchor": index ? index === entries.length - 1 ? "end" : "middle" : "start" }, date));
+  });
+  const head = element("tr", {}, ...historyHeadings.map((heading) => element("th", { scope: "col" }, heading)));
+  const lines = row.history.map(({ cells }) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
+  const table = element("table", {}, element("caption", {}, "Sessions, the latest first"), element("thead", {}, head), element("tbody", {}, ...lines));
+  return element("section", { className: "history", "aria-label": "Sessions" }, plot, element("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Sessions (scrolls horizontally)" }, table));
+}
+
+/* Draws values [value, low, high] between two heights; null leaves a gap. */
+function drawSeries(plot, name, series, place, top, bottom, write, least) {
+  const ends = series.flatMap((values) => values ?? []).filter((value) => value !== null);
+  if (!ends.length) return;
+  const margin = Math.max(0.08 * (Math.max(...ends) - Math.min(...ends)), least);
+  const [low, high] = [Math.min(...ends) - margin, Math.max(...ends) + margin];
+  const y = (value) => bottom - (value - low) / (high - low) * (bottom - top);
+  for (const value of [low + margin, high - margin]) {
+    plot.append(svgElement("line", { class: "grid", x1: 64, x2: 548, y1: y(value), y2: y(value) }));
+    plot.append(svgElement("text", { class: "tick", x: 60, y: y(value) + 4, "text-anchor": "end" }, write(value)));
+  }
+  plot.append(svgElement("text", { class: "tick", transform: `translate(12 ${(top + bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, name));
+  const points = series.map((values, index) => values && [place(index), y(values[0])]);
+  plot.append(svgElement("polyline", { class: "curve open", points: points.filter(Boolean).map((point) => point.join(",")).join(" ") }));
+  series.forEach((values, index) => {
+    if (!values) return;
+    if (values[1] !== null && values[2] !== null) plot.append(svgElement("line", { class: "open", x1: place(index), x2: place(index), y1: y(values[1]), y2: y(values[2]) }));
+    const point = svgElement("circle", { class: "point open", cx: place(index), cy: y(values[0]), r: 4 });
+    point.append(svgElement("title", {}, `${name} ${write(values[0])}`));
+    plot.append(point);
+  });
 }
 
 function openRow(name, focus) {

@@ -148,7 +148,7 @@ def _list_details(row: Row) -> list[tuple[str, str]]:
     """Return what the page shows of a row when it is opened: names and texts."""
     record, figures = row.record, get_figures(row)
     verdict = f"failed: {', '.join(row.failed_probes)}" if row.failed_probes else "passed"
-    state = row.state and f"{row.state.name}: {'; '.join(row.state.reasons)}".rstrip(": ")
+    state = f"{row.state.name}: {'; '.join(row.state.reasons)}".rstrip(": ")
     recipe = [step["use"] for step in (record.artifact or {}).get("recipe", [])]
     settings = {key: value for key, value in record.system["serve"].items() if value not in ("", 0)}
 

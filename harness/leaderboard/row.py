@@ -5,18 +5,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from harness.leaderboard.history import HistoryEntry, NewerRow
 from harness.results import statistics
 from harness.results.record import Record, Round
 from harness.results.record_parts import DIVISIONS, SCENARIOS
+from harness.results.state import NOT_CHECKED, State
 from harness.results.statistics import Interval
 from harness.tasks.metrics import Comparison
-
-if TYPE_CHECKING:
-    from harness.leaderboard.staleness import State
 
 DEFAULT_SEED_MARGIN = 0.015
 """Two standard deviations of a score over training seeds, assumed if only one seed was measured."""
@@ -47,7 +45,7 @@ class Row:
         floor: the score at the quality floor of its session; None if the reference is not
             significantly above the majority class.
         audit: the verdict on its artifact, as in the records; None if it was not audited.
-        state: whether it is what the manifest builds today; None if that was not checked.
+        state: whether it is what would be built and measured today.
         newer: newer rows of the system that do not replace this one.
         history: the system's rows in this and other sessions, the latest first.
         figures: the values of columns by key, as far as `Column.value` has computed them.
@@ -70,7 +68,7 @@ class Row:
     references: dict[str, "Row"] = field(default_factory=dict, repr=False, compare=False)
     floor: float | None = None
     audit: dict[str, Any] | None = None
-    state: "State | None" = None
+    state: State = NOT_CHECKED
     newer: Sequence[NewerRow] = ()
     history: Sequence[HistoryEntry] = ()
     figures: dict[str, Any] = field(default_factory=dict, init=False, repr=False)

@@ -15,17 +15,23 @@ from harness.tasks.registry import all_suites
 def choose_main_section(sections: Sequence[Section]) -> Section | None:
     """Return the section that tables and plots show first; None if no section has a floor.
 
-    It is the latest offline section, of the suite `quick` and on a CPU where there is one.
+    It is the latest offline section, of the suite `quick` with its reference and on a CPU where
+    there is one.
     """
     candidates = [
         section
         for section in sections
         if section.scenario == "offline" and section.floor is not None
     ]
-    quick = all_suites()["quick"].tasks
+    quick = all_suites()["quick"]
     return max(
         candidates,
-        key=lambda section: (section.task["name"] in quick, not section.on_gpu, section.started),
+        key=lambda section: (
+            section.task["name"] in quick.tasks,
+            section.roles["reference"] == quick.reference,
+            not section.on_gpu,
+            section.started,
+        ),
         default=None,
     )
 

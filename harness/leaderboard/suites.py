@@ -10,7 +10,12 @@ from harness.leaderboard.formatting import (
     format_number,
     format_rows,
 )
-from harness.leaderboard.ranking import Section, compare_speed
+from harness.leaderboard.ranking import (
+    Section,
+    compare_speed,
+    is_of_one_session,
+    ratio_within_blocks,
+)
 from harness.leaderboard.row import Row
 from harness.results import statistics
 from harness.results.statistics import Interval
@@ -122,8 +127,12 @@ def format_suite_table(complete: CompleteSuite) -> str:
             times = [statistics.geometric_mean(list(row.seconds.values())) for row in rows]
             line = {"rank": str(rank) if name in qualified else "-"} | line
             line |= {
-                "speed-up": format_interval(_combine(row.speedup for row in rows)),
-                "unpadded": format_interval(_combine(row.unpadded_speedup for row in rows)),
+                "speed-up": format_interval(
+                    combine_speed([(row.references.get("reference"), row) for row in rows])
+                ),
+                "unpadded": format_interval(
+                    combine_speed([(row.references.get("unpadded_reference"), row) for row in rows])
+                ),
                 "examples/s": format_number(1 / statistics.geometric_mean(times)),
             }
         lines.append((all(row.is_control for row in rows), line))
@@ -136,9 +145,35 @@ def _is_qualified(rows: Sequence[Row]) -> bool:
     return bool(with_floor) and all(row.qualified for row in with_floor)
 
 
-def _combine(ratios: Iterable[Interval | None]) -> Interval | None:
-    known = list(ratios)
-    return None if None in known else statistics.combine_ratios([x for x in known if x])
+def combine_speed(pairs: Sequence[tuple[Row | None, Row]]) -> Interval | None:
+    """Return how many times as fast one system is as another, as geometric mean over tasks.
+
+    Where all tasks are of one session it is taken block by block, because what disturbs a block
+    disturbs all of its tasks. Otherwise the tasks' ratios are independent. None if one of them is
+    not known.
+
+    Args:
+        pairs: the rows of the slow and of the fast system on each task.
+    """
+    known = [(slow, fast) for slow, fast in pairs if slow is not None]
+    if len(known) < len(pairs):
+        return None
+    if all(slow is fast for slow, fast in known):
+        return Interval(1.0, 1.0, 1.0)
+    if is_of_one_session([row for pair in known for row in pair]):
+        slow_seconds, fast_seconds = (_mean_seconds(rows) for rows in zip(*known, strict=True))
+        return ratio_within_blocks(slow_seconds, fast_seconds)
+    ratios = [compare_speed(slow, fast) for slow, fast in known]
+    complete = [ratio for ratio in ratios if ratio is not None]
+    return statistics.combine_ratios(complete) if len(complete) == len(ratios) else None
+
+
+def _mean_seconds(rows: Sequence[Row]) -> dict[int, float]:
+    """The geometric mean of the rows' seconds per example, in the blocks that all rows have."""
+    blocks = set.intersection(*(set(row.seconds) for row in rows))
+    return {
+        block: statistics.geometric_mean([row.seconds[block] for row in rows]) for block in blocks
+    }
 
 
 def _count_faster(rows: Sequence[Row], others: Iterable[Sequence[Row]], factor: float) -> int:
@@ -147,7 +182,7 @@ def _count_faster(rows: Sequence[Row], others: Iterable[Sequence[Row]], factor: 
     for peers in others:
         if peers[0].name == rows[0].name or peers[0].record.system["division"] != division:
             continue
-        ratio = _combine(compare_speed(*pair) for pair in zip(rows, peers, strict=True))
+        ratio = combine_speed(list(zip(rows, peers, strict=True)))
         across = any(
             row.record.session != peer.record.session for row, peer in zip(rows, peers, strict=True)
         )

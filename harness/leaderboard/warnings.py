@@ -55,7 +55,7 @@ def find_stale_rows(section: Section) -> list[str]:
     """Return why rows are stale, with the systems that it holds for, and what to do."""
     systems: dict[str, list[str]] = {}
     for row in section.system_rows:
-        if row.state and row.state.name == "stale":
+        if row.state.name == "stale":
             systems.setdefault("; ".join(row.state.reasons), []).append(row.name)
     return [
         f"Stale, because {reason}: {', '.join(names)}. Measure again to replace "

@@ -15,6 +15,7 @@ from harness.leaderboard.section import choose_main_section
 from harness.leaderboard.tables import build_frame, render_json
 from harness.reports.energy import render_energy_files
 from harness.reports.ladder import find_rungs, render_ladders
+from harness.results.state import FindState, leave_unchecked
 from harness.store.cache import write_atomically
 from harness.tasks.registry import all_suites
 
@@ -37,18 +38,18 @@ class Board:
     files: list[str]
 
 
-def write_board(results: Path, project: Path | None = None) -> Board:
+def write_board(results: Path, find_state: FindState = leave_unchecked) -> Board:
     """Render everything in a results folder from its records.
 
     Args:
         results: the folder that has the folder `records`.
-        project: whose manifests tell stale rows (default: none is checked).
+        find_state: tells stale records (default: none is checked).
 
     Raises:
         HarnessError: no record can be read.
     """
     stored, faults = read_records(results / "records")
-    sections, row_faults = build_board(stored, project)
+    sections, row_faults = build_board(stored, find_state)
     faults += row_faults
     if not sections:
         message = f"{results / 'records'}: there are no records. Run: wattbench run"

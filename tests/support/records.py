@@ -57,7 +57,7 @@ def make_record(
         roles=kwargs.get("roles", ROLES),
         task={
             "name": kwargs.get("task", "sentiment"),
-            "version": "1",
+            "version": kwargs.get("version", "1"),
             "metric": "accuracy",
             "labels": ["a", "b"],
             "max_length": 128,

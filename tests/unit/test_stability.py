@@ -16,6 +16,7 @@ from harness.optimize import quantize
 from harness.reports.results_folder import write_board
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import plan_system
+from harness.submissions.staleness import StalenessCheck
 from harness.tasks.registry import builtin_tasks
 from harness.telemetry.configuration import configurations
 from tests.support.figures import figures
@@ -99,7 +100,8 @@ def test_golden_board_has_the_figures_that_it_had(tmp_path: Path) -> None:
 
 def test_committed_results_have_the_figures_of_their_records(tmp_path: Path) -> None:
     (tmp_path / "records").symlink_to(RESULTS / "records")
-    for name in _readable(write_board(tmp_path).files):
+    find_state = StalenessCheck(REPOSITORY).find_state
+    for name in _readable(write_board(tmp_path, find_state).files):
         drawn, committed = ((folder / name).read_text() for folder in (tmp_path, RESULTS))
         assert figures(name, drawn) == figures(name, committed), name
 

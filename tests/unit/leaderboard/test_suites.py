@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.leaderboard.board import load_board
 from harness.leaderboard.columns import get_column, get_figures
 from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
@@ -29,7 +30,7 @@ def suite_tables(folder: Path, tasks: tuple[str, ...] = TASKS, **sessions: str) 
             record.suite, record.task = "embedded", record.task | {"name": task}
             write_record(record, side, folder)
     suites = find_complete_suites(load_sections(folder)[0])
-    return "\n".join(format_suite_table(sections) for sections in suites.values())
+    return "\n".join(map(format_suite_table, suites))
 
 
 def row_of(name: str, table: str) -> list[str]:
@@ -52,15 +53,62 @@ def test_system_below_the_floor_of_one_task_is_not_ranked(tmp_path: Path) -> Non
     assert {row_of(name, table)[0] for name in ("ref", "unpadded")} == {"1", "2"}
 
 
-def test_only_a_session_with_all_tasks_counts(tmp_path: Path) -> None:
+def test_tasks_of_several_sessions_are_combined_as_independent_ratios(tmp_path: Path) -> None:
     assert suite_tables(tmp_path / "few", TASKS[:2]) == ""
-    assert suite_tables(tmp_path / "apart", boolq="s2") == ""
+    one = row_of("fast", suite_tables(tmp_path / "together"))
+    two = row_of("fast", suite_tables(tmp_path / "apart", boolq="s2"))
+    assert one[3:7] == two[3:7]
+    assert one[7].split("x")[0] == two[7].split("x")[0]
+
+
+def write_task(
+    folder: Path, task: str, session: str, times: dict[str, list[float]], cpu: str = "CPU"
+) -> None:
+    started = "2026-01-02T00:00:00Z" if session.startswith("b") else "2026-01-01T00:00:00Z"
+    for name, seconds in times.items():
+        record, side = make_record(
+            name, seconds, 0.9, session=session, started=started, cpu=cpu, task=task
+        )
+        record.suite = "embedded"
+        write_record(record, side, folder)
+
+
+def test_ranks_of_several_sessions_need_more_than_sessions_differ_by(tmp_path: Path) -> None:
+    """`fast` is 1.3 times as fast as the reference, and `slow`, of other sessions, 1.2 times."""
+    times = [10.0, 11.0, 10.0, 9.0, 10.0]
+    fast, slow = [value / 1.3 for value in times], [value / 1.2 for value in times]
+    for number, task in enumerate(TASKS):
+        write_task(tmp_path, task, f"a{number}", {"ref": times, "fast": fast})
+        write_task(tmp_path, task, f"b{number}", {"ref": times, "slow": slow})
+    (complete,) = find_complete_suites(load_board(tmp_path)[0])
+    table = format_suite_table(complete)
+    assert {name: row_of(name, table)[0] for name in ("fast", "slow", "ref")} == {
+        **{"fast": "1", "slow": "1"},
+        "ref": "2",  # slower than `slow`, which is of the same sessions
+    }
+
+
+def test_only_scores_of_several_machines_are_combined(tmp_path: Path) -> None:
+    for task, cpu in zip(TASKS, ("one", "one", "two"), strict=True):
+        times = {"ref": [10.0, 11.0], "fast": [5.0, 5.5]}
+        write_task(tmp_path, task, f"a-{cpu}", times, cpu=cpu)
+    (complete,) = find_complete_suites(load_board(tmp_path)[0])
+    table = format_suite_table(complete)
+    heading, *_ = table.splitlines()
+    assert "mean score" in heading
+    assert "speed-up" not in heading
+    assert next(row for row in table_rows(table) if row[0] == "fast")[2] == "0.9000"
+    text = render_leaderboard(load_board(tmp_path)[0], [])
+    assert "<summary>All tasks of the suite embedded on 2 machines, reference ref</summary>" in text
+    assert "cpu-2, one, 2 cores (avx2)" in text
+    assert "cpu-2, two, 2 cores (avx2)" in text
 
 
 def test_leaderboard_has_the_suite_table(tmp_path: Path) -> None:
     suite_tables(tmp_path)
     text = render_leaderboard(load_sections(tmp_path)[0], [])
-    assert "<summary>All tasks of the suite embedded, session s1</summary>" in text
+    place = "cpu-2, CPU, 2 cores (avx2)"
+    assert f"<summary>All tasks of the suite embedded on {place}, reference ref</summary>" in text
     assert "as in SuperGLUE" in text
 
 

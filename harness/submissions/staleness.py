@@ -1,13 +1,13 @@
 """Whether a row is what its manifest builds today, measured as it would be measured today."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Literal
 
 from harness.errors import HarnessError
 from harness.results.record import MEASUREMENT_VERSION, Record
+from harness.results.state import State
 from harness.store.cache import folder_digest
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import plan_system
@@ -16,27 +16,14 @@ from harness.submissions.system import System
 from harness.tasks.registry import get_task
 
 
-@dataclass(frozen=True)
-class State:
-    """The state of a row.
-
-    Attributes:
-        name: `current`, `stale` or `not checked`.
-        reasons: why it is stale, or could not be checked.
-    """
-
-    name: Literal["current", "stale", "not checked"]
-    reasons: tuple[str, ...] = ()
-
-
 class StalenessCheck:
     """Compares records with the manifests of a project.
 
     Args:
-        project: the project; None to compare only the version of the measurement.
+        project: the project.
     """
 
-    def __init__(self, project: Path | None) -> None:
+    def __init__(self, project: Path) -> None:
         self._project = project
         self._read_system = cache(self._find_system)
 
@@ -80,8 +67,6 @@ class StalenessCheck:
         return changes
 
     def _find_system(self, folder: str, path: str) -> System:
-        if self._project is None:
-            raise HarnessError("no project to compare with")
         if folder.startswith("models/"):
             raise HarnessError("it was made of a model with --model")
         if path:
@@ -94,6 +79,5 @@ class StalenessCheck:
     @cached_property
     def _folders(self) -> Mapping[str, Path]:
         """The folders of all systems, by their name with the folder above."""
-        assert self._project is not None
         paths = find_systems(self._project).values()
         return {f"{path.parent.name}/{path.name}": path for path in paths}
