@@ -3,7 +3,7 @@
 const sections = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const historyHeadings = JSON.parse(byId("history-headings").textContent);
-const state = { section: 0, sort: null, down: false, open: null };
+const state = { section: 0, sort: null, down: false, open: null, axis: null };
 
 const DIVISIONS = { closed: "●", open: "◆", baseline: "■" };
 
@@ -286,10 +286,9 @@ const axes = () => sections[state.section].columns.filter(({ key, axis }) => axi
 const findAxis = () => axes().find(({ key }) => key === byId("x-axis").value) ?? { key: "throughput", axis: "throughput", better: "higher" };
 
 function updateAxes() {
-  const current = byId("x-axis").value;
   byId("x-axis").replaceChildren(...axes().map(({ key, axis }) => element("option", { value: key }, axis)));
   const keys = axes().map(({ key }) => key);
-  byId("x-axis").value = [current, sections[state.section].x, ...keys].find((key) => keys.includes(key)) ?? "";
+  byId("x-axis").value = [state.axis, sections[state.section].x, ...keys].find((key) => keys.includes(key)) ?? "";
 }
 
 byId("section").replaceChildren(...sections.map((section, index) => element("option", { value: String(index) }, section.name)));
@@ -299,7 +298,10 @@ byId("section").addEventListener("change", (event) => {
   draw();
 });
 for (const id of ["filter", "ranked", "points"]) byId(id).addEventListener("input", draw);
-byId("x-axis").addEventListener("change", draw);
+byId("x-axis").addEventListener("change", () => {
+  state.axis = byId("x-axis").value; // from now on in every section
+  draw();
+});
 byId("controls").addEventListener("submit", (event) => event.preventDefault());
 for (const [division, mark] of Object.entries(DIVISIONS)) {
   byId("legend").append(element("span", {}, element("span", { className: division }, mark), ` ${division}`));

@@ -123,7 +123,8 @@ def _describe_row(row: Row, columns: Sequence[Column]) -> dict[str, Any]:
 
 def _describe_entry(entry: HistoryEntry) -> dict[str, Any]:
     """Return what the page shows of a row's history, for one session."""
-    record, score = entry.record, entry.record.score or {}
+    record = entry.record
+    score = (None if record.failure else record.score) or {}
     speedup = entry.speedup and [
         _to_json_value(value)
         for value in (entry.speedup.value, entry.speedup.low, entry.speedup.high)

@@ -13,6 +13,7 @@ import pytest
 from harness.reports.results_folder import write_board
 from harness.results import record
 from tests.support.records import golden_records, make_record
+from tests.support.sessions import write_session
 from tests.support.systems import REPOSITORY
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -163,7 +164,7 @@ def test_script_in_a_title_is_text(browser) -> None:
     assert "<script>alert(1)</script>" in details.text
     assert "A & B, <b>" in details.text
     assert details.find_elements("css selector", "script, b") == []
-    assert browser.execute_script("return document.scripts.length") == 2
+    assert browser.execute_script("return document.scripts.length") == 3
     link = details.find_element("css selector", "a").get_attribute("href")
     assert link.endswith("records/s1/sentiment/offline/fast%7C%3Cb%3E.json")
 
@@ -336,3 +337,41 @@ def test_sorting_by_a_column_that_is_gone_is_undone(browser) -> None:
     press(browser, "system")
     *systems, control = names(browser)
     assert (systems, control) == (sorted(systems), "null")
+
+
+@pytest.fixture
+def accumulated(chromium, tmp_path: Path):
+    """A page of several sessions, at its section with several."""
+    from selenium.webdriver.support.ui import Select
+
+    records = tmp_path / "records"
+    write_session(records, "2026-cpu-1111", 1, {"fast": 8.0, "small": 4.0})
+    write_session(records, "2026-cpu-2222", 2, {"fast": 9.0, "my-idea": 6.0})
+    write_session(records, "2026-cpu-3333", 3, {"fast": 9.0}, blocks=1)
+    write_board(tmp_path)
+    chromium.get((tmp_path / "index.html").as_uri())
+    assert len(Select(one(chromium, "#section")).options) == 1
+    return chromium
+
+
+def test_rows_of_several_sessions_are_drawn_against_their_speedups(accumulated) -> None:
+    assert one(accumulated, "#x-axis").get_attribute("value") == "speedup"
+    assert "Session 2026-cpu-2222 and 1 earlier" in one(accumulated, "#description").text
+
+
+def test_details_show_the_history_of_a_system(accumulated) -> None:
+    (button,) = [
+        element
+        for element in accumulated.find_elements("css selector", "#table tbody td button")
+        if element.text == "fast"
+    ]
+    button.click()
+    lines = accumulated.find_elements("css selector", ".history tbody tr")
+    cells = [[cell.text for cell in line.find_elements("css selector", "td")] for line in lines]
+    assert [(row[0], row[-1]) for row in cells] == [
+        ("3333", "newer, not comparable"),
+        ("2222", "shown"),
+        ("1111", "older"),
+    ]
+    assert len(accumulated.find_elements("css selector", ".history circle")) == 6
+    assert "newer, not comparable (session 2026-cpu-3333)" in one(accumulated, "tr.details").text
