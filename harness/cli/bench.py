@@ -12,12 +12,13 @@ def bench(options: SessionOptions, console: Console) -> None:
 
     Without --system the suite's default systems are taken, with --ladder those of its ladder, with
     --all every system that declares one of its tasks; the reference, the unpadded reference and
-    `null` are always among them. The configuration fixes cores, threads, memory, price and watts;
+    `null` are always among them. Operating points are measured with --all, and of the systems that
+    --system names. The configuration fixes cores, threads, memory, price and watts;
     one that does not fit this machine is refused.
 
     Building takes minutes the first time and nothing after that. Measuring takes about a minute a
-    block for the default systems on two cores, and another minute in the first block, whose offline
-    pass covers the whole set. Keep the machine quiet meanwhile.
+    block for the default systems on two cores. Keep the machine quiet meanwhile. The rows of earlier
+    sessions stay on the leaderboard.
     """
     bench_session(options, console)
 

@@ -95,7 +95,16 @@ def make_session_plan(
     check_tasks(wanted, tasks)
     fitting = [system for system in named if system.fits_device(device)]
     systems = add_references(fitting, suite, root, folders)
-    return make_plan(systems, tasks, options.seed, options.seeds), suite
+    points = None if options.all_systems else [system.name for system in wanted]
+    if session:
+        points = _find_points(results / "records" / session)
+    return make_plan(systems, tasks, options.seed, options.seeds, points), suite
+
+
+def _find_points(session: Path) -> list[str]:
+    """Return the systems that a session measures at operating points."""
+    rows = (path.stem.partition("@") for path in session.glob("*/*/*.json"))
+    return [name for name, _, point in rows if point and not point.startswith("seed")]
 
 
 def find_task(name: str, places: Sequence[Path], system: System | None = None) -> Task:

@@ -30,7 +30,8 @@ def run(
 
     Without --system the suite's default systems are taken, with --ladder those of its ladder, with
     --all every system that declares one of its tasks; the reference, the unpadded reference and
-    `null` are always among them. The configuration fixes cores, threads, memory, price and watts;
+    `null` are always among them. Operating points are measured with --all, and of the systems that
+    --system names. The configuration fixes cores, threads, memory, price and watts;
     one that does not fit this machine is refused.
     """
     run_session(options, console, explain)

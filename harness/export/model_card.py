@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.leaderboard.board import load_board
 from harness.leaderboard.column import Column
 from harness.leaderboard.columns import find_columns
 from harness.leaderboard.commands import rerun_command
@@ -13,7 +14,7 @@ from harness.leaderboard.formatting import (
     format_scenario,
     format_table,
 )
-from harness.leaderboard.ranking import Section, load_sections
+from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 from harness.leaderboard.warnings import find_caveats
 from harness.optimize.base import Artifact
@@ -62,13 +63,15 @@ def render_model_card(
 
 
 def _find_rows(system: System, task: Task, results: Path) -> list[tuple[Section, Row]]:
-    """Return the measured rows of the system on the task, each with its section."""
-    sections, _ = load_sections(results / "records", needs=[system.name])
+    """Return the measured rows of the system on the task, each with its session's section."""
+    sections, _ = load_board(results / "records")
     return [
-        (section, row)
+        (part, row)
         for section in sections
-        for row in section.rows
-        if row.name == system.name and row.measured and row.record.task["name"] == task.name
+        if section.task["name"] == task.name
+        for part in section.split_sessions()
+        for row in part.rows
+        if row.name == system.name and row.measured and row in section.rows
     ]
 
 

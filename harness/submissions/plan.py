@@ -217,18 +217,23 @@ class Plan:
 
 
 def make_plan(
-    systems: Sequence[System], tasks: Iterable[Task], seed: int = 0, seeds: int = 1
+    systems: Sequence[System],
+    tasks: Iterable[Task],
+    seed: int = 0,
+    seeds: int = 1,
+    points: Collection[str] | None = None,
 ) -> Plan:
     """Plan every pair of a system and a task that it declares.
 
-    A system is planned at each of its operating points, and a trained one again with each further
-    training seed, as `system@seedN`.
+    A system may also be planned at each of its operating points, and a trained one again with each
+    further training seed, as `system@seedN`.
 
     Args:
         systems: the systems.
         tasks: the tasks.
         seed: the first training seed.
         seeds: the number of training seeds.
+        points: the names of the systems that are planned at their operating points (default: all).
 
     Raises:
         HarnessError: an encoder or a data file is missing.
@@ -239,10 +244,14 @@ def make_plan(
         for system in systems
         if system.declares_task(task)
     ]
-    points = [
-        replace(planned, system=point)
+    main_systems = [
+        replace(planned, system=system)
         for planned in pairs
-        for point in planned.system.expand_points()
+        for system in (
+            planned.system.expand_points()
+            if points is None or planned.system.name in points
+            else [planned.system]
+        )
     ]
     further = [
         plan_system(
@@ -254,7 +263,7 @@ def make_plan(
         for planned in pairs
         if planned.is_trained
     ]
-    return Plan((*points, *further))
+    return Plan((*main_systems, *further))
 
 
 def plan_system(

@@ -53,18 +53,24 @@ SYSTEMS = (
 )
 LADDER = (*REFERENCES, "distilled", "distilled-int8", "distilled-int8-multi", "fastformers")
 
+QUICK_SYSTEMS = (
+    *REFERENCES,
+    *("minilm-l6-batched", "majority", "tfidf-logreg", "null"),
+    *("onnx-int8", "closed-int8", "fastformers", "static", "cascade"),
+)
+
 GPU_LADDER = (
     *(*REFERENCES, "minilm-l6-batched", "cuda-fp16", "cuda-fp16-graphs", "cuda-fp16-compiled"),
     "cuda-fastformers",
 )
 GPU_SYSTEMS = (*GPU_LADDER, "cuda-bf16", "null")
 
-DEFAULTS = (SYSTEMS, LADDER, GPU_SYSTEMS, GPU_LADDER)
+FURTHER_DEFAULTS = (LADDER, GPU_SYSTEMS, GPU_LADDER)
 
 SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
 
 SUITES = (
-    Suite("quick", ("sentiment",), *REFERENCES, *DEFAULTS),
-    Suite("embedded", ("sentiment", "privacyqa", "boolq"), *REFERENCES, *DEFAULTS),
-    Suite("superglue", SUPERGLUE, *REFERENCES, *DEFAULTS),
+    Suite("quick", ("sentiment",), *REFERENCES, QUICK_SYSTEMS, *FURTHER_DEFAULTS),
+    Suite("embedded", ("sentiment", "privacyqa", "boolq"), *REFERENCES, SYSTEMS, *FURTHER_DEFAULTS),
+    Suite("superglue", SUPERGLUE, *REFERENCES, SYSTEMS, *FURTHER_DEFAULTS),
 )
