@@ -138,8 +138,8 @@ def load_records(records: str | Path) -> pandas.DataFrame:
         records: a folder of sessions, e.g. `results/records`.
 
     Returns:
-        One row for each (machine, configuration, task, scenario, system), with the columns of
-        `leaderboard.csv`.
+        The latest comparable row for each (machine, configuration, task, scenario, reference,
+        system), with the columns of `leaderboard.csv`.
 
     Raises:
         HarnessError: there are no records.

@@ -17,8 +17,8 @@ def bench(options: SessionOptions, console: Console) -> None:
     one that does not fit this machine is refused.
 
     Building takes minutes the first time and nothing after that. Measuring takes about a minute a
-    block for the default systems on two cores. Keep the machine quiet meanwhile. The rows of earlier
-    sessions stay on the leaderboard.
+    block for the default systems on two cores. Keep the machine quiet meanwhile. The rows of
+    earlier sessions stay on the leaderboard.
     """
     bench_session(options, console)
 

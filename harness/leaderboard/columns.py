@@ -316,6 +316,7 @@ COLUMNS = (
         format=format_plain,
         timed=False,
     ),
+    Column("reference", of_record("roles", "reference"), format=format_plain, timed=False),
     Column("revision", of_record("software", "revision"), format=format_plain, timed=False),
     Column("command", rerun_command, format=format_plain, timed=False),
     Column("failure", of_record("failure", "reason"), format=format_plain, timed=False),
