@@ -1,6 +1,7 @@
 """From files of records to rows."""
 
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -49,11 +50,27 @@ def read_records(records: Path) -> tuple[list[StoredRecord], list[str]]:
     with _collecting_no_garbage():
         for path in record.find_record_paths(records):
             try:
-                stored.append(StoredRecord(path, record.read_record(path)))
-                section_key(stored[-1].record)
+                item = StoredRecord(path, record.read_record(path))
+                _validate(item.record)
+                stored.append(item)
             except FAULTS as error:
                 faults.append(describe_fault(path, error))
     return stored, faults
+
+
+def _validate(record: Record) -> None:
+    """Check what is read of records that are not shown; `Row.validate` checks the others.
+
+    Raises:
+        ValueError, KeyError, ArithmeticError: a value is missing or impossible.
+    """
+    section_key(record)
+    if not all(0 < seconds < math.inf for seconds in seconds_by_block(record).values()):
+        raise ValueError("a round has impossible figures")
+    if record.failure:
+        _ = record.failure["reason"]
+    if record.score:
+        _ = record.score["value"], record.score["se"]
 
 
 def read_rows(stored: Sequence[StoredRecord]) -> tuple[list[Row], dict[Path, str]]:

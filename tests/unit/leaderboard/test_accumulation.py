@@ -1,5 +1,6 @@
 """The board over several sessions: each system's latest comparable row."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,30 @@ def test_damaged_newer_record_leaves_the_older_row(tmp_path: Path) -> None:
     assert {row.name: row.record.session for row in section.rows}["fast"] == "s1"
     assert len(faults) == 1
     assert "fast.json.gz: not a side file" in faults[0]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: setattr(record.rounds[0], "seconds", 0.0),
+        lambda record: setattr(record.rounds[0], "examples", 0),
+        lambda record: setattr(record, "failure", {"text": "no reason"}),
+        lambda record: setattr(record, "score", {"value": 0.9}),
+    ],
+)
+def test_damaged_older_record_is_named_and_left_out(
+    tmp_path: Path, damage: Callable[[Record], None]
+) -> None:
+    def damage_one(record: Record) -> None:
+        if record.system["name"] == "fast":
+            damage(record)
+
+    write_session(tmp_path, "s1", 1, {"fast": 8.0}, change=damage_one)
+    write_session(tmp_path, "s2", 2, {"fast": 8.0})
+    (section,), faults = load_board(tmp_path)
+    assert {row.record.session for row in section.rows} == {"s2"}
+    assert len(faults) == 1
+    assert "s1/sentiment/offline/fast.json" in faults[0]
 
 
 def test_audit_verdict_holds_for_every_row_of_the_artifact(tmp_path: Path) -> None:
