@@ -7,7 +7,7 @@ itself, which must agree, as must its timed windows.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.engines.base import ServeConfig
 from harness.engines.registry import ENGINES
@@ -31,32 +31,51 @@ from harness.tasks.task import Task
 CHECK_EXAMPLES = 64
 """Examples that a row answers itself if another one ran its pass."""
 
-SCHEDULING_KEYS = ("padding", "batch", "tokens", "order", "instances", "spin")
-"""Keys of `[serve]` that say how examples are grouped and by which threads they are answered, and
-not what the answers are."""
+THREAD_KEYS = ("instances", "spin")
+"""Keys of `[serve]` that decide which threads answer an example, and never what the answer is."""
+
+BATCH_KEYS = ("padding", "batch", "tokens", "order")
+"""Keys of `[serve]` that decide with what an example is computed at once. Dynamic quantization
+takes its scale from all of it: with batches of 32, 31 of 1,994 answers of `onnx-int8` on
+`sentiment` are others, and padded to 128 tokens 36."""
 
 
-def group_rows(rows: Sequence[tuple[System, Task, str]]) -> list[list[int]]:
+class ScoredRow(NamedTuple):
+    """A row of a session, as far as its answers depend on it.
+
+    Attributes:
+        system: the system.
+        task: the task.
+        key: the key of the artifact; '' without one.
+        dtype: the precision of the artifact.
+    """
+
+    system: System
+    task: Task
+    key: str
+    dtype: str
+
+
+def group_rows(rows: Sequence[ScoredRow]) -> list[list[int]]:
     """Return the rows that share an accuracy pass, as indices; the first of each group runs it.
 
-    They have the same task, artifact and `[serve]`, except for `SCHEDULING_KEYS`. The first is the
-    one whose settings are the fastest for many examples. Custom code, and an engine of another
-    package, shares its answers with no other row.
-
-    Args:
-        rows: system, task and key of the artifact.
+    They have the same task, artifact and `[serve]`, except for `THREAD_KEYS` and, unless the
+    artifact is quantized, `BATCH_KEYS`. The first is the one whose settings are the fastest for
+    many examples. Custom code, and an engine of another package, shares its answers with no other
+    row.
     """
     groups: dict[str, list[int]] = {}
-    for index, (system, task, key) in enumerate(rows):
-        serve = system.serve["offline"]
-        settings: Any = system.name
+    for index, row in enumerate(rows):
+        serve = row.system.serve["offline"]
+        settings: Any = row.system.name
         if serve.engine in ENGINES:
+            ignored = THREAD_KEYS if row.dtype == "int8" else (*THREAD_KEYS, *BATCH_KEYS)
             values = serve.to_dict()
-            settings = {name: values[name] for name in values if name not in SCHEDULING_KEYS}
-        groups.setdefault(digest([task.name, key, settings]), []).append(index)
+            settings = {name: values[name] for name in values if name not in ignored}
+        groups.setdefault(digest([row.task.name, row.key, settings]), []).append(index)
 
     def rank(index: int) -> tuple[bool, int, bool, bool]:
-        return _rank_speed(rows[index][0].serve["offline"])
+        return _rank_speed(rows[index].system.serve["offline"])
 
     return [sorted(group, key=rank, reverse=True) for group in groups.values()]
 
@@ -80,12 +99,17 @@ def run_accuracy_passes(
         contexts: by the name of the task.
         progress: logs each pass and each sample.
     """
-    rows = [(run.system, run.task, run.artifact.key if run.artifact else "") for run in runs]
-    for group in group_rows(rows):
+    for group in group_rows([_describe_row(run) for run in runs]):
         pending = [runs[index] for index in group]
         pending = [run for run in pending if not run.failed and not run.answers]
         if pending:
             _run_pass(pending, contexts[pending[0].task.name], progress)
+
+
+def _describe_row(run: SystemRun) -> ScoredRow:
+    if run.artifact is None:
+        return ScoredRow(run.system, run.task, "", "fp32")
+    return ScoredRow(run.system, run.task, run.artifact.key, run.artifact.metadata.dtype)
 
 
 def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress) -> None:

@@ -8,7 +8,7 @@ from harness.errors import RecordError
 from harness.loadgen import scenarios, server
 from harness.results import record, statistics
 from harness.results.record import Record
-from harness.runner.accuracy import CHECK_EXAMPLES, group_rows
+from harness.runner.accuracy import CHECK_EXAMPLES, ScoredRow, group_rows
 from harness.runner.config import RunConfig
 from harness.runner.doctor import find_quick_warnings
 from harness.runner.progress import USUAL_ROUND_SECONDS
@@ -54,7 +54,9 @@ def explain(
     """
     rows = [(planned.system.name, planned.task.name) for planned in plan.systems]
     systems, tasks = {planned.system.name for planned in plan.main_systems}, plan.tasks
-    groups = group_rows([(row.system, row.task, row.key) for row in plan.systems])
+    groups = group_rows(
+        [ScoredRow(row.system, row.task, row.key, row.system.spec.dtype) for row in plan.systems]
+    )
     known = _read_costs(results / "records", config.timing.window)
     meter = EnergyMeter(configuration)
     text = f"""

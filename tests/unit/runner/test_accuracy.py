@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from harness.errors import WorkerError
 from harness.loadgen.scenarios import Window
 from harness.results.statistics import binomial_p_value
-from harness.runner.accuracy import CHECK_EXAMPLES, group_rows
+from harness.runner.accuracy import CHECK_EXAMPLES, ScoredRow, group_rows
 from harness.runner.evaluate import (
     EXACT_AGREEMENT,
     QUANTIZED_AGREEMENT,
@@ -26,7 +26,9 @@ from tests.support.systems import copy_example, load_systems, write_early_exit_s
 def group_names(project: Path, names: tuple[str, ...], seeds: int = 1) -> list[list[str]]:
     """Return the names of the rows that share a pass, the one that runs it first."""
     plan = make_plan(load_systems(project, names), [get_task("sentiment")], seeds=seeds)
-    groups = group_rows([(row.system, row.task, row.key) for row in plan.systems])
+    groups = group_rows(
+        [ScoredRow(row.system, row.task, row.key, row.system.spec.dtype) for row in plan.systems]
+    )
     return [[plan.systems[index].system.name for index in group] for group in groups]
 
 
@@ -64,23 +66,25 @@ def change_serve(system: System, **values: Any) -> System:
 
 
 @pytest.mark.parametrize(
-    ("values", "passes"),
+    ("dtype", "values", "passes"),
     [
-        ({"padding": "max"}, 1),
-        ({"batch": 8, "order": "by-length", "tokens": 512}, 1),
-        ({"instances": "per-core", "spin": False}, 1),
-        ({"threshold": 0.5}, 2),
-        ({"engine": "openvino"}, 2),
-        ({"compile": True}, 2),
+        ("fp32", {"padding": "max"}, 1),
+        ("int8", {"padding": "max"}, 2),
+        ("fp32", {"batch": 8, "order": "by-length", "tokens": 512}, 1),
+        ("int8", {"batch": 8}, 2),
+        ("int8", {"instances": "per-core", "spin": False}, 1),
+        ("fp32", {"threshold": 0.5}, 2),
+        ("fp32", {"engine": "openvino"}, 2),
+        ("fp32", {"compile": True}, 2),
     ],
 )
 def test_only_settings_that_decide_no_answer_are_left_out_of_the_comparison(
-    project: Path, values: dict[str, Any], passes: int
+    project: Path, dtype: str, values: dict[str, Any], passes: int
 ) -> None:
-    (system,) = load_systems(project, ("onnx-int8",))
-    task = get_task("sentiment")
-    rows = [(system, task, "k"), (change_serve(system, **values), task, "k")]
-    assert len(group_rows(rows)) == passes
+    (system,) = load_systems(project, ("onnx-fp32",))
+    row = ScoredRow(system, get_task("sentiment"), "k", dtype)
+    other = row._replace(system=change_serve(system, **values))
+    assert len(group_rows([row, other])) == passes
 
 
 AGREEMENTS = [
