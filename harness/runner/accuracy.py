@@ -14,6 +14,7 @@ from harness.engines.registry import ENGINES
 from harness.errors import HarnessError
 from harness.loadgen import scenarios
 from harness.loadgen.scenarios import Window
+from harness.results.record_parts import AccuracyPassPart
 from harness.runner.evaluate import (
     RunContext,
     SystemRun,
@@ -124,11 +125,8 @@ def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress
             shared = f" of {name}, whose answers this row shares" if run is not first else ""
             run.fail(error, f" (in the accuracy pass{shared})")
         return
+    _note_answers(first, answers, {"system": name})
     sample = context.data.samples.order(seed=0)[:CHECK_EXAMPLES]
-    for run in runs:
-        for record in run.records.values():
-            record.accuracy_pass = {"system": name}
-    first.answers = answers
     for run in others:
         progress.step(f"accuracy check: {run.system.name} on {run.task.name}")
         try:
@@ -136,10 +134,14 @@ def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress
             agreement = check_agreement(run, answers, window, "in the accuracy check")
         except HarnessError as error:
             run.fail(error)
-            continue
-        run.answers = answers
-        for record in run.records.values():
-            record.accuracy_pass = {"system": name, "agreement": round(agreement, 6)}
+        else:
+            _note_answers(run, answers, {"system": name, "agreement": round(agreement, 6)})
+
+
+def _note_answers(run: SystemRun, answers: list[int], origin: AccuracyPassPart) -> None:
+    run.answers = answers
+    for record in run.records.values():
+        record.accuracy_pass = origin
 
 
 def _answer(run: SystemRun, rows: Sequence[int], context: RunContext) -> Window:

@@ -105,6 +105,7 @@ def test_row_whose_own_sample_disagrees_fails_alone(
     assert failure
     assert "96.88% of its 64 answers in the accuracy check" in failure["reason"]
     assert records[PADDED].rounds == []
+    assert records[PADDED].score is records[PADDED].accuracy_pass is None
     assert records[UNPADDED].failure is None
 
 
