@@ -39,7 +39,8 @@ MEASUREMENT_VERSION = 2
 
 In version 2 onnxruntime's threads spin between the calls of `single_stream` and `offline`; the
 accuracy pass is not the first window of `offline` any more, so that the memory of that window is
-that of a usual one; and the warm-up is bounded by time. Sessions of two versions do not compare.
+that of a usual one; an engine gives its memory back before the worker loads the next one; and the
+warm-up is bounded by time. Sessions of two versions do not compare.
 """
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
