@@ -18,6 +18,7 @@ from harness.optimize.base import STEP_MODULES, get_step
 from harness.results.record import Record, Round, Timing
 from harness.results.record_parts import (
     SCENARIOS,
+    AccuracyPassPart,
     ConfigurationPart,
     EnergyPart,
     MachinePart,
@@ -35,7 +36,7 @@ DIALECT = "http://json-schema.org/draft-07/schema#"  # what TOML editors support
 
 RECORD_PARTS = (
     *(SystemPart, TaskPart, ConfigurationPart, MachinePart, EnergyPart, RolesPart),
-    *(Round, Timing),
+    *(AccuracyPassPart, Round, Timing),
 )
 
 Json = dict[str, Any]

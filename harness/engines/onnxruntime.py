@@ -45,13 +45,13 @@ def load(config: EngineConfig) -> Engine:
     return EncoderEngine(config, lambda batch: graph(batch.feeds)[0])
 
 
-def load_graph(path: Path, threads: int, spin: bool = False, device: str = "cpu") -> Stage:
+def load_graph(path: Path, threads: int, spin: bool = True, device: str = "cpu") -> Stage:
     """Return the graph as a function from named inputs to its outputs.
 
     Args:
         path: an ONNX file.
         threads: threads within an operator.
-        spin: whether the threads spin between calls.
+        spin: whether the threads wait actively for a moment before they sleep.
         device: `cpu` or `cuda`.
     """
     options = onnxruntime.SessionOptions()

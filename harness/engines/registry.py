@@ -17,21 +17,25 @@ class EngineKind:
         extra: the optional dependency group that it needs; '' for none.
         shares_model: whether the instances are threads over one model, because the engine releases
             the interpreter's lock; otherwise every instance is a process.
+        spins: whether `[serve] spin` has an effect.
     """
 
     module: str
     formats: tuple[str, ...]
     extra: str = ""
     shares_model: bool = False
+    spins: bool = False
 
 
 ENGINES = {
     "pytorch": EngineKind("harness.engines.pytorch", ("safetensors", "transformers")),
-    "onnxruntime": EngineKind("harness.engines.onnxruntime", ("onnx", "stages"), shares_model=True),
+    "onnxruntime": EngineKind(
+        "harness.engines.onnxruntime", ("onnx", "stages"), shares_model=True, spins=True
+    ),
     "openvino": EngineKind(
         "harness.engines.openvino", ("onnx", "openvino"), extra="openvino", shares_model=True
     ),
-    "cascade": EngineKind("harness.engines.cascade", ("cascade",), shares_model=True),
+    "cascade": EngineKind("harness.engines.cascade", ("cascade",), shares_model=True, spins=True),
     "static": EngineKind("harness.engines.static", ("static",), shares_model=True),
     "model2vec": EngineKind("harness.engines.model2vec", ("model2vec",), extra="model2vec"),
     "tfidf": EngineKind("harness.engines.tfidf", ("tfidf",)),

@@ -30,7 +30,10 @@ PLENTY_PASSES = 3
 
 MESSAGE_EXAMPLES = 4096
 MAX_PASSES = 2000
-WARM_UP_SECONDS = 180.0
+
+WARM_UP_SECONDS, WARM_UP_LEAST, WARM_UP_MOST = 10.0, 4, 16
+"""A warm-up lasts at most this long, but has at least so many queries; and the most single ones."""
+
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
 
@@ -162,25 +165,33 @@ class Window:
     left: list[int] | None = None
 
 
-def warm_up(
-    worker: Worker, samples: QuerySamples, queries: int, batch: int, timeout: float
-) -> None:
+def warm_up(worker: Worker, samples: QuerySamples, batch: int, timeout: float) -> None:
     """Send training text, untimed: single queries, then one query of several examples.
+
+    It lasts at most 10 s, unless the first four queries take longer. The last query has only as
+    many examples as then fit, if each takes as long as the fastest single query.
 
     Args:
         worker: a loaded worker.
         samples: the training text.
-        queries: the number of single queries.
-        batch: the number of examples of the last query.
+        batch: the largest number of examples of the last query; 0 for single queries alone.
         timeout: seconds that a reply may take.
     """
-    rows = list(range(len(samples.bodies)))
-    deadline = time.monotonic() + WARM_UP_SECONDS
-    for number, part in enumerate([*([row] for row in rows[:queries]), rows[:batch]]):
-        if part:
-            left = min(timeout, deadline - time.monotonic())
-            reply = worker.ask(samples.query(number, part), left)
-            worker.parse_answers(reply, {number: [samples.choices[row] for row in part]})
+    clock = time.monotonic
+    started = clock()
+    seconds: list[float] = []
+    for row in range(min(WARM_UP_MOST, len(samples.bodies))):
+        if row >= WARM_UP_LEAST and clock() - started > WARM_UP_SECONDS:
+            break
+        sent = clock()
+        reply = worker.ask(samples.query(row, [row]), timeout)
+        seconds.append(clock() - sent)
+        worker.parse_answers(reply, {row: [samples.choices[row]]})
+    left = WARM_UP_SECONDS - (clock() - started)
+    fitting = int(left / max(min(seconds, default=1.0), 1e-6))
+    if rows := range(min(batch, fitting, len(samples.bodies))):
+        reply = worker.ask(samples.query(0, rows), timeout)
+        worker.parse_answers(reply, {0: [samples.choices[row] for row in rows]})
 
 
 def single_stream(

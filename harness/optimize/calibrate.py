@@ -24,7 +24,11 @@ class Calibrate(StepParams):
         "when enough exits agree",
     )
     max_drop: Number = Field(
-        0.01, ge=0, le=1, description="the score that may be lost against the complete model"
+        0.01,
+        ge=0,
+        le=1,
+        description="the score that may be lost against the complete model, with a margin of one "
+        "standard error of the difference",
     )
     cost: Number = Field(
         0.0,
@@ -79,4 +83,4 @@ def run(inputs: Inputs, task: Task, params: Calibrate, context: StepContext) -> 
     )
 
 
-STEP = Step("calibrate", 1, Calibrate, ("stages",), run, validate, trains=True)
+STEP = Step("calibrate", 2, Calibrate, ("stages",), run, validate, trains=True)

@@ -24,7 +24,11 @@ class Cascade(StepParams):
         "probability", description="what an example is answered by"
     )
     max_drop: Number = Field(
-        0.01, ge=0, le=1, description="the score that may be lost against the last member"
+        0.01,
+        ge=0,
+        le=1,
+        description="the score that may be lost against the last member, with a margin of one "
+        "standard error of the difference",
     )
 
 
@@ -83,7 +87,7 @@ def _time_example(loaded: Any, examples: Sequence[Any]) -> float:
 
 STEP = Step(
     "cascade",
-    1,
+    2,
     Cascade,
     ("members",),
     run,

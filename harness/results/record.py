@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from harness.errors import RecordError
 from harness.results.record_parts import (
+    AccuracyPassPart,
     ConfigurationPart,
     EnergyPart,
     InputsPart,
@@ -29,12 +30,18 @@ from harness.results.record_parts import (
 )
 from harness.store.cache import write_atomically
 
-SCHEMA = 4
-READ_SCHEMAS = (2, 3, 4)
-"""Schema 3 has `extensions` and `measurement`, schema 4 `inputs`; all have defaults."""
+SCHEMA = 5
+READ_SCHEMAS = (2, 3, 4, 5)
+"""Schema 3 has `extensions` and `measurement`, 4 `inputs`, 5 `accuracy_pass`; all have defaults."""
 
-MEASUREMENT_VERSION = 1
-"""Increases whenever the same system would get other figures than before on the same machine."""
+MEASUREMENT_VERSION = 2
+"""Increases whenever the same system would get other figures than before on the same machine.
+
+In version 2 onnxruntime's threads spin between the calls of `single_stream` and `offline`; the
+accuracy pass is not the first window of `offline` any more, so that the memory of that window is
+that of a usual one; an engine gives its memory back before the worker loads the next one; and the
+warm-up is bounded by time. Sessions of two versions do not compare.
+"""
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -83,7 +90,8 @@ class Round:
         steal: number of cores that the hypervisor took.
         energy: watt-hours of the window: `cpu_wh`, and `ram_wh` and `gpu_wh` if they are known.
         memory_mb: peak resident memory of the worker's process tree, in 10^6 bytes.
-        agreement: share of the answers that equal those of the accuracy pass; None for that pass.
+        agreement: share of the answers that equal those of the accuracy pass; None where a window
+            was that pass itself, as the first one of `offline` in measurement version 1.
         rate: queries per second that were sent; only in `server`.
         late: number of queries that missed the latency bound; only in `server`.
         left: number of examples that exited at each stage, for systems with early exits.
@@ -146,8 +154,10 @@ class Record:
         schema: version of this schema.
         extensions: the packages, with their versions, that took part in building or serving the
             system besides wattbench.
-        measurement: `MEASUREMENT_VERSION`.
+        measurement: `MEASUREMENT_VERSION` when it was measured; 1 if a record states none.
         inputs: the task and the model as a command names them, to measure the system again.
+        accuracy_pass: where the answers come from that the score is computed from; None if the
+            system failed before, and in records before schema 5: from its own first window.
     """
 
     session: str
@@ -171,8 +181,9 @@ class Record:
     timing: Timing = Timing()
     schema: int = SCHEMA
     extensions: list[str] = field(default_factory=list)
-    measurement: int = MEASUREMENT_VERSION
+    measurement: int = 1
     inputs: InputsPart = field(default_factory=InputsPart)
+    accuracy_pass: AccuracyPassPart | None = None
 
     @property
     def smoke(self) -> bool:

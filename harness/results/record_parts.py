@@ -90,6 +90,20 @@ class InputsPart(TypedDict, total=False):
 
 
 @with_config(PART)
+class AccuracyPassPart(TypedDict):
+    """What a record states of the accuracy pass that its score comes from.
+
+    Attributes:
+        system: the system that answered the reported split for all rows that give the same answers.
+        agreement: share of equal answers to the sample that this system answered itself, if another
+            one ran the pass.
+    """
+
+    system: str
+    agreement: NotRequired[float]
+
+
+@with_config(PART)
 class ConfigurationPart(TypedDict):
     """What a record needs to state of a configuration.
 

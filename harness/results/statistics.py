@@ -209,6 +209,19 @@ def mcnemar_p_value(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> floa
     return min(1.0, 2 * float(bdtr(min(gained, lost), gained + lost, 0.5)))
 
 
+def binomial_p_value(successes: int, count: int, share: float) -> float:
+    """Return the probability of at most so many successes in so many trials (one-sided test).
+
+    Args:
+        successes: how many trials succeeded.
+        count: the number of trials.
+        share: the probability of a success under the null hypothesis.
+    """
+    from scipy.special import bdtr
+
+    return float(bdtr(successes, count, share))
+
+
 def bootstrap_sums(
     counts: Floats, groups: Sequence[int], statistic: Callable[[Floats], Floats]
 ) -> Floats:
@@ -278,10 +291,15 @@ def find_outliers(values: Sequence[float], share: float) -> list[int]:
     return [int(index) for index in np.flatnonzero(far)]
 
 
+def mean_error(values: Sequence[float] | Floats) -> float:
+    """Return the standard error of the mean of at least two values."""
+    array = np.asarray(values, float)
+    return float(array.std(ddof=1)) / math.sqrt(len(array))
+
+
 def mean_interval(values: Sequence[float] | Floats) -> Interval:
     """Return the mean of many values with its normal interval, 1.96 standard errors each way."""
-    array = np.asarray(values, float)
-    mean, half = float(array.mean()), 1.96 * float(array.std(ddof=1)) / math.sqrt(len(array))
+    mean, half = float(np.mean(values)), 1.96 * mean_error(values)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -10,6 +10,7 @@ from harness.errors import HarnessError, WorkerError
 from harness.loadgen import scenarios, server
 from harness.loadgen.scenarios import QuerySamples, Window
 from harness.optimize.base import Artifact
+from harness.results import statistics
 from harness.results.record import Record, Round, Timing
 from harness.submissions.system import System
 from harness.tasks.task import Example, Task
@@ -18,7 +19,6 @@ from harness.telemetry.energy import EnergyMeter
 from harness.worker.driver import BUILT_IN, Worker
 from harness.worker.sandbox import SandboxSpec
 
-WARM_UP_QUERIES = 16
 WARM_UP_BATCH = 32
 WARM_UP_EXAMPLES = 64
 OFFLINE_TRIES = 5
@@ -28,6 +28,10 @@ and each window improves it."""
 QUANTIZED_AGREEMENT = 0.99
 EXACT_AGREEMENT = 0.999
 """fp32 answers agree up to ties: at most one in a thousand may differ."""
+
+AGREEMENT_LEVEL = 0.01
+"""Level of the test whether an agreement is below the required one: in a window of few examples one
+answer may differ by chance."""
 
 
 @dataclass
@@ -39,8 +43,8 @@ class SystemRun:
         task: the task.
         artifact: what its recipe built; None if it has none.
         records: by scenario.
-        answers: of the accuracy pass, to all examples of the reported split.
-        rate: examples per second of the last offline window.
+        answers: of the accuracy pass (`runner.accuracy`), to all examples of the reported split.
+        rate: examples per second of the last offline window; 0 if unknown.
         sustained: what `server` found, as in the record.
         queries: by scenario and window, the example of each query.
         latencies: by scenario and window, the µs of each query.
@@ -62,9 +66,16 @@ class SystemRun:
 
     @property
     def required_agreement(self) -> float:
-        """The share of a window's answers that must equal those of the accuracy pass."""
+        """The share of the answers that must equal those of the accuracy pass."""
         dtype = self.artifact.metadata.dtype if self.artifact else "fp32"
         return EXACT_AGREEMENT if dtype == "fp32" else QUANTIZED_AGREEMENT
+
+    def fail(self, error: HarnessError, where: str = "") -> None:
+        """Take the system out of the rest of the session, and state why in its records."""
+        self.failed = True
+        stderr = "\n".join(getattr(error, "__notes__", []))
+        for record in self.records.values():
+            record.failure = {"reason": f"{error}{where}", "stderr": stderr}
 
 
 @dataclass
@@ -138,7 +149,7 @@ class MemoryUse:
 
 
 def run_round(run: SystemRun, block: int, context: RunContext) -> None:
-    """Play all scenarios of a system in a fresh worker.
+    """Play all scenarios of a system in a fresh worker, after the accuracy pass.
 
     A failure ends this system for the session, and no other; it is stated in its records.
     """
@@ -150,10 +161,7 @@ def run_round(run: SystemRun, block: int, context: RunContext) -> None:
         with start_worker(run, context) as worker:
             _play_scenarios(worker, run, block, context)
     except HarnessError as error:
-        run.failed = True
-        stderr = "\n".join(getattr(error, "__notes__", []))
-        for record in run.records.values():
-            record.failure = {"reason": str(error), "stderr": stderr}
+        run.fail(error)
 
 
 def has_custom_code(system: System) -> bool:
@@ -196,9 +204,8 @@ def load_system(worker: Worker, run: SystemRun, scenario: str, context: RunConte
     loading = Window()
     with scenarios.timed(worker, context.meter, loading):
         worker.load(message, context.timing.load_timeout)
-    queries = 0 if scenario == "offline" else WARM_UP_QUERIES
     batch = 0 if scenario == "single_stream" else WARM_UP_BATCH
-    scenarios.warm_up(worker, context.data.training, queries, batch, context.timing.query_timeout)
+    scenarios.warm_up(worker, context.data.training, batch, context.timing.query_timeout)
     worker.has_stages = run.artifact is not None and run.artifact.format in ("stages", "cascade")
     if worker.has_stages:
         worker.read_stage_counts()  # the warm-up does not count
@@ -210,26 +217,26 @@ def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunCont
     order = samples.order(seed=block)
     loading = load_system(worker, run, "single_stream", context)
     single = scenarios.single_stream(worker, samples, order, meter, context.timing)
-    single_memory = _check_memory(worker, run, context)
+    single_memory = check_memory(worker, run, context)
     if run.system.serve["offline"] != run.system.serve["single_stream"]:
         load_system(worker, run, "offline", context)
-    timeout = 60 + 5 * len(order) * single.seconds / len(single.rows)
-    offline = None
-    is_repeat = bool(run.answers)
-    if not run.answers:  # the accuracy pass
-        offline = scenarios.offline(worker, samples, range(len(order)), meter, timeout)
-        run.answers, run.rate = offline.answers, len(order) / offline.seconds
-    if offline is None or offline.seconds < context.timing.window:
-        offline = _fill_offline_window(worker, run, order, context, timeout)
-        is_repeat = True
-    run.rate = len(offline.rows) / offline.seconds
-    memory = _check_memory(worker, run, context)
+    run.rate = run.rate or len(single.rows) / single.seconds
+    timeout = compute_timeout(single, len(order))
+    offline = _fill_offline_window(worker, run, order, context, timeout)
+    memory = check_memory(worker, run, context)
     _add_window(run, "single_stream", block, loading, single, single_memory)
-    _add_window(run, "offline", block, loading, offline, memory, is_repeat)
+    _add_window(run, "offline", block, loading, offline, memory)
     if "server" in run.records:
         if run.system.serve["server"] != run.system.serve["offline"]:
             load_system(worker, run, "server", context)
         _find_sustained_rate(worker, run, block, loading, order, context)
+
+
+def compute_timeout(single: Window, examples: int) -> float:
+    """Return the seconds that so many examples may take: five times as long as single queries took,
+    and a minute.
+    """
+    return 60 + 5 * examples * single.seconds / len(single.rows)
 
 
 def _fill_offline_window(
@@ -237,8 +244,8 @@ def _fill_offline_window(
 ) -> Window:
     """Play a window of `offline`, with as many examples as the rate so far suggests.
 
-    Where that rate was so wrong (a first pass over few examples) that the window lasts less than
-    half a short one, it is played again with the new rate.
+    Where that rate was so wrong (it came from single queries, or from few examples) that the window
+    lasts less than half a short one, it is played again with the new rate.
     """
     most = scenarios.MAX_PASSES * len(order)
     for _ in range(OFFLINE_TRIES):
@@ -284,7 +291,7 @@ def _find_sustained_rate(
         )
         late = sum(latency > bound for latency in window.latencies)
         search.results[share] = server.meets_bound(len(window.rows), late)
-        memory = _check_memory(worker, run, context)
+        memory = check_memory(worker, run, context)
         _add_window(run, "server", block, loading, window, memory)
         probe = run.records["server"].rounds[-1]
         probe.rate, probe.late = rate, late
@@ -292,7 +299,7 @@ def _find_sustained_rate(
     sustained["rates"][str(block)] = search.rate(best) if best else None
 
 
-def _check_memory(worker: Worker, run: SystemRun, context: RunContext) -> MemoryUse:
+def check_memory(worker: Worker, run: SystemRun, context: RunContext) -> MemoryUse:
     """Return the peak memory.
 
     That of the GPU is what is in use now beyond what was before the worker started: PyTorch and
@@ -316,9 +323,8 @@ def _add_window(
     loading: Window,
     window: Window,
     memory: MemoryUse,
-    is_repeat: bool = True,
 ) -> None:
-    """Add a window of a round to the record of its scenario.
+    """Add a window of a round to the record of its scenario, if its answers agree.
 
     Args:
         run: the system.
@@ -327,9 +333,8 @@ def _add_window(
         loading: the window of loading.
         window: the window of the scenario.
         memory: peak memory.
-        is_repeat: whether the answers repeat those of the accuracy pass, so that they must agree.
     """
-    agreement = _check_agreement(run, scenario, block, window) if is_repeat else None
+    agreement = check_agreement(run, run.answers, window, f"in {scenario} (block {block})")
     run.records[scenario].rounds.append(
         Round(
             block=block,
@@ -357,15 +362,25 @@ def _add_window(
         )
 
 
-def _check_agreement(run: SystemRun, scenario: str, block: int, window: Window) -> float:
-    same = sum(
-        answer == run.answers[row] for row, answer in zip(window.rows, window.answers, strict=True)
-    )
-    agreement = same / len(window.rows)
-    if agreement < run.required_agreement:
+def check_agreement(run: SystemRun, answers: Sequence[int], window: Window, where: str) -> float:
+    """Return the share of a window's answers that equal those of the accuracy pass.
+
+    Args:
+        run: the system.
+        answers: those of the accuracy pass, to all examples of the split.
+        window: the window.
+        where: names the window in the message.
+
+    Raises:
+        WorkerError: the share is significantly below the required one.
+    """
+    pairs = zip(window.rows, window.answers, strict=True)
+    same = sum(answer == answers[row] for row, answer in pairs)
+    agreement, count = same / len(window.rows), len(window.rows)
+    if statistics.binomial_p_value(same, count, run.required_agreement) < AGREEMENT_LEVEL:
         raise WorkerError(
-            f"{agreement:.2%} of its answers in {scenario} (block {block}) equal those of the "
-            f"accuracy pass; at least {run.required_agreement:.1%} must"
+            f"{agreement:.2%} of its {count} answers {where} equal those of the accuracy pass; at "
+            f"least {run.required_agreement:.1%} must"
         )
     return agreement
 

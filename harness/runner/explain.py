@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RecordError
-from harness.loadgen import server
+from harness.loadgen import scenarios, server
 from harness.results import record, statistics
 from harness.results.record import Record
+from harness.runner.accuracy import CHECK_EXAMPLES, ScoredRow, group_rows
 from harness.runner.config import RunConfig
 from harness.runner.doctor import find_quick_warnings
-from harness.runner.evaluate import WARM_UP_QUERIES
 from harness.runner.progress import USUAL_ROUND_SECONDS
 from harness.submissions.plan import Plan
 from harness.tasks.suites import Suite
@@ -29,12 +29,14 @@ class RoundCost:
 
     Attributes:
         round_seconds: loading, the timed windows of single_stream and offline, and shutdown.
-        accuracy_seconds: what the accuracy pass of the first block adds.
+        pass_seconds: the accuracy pass, if this row runs it.
+        check_seconds: the sample that it answers itself, if another row runs the pass.
         rate: offline examples per second; 0 if unknown.
     """
 
     round_seconds: float = USUAL_ROUND_SECONDS
-    accuracy_seconds: float = 0.0
+    pass_seconds: float = USUAL_ROUND_SECONDS
+    check_seconds: float = USUAL_ROUND_SECONDS
     rate: float = 0.0
 
 
@@ -52,6 +54,9 @@ def explain(
     """
     rows = [(planned.system.name, planned.task.name) for planned in plan.systems]
     systems, tasks = {planned.system.name for planned in plan.main_systems}, plan.tasks
+    groups = group_rows(
+        [ScoredRow(row.system, row.task, row.key, row.system.spec.dtype) for row in plan.systems]
+    )
     known = _read_costs(results / "records", config.timing.window)
     meter = EnergyMeter(configuration)
     text = f"""
@@ -59,20 +64,23 @@ def explain(
 {suite.unpadded_reference!r} as references, 'null' to measure the harness.
 Configuration {configuration.name}: {configuration.title}. Workers are pinned to {configuration.cores} cores.
 
+Before the first block the whole reported split is answered, untimed, which gives the score: once for
+all rows with the same artifact and engine ({len(groups)} {"pass" if len(groups) == 1 else "passes"}). Each other row answers {CHECK_EXAMPLES} of the
+examples itself; these answers and those of all timed windows must agree with the pass.
+
 Each block plays one round of every row, in shuffled order: speed-ups are ratios within a block, so
 that a machine that becomes slower affects both sides alike. A round is a fresh process, since
 memory layout and thread placement differ from start to start:
   load            timed apart, with its energy
-  warm-up         {WARM_UP_QUERIES} queries of training text, never of the reported split
+  warm-up         {scenarios.WARM_UP_SECONDS:g} s at most of training text, never of the reported split
   single_stream   {config.timing.window:g} s, the next query when the last is answered: latency
-  offline         {config.timing.window:g} s, everything at once: throughput, cost, energy; in the first block the
-                  whole reported split, which gives the score{_describe_server(tasks, config)}
+  offline         {config.timing.window:g} s, everything at once: throughput, cost, energy{_describe_server(tasks, config)}
 
 Blocks: {_describe_blocks(config)}
 Intervals: 95%, Student's t on the logarithms of the blocks' ratios, from {statistics.BOOTSTRAP_FROM} blocks on a bootstrap.
 Percentiles: p90 from {statistics.count_needed_queries(0.9)} queries on, p99 from {statistics.count_needed_queries(0.99)} (MLPerf's early-stopping test), else a dash.
 Energy: {meter.source}.
-Time: {_estimate_time(rows, known, config)}.
+Time: {_estimate_time(rows, groups, known, config)}.
 """
     meter.close()
     if warnings := find_quick_warnings():
@@ -102,12 +110,14 @@ def _describe_server(tasks: Sequence[Task], config: RunConfig) -> str:
 
 def _estimate_time(
     rows: Sequence[tuple[str, str]],
+    groups: Sequence[Sequence[int]],
     known: Mapping[tuple[str, str], RoundCost],
     config: RunConfig,
 ) -> str:
     costs = [known.get(row, RoundCost()) for row in rows]
-    first = sum(cost.round_seconds + cost.accuracy_seconds for cost in costs) / 60
-    later = sum(cost.round_seconds for cost in costs) / 60
+    passes = sum(costs[first].pass_seconds for first, *_ in groups) / 60
+    passes += sum(costs[index].check_seconds for _, *others in groups for index in others) / 60
+    first = later = sum(cost.round_seconds for cost in costs) / 60
     if config.server:
         rates = [cost.rate for cost in costs]
         first += sum(_server_seconds(rate, config, FIRST_BLOCK_PROBES) for rate in rates) / 60
@@ -119,8 +129,9 @@ def _estimate_time(
         else ", as long as the last session took"
     )
     return (
-        f"about {first:.1f} min for the first block and {later:.1f} min for each other one, "
-        f"{first + later * (config.blocks - 1):.0f} min for {config.blocks}{basis}"
+        f"about {passes:.1f} min for the accuracy passes, {first:.1f} min for the first block and "
+        f"{later:.1f} min for each other one, {passes + first + later * (config.blocks - 1):.0f} "
+        f"min for {config.blocks}{basis}"
     )
 
 
@@ -150,8 +161,10 @@ def _read_costs(records: Path, window: float) -> dict[tuple[str, str], RoundCost
 def _estimate_cost(offline: Record, examples: int, window: float) -> RoundCost:
     last = offline.rounds[-1]
     rate = last.examples / last.seconds
+    worker = last.load_seconds + SHUTDOWN_SECONDS
     return RoundCost(
-        last.load_seconds + SHUTDOWN_SECONDS + 2 * window,
-        max(0.0, examples / rate - window),
+        worker + 2 * window,
+        worker + window + examples / rate,
+        worker + window + CHECK_EXAMPLES / rate,
         rate,
     )

@@ -12,9 +12,9 @@ USUAL_ROUND_SECONDS = 6.0
 class Progress:
     """Logs each round of a session, and how long the rest will take.
 
-    The estimate is the mean of the last block's rounds. In the first block, which also holds the
-    accuracy passes, it is the median of the rounds so far and of three usual ones, so that one slow
-    system does not stand for all.
+    The estimate is the mean of the last block's rounds. In the first block it is the median of the
+    rounds so far and of three usual ones, so that one slow system does not stand for all. The
+    accuracy passes before the blocks do not count.
 
     Args:
         rounds: rounds of a block.
@@ -24,16 +24,21 @@ class Progress:
 
     def __init__(self, rounds: int, blocks: int, log: Log) -> None:
         self.rounds, self.blocks, self.log = rounds, blocks, log
+        self.started = time.monotonic()
+        self.times = [self.started]
+
+    def start_blocks(self) -> None:
+        """Note that what comes before the first block is over."""
         self.times = [time.monotonic()]
 
     @property
     def minutes_after_another_block(self) -> float:
         """How long the session will have taken after one more block."""
         last_block = self.times[-1] - self.times[max(-1 - self.rounds, -len(self.times))]
-        return (self.times[-1] - self.times[0] + last_block) / 60
+        return (self.times[-1] - self.started + last_block) / 60
 
     def step(self, description: str) -> None:
-        """Log the beginning of a round."""
+        """Log the beginning of a round, or of what comes before the first one."""
         durations = [after - before for before, after in pairwise(self.times)]
         if len(durations) >= self.rounds:
             round_seconds = mean(durations[-self.rounds :])

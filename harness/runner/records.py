@@ -31,6 +31,7 @@ from harness.telemetry.energy import EnergyMeter, get_grams_co2_per_kwh
 
 FIXED_FIELDS = (
     *("suite", "machine", "configuration", "task", "artifact", "system", "roles", "timing"),
+    "measurement",
 )
 """Fields of a record that must not change while a session is resumed."""
 
@@ -76,6 +77,7 @@ def make_session_fields(
             "idle": None if config.resume else meter.measure_idle_watts(),
         },
         "timing": config.timing,
+        "measurement": record.MEASUREMENT_VERSION,
         "inputs": _describe_model(suite),
     }
 
@@ -276,6 +278,7 @@ def _restore_scenario(run: SystemRun, scenario: str, session: str, records: Path
         failure=old.failure,
         energy=old.energy,
         audit=old.audit,
+        accuracy_pass=old.accuracy_pass,
     )
     run.failed = old.failure is not None
     details = record.read_side_file(path)

@@ -1,4 +1,5 @@
-"""A session: blocks of one round of every system in shuffled order, and the records that it leaves.
+"""A session: the accuracy passes, then blocks of one round of every system in shuffled order, and
+the records that it leaves.
 
 Records are written after each whole block. An interrupted session loses the block it was in, and
 can be resumed with a new one.
@@ -14,6 +15,7 @@ from harness.errors import HarnessError
 from harness.loadgen import server
 from harness.progress import Log
 from harness.runner import resume
+from harness.runner.accuracy import run_accuracy_passes
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code, run_round
 from harness.runner.progress import Progress
@@ -88,6 +90,8 @@ def measure(
         is_new = not (records / session).exists()
         try:
             with resume.running(records / session, settings_digest):
+                run_accuracy_passes(runs, contexts, progress)
+                progress.start_blocks()
                 while not has_enough_blocks(done, runs, config, progress):
                     done += 1
                     _run_block(runs, done, session, contexts, progress)

@@ -90,8 +90,18 @@ def read_serve(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[st
         serve = ServeConfig(**values.model_dump(warnings=False))
         for fault in (*_find_value_faults(serve), *_find_artifact_faults(serve, spec, custom)):
             faults.add(f"{prefix}{fault}")
+        if "spin" not in {**common, **overrides}:
+            serve = replace(serve, spin=_spins(serve.engine, scenario))
         configs[scenario] = replace(serve, instances=1) if scenario == "single_stream" else serve
     return configs
+
+
+def _spins(engine: str, scenario: str) -> bool:
+    """Return the default of `spin`; false for engines without it, which need not be loaded again
+    between scenarios.
+    """
+    kind = get_engines().get(engine)
+    return kind is not None and kind.spins and scenario != "server"
 
 
 def read_points(faults: Faults, data: dict[str, Any], spec: ModelSpec) -> dict[str, Any]:

@@ -79,7 +79,7 @@ class Metric:
         parts = {}
         if len(reported) > 1:
             parts = {name: float(part(sums)) for name, part in reported.items()}
-        if self is ACCURACY and max(groups) < 0:
+        if _has_independent_examples(self, groups):
             return Score(value, math.sqrt(value * (1 - value) / len(truths)))
         draws = statistics.bootstrap_sums(counts, groups, self.value)
         return Score(value, float(draws.std(ddof=1)), parts)
@@ -131,21 +131,15 @@ def compare(
         majority: the value of the majority class.
         share: the share of the other's gain over the majority class that the system should keep.
     """
-    if metric is ACCURACY and max(groups) < 0:
-        true = np.asarray(truths)
-        right, other_right = np.asarray(answers) == true, np.asarray(other) == true
+    if _has_independent_examples(metric, groups):
+        right, other_right = _count_pair(answers, other, truths)
         margins = right - majority - share * (other_right - majority)
         return Comparison(
             statistics.mean_interval(right.astype(float) - other_right),
             statistics.mcnemar_p_value(right, other_right),
             statistics.mean_interval(margins),
         )
-    sides = [metric.counts(answers, truths), metric.counts(other, truths)]
-    pair = np.zeros((len(truths), 2, max(side.shape[1] for side in sides)))
-    for index, counts in enumerate(sides):  # one may count a class that the other never answers
-        pair[:, index, : counts.shape[1]] = counts
-    value = metric.value(pair.sum(axis=0))
-    draws = statistics.bootstrap_sums(pair, groups, metric.value)
+    value, draws = _bootstrap_pair(metric, answers, other, truths, groups)
     margin = value[0] - majority - share * (value[1] - majority)
     margin_draws = draws[:, 0] - majority - share * (draws[:, 1] - majority)
     differences = draws[:, 0] - draws[:, 1]
@@ -155,6 +149,50 @@ def compare(
         min(1.0, 2 * (min(tails) * len(differences) + 1) / (len(differences) + 1)),
         statistics.percentile_interval(float(margin), margin_draws),
     )
+
+
+def estimate_difference_error(
+    metric: Metric, answers: Answers, other: Answers, truths: Truths, groups: Sequence[int]
+) -> float:
+    """Return the standard error of the difference between two systems' values, on the same
+    examples.
+
+    Args:
+        metric: the metric of the task.
+        answers: those of one system.
+        other: those of the other one.
+        truths: what each answer is compared with; at least two.
+        groups: the group of each example; -1 if it has none.
+    """
+    if _has_independent_examples(metric, groups):
+        right, other_right = _count_pair(answers, other, truths)
+        return statistics.mean_error(right.astype(float) - other_right)
+    _, draws = _bootstrap_pair(metric, answers, other, truths, groups)
+    return float((draws[:, 0] - draws[:, 1]).std(ddof=1))
+
+
+def _has_independent_examples(metric: Metric, groups: Sequence[int]) -> bool:
+    """Return whether the metric is a mean over independent examples, which needs no bootstrap."""
+    return metric is ACCURACY and max(groups) < 0
+
+
+def _count_pair(
+    answers: Answers, other: Answers, truths: Truths
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return for each of two systems which examples it answers correctly."""
+    true = np.asarray(truths)
+    return np.asarray(answers) == true, np.asarray(other) == true
+
+
+def _bootstrap_pair(
+    metric: Metric, answers: Answers, other: Answers, truths: Truths, groups: Sequence[int]
+) -> tuple[Floats, Floats]:
+    """Return the values of two systems [2], and those of each resample [resamples, 2]."""
+    sides = [metric.counts(answers, truths), metric.counts(other, truths)]
+    pair = np.zeros((len(truths), 2, max(side.shape[1] for side in sides)))
+    for index, counts in enumerate(sides):  # one may count a class that the other never answers
+        pair[:, index, : counts.shape[1]] = counts
+    return metric.value(pair.sum(axis=0)), statistics.bootstrap_sums(pair, groups, metric.value)
 
 
 def score_overlap(text: str, answers: Sequence[str]) -> tuple[float, float]:

@@ -4,6 +4,7 @@
 It imports only what its engine needs, and it never sees a label.
 """
 
+import gc
 import json
 import os
 import select
@@ -130,6 +131,8 @@ def serve(connection: Connection) -> None:
             connection.command = None
             report = engine.report() if isinstance(engine, ReportingEngine) else {}
             connection.send({"report": report})
+        del engine  # the next one can use its memory
+        gc.collect()
 
 
 def _answer_until_command(connection: Connection, engine: Engine, config: EngineConfig) -> str:

@@ -6,25 +6,31 @@ on weights, so the pinned encoder serves with an untrained classifier.
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
+from tokenizers import Tokenizer
 
 from harness.engines import base, registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine
+from harness.engines.onnxruntime import INPUT_TYPES
+from harness.loadgen.scenarios import QuerySamples
 from harness.models import tokenization
+from harness.models.answers import Scores
 from harness.optimize import export, quantize
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.results import statistics
 from harness.tasks.registry import get_task
+from harness.worker.driver import Worker
 from tests.benchmarks.test_harness import CORES, untrained
 
 TEXTS = 300
@@ -42,20 +48,27 @@ def change(artifact: Artifact, folder: Path, values: dict[str, Any]) -> Artifact
 
 @pytest.fixture(scope="module")
 def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
-    """Exports, and quantizes where asked."""
+    """Exports, and quantizes where asked; each graph once."""
+    graphs: dict[tuple[str, str], Artifact] = {}
 
     def made(exported: Export, quantized: Quantize | None = None) -> Artifact:
+        key = exported.model_dump_json(), quantized.model_dump_json() if quantized else ""
+        if key not in graphs:
+            graphs[key] = build_graph(exported, quantized)
+        return graphs[key]
+
+    def build_graph(exported: Export, quantized: Quantize | None) -> Artifact:
+        if quantized is not None:
+            out, start = tmp_path_factory.mktemp("int8"), made(exported)
+            done = quantize.run(
+                Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
+            )
+            return change(start, out, done)
         graph = tmp_path_factory.mktemp("graph")
         about = export.run(
             Inputs(plain), get_task("sentiment"), exported, StepContext(graph, 0, CORES)
         )
-        if quantized is None:
-            return change(plain, graph, about)
-        out, start = tmp_path_factory.mktemp("int8"), change(plain, graph, about)
-        done = quantize.run(
-            Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
-        )
-        return change(plain, out, done)
+        return change(plain, graph, about)
 
     return made
 
@@ -114,6 +127,109 @@ def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
     )
     ours = loaded(make(Export(), Quantize()), instances="per-core")
     assert compare(benchmark, default, ours, texts).low > 1
+
+
+class PlainLoop:
+    """What a tutorial writes: one text after the other through tokenizers and a session without
+    options, but for the number of threads.
+    """
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.tokenizer = Tokenizer.from_file(str(artifact.folder / "tokenizer.json"))
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(128)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = CORES
+        self.session = onnxruntime.InferenceSession(artifact.folder / "model.onnx", options)
+        self.inputs = {entry.name: entry.type for entry in self.session.get_inputs()}
+
+    def scores(self, examples: Sequence[base.Candidates]) -> Scores:
+        parts = []
+        for ((text,),) in examples:
+            encoding = self.tokenizer.encode(text)
+            values = {
+                "input_ids": encoding.ids,
+                "attention_mask": encoding.attention_mask,
+                "token_type_ids": encoding.type_ids,
+            }
+            feeds = {
+                name: np.array([values[name]], INPUT_TYPES[kind])
+                for name, kind in self.inputs.items()
+            }
+            parts.append(self.session.run(None, feeds)[0])
+        return np.concatenate(parts)
+
+
+class OneByOne:
+    """An engine that gets its examples as in `single_stream`."""
+
+    def __init__(self, engine: base.Engine) -> None:
+        self.engine = engine
+
+    def scores(self, examples: Sequence[base.Candidates]) -> Scores:
+        return np.concatenate([self.engine.scores([example]) for example in examples])
+
+
+QUANTIZATIONS = pytest.mark.parametrize("quantized", [None, Quantize()], ids=["fp32", "int8"])
+
+SLOWER = 0.98
+"""A row may take 2% more than a plain loop: it checks and collects what a tutorial does not."""
+
+
+@QUANTIZATIONS
+@pytest.mark.parametrize("scenario", ["single_stream", "offline"])
+def test_engine_is_not_slower_than_a_plain_loop(
+    benchmark: BenchmarkFixture,
+    make: Callable[..., Artifact],
+    texts: list[Any],
+    quantized: Quantize | None,
+    scenario: str,
+) -> None:
+    """The same graph, with the same threads, in one process, by default settings of both."""
+    artifact = make(Export(), quantized)
+    engine, plain = loaded(artifact), PlainLoop(artifact)
+    np.testing.assert_allclose(plain.scores(texts[:20]), engine.scores(texts[:20]), atol=0.01)
+    ours = OneByOne(engine) if scenario == "single_stream" else engine
+    assert compare(benchmark, plain, ours, texts).high > SLOWER
+
+
+@QUANTIZATIONS
+def test_worker_is_not_slower_than_a_plain_loop_beyond_the_share_of_the_harness(
+    benchmark: BenchmarkFixture,
+    make: Callable[..., Artifact],
+    quantized: Quantize | None,
+) -> None:
+    """Single queries through the protocol, less what the same queries take with `null`."""
+    artifact = make(Export(), quantized)
+    plain = PlainLoop(artifact)
+    examples = get_task("sentiment").examples("train")[:TEXTS]
+    candidates = [example.candidates for example in examples]
+    samples = QuerySamples.from_examples(examples, 2)
+    lines = [samples.query(row, [row]) for row in range(len(examples))]
+    seconds: list[list[float]] = [[], [], []]
+    serve = ServeConfig("onnxruntime").to_dict()
+    message = {"about": artifact.engine_metadata, "threads": CORES}
+    with Worker(CORES) as worker, Worker(CORES) as null:
+        worker.load(message | {"artifact": str(artifact.folder), "serve": serve})
+        null.load(message | {"artifact": "", "serve": {"engine": "constant"}})
+
+        def ask(asked: Worker) -> Callable[[], object]:
+            return lambda: [asked.ask(line, 5.0) for line in lines]
+
+        plays = (lambda: plain.scores(candidates), ask(worker), ask(null))
+
+        def play() -> None:
+            for number, run in enumerate(plays):
+                started = time.perf_counter()
+                run()
+                seconds[number].append(time.perf_counter() - started)
+
+        benchmark.pedantic(play, rounds=ROUNDS, warmup_rounds=1)
+    own = [total - harness for total, harness in zip(seconds[1], seconds[2], strict=True)]
+    ratio = statistics.estimate_ratio(seconds[0][1:], own[1:])
+    benchmark.extra_info["ratio"] = f"{ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]"
+    print(f"\n{benchmark.extra_info['ratio']}")
+    assert ratio.high > SLOWER
 
 
 def test_residual_and_layer_norm_apart_are_faster(

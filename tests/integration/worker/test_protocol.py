@@ -180,3 +180,27 @@ def test_built_in_worker_runs_its_instances_side_by_side_and_loads_again(tmp_pat
             assert sorted(it.parse_answers(reply, sizes) for reply in replies) == [
                 (number, [1]) for number in range(4)
             ]
+
+
+def test_engine_that_is_replaced_gives_its_memory_back(tmp_path: Path) -> None:
+    """Scenarios that are served differently load one engine after the other."""
+    (tmp_path / "model.py").write_text(
+        "import numpy\n"
+        "class Model:\n"
+        "    def load(self, artifact, metadata, serve, threads):\n"
+        "        self.weights = numpy.ones(25_000_000)\n"  # 200 MB
+        "    def predict(self, examples):\n"
+        "        return [0] * len(examples)\n"
+    )
+    message = {
+        "artifact": "",
+        "about": {"labels": 2, "max_length": 8},
+        "serve": {"engine": "module", "module": "model.py"},
+        "threads": 1,
+        "folder": str(tmp_path),
+    }
+    with Worker(1) as worker:
+        for _ in range(3):
+            worker.load(message)
+            worker.parse_answers(worker.ask(query(1), ENOUGH), {1: [2]})
+        assert 200 < worker.peak_memory_mb() < 400

@@ -9,14 +9,19 @@ from typing import Any
 import pytest
 
 from harness.errors import RecordError
-from harness.results.record import read_record, read_side_file, write_record
+from harness.results.record import (
+    MEASUREMENT_VERSION,
+    read_record,
+    read_side_file,
+    write_record,
+)
 from tests.support.records import make_record
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2, 3 and 4"),
+        (lambda data: data | {"schema": 0}, r"schema 0, but this version reads 2, 3, 4 and 5"),
         (lambda data: data | {"extra": 1}, r"extra is unknown"),
         (lambda data: {k: v for k, v in data.items() if k != "task"}, r"task is missing"),
         (lambda data: data | {"session": 3}, r"session = 3: .*valid string"),
@@ -53,13 +58,24 @@ def test_record_of_schema_2_is_read_with_the_defaults_of_later_ones(tmp_path: Pa
     write_record(record, side, tmp_path)
     path = record.path(tmp_path)
     data = json.loads(path.read_text())
-    new = {"extensions", "measurement", "inputs"}
-    assert data["schema"] == 4
+    new = {"extensions", "measurement", "inputs", "accuracy_pass"}
+    assert data["schema"] == 5
     assert new <= set(data)
     path.write_text(json.dumps({k: v for k, v in data.items() if k not in new} | {"schema": 2}))
     old = read_record(path)
     assert (old.schema, old.extensions, old.measurement, old.inputs) == (2, [], 1, {})
+    assert old.accuracy_pass is None
     assert old == replace(record, schema=2)
+
+
+@pytest.mark.parametrize("schema", [3, 4])
+def test_record_states_the_version_that_it_was_measured_with(tmp_path: Path, schema: int) -> None:
+    record, side = make_record("ref", [1.0], 0.9)
+    write_record(replace(record, schema=schema, measurement=1), side, tmp_path)
+    assert read_record(record.path(tmp_path)).measurement == 1
+    assert MEASUREMENT_VERSION == 2
+    write_record(replace(record, measurement=MEASUREMENT_VERSION), side, tmp_path)
+    assert read_record(record.path(tmp_path)).measurement == 2
 
 
 def test_numbers_of_a_record_stay_as_they_are_written(tmp_path: Path) -> None:

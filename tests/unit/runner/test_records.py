@@ -45,3 +45,8 @@ def test_change_since_a_session_began_is_stated_with_both_values(
 def test_artifact_that_is_new_is_stated() -> None:
     new = asdict(make_record("fast", [1.0], 0.9)[0]) | {"artifact": {"key": "b"}}
     assert _describe_changes(new | {"artifact": None}, new) == ("artifact (None -> {'key': 'b'})")
+
+
+def test_session_of_another_measurement_version_cannot_be_continued() -> None:
+    new = asdict(make_record("fast", [1.0], 0.9)[0]) | {"measurement": 2}
+    assert _describe_changes(new | {"measurement": 1}, new) == "measurement (1 -> 2)"

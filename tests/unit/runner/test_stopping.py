@@ -49,6 +49,7 @@ def decide(config: RunConfig, done: int, minutes: float = 0.0) -> tuple[bool, li
     """Return whether a session of so many blocks and minutes may end, and the log."""
     lines: list[str] = []
     progress = Progress(3, 5, lines.append)
+    progress.started = 0.0
     progress.times = [0.0, *(minutes * 60 * step / 9 for step in range(1, 10))]
     return has_enough_blocks(done, make_runs(NOISY), config, progress), lines
 
@@ -84,6 +85,7 @@ def test_explain_says_what_how_long_and_why_and_measures_nothing(
     said = capsys.readouterr().out
     for part in (
         "8 rows: 8 systems on sentiment",
+        "with the same artifact and engine (6 passes)",
         "in shuffled order: speed-ups are ratios within a block",
         "single_stream",
         "server          random arrivals at 0.5, 0.7, 0.8, 0.9 of the offline rate",
@@ -103,7 +105,27 @@ def test_estimated_time_comes_from_earlier_records(tmp_path: Path) -> None:
     cost = explain._read_costs(tmp_path, Timing.window)["ref", "sentiment"]
     assert cost.rate == 10.0
     assert cost.round_seconds == pytest.approx(0.5 + 0.3 + 2 * Timing.window)
-    assert cost.accuracy_seconds == pytest.approx(100 - Timing.window)
+    assert cost.pass_seconds == pytest.approx(0.5 + 0.3 + Timing.window + 100)
+    assert cost.check_seconds == pytest.approx(0.5 + 0.3 + Timing.window + 64 / 10)
+
+
+def test_time_of_the_accuracy_passes_counts_towards_the_limit() -> None:
+    """Of twelve minutes ten were the passes; blocks of one minute each follow."""
+    progress = Progress(3, 5, [].append)
+    progress.started = 0.0
+    progress.times = [600 + 20.0 * step for step in range(7)]
+    assert progress.minutes_after_another_block == pytest.approx(13)
+
+
+def test_estimate_has_one_pass_for_rows_that_share_it() -> None:
+    rows = [("ref", "sentiment"), ("unpadded", "sentiment")]
+    costs = {
+        rows[0]: explain.RoundCost(60.0, pass_seconds=6000.0, check_seconds=120.0),
+        rows[1]: explain.RoundCost(60.0, pass_seconds=600.0, check_seconds=60.0),
+    }
+    text = explain._estimate_time(rows, [[1, 0]], costs, RunConfig(blocks=3))
+    assert "about 12.0 min for the accuracy passes, 2.0 min for the first block" in text
+    assert "18 min for 3" in text
 
 
 def test_session_is_resumed_with_its_own_systems_and_scenarios(

@@ -239,3 +239,41 @@ def test_shipped_systems_are_valid_and_described() -> None:
     for name, folder in folders.items():
         assert read_system(folder).name == name
         assert (folder / "README.md").read_text().startswith(f"# {name}")
+
+
+@pytest.mark.parametrize(
+    ("serve", "expected"),
+    [
+        ("", (True, True, False)),
+        ("spin = true\n", (True, True, True)),
+        ("spin = false\n", (False, False, False)),
+        ("[serve.server]\nspin = true\n", (True, True, True)),
+        ("[serve.single_stream]\nspin = false\n", (False, True, False)),
+    ],
+)
+def test_threads_spin_by_default_where_queries_follow_each_other(
+    project: Path, serve: str, expected: tuple[bool, ...]
+) -> None:
+    folder = project / "submissions" / "mine"
+    folder.mkdir()
+    text = GOOD.replace("[serve.offline]\nbatch = 4\n", serve)
+    (folder / "submission.toml").write_text(text)
+    configs = read_system(folder, project).serve
+    scenarios = ("single_stream", "offline", "server")
+    assert tuple(configs[scenario].spin for scenario in scenarios) == expected
+    assert configs["server"].to_dict()["spin"] == expected[2], "the record states it"
+
+
+@pytest.mark.parametrize("name", ["minilm-l6", "static", "tfidf-logreg", "null"])
+def test_system_without_onnxruntime_is_served_alike_in_all_scenarios(
+    project: Path, name: str
+) -> None:
+    """It need not be loaded again for `server`."""
+    configs = read_system(find_systems(project)[name], project).serve
+    assert not any(config.spin for config in configs.values())
+    assert configs["server"] == configs["offline"]
+
+
+def test_cascade_spins_as_its_members_do(project: Path) -> None:
+    configs = read_system(find_systems(project)["cascade"], project).serve
+    assert (configs["offline"].spin, configs["server"].spin) == (True, False)

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from harness.tasks.metrics import ACCURACY, METRICS, Comparison, compare, score_overlap
+from harness.tasks.metrics import (
+    ACCURACY,
+    METRICS,
+    Comparison,
+    compare,
+    estimate_difference_error,
+    score_overlap,
+)
 
 UNGROUPED = [-1] * 500
 F1 = METRICS["f1"]
@@ -92,6 +99,28 @@ def test_paired_f1_is_a_bootstrap_of_the_difference() -> None:
     assert comparison.difference.low == pytest.approx(expected.low, abs=0.01)
     assert comparison.difference.high == pytest.approx(expected.high, abs=0.01)
     assert comparison.p < 0.05
+
+
+def test_error_of_a_paired_difference_agrees_with_scipy() -> None:
+    labels = draw_labels(0)
+    own, other = flip(labels, range(60)), flip(labels, range(40, 140))
+    error = estimate_difference_error(ACCURACY, own, other, labels, UNGROUPED)
+    differences = np.equal(own, labels).astype(float) - np.equal(other, labels)
+    assert error == pytest.approx(scipy_stats.sem(differences))
+    assert estimate_difference_error(ACCURACY, own, own, labels, UNGROUPED) == 0
+    expected = scipy_stats.bootstrap(
+        (labels, own, other),
+        lambda labels, own, other: f1_score(labels, own) - f1_score(labels, other),
+        paired=True,
+        vectorized=False,
+        n_resamples=1000,
+        method="percentile",
+        rng=0,
+    ).standard_error
+    error = estimate_difference_error(F1, own, other, labels, UNGROUPED)
+    assert error == pytest.approx(expected, rel=0.1)
+    groups = [index // 50 for index in range(500)]
+    assert estimate_difference_error(F1, own, other, labels, groups) > 1.5 * error
 
 
 def build_truths(name: str, labels: list[int]) -> list[object]:
