@@ -86,6 +86,18 @@ def find_caveats(section: Section) -> list[str]:
     return _collect(section, _find_caveats)
 
 
+def compare_measurements(before: Section, after: Section) -> list[str]:
+    """Return that two sections were measured in different ways, if they were."""
+    versions = [section.latest.record.measurement for section in (before, after)]
+    if versions[0] == versions[1]:
+        return []
+    return [
+        f"The sessions were measured under version {versions[0]} and version {versions[1]} of the "
+        "measurement, which differ in their figures (docs/methodology/measurement.md): a change "
+        "may come from how it was measured."
+    ]
+
+
 def _find_caveats(section: Section) -> list[str]:
     return [SMOKE_RUN] if section.is_smoke else _warn_of_one_block(section)
 

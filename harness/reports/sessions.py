@@ -13,7 +13,7 @@ from harness.leaderboard.formatting import (
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.reading import section_key
 from harness.leaderboard.row import Row
-from harness.leaderboard.warnings import SMOKE_RUN
+from harness.leaderboard.warnings import SMOKE_RUN, compare_measurements
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 
@@ -92,6 +92,7 @@ def compare_sessions(
         row = old[key]
         worse += 1
         parts.append(f"{row.name} has no record in the later session ({_describe_place(row)}).")
+    parts += compare_measurements(before[0], after[0])
     if any(section.is_smoke for section in (*before, *after)):
         parts.append(SMOKE_RUN)
     parts.append(f"{worse or 'Nothing'} became significantly worse.")

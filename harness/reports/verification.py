@@ -10,7 +10,7 @@ from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.repeats import SESSION_FACTOR
 from harness.leaderboard.row import Row
 from harness.leaderboard.template import render_template
-from harness.leaderboard.warnings import find_caveats
+from harness.leaderboard.warnings import compare_measurements, find_caveats
 from harness.reports.comparison import SIGNIFICANCE, compare_scores
 from harness.results import statistics
 from harness.results.statistics import Interval
@@ -164,7 +164,13 @@ def render_verification(
         counts={verdict: verdicts.count(verdict) for verdict in VERDICTS},
         table=format_table(lines, headings=("claim", "published", "here", "verdict")),
         absent=absent,
-        caveats=dict.fromkeys([*find_caveats(reference), *find_caveats(latest)]),
+        caveats=dict.fromkeys(
+            [
+                *find_caveats(reference),
+                *find_caveats(latest),
+                *compare_measurements(reference, latest),
+            ]
+        ),
     )
     return text, FAILS in verdicts
 

@@ -10,10 +10,12 @@ from harness.leaderboard.warnings import SMOKE_RUN
 from harness.reports.energy import render_energy_report
 from harness.reports.ladder import render_ladders
 from harness.reports.reproduction import PublishedTable, render_reproduction
+from harness.reports.sessions import compare_sessions
 from harness.reports.verification import render_verification
-from harness.results.record import read_record, read_side_file, write_record
+from harness.results.record import Record, read_record, read_side_file, write_record
 from harness.runner.config import SMOKE
 from tests.support.records import golden_records, make_record
+from tests.support.sessions import write_session
 from tests.support.systems import REPOSITORY
 
 
@@ -63,3 +65,16 @@ def test_order_from_one_block_is_not_a_claim(tmp_path: Path) -> None:
     text, _ = render_verification(published, measured, "sentiment", None)
     assert "is faster than" not in text
     assert "Measured in one block, so without confidence intervals: fast." in text
+
+
+def test_reports_say_that_two_sessions_were_measured_in_different_ways(tmp_path: Path) -> None:
+    def set_version(record: Record) -> None:
+        record.measurement = int(record.session[1])
+
+    for session in ("s1", "s2"):
+        write_session(tmp_path, session, int(session[1]), {"fast": 8.0}, change=set_version)
+    first, second = (load_sections(tmp_path, session)[0] for session in ("s1", "s2"))
+    note = "under version 1 and version 2 of the measurement"
+    assert note in compare_sessions(first, second, 0.1)[0]
+    assert note in render_verification(first, second, "sentiment", None)[0]
+    assert note not in compare_sessions(first, first, 0.1)[0]
