@@ -40,6 +40,19 @@ class Schedule(StepParams):
         description="of the feed-forward network (relu is faster: Kim & Hassan 2020); empty keeps "
         "the model's",
     )
+    dropout: bool = Field(
+        True,
+        description="whether to apply the model's dropout; without it an update is faster",
+        json_schema_extra={"added": True},
+    )
+    plain_up_to: int = Field(
+        0,
+        ge=0,
+        description="number of tokens up to which attention is computed without PyTorch's fused "
+        "kernel, whose backward pass on a CPU is slow for short inputs; the plain form needs more "
+        "memory the longer they are",
+        json_schema_extra={"added": True},
+    )
 
 
 def find_faults(params: Schedule, spec: ModelSpec) -> list[str]:
