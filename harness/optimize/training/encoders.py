@@ -104,7 +104,7 @@ def train(
     trained = nn.ModuleList([model, *helpers]).to(context.device)
     if not params.dropout:
         _disable_dropout(trained)
-    model.plain_up_to = params.plain_up_to
+    model.plain_attention = params.plain_attention
     optimizer = _build_optimizer(trained, params)
     updates_per_epoch = -(-len(lengths) // params.batch)
     epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
@@ -128,7 +128,7 @@ def train(
     checkpoint = Checkpoint(folder, trained, optimizer) if folder else None
     history = run_epochs(training, context.log, checkpoint)
     trained.to("cpu")
-    model.eval().plain_up_to = 0
+    model.eval().plain_attention = 0
     return history
 
 
