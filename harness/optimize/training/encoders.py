@@ -1,9 +1,10 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
 It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix
-products; no attention dropout, so that the fused attention kernel is used; batches of similar
-length, which need little padding; and an allocator that keeps its memory (build.py starts the
-process with `MALLOC_TUNABLES`). The encoder's other dropout is unchanged.
+products; no attention dropout, so that the fused attention kernel can be used (`plain_attention`
+in schedule.py says when not); batches of similar length, which need little padding; and an
+allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
+other dropout is unchanged, unless `dropout` is off.
 """
 
 import random
