@@ -201,6 +201,7 @@ def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, l
     """Run `_main` in a process, log its lines, and raise its error."""
     training = replace(planned, task=planned.task.training_task)
     environment = {
+        "OMP_WAIT_POLICY": "PASSIVE",  # PyTorch's threads would spend CPU time on waiting
         **os.environ,
         "GLIBC_TUNABLES": MALLOC_TUNABLES,
         "TOKENIZERS_PARALLELISM": "true",

@@ -39,6 +39,8 @@ class Classifier(nn.Module):
         spec: the architecture.
         fused_attention: whether to use PyTorch's attention kernel; off for export, because graph
             optimizers recognize only the plain form.
+        plain_attention: number of tokens up to which the kernel is not used all the same. For short
+            inputs its backward pass on a CPU takes several times as long as that of the plain form.
         first_only: whether the last layer computes the first token alone, the only one that the
             pooler reads; the logits are the same. Off by default, so that the PyTorch baseline is
             what users normally run.
@@ -47,7 +49,7 @@ class Classifier(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.fused_attention, self.first_only = True, False
+        self.fused_attention, self.plain_attention, self.first_only = True, 0, False
         self.bert = Bert(spec)
         self.dropout = nn.Dropout(spec.dropout)
         self.classifier = nn.Linear(spec.width, spec.labels)
@@ -91,9 +93,8 @@ class Classifier(nn.Module):
         self, hidden: Tensor, mask: Tensor, start: int, stop: int | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Apply the layers start..stop - 1 and their classifier: logits, hidden states, mask."""
-        hidden, mask = self.bert.encoder(
-            hidden, mask, self.fused_attention, self.first_only, start, stop
-        )
+        fused = self.fused_attention and hidden.shape[1] > self.plain_attention
+        hidden, mask = self.bert.encoder(hidden, mask, fused, self.first_only, start, stop)
         if stop is None:
             return self.classifier(self.dropout(self.bert.pooler(hidden[:, 0]))), hidden, mask
         return self.exits[self.spec.exits.index(stop - 1)](hidden), hidden, mask

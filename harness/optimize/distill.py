@@ -75,6 +75,11 @@ class Distill(Schedule):
         le=20,
         description="copies of the text with words masked and ends cut off (Tang et al. 2019)",
     )
+    freeze_embeddings: bool = Field(
+        False,
+        description="leave the embeddings as they are, which are most of a small student's weights",
+        json_schema_extra={"added": True},
+    )
 
 
 def space_evenly(count: int, layers: int) -> tuple[int, ...]:
@@ -159,7 +164,7 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
         BuildError: training diverges, or the student is to learn more than logits from a teacher
             with another tokenizer.
     """
-    from harness.optimize.training import distill_data, encoders, loop, tokens
+    from harness.optimize.training import distill_data, encoders, loop, teacher_logits, tokens
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused earlier"
     loop.fix_seed_and_threads(context.seed, context.threads)
@@ -181,13 +186,14 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     rows = tokens.tokenize(tokenizer, texts)
     is_same = tokenizer.to_str() == teacher_tokenizer.to_str()
     teacher_tokens = rows if is_same else tokens.tokenize(teacher_tokenizer, texts)
-    answers = distill_data.compute_teacher_logits(
+    answers = teacher_logits.compute_teacher_logits(
         teacher, teacher_tokens, inputs.teacher.key, context
     )
     loss, projections = _build_loss(
         params, student, teacher, rows, answers, match, uses_activations
     )
     selection = encoders.tokenize_examples(tokenizer, get_selection(task))
+    student.bert.embeddings.requires_grad_(not params.freeze_embeddings)
     history = encoders.train(student, rows.lengths, loss, selection, params, context, projections)
     student.first_only = False
     teacher.to("cpu")

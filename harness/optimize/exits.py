@@ -55,7 +55,14 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
     Raises:
         BuildError: training diverges.
     """
-    from harness.optimize.training import distill_data, encoders, loop, losses, tokens
+    from harness.optimize.training import (
+        distill_data,
+        encoders,
+        loop,
+        losses,
+        teacher_logits,
+        tokens,
+    )
 
     assert inputs.artifact is not None
     loop.fix_seed_and_threads(context.seed, context.threads)
@@ -65,7 +72,7 @@ def run(inputs: Inputs, task: Task, params: Exits, context: StepContext) -> dict
         task, params.transfer, params.augment, tokenizer, context.seed
     )
     rows = tokens.tokenize(tokenizer, texts)
-    answers = distill_data.compute_teacher_logits(teacher, rows, inputs.artifact.key, context)
+    answers = teacher_logits.compute_teacher_logits(teacher, rows, inputs.artifact.key, context)
     selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     model.first_only = True
 

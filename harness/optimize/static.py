@@ -63,7 +63,14 @@ def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dic
     """
     from harness.models import static as static_model
     from harness.models.static import FeatureSpec, StaticSpec
-    from harness.optimize.training import distill_data, encoders, loop, static_student, tokens
+    from harness.optimize.training import (
+        distill_data,
+        encoders,
+        loop,
+        static_student,
+        teacher_logits,
+        tokens,
+    )
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused earlier"
     loop.fix_seed_and_threads(context.seed, context.threads)
@@ -72,7 +79,7 @@ def run(inputs: Inputs, task: Task, params: Static, context: StepContext) -> dic
         task, params.transfer, params.augment, tokenizer, context.seed
     )
     encoded = tokens.tokenize(tokenizer, texts)
-    answers = distill_data.compute_teacher_logits(teacher, encoded, inputs.teacher.key, context)
+    answers = teacher_logits.compute_teacher_logits(teacher, encoded, inputs.teacher.key, context)
     rows = [row for row, _, _ in texts()]
     if not rows:
         raise BuildError(f"{task.name} has no training text.")

@@ -1,18 +1,12 @@
-"""Texts for distillation (training split, transfer text, augmented copies), and teacher logits."""
+"""Texts for distillation: the training split, transfer text, and augmented copies."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from harness.models.classifier import Classifier
-from harness.optimize.base import StepContext
-from harness.optimize.training import encoders, tokens
-from harness.optimize.training.tokens import LabelledRow, Tokens
-from harness.store.cache import cache_dir, create_folder_atomically, digest
+from harness.optimize.training import tokens
+from harness.optimize.training.tokens import LabelledRow
 from harness.tasks.task import Task
 
 MASK_SHARE = 0.1
@@ -70,24 +64,3 @@ def augment_text(text: Sequence[str], mask: str, generator: random.Random) -> tu
         masked = [mask if generator.random() < MASK_SHARE else word for word in words]
         augmented.append(" ".join(masked))
     return tuple(augmented)
-
-
-def compute_teacher_logits(
-    teacher: Classifier, rows: Tokens, teacher_key: str, context: StepContext
-) -> Tensor:
-    """Return the teacher's logits, float32 [rows, labels], computed once and then cached.
-
-    Args:
-        teacher: the classifier.
-        rows: tokenized with the teacher's tokenizer.
-        teacher_key: artifact key of the teacher.
-        context: has the device, and receives a line of progress.
-    """
-    folder = cache_dir() / "outputs" / digest([teacher_key, rows.key])
-    if not folder.is_dir():
-        context.log(f"computing the teacher's logits of {len(rows)} texts")
-        teacher.to(context.device).first_only = True
-        with create_folder_atomically(folder) as out:
-            np.save(out / "logits.npy", encoders.compute_all_logits(teacher, rows, 64, context.log))
-        teacher.to("cpu").first_only = False
-    return torch.from_numpy(np.load(folder / "logits.npy", allow_pickle=False))

@@ -1,9 +1,10 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
 It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix
-products; no attention dropout, so that the fused attention kernel is used; batches of similar
-length, which need little padding; and an allocator that keeps its memory (build.py starts the
-process with `MALLOC_TUNABLES`). The encoder's other dropout is unchanged.
+products; no attention dropout, so that the fused attention kernel can be used (`plain_attention`
+in schedule.py says when not); batches of similar length, which need little padding; and an
+allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
+other dropout is unchanged, unless `dropout` is off.
 """
 
 import random
@@ -26,7 +27,6 @@ from harness.optimize.training.checkpoint import Checkpoint
 from harness.optimize.training.loop import Training, run_epochs
 from harness.optimize.training.schedule import Schedule
 from harness.optimize.training.tokens import Tokens
-from harness.progress import Log, track
 from harness.tasks.task import Example, Task
 
 BATCHES_SORTED_TOGETHER = 50
@@ -103,6 +103,9 @@ def train(
     if not len(lengths) or not len(selection):
         raise BuildError("the training split or the selection slice is empty. Check the task.")
     trained = nn.ModuleList([model, *helpers]).to(context.device)
+    if not params.dropout:
+        _disable_dropout(trained)
+    model.plain_attention = params.plain_attention
     optimizer = _build_optimizer(trained, params)
     updates_per_epoch = -(-len(lengths) // params.batch)
     epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
@@ -126,8 +129,14 @@ def train(
     checkpoint = Checkpoint(folder, trained, optimizer) if folder else None
     history = run_epochs(training, context.log, checkpoint)
     trained.to("cpu")
-    model.eval()
+    model.eval().plain_attention = 0
     return history
+
+
+def _disable_dropout(trained: nn.Module) -> None:
+    for module in trained.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def _update(
@@ -165,18 +174,27 @@ def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
 
 
 def compute_logits(
-    model: Classifier, data: Tokens, rows: Sequence[int], bf16: bool = True
+    model: Classifier,
+    data: Tokens,
+    rows: Sequence[int],
+    bf16: bool = True,
+    length: int | None = None,
 ) -> Tensor:
-    """Return float32 [rows, labels] on the model's device, computed in bf16 unless that is off."""
-    feeds = make_feeds(model, data, rows)
+    """Return float32 [rows, labels] on the model's device, computed in bf16 unless that is off.
+
+    The rows are padded to the longest of them, or to `length`.
+    """
+    feeds = make_feeds(model, data, rows, length)
     with torch.autocast(feeds[0].device.type, dtype=torch.bfloat16, enabled=bf16):
         logits: Tensor = model(*feeds)
     return logits.float()
 
 
-def make_feeds(model: Classifier, data: Tokens, rows: Sequence[int]) -> tuple[Tensor, ...]:
+def make_feeds(
+    model: Classifier, data: Tokens, rows: Sequence[int], length: int | None = None
+) -> tuple[Tensor, ...]:
     """Return ids, mask and segments on the model's device, each int64 [rows, length]."""
-    batch, device = data.batch(rows), next(model.parameters()).device
+    batch, device = data.batch(rows, length), next(model.parameters()).device
     return tuple(
         torch.from_numpy(values).to(device) for values in (batch.ids, batch.mask, batch.segments)
     )
@@ -188,15 +206,13 @@ def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
     return data.compute_accuracy(compute_all_logits(model, data, batch))
 
 
-def compute_all_logits(
-    model: Classifier, data: Tokens, batch: int, log: Log = lambda line: None
-) -> NDArray[np.float32]:
+def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:
     """Return float32 [rows, labels] for all rows, computed in batches of similar length."""
     order = np.argsort(data.lengths, kind="stable").tolist()
     batches = [order[start : start + batch] for start in range(0, len(order), batch)]
     logits = np.empty((len(order), model.spec.labels), np.float32)
     with torch.inference_mode():
-        for rows in track(batches, log, f"logits of {len(order)} texts"):
+        for rows in batches:
             logits[rows] = compute_logits(model, data, rows).cpu().numpy()
     return logits
 

@@ -40,6 +40,20 @@ class Schedule(StepParams):
         description="of the feed-forward network (relu is faster: Kim & Hassan 2020); empty keeps "
         "the model's",
     )
+    dropout: bool = Field(
+        True,
+        description="whether to apply the model's dropout while training; an update is a "
+        "quarter faster without it",
+        json_schema_extra={"added": True},
+    )
+    plain_attention: int = Field(
+        0,
+        ge=0,
+        description="number of tokens up to which attention is computed without PyTorch's fused "
+        "kernel, whose backward pass on a CPU is slow for short inputs; long ones need less memory "
+        "with it",
+        json_schema_extra={"added": True},
+    )
 
 
 def find_faults(params: Schedule, spec: ModelSpec) -> list[str]:

@@ -1,9 +1,9 @@
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from harness.errors import BuildError, ManifestError
@@ -139,20 +139,14 @@ def test_only_logits_are_learned_from_a_teacher_with_another_tokenizer(
             assert (out / classifier.WEIGHTS).exists()
 
 
-def test_teacher_logits_are_computed_once(
-    finetuned: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
-) -> None:
-    lines: list[str] = []
-    for number in range(2):
-        out = tmp_path / str(number)
-        out.mkdir()
-        context = StepContext(out, number, 1, lines.append)
-        params = Distill(**QUICK, layers=1)  # type: ignore[arg-type]
-        distill.run(Inputs(finetuned, teacher=finetuned), TASK, params, context)
-    assert sum("computing the teacher's logits" in line for line in lines) == 1
-    folders = list((cache / "outputs").iterdir())
-    assert len(folders) == 1
-    assert np.load(folders[0] / "logits.npy").shape == (len(TASK.examples("train")), 2)
+def test_frozen_embeddings_are_those_of_the_teacher(finetuned: Artifact, tmp_path: Path) -> None:
+    student = distilled(finetuned, tmp_path, layers=1, freeze_embeddings=True)
+    before, after = (
+        load_file(artifact.folder / classifier.WEIGHTS) for artifact in (finetuned, student)
+    )
+    for name, weight in after.items():
+        is_kept = torch.equal(weight, before[name.replace("layer.0", "layer.1")])
+        assert is_kept == name.startswith("bert.embeddings."), name
 
 
 def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_path: Path) -> None:

@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional
 
 from harness.errors import BuildError
-from harness.models import classifier
+from harness.models import classifier, tokenization
 from harness.models.classifier import Classifier, EncoderSpec
-from harness.optimize.base import Artifact
+from harness.optimize.base import Artifact, StepContext
 from harness.optimize.distill import Distill
 from harness.optimize.training import encoders
-from tests.support.words import distilled, keep
+from tests.support.words import TASK, distilled, keep
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +38,53 @@ def test_first_token_alone_gives_the_same_logits_and_gradients(finetuned: Artifa
     assert torch.allclose(all_logits, first_logits, atol=1e-6)
     for expected, gradient in zip(all_gradients, first_gradients, strict=True):
         assert torch.allclose(expected, gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [3, 4])
+def test_plain_attention_gives_the_same_gradients_up_to_its_length(
+    finetuned: Artifact, length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
+    ids = torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
+    fused_calls, results = [], []
+    fused = functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        functional,
+        "scaled_dot_product_attention",
+        lambda *args, **kwargs: fused_calls.append(1) or fused(*args, **kwargs),
+    )
+    for model.plain_attention in (0, length):
+        model.zero_grad()
+        fused_calls.clear()
+        logits = model(ids, (ids > 0).long(), torch.zeros_like(ids))
+        functional.cross_entropy(logits, torch.tensor([0, 1])).backward()
+        results.append([weight.grad.clone() for weight in model.bert.encoder.parameters()])
+    assert len(fused_calls) == (0 if length == 4 else model.spec.layers)
+    for expected, gradient in zip(*results, strict=True):
+        assert torch.allclose(expected, gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("dropout", [True, False])
+def test_without_dropout_training_and_evaluation_compute_the_same(
+    finetuned: Artifact, tmp_path: Path, dropout: bool
+) -> None:
+    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("selection"))
+    differences = []
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        assert model.training
+        logits = encoders.compute_logits(model, data, rows, bf16=False)
+        with torch.no_grad():
+            evaluated = encoders.compute_logits(model.eval(), data, rows, bf16=False)
+        model.train()
+        differences.append(float((logits - evaluated).detach().abs().max()))
+        return logits.square().mean()
+
+    params = Distill(epochs=1, batch=50, dropout=dropout)
+    encoders.train(model, data.lengths, loss, data, params, StepContext(tmp_path, 0, 1))
+    assert (max(differences) < 1e-6) == (not dropout)
 
 
 def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
