@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 
 class Distill(Schedule):
-    """Train a student on the teacher's answers; keep the best epoch on the selection slice."""
+    """Train a student on the teacher's answers; keep the epoch that is closest to the teacher, or
+    with `hard` the most accurate one, on the selection slice.
+    """
 
     layers: Annotated[int | tuple[int, ...], BeforeValidator(to_tuple)] = Field(
         (),
@@ -164,7 +166,16 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
         BuildError: training diverges, or the student is to learn more than logits from a teacher
             with another tokenizer.
     """
-    from harness.optimize.training import distill_data, encoders, loop, teacher_logits, tokens
+    import torch
+
+    from harness.optimize.training import (
+        distill_data,
+        encoders,
+        loop,
+        losses,
+        teacher_logits,
+        tokens,
+    )
 
     assert inputs.teacher is not None, "a manifest without a teacher is refused earlier"
     loop.fix_seed_and_threads(context.seed, context.threads)
@@ -194,19 +205,29 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
     )
     selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     student.bert.embeddings.requires_grad_(not params.freeze_embeddings)
-    history = encoders.train(student, rows.lengths, loss, selection, params, context, projections)
+    teacher_selection = encoders.tokenize_examples(teacher_tokenizer, get_selection(task))
+    on_selection = encoders.compute_all_logits(teacher.eval(), teacher_selection, 32)
+
+    def divergence() -> float:
+        logits = encoders.compute_all_logits(student.eval(), selection, params.batch)
+        return losses.kl_divergence(torch.from_numpy(logits), torch.from_numpy(on_selection))
+
+    history = encoders.train(
+        student,
+        rows.lengths,
+        loss,
+        selection,
+        params,
+        context,
+        projections,
+        divergence=None if params.hard else divergence,
+    )
     student.first_only = False
     teacher.to("cpu")
     return {
         **encoders.save_model(student, tokenizer, context.out),
         "training": history,
-        "teacher": {
-            "selection": encoders.compute_accuracy(
-                teacher,
-                encoders.tokenize_examples(teacher_tokenizer, task.examples("selection")),
-                32,
-            )
-        },
+        "teacher": {"selection": teacher_selection.compute_accuracy(on_selection)},
         "texts": len(rows),
     }
 
@@ -345,7 +366,7 @@ def _build_loss(
 
 STEP = Step(
     "distill",
-    1,
+    2,
     Distill,
     ("safetensors",),
     run,

@@ -167,7 +167,7 @@ def compute_stage_accuracies(model: "Classifier", data: "Tokens", batch: int) ->
 
 STEP = Step(
     "exits",
-    1,
+    2,
     Exits,
     ("safetensors",),
     run,

@@ -50,7 +50,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
 
 STEP = Step(
     "finetune",
-    1,
+    2,
     Finetune,
     ("encoder", "safetensors"),
     run,

@@ -1,6 +1,7 @@
 """Checkpoints of a training: all that is needed to continue as if it were never interrupted."""
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -23,8 +24,9 @@ class Progress:
         losses: sum of the losses of this epoch so far.
         seen: number of training rows of this epoch so far.
         seconds: duration of this epoch so far.
-        best_score: selection score of the best epoch; -1 before the first.
-        history: for each finished epoch its loss, selection score, seconds and examples per second.
+        best_rank: rank of the best epoch, higher for better.
+        history: for each finished epoch its loss, figures on the selection slice, seconds and
+            examples per second.
     """
 
     epoch: int = 1
@@ -33,7 +35,7 @@ class Progress:
     losses: float = 0.0
     seen: int = 0
     seconds: float = 0.0
-    best_score: float = -1.0
+    best_rank: float = -math.inf
     history: list[dict[str, float]] = field(default_factory=list)
 
 

@@ -1,10 +1,10 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
 It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix
-products; no attention dropout, so that the fused attention kernel can be used (`plain_attention`
-in schedule.py says when not); batches of similar length, which need little padding; and an
-allocator that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's
-other dropout is unchanged, unless `dropout` is off.
+products; attention without dropout, in plain form for short inputs (`PLAIN_ATTENTION`) and by the
+fused kernel for long ones; batches of similar length, which need little padding; and an allocator
+that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's other
+dropout is unchanged, unless `dropout` is off.
 """
 
 import random
@@ -35,6 +35,11 @@ BATCHES_SORTED_TOGETHER = 50
 MIN_UPDATES = 200
 """Smallest number of updates of a training: a few hundred examples need more than three epochs
 (Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning)."""
+
+PLAIN_ATTENTION = 256
+"""Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU, whose
+backward pass takes seven to nine times as long there for 27 to 145 tokens
+(docs/methodology/recipe.md). Long inputs need less memory with it."""
 
 Loss = Callable[[list[int]], Tensor]
 """From row numbers to the mean loss of these rows, a scalar."""
@@ -78,6 +83,7 @@ def train(
     context: StepContext,
     helpers: Sequence[nn.Module] = (),
     score: Callable[[], float] | None = None,
+    divergence: Callable[[], float] | None = None,
 ) -> list[dict[str, float]]:
     """Train in place; the weights end as those of the best epoch on the selection slice.
 
@@ -93,6 +99,8 @@ def train(
         context: seed, log and folder of the checkpoint.
         helpers: modules that are trained with the model and then discarded.
         score: the selection score; by default the accuracy on the selection slice.
+        divergence: of a student from its teacher on the selection slice; if given, the best epoch
+            is that with the lowest, because it varies less than the accuracy.
 
     Returns:
         The history of the epochs, see `run_epochs`.
@@ -105,7 +113,7 @@ def train(
     trained = nn.ModuleList([model, *helpers]).to(context.device)
     if not params.dropout:
         _disable_dropout(trained)
-    model.plain_attention = params.plain_attention
+    model.plain_attention = PLAIN_ATTENTION if context.device == "cpu" else 0
     optimizer = _build_optimizer(trained, params)
     updates_per_epoch = -(-len(lengths) // params.batch)
     epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
@@ -124,6 +132,7 @@ def train(
         draw_batches=lambda: draw_batches(lengths.tolist(), params.batch, shuffler),
         update=update,
         score=score or (lambda: compute_accuracy(model, selection, params.batch)),
+        divergence=divergence,
     )
     folder = context.checkpoints
     checkpoint = Checkpoint(folder, trained, optimizer) if folder else None

@@ -32,7 +32,9 @@ class Training:
             depends on the draws before it.
         update: trains on a batch; from its row numbers and the number of updates so far to the sum
             of the rows' losses.
-        score: returns the selection score; the best epoch is the first with the highest score.
+        score: returns the selection score.
+        divergence: returns the divergence from the teacher on the selection slice. The best epoch
+            is the first with the lowest divergence; without a teacher, that with the highest score.
     """
 
     model: nn.Module
@@ -42,6 +44,7 @@ class Training:
     draw_batches: Callable[[], list[list[int]]]
     update: Callable[[list[int], int], float]
     score: Callable[[], float]
+    divergence: Callable[[], float] | None = None
 
 
 def fix_seed_and_threads(seed: int, threads: int) -> None:
@@ -63,8 +66,8 @@ def run_epochs(
         checkpoint: is written once a minute and after every epoch.
 
     Returns:
-        For each epoch `loss` (mean over the rows), `selection` (score), `seconds` and
-        `examples_per_second`.
+        For each epoch `loss` (mean over the rows), `selection` (score), `divergence` (of a student,
+        in nats), `seconds` and `examples_per_second`.
 
     Raises:
         BuildError: the loss is not finite.
@@ -103,28 +106,38 @@ def run_epochs(
                 started = saved = now
                 first_update = progress.update
                 checkpoint.save(progress, best)
-        score = training.score()
+        scores, rank = _score_epoch(training)
         progress.seconds += time.perf_counter() - started
-        _finish_epoch(progress, score)
+        _finish_epoch(progress, scores)
         latest = progress.history[-1]
+        texts = [f"{name} {value:.4f}" for name, value in scores.items()]
         log(
-            f"epoch {epoch}/{epochs}: loss {latest['loss']:.3f}, selection {score:.4f}, "
+            f"epoch {epoch}/{epochs}: loss {latest['loss']:.3f}, {', '.join(texts)}, "
             f"{latest['seconds']:.0f} s"
         )
-        if score > progress.best_score:
-            progress.best_score, best = score, copy.deepcopy(model.state_dict())
+        if rank > progress.best_rank:
+            progress.best_rank, best = rank, copy.deepcopy(model.state_dict())
         if checkpoint:
             checkpoint.save(progress, best)
     model.load_state_dict(best)
     return progress.history
 
 
-def _finish_epoch(progress: Progress, score: float) -> None:
+def _score_epoch(training: Training) -> tuple[dict[str, float], float]:
+    """Return the figures of an epoch on the selection slice, and its rank, higher for better."""
+    scores = {"selection": training.score()}
+    if training.divergence is None:
+        return scores, scores["selection"]
+    scores["divergence"] = training.divergence()
+    return scores, -scores["divergence"]
+
+
+def _finish_epoch(progress: Progress, scores: dict[str, float]) -> None:
     """Add the epoch to the history, and start the next."""
     progress.history.append(
         {
             "loss": progress.losses / progress.seen,
-            "selection": score,
+            **scores,
             "seconds": progress.seconds,
             "examples_per_second": progress.seen / progress.seconds,
         }

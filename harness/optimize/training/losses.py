@@ -25,6 +25,18 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     return -(soft * (student / temperature).log_softmax(-1)).sum(-1).mean() * temperature**2
 
 
+def kl_divergence(student: Tensor, teacher: Tensor) -> float:
+    """Return the mean Kullback-Leibler divergence of the student from the teacher, in nats.
+
+    Args:
+        student: logits [inputs, labels].
+        teacher: logits [inputs, labels].
+    """
+    return functional.kl_div(
+        student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True
+    ).item()
+
+
 def hidden_mse(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """Return the mean squared difference of hidden states (Jiao et al. 2020, eq. 8).
 

@@ -46,14 +46,6 @@ class Schedule(StepParams):
         "quarter faster without it",
         json_schema_extra={"added": True},
     )
-    plain_attention: int = Field(
-        0,
-        ge=0,
-        description="number of tokens up to which attention is computed without PyTorch's fused "
-        "kernel, whose backward pass on a CPU is slow for short inputs; long ones need less memory "
-        "with it",
-        json_schema_extra={"added": True},
-    )
 
 
 def find_faults(params: Schedule, spec: ModelSpec) -> list[str]:

@@ -51,3 +51,12 @@ def test_relation_ignores_padding() -> None:
     padded_mask = torch.tensor([[True, True, True, False, False]])
     loss = losses.relation_loss([padded_student], [padded_teacher], padded_mask, heads=2)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_divergence_is_that_of_scipy() -> None:
+    from scipy.stats import entropy
+
+    student, teacher = torch.randn(5, 3, generator=torch.manual_seed(0)), torch.randn(5, 3)
+    expected = entropy(teacher.softmax(-1), student.softmax(-1), axis=1).mean()
+    assert losses.kl_divergence(student, teacher) == pytest.approx(expected, rel=1e-5)
+    assert losses.kl_divergence(teacher, teacher) == pytest.approx(0, abs=1e-7)
