@@ -84,8 +84,8 @@ def test_explain_says_what_how_long_and_why_and_measures_nothing(
     assert main(["run", "--explain", "--scenario", "server", "--until", "3%"]) == 0
     said = capsys.readouterr().out
     for part in (
-        "8 rows: 8 systems on sentiment",
-        "with the same artifact and engine (6 passes)",
+        "11 rows: 11 systems on sentiment",
+        "with the same artifact and engine (8 passes)",
         "in shuffled order: speed-ups are ratios within a block",
         "single_stream",
         "server          random arrivals at 0.5, 0.7, 0.8, 0.9 of the offline rate",
@@ -93,7 +93,7 @@ def test_explain_says_what_how_long_and_why_and_measures_nothing(
         "then more until the interval of every offline speed-up is within 3.0%",
         "p90 from 64 queries on, p99 from 662",
         "Energy: modelled",
-        "8 of 8 rows were never measured here: guessed",
+        "11 of 11 rows were never measured here: guessed",
     ):
         assert part in said
     assert not (here / "results").exists()
