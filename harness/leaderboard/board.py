@@ -14,10 +14,18 @@ from harness.leaderboard.history import (
     Choice,
     HistoryEntry,
     choose_record,
+    get_start,
+    has_figures,
     seconds_by_block,
     trace_history,
 )
-from harness.leaderboard.ranking import Section, compare_rows, group_sections, rank_rows
+from harness.leaderboard.ranking import (
+    Section,
+    compare_rows,
+    group_sections,
+    is_of_one_session,
+    rank_rows,
+)
 from harness.leaderboard.reading import StoredRecord, read_records, read_rows, section_key
 from harness.leaderboard.repeats import (
     NOT_ESTIMATED,
@@ -84,7 +92,7 @@ class SectionRecords:
 
     def _has_reference(self, record: Record) -> bool:
         reference = self.get_references(record).get("reference")
-        return bool(reference and reference.rounds and reference.failure is None)
+        return reference is not None and has_figures(reference)
 
     def select(self, session: str) -> list[StoredRecord]:
         """Return what is read of a session: the rows that are shown, and its references."""
@@ -115,8 +123,8 @@ class SectionRecords:
                 before, after = seconds_by_block(reference), seconds_by_block(record)
                 speedups = [before[block] / after[block] for block in before.keys() & after.keys()]
                 if speedups:
-                    system = digest([name, _identify_code(record), record.system["serve"]])
-                    system += str(record.measurement)
+                    code = _identify_code(record)
+                    system = digest([name, code, record.system["serve"], record.measurement])
                     repeats.append(Repeat(system, record.session, speedups))
         return estimate_session_variation(repeats)
 
@@ -158,7 +166,7 @@ def find_complete_sections(stored: Sequence[StoredRecord], systems: Sequence[str
 
     Args:
         stored: the records.
-        systems: the names of the systems.
+        systems: the names of the systems, at least one.
     """
     sections = []
     groups = SectionRecords.group(stored)
@@ -167,20 +175,17 @@ def find_complete_sections(stored: Sequence[StoredRecord], systems: Sequence[str
         complete = [
             records
             for records in by_session.values()
-            if all(name in records and records[name].record.rounds for name in systems)
+            if all(name in records and has_figures(records[name].record) for name in systems)
         ]
-        latest = max(complete, key=lambda records: _get_start(records.values()), default=None)
+        latest = max(
+            complete, key=lambda records: get_start(records[systems[0]].record), default=None
+        )
         if latest:
-            roles = {str(role) for role in next(iter(latest.values())).record.roles.values()}
+            roles = set(latest[systems[0]].record.roles.values())
             names = [name for name in latest if name in systems or name in roles]
             rows, faults = read_rows([latest[name] for name in names])
             sections += [] if faults else group_sections(rows)
     return sections
-
-
-def _get_start(records: Iterable[StoredRecord]) -> tuple[str, str]:
-    first = next(iter(records)).record
-    return first.started, first.session
 
 
 def load_histories(
@@ -239,8 +244,8 @@ def _build_section(
             if len(group.by_system[row.name]) > 1:
                 row.history = group.trace(row.name, HISTORY_SESSIONS)
         row.audit = _get_verdict(row.record, verdicts)
-    several = len({row.record.session for row in shown}) > 1
-    section = Section(shown, group.estimate_variation() if several else NOT_ESTIMATED)
+    is_one = is_of_one_session(shown)
+    section = Section(shown, NOT_ESTIMATED if is_one else group.estimate_variation())
     rank_rows(section)
     return section, faults
 

@@ -72,7 +72,7 @@ def choose_record(records: Sequence[Record], has_reference: Callable[[Record], b
         records: of one system in one section, one for each session.
         has_reference: whether the reference of a record's session has figures.
     """
-    oldest_first = sorted(records, key=lambda record: (record.started, record.session))
+    oldest_first = sorted(records, key=get_start)
     shown, newer = oldest_first[0], []
     for record in oldest_first[1:]:
         if reason := _find_objection(record, shown, has_reference):
@@ -84,7 +84,7 @@ def choose_record(records: Sequence[Record], has_reference: Callable[[Record], b
 
 def _find_objection(new: Record, old: Record, has_reference: Callable[[Record], bool]) -> str:
     """Return why a newer row does not replace an older one; '' if it does."""
-    if old.failure or not old.rounds:
+    if not has_figures(old):
         return ""
     if new.failure:
         return new.failure["reason"]
@@ -102,6 +102,16 @@ def _find_objection(new: Record, old: Record, has_reference: Callable[[Record], 
             f"{isolations[0]}"
         )
     return ""
+
+
+def get_start(record: Record) -> tuple[str, str]:
+    """Return what orders records by the start of their sessions."""
+    return record.started, record.session
+
+
+def has_figures(record: Record) -> bool:
+    """Return whether a system was measured without failure."""
+    return bool(record.rounds) and record.failure is None
 
 
 def count_blocks(record: Record) -> int:
@@ -123,9 +133,7 @@ def trace_history(
         get_references: returns the records of a session's references by role.
         most: how many sessions; all by default.
     """
-    latest_first = sorted(
-        records, key=lambda record: (record.started, record.session), reverse=True
-    )
+    latest_first = sorted(records, key=get_start, reverse=True)
     notes = {newer.record.session: str(newer).partition(" (")[0] for newer in choice.newer}
     notes[choice.shown.session] = "shown"
     entries = []

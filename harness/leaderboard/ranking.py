@@ -10,6 +10,7 @@ import numpy as np
 
 from harness.leaderboard.column import Column
 from harness.leaderboard.formatting import format_machine
+from harness.leaderboard.history import get_start
 from harness.leaderboard.reading import load_rows, section_key
 from harness.leaderboard.repeats import NOT_ESTIMATED, SessionVariation
 from harness.leaderboard.row import Row, is_energy_measured
@@ -40,7 +41,7 @@ class Section:
     @property
     def latest(self) -> Row:
         """The first row of the latest session."""
-        return max(self.rows, key=lambda row: (row.record.started, row.record.session))
+        return max(self.rows, key=lambda row: get_start(row.record))
 
     @property
     def machine(self) -> str:
@@ -144,7 +145,7 @@ class Section:
         for row in self.rows:
             by_name.setdefault(row.record.session, []).append(row)
         latest_first = sorted(
-            by_name, key=lambda name: (by_name[name][0].record.started, name), reverse=True
+            by_name, key=lambda name: get_start(by_name[name][0].record), reverse=True
         )
         return {name: by_name[name] for name in latest_first}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import RecordError
 from harness.leaderboard.formatting import format_machine
-from harness.leaderboard.history import seconds_by_block
+from harness.leaderboard.history import get_start, seconds_by_block
 from harness.leaderboard.row import Row
 from harness.results import record
 from harness.results.record import Record
@@ -109,9 +109,7 @@ def load_rows(
     folders, faults = _find_folders(records, session)
     rows: list[Row] = []
     for key in sorted(folders):
-        latest_first = sorted(
-            folders[key], key=lambda pair: (pair[0].started, pair[0].session), reverse=True
-        )
+        latest_first = sorted(folders[key], key=lambda pair: get_start(pair[0]), reverse=True)
         latest: tuple[list[Row], list[str]] = ([], [])
         for _, folder in latest_first:
             folder_rows, folder_faults = _read_folder(folder)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.leaderboard.board import load_board, load_histories
+from harness.leaderboard.board import find_complete_sections, load_board, load_histories
 from harness.leaderboard.columns import get_column
 from harness.leaderboard.plots import draw_pareto
 from harness.leaderboard.ranking import Section
+from harness.leaderboard.reading import read_records
 from harness.leaderboard.row import Row
 from harness.reports.results_folder import write_board
 from harness.results.record import Record
@@ -285,6 +286,21 @@ def test_history_has_every_session_with_its_own_ratios(tmp_path: Path) -> None:
     assert [entry.record.session for entry in load_rows(tmp_path)["fast"].history] == [
         *("s4", "s3", "s2", "s1")
     ]
+
+
+def test_complete_section_is_of_the_latest_session_in_which_no_system_failed(
+    tmp_path: Path,
+) -> None:
+    write_session(tmp_path, "s1", 1, {"fast": 8.0, "small": 4.0})
+    write_session(tmp_path, "s2", 2, {"fast": 8.0}, change=fail)
+    write_session(tmp_path, "s3", 3, {"small": 4.0})
+    stored, _ = read_records(tmp_path)
+    (section,) = find_complete_sections(stored, ["ref", "fast"])
+    assert {row.name: row.record.session for row in section.rows} == {
+        **{"ref": "s1", "unpadded": "s1"},
+        "fast": "s1",
+    }
+    assert find_complete_sections(stored, ["ref", "absent"]) == []
 
 
 def test_plot_of_several_sessions_shows_speedups(tmp_path: Path) -> None:

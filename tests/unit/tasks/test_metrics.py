@@ -1,5 +1,7 @@
 """Metrics: values, standard errors, comparisons."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,14 +82,8 @@ def test_paired_accuracy_is_mcnemars_exact_test() -> None:
     assert comparison.difference.high - comparison.difference.value == pytest.approx(half)
 
 
-def test_paired_f1_is_a_bootstrap_of_the_difference() -> None:
-    labels = draw_labels(0)
-    own, other = flip(labels, range(60)), flip(labels, range(40, 140))
-    comparison = compare(F1, own, other, labels, UNGROUPED, 0.5, 1.0)
-    assert comparison.difference.value == pytest.approx(
-        f1_score(labels, own) - f1_score(labels, other)
-    )
-    expected = scipy_stats.bootstrap(
+def bootstrap_f1_difference(labels: list[int], own: list[int], other: list[int]) -> Any:
+    return scipy_stats.bootstrap(
         (labels, own, other),
         lambda labels, own, other: f1_score(labels, own) - f1_score(labels, other),
         paired=True,
@@ -95,7 +91,17 @@ def test_paired_f1_is_a_bootstrap_of_the_difference() -> None:
         n_resamples=1000,
         method="percentile",
         rng=0,
-    ).confidence_interval
+    )
+
+
+def test_paired_f1_is_a_bootstrap_of_the_difference() -> None:
+    labels = draw_labels(0)
+    own, other = flip(labels, range(60)), flip(labels, range(40, 140))
+    comparison = compare(F1, own, other, labels, UNGROUPED, 0.5, 1.0)
+    assert comparison.difference.value == pytest.approx(
+        f1_score(labels, own) - f1_score(labels, other)
+    )
+    expected = bootstrap_f1_difference(labels, own, other).confidence_interval
     assert comparison.difference.low == pytest.approx(expected.low, abs=0.01)
     assert comparison.difference.high == pytest.approx(expected.high, abs=0.01)
     assert comparison.p < 0.05
@@ -108,15 +114,7 @@ def test_error_of_a_paired_difference_agrees_with_scipy() -> None:
     differences = np.equal(own, labels).astype(float) - np.equal(other, labels)
     assert error == pytest.approx(scipy_stats.sem(differences))
     assert estimate_difference_error(ACCURACY, own, own, labels, UNGROUPED) == 0
-    expected = scipy_stats.bootstrap(
-        (labels, own, other),
-        lambda labels, own, other: f1_score(labels, own) - f1_score(labels, other),
-        paired=True,
-        vectorized=False,
-        n_resamples=1000,
-        method="percentile",
-        rng=0,
-    ).standard_error
+    expected = bootstrap_f1_difference(labels, own, other).standard_error
     error = estimate_difference_error(F1, own, other, labels, UNGROUPED)
     assert error == pytest.approx(expected, rel=0.1)
     groups = [index // 50 for index in range(500)]
