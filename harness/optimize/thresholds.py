@@ -101,8 +101,8 @@ class SelectionSlice:
         one standard error of the paired difference as a margin; or, with `max_cost`, the best rule
         of at most that cost.
 
-        Without the margin the cheapest of many rules is one that is lucky on the slice: half of
-        the time it loses more elsewhere.
+        Without the margin the cheapest of many rules is one that is lucky on the slice, and mostly
+        loses more elsewhere (docs/methodology/adaptive.md).
 
         Args:
             criterion: one of `confidence.CRITERIA`.
