@@ -77,11 +77,6 @@ class Distill(Schedule):
         le=20,
         description="copies of the text with words masked and ends cut off (Tang et al. 2019)",
     )
-    freeze_embeddings: bool = Field(
-        False,
-        description="leave the embeddings as they are, which are most of a small student's weights",
-        json_schema_extra={"added": True},
-    )
 
 
 def space_evenly(count: int, layers: int) -> tuple[int, ...]:
@@ -204,7 +199,6 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
         params, student, teacher, rows, answers, match, uses_activations
     )
     selection = encoders.tokenize_examples(tokenizer, get_selection(task))
-    student.bert.embeddings.requires_grad_(not params.freeze_embeddings)
     teacher_selection = encoders.tokenize_examples(teacher_tokenizer, get_selection(task))
     on_selection = encoders.compute_all_logits(teacher.eval(), teacher_selection, 32)
 

@@ -109,9 +109,9 @@ def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tenso
     ]
     masks = [*head_masks, *ffn_masks]
     sums = [torch.zeros(len(mask)) for mask in masks]
+    model.plain_attention = encoders.PLAIN_ATTENTION
     try:
-        for start in range(0, len(data), BATCH):
-            rows = list(range(start, min(start + BATCH, len(data))))
+        for rows in encoders.group_by_length(data, BATCH):
             labels = torch.from_numpy(data.labels[rows])
             logits = encoders.compute_logits(model, data, rows, bf16=False)
             loss = torch.nn.functional.cross_entropy(logits, labels)
@@ -120,6 +120,7 @@ def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tenso
             for total, gradient in zip(sums, gradients, strict=True):
                 total += gradient.abs() * len(rows)
     finally:
+        model.plain_attention = 0
         for hook in hooks:
             hook.remove()
     if not all(bool(torch.isfinite(total).all()) for total in sums):
@@ -227,7 +228,7 @@ def _multiply_output(module: "nn.Module", mask: "Tensor") -> Any:
 
 STEP = Step(
     "prune",
-    2,
+    3,
     Prune,
     ("safetensors",),
     run,

@@ -217,13 +217,17 @@ def compute_accuracy(model: Classifier, data: Tokens, batch: int) -> float:
 
 def compute_all_logits(model: Classifier, data: Tokens, batch: int) -> NDArray[np.float32]:
     """Return float32 [rows, labels] for all rows, computed in batches of similar length."""
-    order = np.argsort(data.lengths, kind="stable").tolist()
-    batches = [order[start : start + batch] for start in range(0, len(order), batch)]
-    logits = np.empty((len(order), model.spec.labels), np.float32)
+    logits = np.empty((len(data), model.spec.labels), np.float32)
     with torch.inference_mode():
-        for rows in batches:
+        for rows in group_by_length(data, batch):
             logits[rows] = compute_logits(model, data, rows).cpu().numpy()
     return logits
+
+
+def group_by_length(data: Tokens, batch: int) -> list[list[int]]:
+    """Return the numbers of all rows in batches of similar length, which need little padding."""
+    order: list[int] = np.argsort(data.lengths, kind="stable").tolist()
+    return [order[start : start + batch] for start in range(0, len(order), batch)]
 
 
 def draw_batches(lengths: Sequence[int], batch: int, shuffler: random.Random) -> list[list[int]]:
