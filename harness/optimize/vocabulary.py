@@ -85,7 +85,8 @@ def restrict_tokenizer(tokenizer: "Tokenizer", tokens: set[int]) -> "tuple[Token
         special |= set(entry["ids"])
     special |= {processor[key][1] for key in ("sep", "cls") if key in processor}
     special |= {vocabulary[word] for word in ("[PAD]", "[MASK]") if word in vocabulary}
-    old_ids = sorted(old for old in vocabulary.values() if old in tokens | special)
+    kept = tokens | special
+    old_ids = sorted(old for old in vocabulary.values() if old in kept)
     new_ids = {old: new for new, old in enumerate(old_ids)}
     config["model"]["vocab"] = {
         word: new_ids[old] for word, old in vocabulary.items() if old in new_ids
