@@ -155,12 +155,12 @@ def compute_stage_accuracies(model: "Classifier", data: "Tokens", batch: int) ->
     import numpy as np
     import torch
 
+    from harness.optimize.training import encoders
+
     model.eval()
-    order = np.argsort(data.lengths, kind="stable").tolist()
-    logits = np.empty((len(model.stages), len(order), model.spec.labels), np.float32)
+    logits = np.empty((len(model.stages), len(data), model.spec.labels), np.float32)
     with torch.inference_mode():
-        for start in range(0, len(order), batch):
-            rows = order[start : start + batch]
+        for rows in encoders.group_by_length(data, batch):
             logits[:, rows] = torch.stack(compute_exit_logits(model, data, rows)).cpu().numpy()
     return [data.compute_accuracy(stage_logits) for stage_logits in logits]
 

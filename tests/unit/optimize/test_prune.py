@@ -96,6 +96,21 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
         torch.testing.assert_close(ffn[index], expected, atol=1e-3, rtol=0)
 
 
+def test_importance_is_computed_without_the_slow_backward_pass_of_the_fused_kernel(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("the fused kernel was called")
+
+    model = load_classifier(finetuned)
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:40])
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", refuse)
+    prune.compute_importance(model, data)
+    with pytest.raises(AssertionError, match="fused kernel"):  # as before, it serves with it
+        encoders.compute_logits(model, data, [0])
+
+
 def test_masked_head_is_pruned_first(finetuned: Artifact) -> None:
     model = load_classifier(finetuned)
     mask(model, [[0, 1, 3], [0, 1, 2, 3]], [list(range(64)), list(range(63))])
