@@ -31,10 +31,9 @@ class ServeConfig:
             (multi-instance inference: Kim & Hassan 2020): a number, or `per-core`. They are threads
             over one model if the engine allows it, otherwise processes. `single_stream` always has
             one instance on all threads.
-        spin: whether onnxruntime's threads wait actively for the next operator or call, for a
-            moment, before they sleep. That is faster, and cheaper while queries follow each other;
-            in the pauses of a low load it costs CPU time. A manifest that does not set it has it in
-            `single_stream` and `offline`, not in `server`.
+        spin: whether onnxruntime's threads wait actively for the next operator of a call instead of
+            sleeping. That is faster, but costs more CPU time where calls come with pauses. Without
+            it in the manifest: in `single_stream` and `offline`, not in `server`.
         threshold: the confidence at which an example exits early: `chosen` by the step `calibrate`
             or `cascade`, `never`, or a number for all exits.
         compile: whether the engine `pytorch` serves the model through `torch.compile`, which fuses

@@ -37,7 +37,7 @@ READ_SCHEMAS = (2, 3, 4, 5)
 MEASUREMENT_VERSION = 2
 """Increases whenever the same system would get other figures than before on the same machine.
 
-In version 2 onnxruntime's threads spin between the calls of `single_stream` and `offline`; the
+In version 2 onnxruntime's threads spin during the calls of `single_stream` and `offline`; the
 accuracy pass is not the first window of `offline` any more, so that the memory of that window is
 that of a usual one; an engine gives its memory back before the worker loads the next one; and the
 warm-up is bounded by time. Sessions of two versions do not compare.

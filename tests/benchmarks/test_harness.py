@@ -10,7 +10,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ from harness.engines.base import EngineConfig, ServeConfig
 from harness.loadgen.scenarios import QuerySamples
 from harness.models import classifier, load_checkpoint, tokenization
 from harness.models.pretrained import ENCODERS
-from harness.optimize import export
+from harness.optimize import exits, export
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.optimize.finetune import Finetune
 from harness.optimize.training import encoders
@@ -80,12 +80,13 @@ def test_null_offline_answers_250_000_examples_a_second(
     assert rate > 250_000
 
 
-def untrained(out: Path) -> Artifact:
-    """The pinned encoder with a new classifier."""
+def untrained(out: Path, after: Sequence[int] = ()) -> Artifact:
+    """The pinned encoder with a new classifier, and more after these layers, counted from 0."""
     folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
     torch.manual_seed(0)
     tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 128)
-    about = encoders.save_model(load_checkpoint.from_pretrained(folder, 2), tokenizer, out)
+    model = exits.add_exits(load_checkpoint.from_pretrained(folder, 2), after)
+    about = encoders.save_model(model, tokenizer, out)
     plain = json.loads(json.dumps({"key": "plain", "max_length": 128, "labels": 2, **about}))
     return Artifact(out, ArtifactMeta.from_dict(plain))
 

@@ -288,16 +288,17 @@ def test_never_threshold_is_infinite() -> None:
 
 
 @pytest.mark.parametrize("spin", [True, False])
-def test_sessions_of_the_members_spin_as_the_cascade_is_set(
+def test_sessions_of_the_members_spin_as_the_cascade_is_set_until_the_call_ends(
     artifact: Artifact, spin: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    entries: list[str] = []
+    names = ("session.intra_op.allow_spinning", "session.force_spinning_stop")
+    entries: list[list[str]] = []
     create = onnxruntime.InferenceSession
 
     def note(path: Any, options: Any, **others: Any) -> Any:
-        entries.append(options.get_session_config_entry("session.intra_op.allow_spinning"))
+        entries.append([options.get_session_config_entry(name) for name in names])
         return create(path, options, **others)
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", note)
     load_engine(artifact, spin=spin)
-    assert entries == [str(int(spin))]
+    assert entries == [[str(int(spin)), "1"]]
