@@ -51,9 +51,8 @@ def load_graph(path: Path, threads: int, spin: bool = True, device: str = "cpu")
     Args:
         path: an ONNX file.
         threads: threads within an operator.
-        spin: whether the threads wait actively for the next operator until the call ends. Were they
-            to spin on after it, the threads of one graph would hold up those of the next in a chain
-            (three graphs on two threads, one query at a time: 2.65 times as slow).
+        spin: whether the threads wait actively for the next operator until the call ends. Did they
+            spin on after it, those of one graph would hold up those of the next in a chain.
         device: `cpu` or `cuda`.
     """
     options = onnxruntime.SessionOptions()
