@@ -216,7 +216,8 @@ function drawPlot(rows) {
     taken.push([place - 8, y(score) - 8, place + 8, y(score) + 8]);
     if (!row.point) taken.push([place - 2, y(score + se), place + 2, y(score - se)]);
   }
-  for (const row of new Set([...usable.filter((other) => other.name === state.open), ...frontier, ...usable])) drawLabel(plot, row, x(row.values[key]), y(row.values.score), taken, names);
+  const first = new Set([...usable.filter((row) => row.name === state.open), ...frontier, ...usable]);
+  drawNames(plot, [...first], (row) => ({ x: x(row.values[key]), y: y(row.values.score) }), taken, names);
   describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.values.score.toFixed(4)} at ${row.cells[key]}`).join("; ")}.`);
 }
 
@@ -247,15 +248,12 @@ function boxesAlong(x1, y1, x2, y2) {
   });
 }
 
-/* Writes the name at the nearest free place. On a narrow screen it may have none; the tooltip and the table have it then. */
-function drawLabel(plot, row, x, y, taken, names) {
-  if (row.point && !byId("filter").value && row.name !== state.open) return;
-  const label = svgElement("text", { class: "name" }, row.name);
-  plot.append(label);
-  const { y: top, width, height } = label.getBBox();
-  const turns = [0, 8, 12, 4, 14, 2, 10, 6, 15, 1, 9, 7, 13, 3, 11, 5].map((turn) => turn * Math.PI / 8);
+const TURNS = [0, 8, 12, 4, 14, 2, 10, 6, 15, 1, 9, 7, 13, 3, 11, 5].map((turn) => turn * Math.PI / 8);
+
+/* Returns the nearest free place for a name beside its point, or nothing where there is none. */
+function findPlace({ x, y, width, height }, taken, names) {
   for (let distance = 9; distance < (narrow.matches ? 120 : 400); distance += 5) {
-    for (const turn of turns) {
+    for (const turn of TURNS) {
       const left = x + Math.cos(turn) * (distance + width / 2) - width / 2;
       const upper = y + Math.sin(turn) * (distance + height / 2) - height / 2;
       const box = [left - 1, upper - 1, left + width + 1, upper + height + 1];
@@ -263,15 +261,54 @@ function drawLabel(plot, row, x, y, taken, names) {
       const end = [Math.min(Math.max(x, box[0]), box[2]), Math.min(Math.max(y, box[1]), box[3])];
       const leader = distance > 20 ? boxesAlong(x, y, ...end) : [];
       if (leader.some((part) => names.some((name) => overlap(part, name)))) continue;
-      label.setAttribute("x", left);
-      label.setAttribute("y", upper - top);
-      if (leader.length) plot.append(svgElement("line", { class: "leader", x1: x, y1: y, x2: end[0], y2: end[1] }));
-      taken.push(box, ...leader);
-      names.push(box);
-      return;
+      return { left, upper, box, end, leader, distance };
     }
   }
-  label.remove();
+  return null;
+}
+
+/* Places the names one after the other, each as near to its point as those before it allow. */
+function placeNames(labels, taken, names) {
+  const [boxes, written, places] = [[...taken], [...names], new Map()];
+  for (const label of labels) {
+    const place = findPlace(label, boxes, written);
+    if (place) {
+      boxes.push(place.box, ...place.leader);
+      written.push(place.box);
+    }
+    places.set(label, place);
+  }
+  return places;
+}
+
+/* Writes the names beside their points. The name that lies farthest from its point is placed first in the next try, and
+   the try with the smallest sum of squared distances is kept. On a narrow screen a name may have no place: the tooltip
+   and the table have it then. */
+function drawNames(plot, rows, place, taken, names) {
+  const shown = rows.filter((row) => !row.point || byId("filter").value || row.name === state.open);
+  let labels = shown.map((row) => {
+    const text = plot.appendChild(svgElement("text", { class: "name" }, row.name));
+    const { y: top, width, height } = text.getBBox();
+    return { text, top, width, height, ...place(row) };
+  });
+  let [best, least] = [new Map(), Infinity];
+  for (let tries = 0; tries < shown.length; tries++) {
+    const places = placeNames(labels, taken, names);
+    const distance = (label) => places.get(label)?.distance ?? BOX.width;
+    const worst = labels.reduce((other, label) => (distance(label) > distance(other) ? label : other), labels[0]);
+    const total = labels.reduce((sum, label) => sum + distance(label) ** 2, 0);
+    if (total < least) [best, least] = [places, total];
+    labels = [worst, ...labels.filter((label) => label !== worst)];
+  }
+  for (const [{ text, top, x, y }, found] of best) {
+    if (!found) {
+      text.remove();
+      continue;
+    }
+    text.setAttribute("x", found.left);
+    text.setAttribute("y", found.upper - top);
+    if (found.leader.length) plot.append(svgElement("line", { class: "leader", x1: x, y1: y, x2: found.end[0], y2: found.end[1] }));
+  }
 }
 
 function draw() {

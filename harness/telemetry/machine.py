@@ -74,17 +74,30 @@ def build_fingerprint(isolation: str, gpu: Gpu | None = None) -> dict[str, Any]:
 
 
 def get_software() -> dict[str, str]:
-    """Return package versions, and the revision of this project if it is a git checkout."""
-    software = get_versions()
-    folder = str(Path(__file__).parent)
-    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"]
+    """Return package versions, and the revision of this code."""
+    return get_versions() | {"revision": get_revision(Path(__file__))}
+
+
+def get_revision(file: Path) -> str:
+    """Return the commit of the git checkout that tracks a file.
+
+    It ends in `-dirty` where tracked files differ from the commit. Those of `results/` do not
+    count: a session writes them. A file that git does not track, such as that of an installed
+    wheel, has the revision `unknown`.
+    """
+
+    def run_git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        return done.stdout.strip()
+
     try:
-        software["revision"] = subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        run_git("ls-files", "--error-unmatch", "--", file.name)
+        commit = run_git("describe", "--always", "--abbrev=12")
+        changed = run_git("diff", "--name-only", "HEAD", "--", ":(top)", ":(top,exclude)results")
     except (OSError, subprocess.SubprocessError):
-        software["revision"] = "unknown"
-    return software
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
 
 
 def get_versions() -> dict[str, str]:

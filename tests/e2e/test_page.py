@@ -256,6 +256,10 @@ const boxes = (selector) => [...document.querySelectorAll(selector)].map((node) 
 return [boxes("#plot text.name"), boxes("#plot .point"), boxes("#plot .tick")];
 """
 
+LEADERS = (
+    "return [...document.querySelectorAll('#plot .leader')].map((line) => line.getTotalLength());"
+)
+
 
 def overlapping(boxes: list[dict], others: list[dict]) -> list[tuple[str, str]]:
     return [
@@ -280,6 +284,9 @@ def test_names_in_the_plot_cover_no_point_and_no_other_text(committed, width: in
         if width > 640:
             systems = {name for point in points if "@" not in (name := point["name"].split(":")[0])}
             assert {label["name"] for label in labels} == systems, "no name is left out"
+            assert max(committed.execute_script(LEADERS), default=0) < 120, (
+                "a name lies near its point"
+            )
 
 
 def test_controls_are_the_last_rows_however_the_table_is_sorted(committed) -> None:

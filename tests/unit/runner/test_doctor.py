@@ -172,6 +172,35 @@ def test_fingerprint_tells_machines_apart() -> None:
     assert machine.get_software()["revision"]
 
 
+def test_revision_counts_changed_code_and_no_results(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=test", "-c", "user.email=test@example.com")
+        command = ["git", *identity, *arguments]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    code, table = tmp_path / "harness" / "code.py", tmp_path / "results" / "README.md"
+    for file in (code, table):
+        file.parent.mkdir()
+        file.write_text("first")
+    assert machine.get_revision(code) == "unknown", "no checkout"
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "first")
+    commit = git("rev-parse", "--short=12", "HEAD")
+    assert machine.get_revision(code) == commit
+    table.write_text("a session wrote this")
+    (tmp_path / "results" / "record.json").write_text("this too")
+    assert machine.get_revision(code) == commit
+    code.write_text("changed")
+    assert machine.get_revision(code) == f"{commit}-dirty"
+    installed = tmp_path / ".venv" / "harness" / "code.py"
+    installed.parent.mkdir(parents=True)
+    installed.write_text("of a wheel")
+    assert machine.get_revision(installed) == "unknown", "the commit of somebody else's project"
+
+
 def test_command_prints_every_line_also_one_with_a_percentage(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
