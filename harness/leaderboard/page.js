@@ -292,7 +292,8 @@ function drawNames(plot, rows, place, taken, names) {
     return { text, top, width, height, ...place(row) };
   });
   let [best, least] = [new Map(), Infinity];
-  for (let tries = 0; tries < shown.length; tries++) {
+  const most = shown.length > 30 ? 1 : shown.length; // a try takes a second for a hundred names
+  for (let tries = 0; tries < most; tries++) {
     const places = placeNames(labels, taken, names);
     const distance = (label) => places.get(label)?.distance ?? BOX.width;
     const worst = labels.reduce((other, label) => (distance(label) > distance(other) ? label : other), labels[0]);
