@@ -216,8 +216,8 @@ function drawPlot(rows) {
     taken.push([place - 8, y(score) - 8, place + 8, y(score) + 8]);
     if (!row.point) taken.push([place - 2, y(score + se), place + 2, y(score - se)]);
   }
-  const first = new Set([...usable.filter((row) => row.name === state.open), ...frontier, ...usable]);
-  drawNames(plot, [...first], (row) => ({ x: x(row.values[key]), y: y(row.values.score) }), taken, names);
+  const byImportance = new Set([...usable.filter((row) => row.name === state.open), ...frontier, ...usable]);
+  drawNames(plot, [...byImportance], (row) => ({ x: x(row.values[key]), y: y(row.values.score) }), taken, names);
   describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.values.score.toFixed(4)} at ${row.cells[key]}`).join("; ")}.`);
 }
 
@@ -250,7 +250,7 @@ function boxesAlong(x1, y1, x2, y2) {
 
 const TURNS = [0, 8, 12, 4, 14, 2, 10, 6, 15, 1, 9, 7, 13, 3, 11, 5].map((turn) => turn * Math.PI / 8);
 
-/* Returns the nearest free place for a name beside its point, or nothing where there is none. */
+/* Returns the nearest free place for a name beside its point, or null where there is none. */
 function findPlace({ x, y, width, height }, taken, names) {
   for (let distance = 9; distance < (narrow.matches ? 120 : 400); distance += 5) {
     for (const turn of TURNS) {
@@ -296,7 +296,7 @@ function drawNames(plot, rows, place, taken, names) {
   for (let tries = 0; tries < most; tries++) {
     const places = placeNames(labels, taken, names);
     const distance = (label) => places.get(label)?.distance ?? BOX.width;
-    const worst = labels.reduce((other, label) => (distance(label) > distance(other) ? label : other), labels[0]);
+    const worst = labels.reduce((other, label) => (distance(label) > distance(other) ? label : other));
     const total = labels.reduce((sum, label) => sum + distance(label) ** 2, 0);
     if (total < least) [best, least] = [places, total];
     labels = [worst, ...labels.filter((label) => label !== worst)];
