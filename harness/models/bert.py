@@ -1,11 +1,15 @@
-"""BERT (Devlin et al. 2019) with a number of heads and neurons per layer, and with token pruning.
+"""BERT (Devlin et al. 2019) and MPNet (Song et al. 2020), with a number of heads and neurons per
+layer; BERT also with token pruning.
 
-Module names are those of transformers' BertModel, so weights are interchangeable; tests compare the
-forward passes. It is implemented here because transformers' BERT cannot represent pruned heads, and
-because a worker that needs torch alone is ready a second sooner.
+MPNet is a BERT without segments whose attention scores have a bias by the distance between query
+and key (T5: Raffel et al. 2020, section 2.1). Module names are those of transformers' BertModel, so
+weights are interchangeable; tests compare the forward passes. It is implemented here because the
+models of transformers cannot represent pruned heads, and because a worker that needs torch alone is
+ready a second sooner.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +26,15 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+ARCHITECTURES = ("bert", "mpnet")
+
+MPNET_PADDING = 1
+"""Position of padding in MPNet; tokens have the positions after it."""
+
+FARTHEST = 128
+"""Distance in tokens from which on all distances share a bucket (T5 and MPNet)."""
+
+
 @dataclass(frozen=True)
 class EncoderSpec:
     """The architecture of an encoder classifier; `model` in `artifact.json`.
@@ -32,8 +45,8 @@ class EncoderSpec:
         head_size: number of columns of one head.
         ffn: number of feed-forward neurons of each layer.
         vocabulary: number of token embeddings.
-        positions: number of position embeddings, the longest input in tokens.
-        segments: number of segment embeddings.
+        positions: number of positions, the longest input in tokens.
+        segments: number of segment embeddings; 0 for none.
         labels: number of labels.
         dropout: share of the hidden states that training drops.
         norm_eps: epsilon of the layer norms.
@@ -41,6 +54,9 @@ class EncoderSpec:
         exits: layers, counted from 0, that have a classifier of their own (early exit).
         keep: for each layer the share of its tokens that the next layer gets (token pruning); empty
             if no token is pruned.
+        first_position: the position of the first token; MPNet's lower ones belong to padding.
+        buckets: number of distances between tokens that attention tells apart; 0 for BERT.
+        bias_heads: number of heads that the biases of these distances were learned for.
     """
 
     width: int
@@ -56,6 +72,9 @@ class EncoderSpec:
     activation: str = "gelu"
     exits: tuple[int, ...] = ()
     keep: tuple[float, ...] = ()
+    first_position: int = 0
+    buckets: int = 0
+    bias_heads: int = 0
 
     @property
     def layers(self) -> int:
@@ -75,7 +94,7 @@ class EncoderSpec:
 
     @staticmethod
     def from_config(config: dict[str, Any], labels: int) -> "EncoderSpec":
-        """Return the specification of a pretrained BERT.
+        """Return the specification of a pretrained BERT or MPNet.
 
         Args:
             config: the content of its `config.json`.
@@ -84,18 +103,26 @@ class EncoderSpec:
         Raises:
             BuildError: it is another architecture.
         """
-        if config.get("model_type") != "bert" or config.get("hidden_act") not in ACTIVATIONS:
-            kind = f"{config.get('model_type')} with {config.get('hidden_act')}"
-            raise BuildError(f"the encoder is {kind}, but must be bert with gelu or relu.")
-        layers = config["num_hidden_layers"]
+        kind, activation = config.get("model_type"), config.get("hidden_act")
+        if kind not in ARCHITECTURES or activation not in ACTIVATIONS:
+            raise BuildError(
+                f"the encoder is {kind} with {activation}, but must be bert or mpnet, with gelu or "
+                "relu."
+            )
+        layers, heads = config["num_hidden_layers"], config["num_attention_heads"]
+        is_mpnet = kind == "mpnet"
+        first_position = MPNET_PADDING + 1 if is_mpnet else 0
         return EncoderSpec(
+            first_position=first_position,
+            buckets=config["relative_attention_num_buckets"] if is_mpnet else 0,
+            bias_heads=heads if is_mpnet else 0,
             width=config["hidden_size"],
-            heads=(config["num_attention_heads"],) * layers,
-            head_size=config["hidden_size"] // config["num_attention_heads"],
+            heads=(heads,) * layers,
+            head_size=config["hidden_size"] // heads,
             ffn=(config["intermediate_size"],) * layers,
             vocabulary=config["vocab_size"],
-            positions=config["max_position_embeddings"],
-            segments=config["type_vocab_size"],
+            positions=config["max_position_embeddings"] - first_position,
+            segments=0 if is_mpnet else config["type_vocab_size"],
             labels=labels,
             dropout=config["hidden_dropout_prob"],
             norm_eps=config["layer_norm_eps"],
@@ -112,8 +139,9 @@ class Embeddings(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.word_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=0)
-        self.position_embeddings = nn.Embedding(spec.positions, spec.width)
-        self.token_type_embeddings = nn.Embedding(spec.segments, spec.width)
+        self.position_embeddings = nn.Embedding(spec.first_position + spec.positions, spec.width)
+        if spec.segments:
+            self.token_type_embeddings = nn.Embedding(spec.segments, spec.width)
         self.LayerNorm = nn.LayerNorm(spec.width, spec.norm_eps)
         self.dropout = nn.Dropout(spec.dropout)
         self.position_ids: Tensor
@@ -121,7 +149,9 @@ class Embeddings(nn.Module):
 
     def forward(self, ids: Tensor, segments: Tensor) -> Tensor:
         positions = self.position_ids[:, : ids.shape[1]]
-        words = self.word_embeddings(ids) + self.token_type_embeddings(segments)
+        words = self.word_embeddings(ids)
+        if "token_type_embeddings" in self._modules:
+            words = words + self.token_type_embeddings(segments)
         embedded: Tensor = self.dropout(self.LayerNorm(words + self.position_embeddings(positions)))
         return embedded
 
@@ -131,7 +161,8 @@ class SelfAttention(nn.Module):
 
     From hidden states [inputs, length, width] and the hidden states of the queries (all of them, or
     the first token's only) to [inputs, queries, heads x head size]. The mask is the one that
-    `boolean_mask` returns if `fused`, else the one of `additive_mask`.
+    `boolean_mask` returns if `fused`, else the one of `additive_mask`. With a bias by distance it
+    is the sum of the latter and the bias, [inputs, bias heads, queries, length].
     """
 
     def __init__(self, spec: EncoderSpec, heads: int) -> None:
@@ -140,12 +171,17 @@ class SelfAttention(nn.Module):
         self.query = nn.Linear(spec.width, heads * spec.head_size)
         self.key = nn.Linear(spec.width, heads * spec.head_size)
         self.value = nn.Linear(spec.width, heads * spec.head_size)
+        if spec.buckets:  # which of the bias heads belong to these heads
+            self.register_buffer("bias_heads", torch.arange(heads))
 
     def forward(self, hidden: Tensor, queries: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
         query, key, value = (
             part.view(*part.shape[:2], self.heads, self.head_size).transpose(1, 2)
             for part in (self.query(queries), self.key(hidden), self.value(hidden))
         )
+        if "bias_heads" in self._buffers:
+            assert mask is not None
+            mask = mask.index_select(1, self.get_buffer("bias_heads"))
         if fused:
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         else:  # the form that onnxruntime's optimizer recognizes
@@ -251,6 +287,10 @@ class Encoder(nn.Module):
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
         self.layer = nn.ModuleList(Layer(spec, index) for index in range(spec.layers))
+        if spec.buckets:
+            self.relative_attention_bias = nn.Embedding(spec.buckets, spec.bias_heads)
+            self.distance_buckets: Tensor
+            self.register_buffer("distance_buckets", torch.empty(0), persistent=False)
         self.keep = spec.keep or (1.0,) * spec.layers
         self.always_masked = False
 
@@ -281,7 +321,10 @@ class Encoder(nn.Module):
         for index in range(start, last + 1 if stop is None else stop):
             layer = self.layer[index]
             queries = hidden[:, :1] if first_only and index == last else hidden
-            before, hidden = hidden, layer(hidden, queries, attention_mask, fused)
+            biased = attention_mask
+            if self.has_bias and biased is not None:
+                biased = biased[:, :, : queries.shape[1]]
+            before, hidden = hidden, layer(hidden, queries, biased, fused)
             if self.keep[index] < 1 and index < last:
                 assert isinstance(layer, Layer)
                 mass = layer.attention_mass(before, mask)
@@ -289,10 +332,48 @@ class Encoder(nn.Module):
                 attention_mask = self._make_mask(mask, hidden, fused)
         return hidden, mask
 
+    @property
+    def has_bias(self) -> bool:
+        """Whether attention scores have a bias by distance."""
+        return "relative_attention_bias" in self._modules
+
     def _make_mask(self, mask: Tensor, hidden: Tensor, fused: bool) -> Tensor | None:
+        if self.has_bias:
+            bias = self._compute_bias(hidden.shape[1]).to(hidden.dtype)
+            return bias + additive_mask(mask, hidden.dtype)
         if fused:
             return boolean_mask(mask, self.always_masked)
         return additive_mask(mask, hidden.dtype)
+
+    def _compute_bias(self, length: int) -> Tensor:
+        """Return what is added to attention scores: [1, bias heads, queries, length]."""
+        positions = torch.arange(length, device=self.distance_buckets.device)
+        center = len(self.distance_buckets) // 2
+        buckets = self.distance_buckets[positions[None, :] - positions[:, None] + center]
+        bias: Tensor = self.relative_attention_bias(buckets).permute(2, 0, 1)[None]
+        return bias
+
+
+def compute_distance_buckets(positions: int, buckets: int) -> Tensor:
+    """Return the bucket of each distance of a key from a query (Raffel et al. 2020).
+
+    Half of the buckets are for keys before the query. Of each half, the first half are for one
+    distance each, the others for ranges that grow with the logarithm, up to `FARTHEST`.
+
+    Args:
+        positions: the longest input.
+        buckets: their number.
+
+    Returns:
+        int64 [2 x positions - 1], for the distances 1 - positions to positions - 1.
+    """
+    distances = torch.arange(1 - positions, positions)
+    half, exact = buckets // 2, buckets // 4
+    sizes = distances.abs()
+    # in the order of transformers, since a rounding error at a power of two is another bucket
+    share = (sizes.clamp_min(1).float() / exact).log() / math.log(FARTHEST / exact)
+    far = exact + (share * (half - exact)).long()
+    return (distances > 0) * half + torch.where(sizes < exact, sizes, far.clamp_max(half - 1))
 
 
 def boolean_mask(mask: Tensor, always: bool = False) -> Tensor | None:
@@ -350,3 +431,10 @@ class Bert(nn.Module):
         self.embeddings = Embeddings(spec)
         self.encoder = Encoder(spec)
         self.pooler = Dense(spec.width, spec.width, torch.tanh)
+
+    def fill_tables(self, spec: EncoderSpec) -> None:
+        """Compute the tables that are not weights; modules on the device `meta` have none."""
+        positions = torch.arange(spec.first_position, spec.first_position + spec.positions)
+        self.embeddings.position_ids = positions.unsqueeze(0)
+        if spec.buckets:
+            self.encoder.distance_buckets = compute_distance_buckets(spec.positions, spec.buckets)

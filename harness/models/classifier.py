@@ -192,6 +192,6 @@ def assign_weights(model: Classifier, weights: dict[str, Tensor], folder: Path =
         model.load_state_dict(weights, assign=True)
     except RuntimeError as error:
         raise BuildError(f"{folder / WEIGHTS}: {' '.join(str(error).split())[:400]}") from None
-    model.bert.embeddings.position_ids = torch.arange(model.spec.positions).unsqueeze(0)
+    model.bert.fill_tables(model.spec)
     for parameter in model.parameters():
         parameter.requires_grad_(True)

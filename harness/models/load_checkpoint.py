@@ -15,8 +15,23 @@ from harness.models.checkpoint_files import load_weights, read_config
 from harness.models.classifier import Classifier, assign_weights
 from harness.models.model_spec import WEIGHTS
 
-LAYER_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+RENAMED = (
+    (r"(?<=LayerNorm\.)gamma$", "weight"),
+    (r"(?<=LayerNorm\.)beta$", "bias"),
+)
 """What TensorFlow calls the weights of a layer norm, and what PyTorch calls them."""
+
+RENAMED_MPNET = (
+    (r"^mpnet\.", "bert."),
+    (r"\.attention\.attn\.q\.", ".attention.self.query."),
+    (r"\.attention\.attn\.k\.", ".attention.self.key."),
+    (r"\.attention\.attn\.v\.", ".attention.self.value."),
+    (r"\.attention\.attn\.o\.", ".attention.output.dense."),
+    (r"\.attention\.LayerNorm\.", ".attention.output.LayerNorm."),
+    (r"^classifier\.dense\.", "bert.pooler.dense."),
+    (r"^classifier\.out_proj\.", "classifier."),
+)
+"""What transformers calls the weights of an MPNet, and how they are called here."""
 
 
 def from_pretrained(folder: Path, labels: int) -> Classifier:
@@ -33,8 +48,9 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     model = Classifier(spec)
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
+    prefix = "mpnet." if spec.buckets else "bert."
     weights = {
-        name if name.startswith("bert.") else f"bert.{name}": value
+        name if name.startswith(prefix) else f"{prefix}{name}": value
         for name, value in weights.items()
     }
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}
@@ -61,7 +77,11 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     for name in ("classifier.weight", "classifier.bias"):
         if name in weights and len(weights[name]) == len(order):
             weights[name] = weights[name][order].clone()
-    assign_weights(model, {name: value.float() for name, value in weights.items()}, folder)
+    weights = {
+        name: value.float() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }
+    assign_weights(model, weights, folder)
     return model.eval()
 
 
@@ -70,18 +90,18 @@ def _select_weights(
 ) -> dict[str, Tensor]:
     """Return the weights that the model has, under its names; as transformers, drop all others.
 
-    The layer norms of checkpoints from TensorFlow have gamma and beta.
-
     Raises:
         BuildError: the model has weights that are not there.
     """
-    renamed = {
-        re.sub(
-            r"(?<=LayerNorm\.)(gamma|beta)$", lambda match: LAYER_NORM_NAMES[match[0]], name
-        ): value
-        for name, value in weights.items()
-    }
+    rules = [*RENAMED, *(RENAMED_MPNET if model.spec.buckets else ())]
+    renamed = {}
+    for name, value in weights.items():
+        new_name = name
+        for pattern, replacement in rules:
+            new_name = re.sub(pattern, replacement, new_name)
+        renamed[new_name] = value
     known = model.state_dict()
+    renamed |= {name: value for name, value in known.items() if name.endswith(".bias_heads")}
     if missing := [name for name in known if name not in renamed]:
         others = [name for name in weights if name not in known]
         instead = f" It has others, such as {others[0]}." if others else ""

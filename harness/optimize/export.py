@@ -83,7 +83,7 @@ def run(inputs: Inputs, task: Task, params: Export, context: StepContext) -> dic
     path = context.out / "model.onnx"
     expected = _trace(model, feeds, STAGE_OUTPUTS[:1], path)
     if params.optimize:
-        counts = _expected_node_counts(int(spec["layers"]), params)
+        counts = _expected_node_counts(int(spec["layers"]), params, bool(spec.get("buckets")))
         metadata["fused"] = _optimize_graph(path, spec, params, counts)
     difference = _check_logits(path, feeds, expected[0])
     return {"format": "onnx", **metadata, "logit_difference": difference}
@@ -130,7 +130,9 @@ def _export_stages(
         outputs = STAGE_OUTPUTS[:1] if is_last else STAGE_OUTPUTS
         expected = _trace(Stage(model, number).eval(), feeds, outputs, path)
         if params.optimize:
-            counts = _expected_node_counts(stop - start, params, number == 0, is_last)
+            counts = _expected_node_counts(
+                stop - start, params, bool(spec.get("buckets")), number == 0, is_last
+            )
             _optimize_graph(path, {**spec, "layers": stop - start}, params, counts)
         differences.append(_check_logits(path, feeds, expected[0]))
         if not is_last:  # every second input goes on to the next stage
@@ -182,17 +184,23 @@ def _check_logits(path: Path, feeds: dict[str, Any], expected: Any) -> float:
 
 
 def _expected_node_counts(
-    layers: int, params: Export, has_embeddings: bool = True, has_last_layer: bool = True
+    layers: int,
+    params: Export,
+    has_bias: bool,
+    has_embeddings: bool = True,
+    has_last_layer: bool = True,
 ) -> dict[str, int]:
     """Return how many nodes of each fused kind some layers of a BERT must have.
 
     Args:
         layers: the number of layers.
         params: the parameters of the step.
+        has_bias: whether attention scores have a bias by distance, with which no node is fused.
         has_embeddings: whether the embeddings are part of the graph.
         has_last_layer: whether the last layer is among the layers.
     """
-    counts = {"Attention": layers - (params.first_only and has_last_layer)}
+    attention = 0 if has_bias else layers - (params.first_only and has_last_layer)
+    counts = {"Attention": attention}
     if params.norm == "skip":
         embeddings = int(has_embeddings)
         skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": embeddings}

