@@ -29,7 +29,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 ARCHITECTURES = ("bert", "mpnet")
 
 MPNET_PADDING = 1
-"""Position of padding in MPNet; tokens have the positions after it."""
+"""Token id and position of padding in MPNet; tokens have the positions after it."""
 
 FARTHEST = 128
 """Distance in tokens from which on all distances share a bucket (T5 and MPNet)."""
@@ -138,7 +138,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, spec: EncoderSpec) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=0)
+        padding = MPNET_PADDING if spec.buckets else 0
+        self.word_embeddings = nn.Embedding(spec.vocabulary, spec.width, padding_idx=padding)
         self.position_embeddings = nn.Embedding(spec.first_position + spec.positions, spec.width)
         if spec.segments:
             self.token_type_embeddings = nn.Embedding(spec.segments, spec.width)
@@ -171,7 +172,7 @@ class SelfAttention(nn.Module):
         self.query = nn.Linear(spec.width, heads * spec.head_size)
         self.key = nn.Linear(spec.width, heads * spec.head_size)
         self.value = nn.Linear(spec.width, heads * spec.head_size)
-        if spec.buckets:  # which of the bias heads belong to these heads
+        if heads < spec.bias_heads:  # which of the bias heads belong to the heads that are left
             self.register_buffer("bias_heads", torch.arange(heads))
 
     def forward(self, hidden: Tensor, queries: Tensor, mask: Tensor | None, fused: bool) -> Tensor:
@@ -179,8 +180,7 @@ class SelfAttention(nn.Module):
             part.view(*part.shape[:2], self.heads, self.head_size).transpose(1, 2)
             for part in (self.query(queries), self.key(hidden), self.value(hidden))
         )
-        if "bias_heads" in self._buffers:
-            assert mask is not None
+        if mask is not None and "bias_heads" in self._buffers:
             mask = mask.index_select(1, self.get_buffer("bias_heads"))
         if fused:
             mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)

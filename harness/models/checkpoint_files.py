@@ -50,14 +50,17 @@ OTHER_FILES: tuple[tuple[tuple[str, ...], str], ...] = (
 """What may lie in a folder without weights: patterns, and the remedy."""
 
 
-BERT_DEFAULTS = {
+DEFAULTS = {
     "hidden_act": "gelu",
     "hidden_dropout_prob": 0.1,
     "layer_norm_eps": 1e-12,
     "max_position_embeddings": 512,
-    "type_vocab_size": 2,
 }
-"""What transformers assumes where the config.json of a BERT is silent."""
+ARCHITECTURE_DEFAULTS = {
+    "bert": {**DEFAULTS, "type_vocab_size": 2},
+    "mpnet": {**DEFAULTS, "relative_attention_num_buckets": 32},
+}
+"""What transformers assumes where the config.json of a BERT or an MPNet is silent."""
 
 LFS_POINTER = b"version https://git-lfs"
 
@@ -199,7 +202,7 @@ def check_weights(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """Return the content of config.json; for a BERT, with `BERT_DEFAULTS`.
+    """Return the content of config.json, with `ARCHITECTURE_DEFAULTS`.
 
     Raises:
         SourceError: the file is missing, or not a JSON object.
@@ -211,4 +214,4 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise SourceError(f"{path}: not the configuration of a model ({error}).") from None
     if not isinstance(config, dict):
         raise SourceError(f"{path}: not a JSON object.")
-    return BERT_DEFAULTS | config if config.get("model_type") == "bert" else config
+    return ARCHITECTURE_DEFAULTS.get(str(config.get("model_type")), {}) | config

@@ -77,11 +77,7 @@ def from_checkpoint(folder: Path, order: list[int]) -> Classifier:
     for name in ("classifier.weight", "classifier.bias"):
         if name in weights and len(weights[name]) == len(order):
             weights[name] = weights[name][order].clone()
-    weights = {
-        name: value.float() if value.is_floating_point() else value
-        for name, value in weights.items()
-    }
-    assign_weights(model, weights, folder)
+    assign_weights(model, {name: value.float() for name, value in weights.items()}, folder)
     return model.eval()
 
 
@@ -101,7 +97,6 @@ def _select_weights(
             new_name = re.sub(pattern, replacement, new_name)
         renamed[new_name] = value
     known = model.state_dict()
-    renamed |= {name: value for name, value in known.items() if name.endswith(".bias_heads")}
     if missing := [name for name in known if name not in renamed]:
         others = [name for name in weights if name not in known]
         instead = f" It has others, such as {others[0]}." if others else ""

@@ -22,6 +22,7 @@ class ModelSpec:
         max_length: the longest input in tokens.
         dtype: `fp32`, `int8`, `fp16` or `bf16`.
         becomes: of a checkpoint: the format that the step `adopt` gives it; None if it is unknown.
+        has_bias: whether attention scores have a bias by the distance between tokens (MPNet).
         pads: of a checkpoint: whether it has a padding token.
         shape: of an ONNX graph: the only number of inputs and of tokens that it takes; 0 for any.
         unfit: of a checkpoint: why it cannot be adopted, or ''.
@@ -42,6 +43,7 @@ class ModelSpec:
     max_length: int | None = None
     dtype: str = "fp32"
     becomes: str | None = "safetensors"
+    has_bias: bool = False
     pads: bool = True
     shape: tuple[int, int] = (0, 0)
     unfit: str = ""

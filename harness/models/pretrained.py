@@ -97,7 +97,14 @@ SPECS = {
         "encoder", "all-MiniLM-L6-v2", layers=6, width=384, heads=12, ffn=1536, max_length=512
     ),
     "all-mpnet-base-v2": ModelSpec(
-        "encoder", "all-mpnet-base-v2", layers=12, width=768, heads=12, ffn=3072, max_length=512
+        "encoder",
+        "all-mpnet-base-v2",
+        layers=12,
+        width=768,
+        heads=12,
+        ffn=3072,
+        max_length=512,
+        has_bias=True,
     ),
 }
 """Architectures of the pinned encoders, known without a download."""
@@ -160,7 +167,10 @@ def get_encoder_spec(name: str, base: Path) -> ModelSpec:
                 f"{'missing' if number is None else repr(number)}, not a positive integer)."
             )
         sizes[name] = number
-    return ModelSpec("encoder", folder.name, base=base, **sizes)
+    has_bias = config.get("model_type") == "mpnet"
+    if has_bias:  # the positions of padding
+        sizes["max_length"] -= 2
+    return ModelSpec("encoder", folder.name, base=base, has_bias=has_bias, **sizes)
 
 
 def compute_key(name: str, base: Path) -> str:
@@ -216,7 +226,7 @@ def get_checkpoint_spec(name: str, base: Path) -> ModelSpec:
         )
     check_weights(folder)
     if find_weights(folder):
-        if is_plain_bert(config):
+        if is_supported(config):
             return replace(get_encoder_spec(name, base), format="checkpoint")
         spec = ModelSpec("checkpoint", folder.name, base=base)
         return replace(spec, becomes="transformers", pads=_pads(config))
@@ -298,10 +308,10 @@ def _pads(config: dict[str, Any]) -> bool:
     return get_padding_id(config, tokens if isinstance(tokens, int) else 0) is not None
 
 
-def is_plain_bert(config: dict[str, Any]) -> bool:
+def is_supported(config: dict[str, Any]) -> bool:
     """Return whether `harness.models.bert` implements it; others are served with transformers."""
     return (
-        config.get("model_type") == "bert"
+        config.get("model_type") in ("bert", "mpnet")
         and config.get("hidden_act", "gelu") in ("gelu", "relu")
         and not config.get("is_decoder")
         and config.get("position_embedding_type", "absolute") == "absolute"

@@ -22,7 +22,7 @@ from harness.models.checkpoint_files import (
 )
 from harness.models.label_order import find_label_order
 from harness.models.model_spec import WEIGHTS, ModelSpec
-from harness.models.pretrained import get_padding_id, is_plain_bert
+from harness.models.pretrained import get_padding_id, is_supported
 from harness.optimize.base import Inputs, Step, StepContext, StepParams
 from harness.progress import Log
 from harness.tasks.task import Candidate, Task
@@ -40,7 +40,7 @@ MAX_TEXTS = 64
 class Adopt(StepParams):
     """Take a fine-tuned classifier with its own classification layer; nothing is trained.
 
-    A BERT becomes `safetensors`, which every step takes; another architecture `transformers`, which
+    A BERT or MPNet becomes `safetensors`, which every step takes; another architecture `transformers`, which
     `export` takes; an ONNX graph `onnx`. Its labels are put into the task's order by their names
     (`id2label` in config.json), or are in that order if they are called LABEL_0, LABEL_1, ...
     """
@@ -52,7 +52,7 @@ KERNEL_KEYS = ("_attn_implementation", "_attn_implementation_internal", "attn_im
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint that is not a plain BERT.
+    """A checkpoint of another architecture, or a graph.
 
     Attributes:
         forward: from a padded batch to logits.
@@ -95,11 +95,11 @@ def run(inputs: Inputs, task: Task, params: Adopt, context: StepContext) -> dict
         tokenization.set_truncation(tokenizer, task.max_length, truncation_side)
     if "token_type_ids" not in names:
         tokenizer = tokenization.remove_token_types(tokenizer)
-    if find_weights(folder) and is_plain_bert(config):
-        bert = load_checkpoint.from_checkpoint(folder, order)
-        tokenization.check_tokens(tokenizer, bert.spec.vocabulary, folder)
-        length = min(task.max_length, bert.spec.positions)
-        return {"max_length": length} | encoders.save_model(bert, tokenizer, context.out)
+    if find_weights(folder) and is_supported(config):
+        encoder = load_checkpoint.from_checkpoint(folder, order)
+        tokenization.check_tokens(tokenizer, encoder.spec.vocabulary, folder)
+        length = min(task.max_length, encoder.spec.positions)
+        return {"max_length": length} | encoders.save_model(encoder, tokenizer, context.out)
     tokenization.save_tokenizer(tokenizer, context.out / TOKENIZER)
     texts = list(islice(task.texts(transfer=False), MAX_TEXTS))
     padding_id = get_padding_id(config, tokenizer.get_vocab_size())

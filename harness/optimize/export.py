@@ -202,9 +202,8 @@ def _expected_node_counts(
     attention = 0 if has_bias else layers - (params.first_only and has_last_layer)
     counts = {"Attention": attention}
     if params.norm == "skip":
-        embeddings = int(has_embeddings)
-        skip = {"SkipLayerNormalization": 2 * layers, "EmbedLayerNormalization": embeddings}
-        return counts | skip
+        embeddings = "LayerNormalization" if has_bias else "EmbedLayerNormalization"
+        return counts | {"SkipLayerNormalization": 2 * layers, embeddings: int(has_embeddings)}
     return counts | {"LayerNormalization": 2 * layers + has_embeddings}
 
 
@@ -266,7 +265,8 @@ def _optimize_graph(
     skip = params.norm == "skip"
     options = FusionOptions("bert")
     options.enable_skip_layer_norm = options.enable_bias_skip_layer_norm = skip
-    options.enable_embed_layer_norm = skip
+    # EmbedLayerNormalization numbers positions from 0, which is wrong for MPNet
+    options.enable_embed_layer_norm = skip and not spec.get("buckets")
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:  # no remarks on pruned heads, whose columns are not the width
         logger.setLevel(logging.ERROR)

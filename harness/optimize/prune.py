@@ -193,6 +193,8 @@ def keep_heads_and_neurons(
         heads: for each layer the positions of the heads to keep.
         ffn: for each layer the positions of the neurons to keep.
     """
+    import torch
+
     from harness.models.classifier import Classifier, assign_weights
 
     spec = replace(
@@ -209,9 +211,9 @@ def keep_heads_and_neurons(
             for kind in ("weight", "bias"):
                 name = f"{layer}.attention.self.{part}.{kind}"
                 weights[name] = weights[name][columns]
-        if spec.buckets:
+        if len(kept_heads) < spec.bias_heads:
             name = f"{layer}.attention.self.bias_heads"
-            weights[name] = weights[name][kept_heads]
+            weights[name] = weights.get(name, torch.arange(spec.bias_heads))[kept_heads]
         for name, positions in (
             (f"{layer}.attention.output.dense.weight", columns),
             (f"{layer}.output.dense.weight", neurons),

@@ -46,6 +46,11 @@ def validate(params: PruneTokens, spec: ModelSpec) -> list[str]:
             f"keep names {len(params.keep)} shares, but after {len(params.after)} layers: give one "
             "for each"
         )
+    if spec.has_bias:
+        faults.append(
+            f"the attention of {spec.name} depends on the distance between tokens, which is lost "
+            "with the tokens between them. Start from a BERT, such as all-MiniLM-L6-v2"
+        )
     return faults + find_dtype_faults(spec)
 
 

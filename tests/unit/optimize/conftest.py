@@ -37,17 +37,17 @@ def tiny_mpnet(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> 
 
 
 @pytest.fixture(scope="session", params=["bert", "mpnet"])
-def finetuned(
-    tmp_path_factory: pytest.TempPathFactory,
-    tiny_encoder: Path,
-    tiny_mpnet: Path,
-    request: pytest.FixtureRequest,
-) -> Artifact:
-    """The tiny encoder of an architecture, fine-tuned on TASK."""
+def encoder(tiny_encoder: Path, tiny_mpnet: Path, request: pytest.FixtureRequest) -> Path:
+    """The tiny encoder of an architecture."""
+    return {"bert": tiny_encoder, "mpnet": tiny_mpnet}[request.param]
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Artifact:
+    """The tiny encoder, fine-tuned on TASK."""
     out = tmp_path_factory.mktemp("finetuned")
-    folder = {"bert": tiny_encoder, "mpnet": tiny_mpnet}[request.param]
     params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
-    return run_step(out, finetune, Inputs(encoder=Encoder(folder, folder.name)), params)
+    return run_step(out, finetune, Inputs(encoder=Encoder(encoder, encoder.name)), params)
 
 
 @pytest.fixture(scope="session")

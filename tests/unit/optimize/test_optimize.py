@@ -38,14 +38,16 @@ def test_finetuning_learns(finetuned: Artifact) -> None:
     assert losses[-1] < 0.8 * losses[0]
 
 
-def test_same_seed_gives_the_same_weights(
-    finetuned: Artifact, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
-    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
-    finetune.run(inputs, TASK, params, StepContext(tmp_path, 0, 1))
-    first, second = (folder / "model.safetensors" for folder in (finetuned.folder, tmp_path))
-    assert first.read_bytes() == second.read_bytes()
+def test_same_seed_gives_the_same_weights(encoder: Path, tmp_path: Path) -> None:
+    params = finetune.Finetune(epochs=1, batch=16, learning_rate=2e-3)
+    weights = []
+    for name in ("first", "second"):
+        out = tmp_path / name
+        out.mkdir()
+        inputs = Inputs(encoder=Encoder(encoder, "tiny"))
+        finetune.run(inputs, TASK, params, StepContext(out, 0, 1))
+        weights.append((out / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
 
 
 def test_best_epoch_on_the_selection_slice_is_kept(tiny_encoder: Path, tmp_path: Path) -> None:
@@ -99,8 +101,9 @@ def test_choice_becomes_one_row_per_candidate(tiny_encoder: Path) -> None:
 def test_exported_graph_is_fused_and_agrees_with_pytorch(
     finetuned: Artifact, exported: Artifact
 ) -> None:
+    has_bias = finetuned.metadata.model["buckets"]  # no kernel of onnxruntime takes it
     assert exported.metadata.details["fused"] == {
-        "Attention": 1,
+        "Attention": 0 if has_bias else 1,
         "LayerNormalization": 5,
         "BiasGelu": 2,
     }
@@ -120,7 +123,8 @@ def test_every_way_to_export_gives_the_same_logits(
         tmp_path, export.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
     )
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node)
-    assert kinds["Attention"] == (1 if first_only else 2)
+    has_bias = finetuned.metadata.model["buckets"]
+    assert kinds["Attention"] == (0 if has_bias else 1 if first_only else 2)
     assert kinds["SkipLayerNormalization"] == (4 if norm == "skip" else 0)
     np.testing.assert_allclose(scores(artifact), scores(finetuned), atol=1e-4)
     for serve in ({"padding": "max"}, {"batch": 7, "order": "by-length"}):
@@ -131,6 +135,8 @@ def test_session_would_fuse_nodes_that_export_leaves_separate(
     quantized: Artifact, tmp_path: Path
 ) -> None:
     """This is why the engine disables two optimizers of the session."""
+    if quantized.metadata.model["buckets"]:
+        pytest.skip("the session fuses no layer norm of an MPNet")
     from harness.engines.onnxruntime import DISABLED_FUSIONS
 
     for disabled, expected in ((list(DISABLED_FUSIONS), 0), ([], 2)):
@@ -180,9 +186,13 @@ def test_quantized_graph_is_smaller_and_keeps_its_answers(
     exported: Artifact, quantized: Artifact
 ) -> None:
     big, small = (
-        (artifact.folder / "model.onnx").stat().st_size for artifact in (exported, quantized)
+        sum(
+            onnx.numpy_helper.to_array(tensor).nbytes
+            for tensor in onnx.load(artifact.folder / "model.onnx").graph.initializer
+        )
+        for artifact in (exported, quantized)
     )
-    assert small < 0.6 * big
+    assert small < 0.4 * big
     assert abs(share_right(scores(quantized)) - share_right(scores(exported))) <= 0.01
     assert quantized.metadata.details["selection"]["before"] > 0.9
     kinds = {node.op_type for node in onnx.load(quantized.folder / "model.onnx").graph.node}
@@ -197,7 +207,7 @@ def test_quantizing_twice_is_refused(quantized: Artifact, tmp_path: Path) -> Non
 def test_graph_whose_fusion_misses_a_layer_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     model = finetuned.metadata.model | {"layers": 3}
     wrong = Artifact(finetuned.folder, replace(finetuned.metadata, model=model))
-    with pytest.raises(BuildError, match="fused 1 Attention nodes, but 3 layers need 2"):
+    with pytest.raises(BuildError, match=r"fused \d \w+ nodes, but 3 layers need"):
         export.run(Inputs(wrong), TASK, export.Export(), StepContext(tmp_path, 0, 1))
 
 

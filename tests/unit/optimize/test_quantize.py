@@ -39,7 +39,8 @@ def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Pat
     artifact = quantized(exported, tmp_path, method="static", calibration=64)
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
     assert "QuantizeLinear" in kinds  # fixed scales
-    assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
+    if not exported.metadata.model["buckets"]:
+        assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["model.onnx"]
     assert share_right(scores(artifact)) >= share_right(scores(exported)) - 0.02
     assert artifact.metadata.details["selection"]["before"] >= 0.95
@@ -196,6 +197,8 @@ def test_openvino_serves_a_graph_quantized_by_nncf(exported: Artifact, tmp_path:
 def test_openvino_refuses_a_graph_quantized_by_onnxruntime(
     exported: Artifact, tmp_path: Path
 ) -> None:
+    if exported.metadata.model["buckets"]:
+        pytest.skip("without fused attention the graph has only operators of the ONNX standard")
     artifact = quantized(exported, tmp_path)
     with pytest.raises(HarnessError, match="quantize with by = 'nncf'"):
         served(artifact, "openvino")
@@ -310,7 +313,8 @@ def test_layers_of_different_sizes_can_be_exported(finetuned: Artifact, tmp_path
         params = export.Export(first_only=first_only)
         context = StepContext(folders[1], 0, 1)
         graph = keep(folders[1], export.run(Inputs(pruned), TASK, params, context))
-        assert graph.metadata.details["fused"]["Attention"] == (1 if first_only else 2)
+        if not finetuned.metadata.model["buckets"]:
+            assert graph.metadata.details["fused"]["Attention"] == (1 if first_only else 2)
         np.testing.assert_allclose(scores(graph), scores(pruned), atol=1e-4)
 
 

@@ -74,7 +74,7 @@ def test_logits_are_those_of_single_inputs_in_fp32_up_to_rounding(
     logits = compute(texts)
     assert logits.dtype == torch.float32
     assert torch.allclose(logits, expected, atol=0.05)
-    assert expected.std() > 0.5
+    assert expected.std() > 0.3  # far more than the tolerance
 
 
 def test_each_input_is_computed_once(compute: Compute, computed: list[int]) -> None:
