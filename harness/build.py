@@ -30,7 +30,6 @@ from harness.store.cache import (
 )
 from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
-from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration, choose_configuration
 from harness.telemetry.energy import EnergyMeter
 from harness.telemetry.machine import get_versions
@@ -64,8 +63,8 @@ def build_missing(plan: Plan, configuration: Configuration, log: Log = print) ->
         if not planned.is_built:
             missing.setdefault(planned.key, planned)
     for number, planned in enumerate(missing.values(), start=1):
-        task = planned.task.training_task
-        log(f"build {number}/{len(missing)}: {planned.system.name} for {task.name}")
+        name = planned.task.training_task.name
+        log(f"build {number}/{len(missing)}: {planned.system.name} for {name}")
         _fetch_inputs(planned)
         _build_in_subprocess(planned, configuration, log)
 
@@ -91,15 +90,12 @@ def build_in_this_process(
             if not step.is_built:
                 with hold_lock(step.key):  # another process may be building it
                     if not step.is_built:
-                        task = planned.task.training_task
-                        _run_step(step, task, configuration, planned.seed, log)
+                        _run_step(step, configuration, planned.seed, log)
     return [planned.find_artifact() for planned in plan.systems]
 
 
-def _run_step(
-    planned: PlannedStep, task: Task, configuration: Configuration, seed: int, log: Log
-) -> None:
-    step = get_step(planned.use)
+def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log: Log) -> None:
+    step, task = get_step(planned.use), planned.task
     log(ProgressLine(f"  {step.name}", 0.0))
     inputs = _load_inputs(planned)
     params = step.params(**planned.values)
@@ -188,12 +184,11 @@ def _read_cpu_seconds() -> float:
 
 def _fetch_inputs(planned: PlannedSystem) -> None:
     """Download data and encoders; here, where pip can draw its progress bar in the terminal."""
-    task = planned.task.training_task
-    task.examples("train")
-    if task.transfer:
-        task.transfer.load()
     for step in planned.steps:
         if not step.is_built:
+            step.task.examples("train")
+            if step.task.transfer:
+                step.task.transfer.load()
             _fetch_encoder(step)
 
 

@@ -76,7 +76,7 @@ def sources() -> Path:
 def few_updates() -> Iterator[None]:
     """Trainings of this process are as short as their schedule says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.optimize.training.encoders.MIN_UPDATES", 1)
+        patch.setattr("harness.optimize.training.schedule.MIN_UPDATES", 1)
         yield
 
 

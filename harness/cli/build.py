@@ -1,7 +1,9 @@
 """`wattbench build`."""
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from harness.cli.console import Console
 from harness.cli.options import SystemOptions, results_folder
@@ -13,7 +15,14 @@ if TYPE_CHECKING:
     from harness.telemetry.configuration import Configuration
 
 
-def build(options: SystemOptions, console: Console) -> None:
+def build(
+    options: SystemOptions,
+    console: Console,
+    only_plan: Annotated[
+        bool,
+        typer.Option("--plan", help="print what is missing and how long it takes; build nothing"),
+    ] = False,
+) -> None:
     """Build systems: run those steps that the cache does not hold.
 
     Without --system the suite's default systems are taken, with --ladder those of its ladder, with
@@ -23,13 +32,55 @@ def build(options: SystemOptions, console: Console) -> None:
     The result of every step is kept under a key that hashes all it is made of, so a change of a
     manifest builds only what depends on it. An interrupted build continues with the first step
     that is missing.
+
+    --plan estimates times from the size of models and data and the speed of this machine, within
+    a factor of two; what several systems share is counted for the first of them.
     """
     from harness.cli.resolve import make_session_plan
     from harness.telemetry.configuration import choose_configuration
 
     root = find_project()
     plan, _ = make_session_plan(options, root, results_folder(root))
-    build_systems(plan, choose_configuration(options.configuration), console)
+    if only_plan:
+        print_plan(plan, console)
+    else:
+        build_systems(plan, choose_configuration(options.configuration), console)
+
+
+def print_plan(plan: "Plan", console: Console) -> None:
+    """Print what is missing, with the estimated time of each system."""
+    from harness.submissions.build_time import estimate_build_seconds
+    from harness.submissions.check import format_duration
+
+    missing = {key: step for key, step in plan.steps.items() if not step.is_built}
+    unknown = {key for key, step in missing.items() if not step.task.available_locally()}
+    seconds = estimate_build_seconds(step for key, step in plan.steps.items() if key not in unknown)
+    total, rows = sum(seconds.values()), []
+    for planned in plan.systems:
+        own = [missing.pop(step.key) for step in planned.steps if step.key in missing]
+        if not own:
+            continue
+        task = planned.task.training_task
+        names = (
+            step.use if step.task.name == task.name else f"{step.use} on {step.task.name}"
+            for step in own
+        )
+        time_needed = format_duration(sum(seconds.get(step.key, 0.0) for step in own))
+        if any(step.key in unknown for step in own):
+            time_needed = "unknown: the data is not available locally"
+        rows.append(
+            {
+                "system": planned.system.name,
+                "task": task.name,
+                "steps": " > ".join(names),
+                "time": time_needed,
+            }
+        )
+    if not rows:
+        console("everything is built")
+        return
+    console.print_table(rows)
+    console(f"in all about {format_duration(total)} on this machine, within a factor of two")
 
 
 def build_systems(plan: "Plan", configuration: "Configuration", console: Console) -> "Plan":

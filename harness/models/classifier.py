@@ -55,6 +55,21 @@ class Classifier(nn.Module):
         self.classifier = nn.Linear(spec.width, spec.labels)
         self.exits = nn.ModuleList(Exit(spec) for _ in spec.exits)
 
+    def replace_head(self, labels: int) -> None:
+        """Replace the classification layer by a new one, with random weights.
+
+        Args:
+            labels: its number of labels.
+        """
+        self.spec = dataclasses.replace(self.spec, labels=labels)
+        self.classifier = nn.Linear(self.spec.width, labels)
+        self.initialize_head()
+
+    def initialize_head(self) -> None:
+        """Draw the weights of the classification layer, as BERT does."""
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+
     def set_activation(self, activation: str) -> None:
         """Replace the activation of the feed-forward networks: `gelu` or `relu`."""
         self.spec = dataclasses.replace(self.spec, activation=activation)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.errors import BuildError
 from harness.models.bert import EncoderSpec
@@ -46,8 +46,7 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise BuildError(f"{folder}: not a pretrained encoder ({error}).") from None
     model = Classifier(spec)
-    nn.init.normal_(model.classifier.weight, std=0.02)
-    nn.init.zeros_(model.classifier.bias)
+    model.initialize_head()
     prefix = "mpnet." if spec.buckets else "bert."
     weights = {
         name if name.startswith(prefix) else f"{prefix}{name}": value

@@ -40,9 +40,10 @@ MAX_TEXTS = 64
 class Adopt(StepParams):
     """Take a fine-tuned classifier with its own classification layer; nothing is trained.
 
-    A BERT or MPNet becomes `safetensors`, which every step takes; another architecture `transformers`, which
-    `export` takes; an ONNX graph `onnx`. Its labels are put into the task's order by their names
-    (`id2label` in config.json), or are in that order if they are called LABEL_0, LABEL_1, ...
+    A BERT or MPNet becomes `safetensors`, which every step takes; another architecture
+    `transformers`, which `export` takes; an ONNX graph `onnx`. Its labels are put into the task's
+    order by their names (`id2label` in config.json), or are in that order if they are called
+    LABEL_0, LABEL_1, ...
     """
 
 

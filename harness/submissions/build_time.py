@@ -6,6 +6,7 @@ Steps that do not train take seconds.
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from harness.errors import HarnessError
 from harness.models import pretrained
 from harness.models.model_spec import ModelSpec
-from harness.submissions.plan import PlannedSystem, plan_system
-from harness.submissions.system import System
+from harness.optimize.base import StepParams, get_step
+from harness.optimize.training.schedule import Schedule
+from harness.submissions.plan import PlannedStep
 from harness.tasks.task import Task
 
 MATMUL_SHARE = 0.9
@@ -35,88 +37,120 @@ class _TextSize:
 
     Attributes:
         examples: number of examples of the training split.
+        candidates: number of texts of an example, more than one for a choice.
         transfer: number of texts of the transfer text.
-        tokens: mean number of tokens of an example.
+        tokens: mean number of tokens of a text.
     """
 
     examples: int
+    candidates: float
     transfer: int
     tokens: float
 
+    def count_texts(self, params: StepParams) -> float:
+        """Return the number of texts that a step trains on in each epoch."""
+        examples = min(getattr(params, "examples", 0) or self.examples, self.examples)
+        texts = examples * self.candidates
+        texts += self.transfer if getattr(params, "transfer", False) else 0
+        return texts * (1 + getattr(params, "augment", 0))
 
-def estimate_build_seconds(planned: PlannedSystem) -> float:
-    """Return the estimated time of all steps whose artifacts the cache does not hold, in seconds.
+
+@dataclass(frozen=True)
+class _Model:
+    """A model that a step takes or writes.
+
+    Attributes:
+        spec: what is known of it.
+        head_size: number of columns of a head, which pruning keeps.
+    """
+
+    spec: ModelSpec
+    head_size: float
+
+    def count_parameters(self) -> float:
+        """Return the number of parameters of the layers, without embeddings.
+
+        Sizes that are not known are those of MiniLM-L6.
+        """
+        layers, width = self.spec.layers or 6, self.spec.width or 384
+        attention = 4 * width * (self.spec.heads or 12) * self.head_size
+        return float(layers * (attention + 2 * width * (self.spec.ffn or 1536)))
+
+
+def estimate_build_seconds(steps: Iterable[PlannedStep]) -> dict[str, float]:
+    """Estimate the time of each step that the cache does not hold.
 
     The rate of this machine is measured for 0.3 seconds.
 
     Args:
-        planned: the system on a task, whose training split must be available locally.
+        steps: steps of a plan, each after its inputs; the training splits of those that are missing
+            must be available locally.
+
+    Returns:
+        Seconds by the key of the step.
     """
-    missing = {step.key for step in planned.steps if not step.is_built}
-    if not missing:
-        return 0.0
+    planned = {step.key: step for step in steps}
+    if all(step.is_built for step in planned.values()):
+        return {}
     rate = _measure_flops_per_second()
-    size = _measure_texts(planned.task)
-    return _estimate(planned.system, planned.task, missing, size, rate)
+    sizes: dict[str, _TextSize] = {}
+    models: dict[str, _Model] = {}
+    seconds = {}
+    for key, planned_step in planned.items():
+        step = get_step(planned_step.use)
+        params = step.params(**planned_step.values)
+        before = _get_input(planned_step, models)
+        models[key] = _Model(step.output_spec(params, before.spec), before.head_size)
+        if planned_step.is_built:
+            continue
+        seconds[key] = STEP_SECONDS
+        epochs = getattr(params, "epochs", 0)
+        if not epochs:
+            continue
+        task = planned_step.task
+        if task.name not in sizes:
+            sizes[task.name] = _measure_texts(task)
+        texts = sizes[task.name].count_texts(params)
+        if not isinstance(params, Schedule):
+            seconds[key] += STATIC_SECONDS * texts * epochs
+            continue
+        epochs = params.count_updates(round(texts))[1]
+        flops_per_token = 6 * models[key].count_parameters() * epochs
+        if planned_step.teacher:
+            flops_per_token += 2 * models[planned_step.teacher].count_parameters()
+        tokens = min(sizes[task.name].tokens, params.max_length or task.max_length)
+        seconds[key] += texts * tokens * flops_per_token / rate
+    return seconds
+
+
+def _get_input(step: PlannedStep, models: dict[str, _Model]) -> _Model:
+    """Return the model that a step starts from."""
+    if step.encoder:
+        try:
+            spec = pretrained.get_encoder_spec(step.encoder.name, step.encoder.base)
+        except HarnessError:  # a checkpoint of another architecture, or weights to download
+            spec = ModelSpec()
+        before = _Model(spec, (spec.width or 384) / (spec.heads or 12))
+    else:
+        before = models.get(step.parent, _Model(ModelSpec(), 32))
+    if step.teacher:
+        teacher = replace(models[step.teacher].spec, teacher=None)
+        before = replace(before, spec=replace(before.spec, teacher=teacher))
+    return before
 
 
 def _measure_texts(task: Task) -> _TextSize:
-    examples = task.training_task.examples("train")
-    words = 0
+    examples = task.examples("train")
+    candidates = words = 0
     for example in examples:
+        candidates += len(example.candidates)
         words += sum(len(text.split()) for candidate in example.candidates for text in candidate)
-    tokens = min(TOKENS_PER_WORD * words / len(examples) + 3, task.max_length * 1.0)
-    transfer = task.training_task.transfer
-    return _TextSize(len(examples), len(transfer.load()) if transfer else 0, tokens)
-
-
-def _estimate(system: System, task: Task, missing: set[str], size: _TextSize, rate: float) -> float:
-    """Estimate the time of the missing steps, and remove their keys from `missing`."""
-    total = 0.0
-    for other in (*([system.teacher] if system.teacher else []), *system.members):
-        total += _estimate(other, task, missing, size, rate)
-    planned = plan_system(system, task, 0)
-    own_steps = planned.steps[len(planned.steps) - planned.own_steps :]
-    spec = _get_start_spec(system)
-    head_size = (spec.width or 384) / (spec.heads or 12)  # pruning keeps the size of a head
-    teacher_parameters = _count_parameters(spec, head_size)
-    for step_config, planned_step in zip(system.recipe, own_steps, strict=True):
-        step, params = step_config.step, step_config.params
-        spec = step.output_spec(params, spec)
-        if planned_step.key not in missing:
-            continue
-        missing.discard(planned_step.key)
-        total += STEP_SECONDS
-        epochs = getattr(params, "epochs", 0)
-        texts = size.examples + (size.transfer if getattr(params, "transfer", False) else 0)
-        texts *= 1 + getattr(params, "augment", 0)
-        if step.name == "static":
-            total += STATIC_SECONDS * texts * epochs
-        elif epochs:
-            teacher_flops = 2 * teacher_parameters if step.needs_teacher else 0
-            flops_per_token = 6 * _count_parameters(spec, head_size) * epochs + teacher_flops
-            total += texts * size.tokens * flops_per_token / rate
-    return total
-
-
-def _get_start_spec(system: System) -> ModelSpec:
-    """Return the specification of the model that the recipe starts from."""
-    if system.teacher:
-        return replace(system.teacher.spec, teacher=system.teacher.spec)
-    try:
-        return pretrained.get_encoder_spec(system.encoder, system.folder)
-    except HarnessError:
-        return ModelSpec()
-
-
-def _count_parameters(spec: ModelSpec, head_size: float) -> float:
-    """Return the number of parameters of the layers, without embeddings.
-
-    Sizes that are not known are those of MiniLM-L6.
-    """
-    layers, width = spec.layers or 6, spec.width or 384
-    attention = 4 * width * (spec.heads or 12) * head_size
-    return float(layers * (attention + 2 * width * (spec.ffn or 1536)))
+    return _TextSize(
+        len(examples),
+        candidates / max(1, len(examples)),
+        len(task.transfer.load()) if task.transfer else 0,
+        min(TOKENS_PER_WORD * words / max(1, candidates) + 3, task.max_length),
+    )
 
 
 def _measure_flops_per_second() -> float:

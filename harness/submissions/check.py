@@ -103,13 +103,14 @@ def _describe_build(system: System, task: Task) -> str:
     if not missing:
         return "built, or nothing to build"
     count = f"{missing} step{'s' if missing > 1 else ''} to build"
-    if not task.training_task.available_locally():
+    if not all(step.task.available_locally() for step in planned.steps):
         return f"{count}; the data of the task is not available locally yet"
-    duration = _format_duration(estimate_build_seconds(planned))
+    duration = format_duration(sum(estimate_build_seconds(planned.steps).values()))
     return f"{count}, about {duration} on this machine (within a factor of two)"
 
 
-def _format_duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
+    """Return an estimated time, rounded, with its unit."""
     if seconds < 90:
         return f"{max(10, round(seconds, -1)):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -10,7 +10,7 @@ from pydantic import Field
 from harness.errors import BuildError, HarnessError, ManifestError, suggest_name
 from harness.models import pretrained
 from harness.models.model_spec import UNKNOWN, ModelSpec
-from harness.optimize.base import get_step
+from harness.optimize.base import StepParams, get_step
 from harness.results.record_parts import Division
 from harness.schema import Faults, Schema, Text, Texts, read_toml
 from harness.store import bundled_weights
@@ -183,7 +183,7 @@ def _read_recipe(
             faults.add(f"step {number}: {error}")
             return tuple(recipe), UNKNOWN
         prefix = f"step {number} {name!r}: "
-        values = {key: value for key, value in table.items() if key != "use"}
+        values = {key: value for key, value in table.items() if key not in ("use", "tasks")}
         params = faults.check(step.params, values, prefix)
         if spec.format is not None and spec.format not in step.takes:
             takes = " or ".join(artifact_format or "no model" for artifact_format in step.takes)
@@ -196,9 +196,51 @@ def _read_recipe(
             continue
         for fault in step.validate(params, spec):
             faults.add(f"{prefix}{fault}.")
-        recipe.append(StepConfig(step.name, values))
+        by_task = faults.get_table(table, "tasks", "step.")
+        by_task = {task: faults.get_table(by_task, task, "step.tasks.") for task in by_task}
+        step_config = StepConfig(step.name, values, by_task)
+        _check_task_values(faults, step_config, params, spec, prefix)
+        recipe.append(step_config)
         spec = step.output_spec(params, spec)
     return tuple(recipe), spec
+
+
+def _check_task_values(
+    faults: Faults, step_config: StepConfig, params: StepParams, spec: ModelSpec, prefix: str
+) -> None:
+    """Check the values of a step that are for one task, and that intermediate tasks end.
+
+    Args:
+        faults: where faults are noted.
+        step_config: the step.
+        params: its parameters for all other tasks.
+        spec: of what the step gets.
+        prefix: what to put before a fault.
+    """
+    step, known = step_config.step, all_tasks()
+    for name, values in step_config.tasks.items():
+        where = f"{prefix}[step.tasks.{name}] "
+        if name not in known:
+            faults.add(f"{where}is not a task. {suggest_name(name, known)}")
+            continue
+        own = faults.check(step.params, {**step_config.values, **values}, where)
+        if own is None:
+            continue
+        for fault in step.validate(own, spec):
+            faults.add(f"{where}{fault}.")
+        if step.output_spec(own, spec) != step.output_spec(params, spec):
+            faults.add(
+                f"{where}changes the architecture of the model, which must be the same on all "
+                "tasks. Write a manifest of its own."
+            )
+    for start in (*known, "any other task") if not faults.lines else ():
+        path = [start]
+        while following := step_config.for_task(path[-1]).values.get("intermediate"):
+            if following in path:
+                chain = " -> ".join([*path, following])
+                faults.add(f"{prefix}intermediate: {chain} is a cycle.")
+                return
+            path.append(following)
 
 
 def _read_model(

@@ -80,7 +80,8 @@ class PlannedStep:
     Attributes:
         key: the key of the artifact that the step writes.
         use: the name of the step.
-        values: its parameters, as the manifest has them.
+        values: its parameters, as the manifest has them for the task.
+        task: the task whose data it uses; another than the system's for intermediate training.
         parent: the key of the artifact that the step takes, or ''.
         encoder: the files that the step takes.
         teacher: the key of the artifact that the step learns from, or ''.
@@ -90,6 +91,7 @@ class PlannedStep:
     key: str
     use: str
     values: dict[str, Any]
+    task: PlannedTask
     parent: str = ""
     encoder: PlannedEncoder | None = None
     teacher: str = ""
@@ -110,14 +112,12 @@ class PlannedSystem:
         task: the task.
         seed: the training seed.
         steps: the steps of its teacher or members, then its own, in the order to build them.
-        own_steps: how many of the steps are its own.
     """
 
     system: System
     task: PlannedTask
     seed: int
     steps: tuple[PlannedStep, ...]
-    own_steps: int
 
     @property
     def key(self) -> str:
@@ -281,17 +281,31 @@ def plan_system(
         HarnessError: an encoder or a data file is missing.
     """
     steps = tuple(_plan_steps(system, task.training_task, seed, flags))
-    return PlannedSystem(system, task, seed, steps, len(system.recipe))
+    return PlannedSystem(system, task, seed, steps)
 
 
 def _plan_steps(
-    system: System, task: Task, seed: int, flags: Collection[str] | None
+    system: System,
+    task: Task,
+    seed: int,
+    flags: Collection[str] | None,
+    count: int | None = None,
 ) -> list[PlannedStep]:
     """Return the steps of a system's teacher or members, then its own, in order.
+
+    A step with an intermediate task is preceded by the recipe up to this step on that task, and
+    takes its artifact.
 
     A key hashes the step's name, version and parameters, the keys of its inputs (the teacher and
     the transfer text among them), the task with its version, the seed, the target instruction set,
     and the extensions that take part.
+
+    Args:
+        system: the system.
+        task: the task; its models are trained on its training task.
+        seed: the training seed.
+        flags: the instruction set of the machine that builds; None for this machine's.
+        count: how many steps of the recipe are planned; None for all.
     """
     steps = _plan_steps(system.teacher, task, seed, flags) if system.teacher else []
     parent = teacher = steps[-1].key if steps else ""
@@ -300,9 +314,13 @@ def _plan_steps(
         steps += _plan_steps(member, task, seed, flags)
         members.append(PlannedMember(member.name, steps[-1].key, member.serve["offline"].engine))
     encoder = system.encoder
-    for step_config in system.recipe:
+    for number, declared in enumerate(system.recipe[:count], start=1):
+        step_config = declared.for_task(task.name)
         step, params = step_config.step, step_config.params
         encoder = getattr(params, "student", "") or encoder
+        if intermediate := getattr(params, "intermediate", ""):
+            steps += _plan_steps(system, get_task(intermediate), seed, flags, number)
+            parent, encoder = steps[-1].key, ""
         step_teacher = teacher if step.needs_teacher else ""
         transfer = task.transfer if getattr(params, "transfer", False) else None
         inputs: dict[str, Any] = {
@@ -329,6 +347,7 @@ def _plan_steps(
                 digest(content),
                 step.name,
                 step_config.values,
+                task,
                 parent,
                 PlannedEncoder(encoder, system.folder) if encoder else None,
                 step_teacher,

@@ -21,10 +21,22 @@ class StepConfig:
     Attributes:
         use: the name of the step.
         values: its parameters, as they are written.
+        tasks: other values of some parameters, by the name of the task that they are for.
     """
 
     use: str
     values: dict[str, Any]
+    tasks: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def for_task(self, task: str) -> "StepConfig":
+        """Return the step as it is run for a task.
+
+        Training on the task first, before training on the task, is left out.
+        """
+        values = {**self.values, **self.tasks.get(task, {})}
+        if values.get("intermediate") == task:
+            del values["intermediate"]
+        return StepConfig(self.use, values)
 
     @property
     def step(self) -> Step:

@@ -1,7 +1,8 @@
 """Which examples belong to which split: decided by a digest of their text, so it never changes."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +50,21 @@ def select_selection_slice(positions: NDArray[np.float32]) -> NDArray[np.bool_]:
         lowest = positions.min()
         selected = (positions == lowest) & (lowest < positions.max())
     return selected
+
+
+def draw_examples(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """Return some examples, the same ones on every machine, in their order.
+
+    Args:
+        examples: all examples.
+        count: how many to return at most: those whose text has the lowest positions.
+    """
+    if len(examples) <= count:
+        return examples
+    texts = ("\n".join(chain(*example.candidates)) for example in examples)
+    positions = [compute_split_position(text) for text in texts]
+    drawn = np.sort(np.argsort(positions, kind="stable")[:count])
+    return [examples[number] for number in drawn.tolist()]
 
 
 def count_repeated_examples(task: Task) -> int:

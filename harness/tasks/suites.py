@@ -67,10 +67,30 @@ GPU_SYSTEMS = (*GPU_LADDER, "cuda-bf16", "null")
 
 FURTHER_DEFAULTS = (LADDER, GPU_SYSTEMS, GPU_LADDER)
 
+LARGE_REFERENCES = ("mpnet-base", "mpnet-base-unpadded")
+LARGE_SYSTEMS = (
+    *LARGE_REFERENCES,
+    *("mpnet-base-batched", "minilm-l6", "majority", "tfidf-logreg", "null"),
+    *("mpnet-closed-int8", "mpnet-fastformers"),
+)
+LARGE_LADDER = (
+    *LARGE_REFERENCES,
+    *("mpnet-distilled", "mpnet-distilled-int8", "mpnet-distilled-int8-multi", "mpnet-fastformers"),
+)
+LARGE_GPU_SYSTEMS = (*LARGE_REFERENCES, "mpnet-base-batched", "minilm-l6", "null")
+
 SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc")
 
 SUITES = (
     Suite("quick", ("sentiment",), *REFERENCES, QUICK_SYSTEMS, *FURTHER_DEFAULTS),
     Suite("embedded", ("sentiment", "privacyqa", "boolq"), *REFERENCES, SYSTEMS, *FURTHER_DEFAULTS),
-    Suite("superglue", SUPERGLUE, *REFERENCES, SYSTEMS, *FURTHER_DEFAULTS),
+    Suite(
+        "superglue",
+        SUPERGLUE,
+        *LARGE_REFERENCES,
+        LARGE_SYSTEMS,
+        LARGE_LADDER,
+        LARGE_GPU_SYSTEMS,
+        LARGE_GPU_SYSTEMS,
+    ),
 )

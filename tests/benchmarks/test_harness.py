@@ -26,7 +26,7 @@ from harness.models.pretrained import ENCODERS
 from harness.optimize import exits, export
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
 from harness.optimize.finetune import Finetune
-from harness.optimize.training import encoders
+from harness.optimize.training import encoders, schedule
 from harness.optimize.training.loop import fix_seed_and_threads
 from harness.optimize.training.tokens import Tokens
 from harness.store.cache import cache_dir
@@ -189,7 +189,7 @@ def _time_training(implementation: str) -> float:
     examples = list(get_task("sentiment").examples("train")[:640])
     random.Random(0).shuffle(examples)
     fix_seed_and_threads(0, CORES)
-    encoders.MIN_UPDATES = 1
+    schedule.MIN_UPDATES = 1
     if implementation == "naive":
         from transformers import BertForSequenceClassification
 

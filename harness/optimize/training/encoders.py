@@ -32,10 +32,6 @@ from harness.tasks.task import Example, Task
 BATCHES_SORTED_TOGETHER = 50
 """Number of batches whose examples are sorted by length together, after shuffling."""
 
-MIN_UPDATES = 200
-"""Smallest number of updates of a training: a few hundred examples need more than three epochs
-(Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning)."""
-
 PLAIN_ATTENTION = 256
 """Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU, whose
 backward pass takes seven to nine times as long there for 27 to 145 tokens
@@ -87,7 +83,6 @@ def train(
 ) -> list[dict[str, float]]:
     """Train in place; the weights end as those of the best epoch on the selection slice.
 
-    A small training set gets more epochs than `params.epochs`, until there are MIN_UPDATES updates.
     Resumes from the context's checkpoint if there is one.
 
     Args:
@@ -115,8 +110,7 @@ def train(
         _disable_dropout(trained)
     model.plain_attention = PLAIN_ATTENTION if context.device == "cpu" else 0
     optimizer = _build_optimizer(trained, params)
-    updates_per_epoch = -(-len(lengths) // params.batch)
-    epochs = max(params.epochs, -(-MIN_UPDATES // updates_per_epoch))
+    updates_per_epoch, epochs = params.count_updates(len(lengths))
     updates = epochs * updates_per_epoch
     shuffler = random.Random(context.seed)
 

@@ -8,6 +8,10 @@ from harness.models.model_spec import ModelSpec
 from harness.optimize.base import StepParams, find_dtype_faults
 from harness.schema import Number
 
+MIN_UPDATES = 200
+"""Smallest number of updates of a training: a few hundred examples need more than three epochs
+(Zhang et al. 2021, Revisiting Few-sample BERT Fine-tuning)."""
+
 
 class Schedule(StepParams):
     """Duration and optimizer of a training."""
@@ -46,6 +50,14 @@ class Schedule(StepParams):
         "quarter faster without it",
         json_schema_extra={"added": True},
     )
+
+    def count_updates(self, rows: int) -> tuple[int, int]:
+        """Return the number of updates of an epoch, and of epochs, for so many training rows.
+
+        A small training set gets more epochs than `epochs`, until there are MIN_UPDATES updates.
+        """
+        per_epoch = -(-rows // self.batch)
+        return per_epoch, max(self.epochs, -(-MIN_UPDATES // per_epoch))
 
 
 def find_faults(params: Schedule, spec: ModelSpec) -> list[str]:
