@@ -82,9 +82,18 @@ def build_steps() -> list[Json]:
     schemas = []
     for name in STEP_MODULES:
         schema = get_step(name).params.model_json_schema()
-        schema["properties"] = {"use": {"const": name}} | schema.get("properties", {})
+        parameters = schema.get("properties", {})
+        for_task = {"type": "object", "properties": parameters, "additionalProperties": False}
+        tasks = {
+            "type": "object",
+            "description": "Other values of some parameters, by the name of the task.",
+            "additionalProperties": for_task,
+        }
+        schema["properties"] = {"use": {"const": name}} | parameters
+        if parameters:
+            schema["properties"] |= {"tasks": tasks}
         schema["required"] = ["use", *schema.get("required", [])]
-        for key in schema["properties"].values():
+        for key in parameters.values():
             key.pop("added", None)  # concerns the keys of artifacts
         schemas.append(schema)
     other = {

@@ -94,7 +94,10 @@ def describe_floor(section: Section) -> str:
     """Return the quality floor of a section in words."""
     floors = section.floors
     if not floors:
-        return "The reference is not above the majority class, so no system is ranked."
+        return (
+            "The reference is not significantly above the majority class, so the systems are listed "
+            "and not ranked."
+        )
     if len(floors) == 1:
         return f"The quality floor is {floors[0]:.4f}."
     return f"The quality floor is that of each row's session, {floors[0]:.4f} to {floors[-1]:.4f}."

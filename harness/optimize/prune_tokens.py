@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
 
+from harness.errors import BuildError
 from harness.models.model_spec import ModelSpec
 from harness.optimize.base import (
     Inputs,
@@ -25,6 +26,10 @@ from harness.tasks.task import Task
 
 BATCH = 32
 
+NO_DISTANCES = (
+    "the model's attention depends on the distance between tokens (MPNet), which pruning changes. "
+    "Start from a BERT, such as all-MiniLM-L6-v2"
+)
 
 Shares = Annotated[tuple[Annotated[Number, Field(gt=0, lt=1)], ...], BeforeValidator(to_tuple)]
 
@@ -47,16 +52,16 @@ def validate(params: PruneTokens, spec: ModelSpec) -> list[str]:
             "for each"
         )
     if spec.has_bias:
-        faults.append(
-            f"the attention of {spec.name} depends on the distance between tokens, which is lost "
-            "with the tokens between them. Start from a BERT, such as all-MiniLM-L6-v2"
-        )
+        faults.append(NO_DISTANCES)
     return faults + find_dtype_faults(spec)
 
 
 def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -> dict[str, Any]:
     """Write the same weights with the shares; the metadata has the selection accuracy before and
     after, None if the slice is empty.
+
+    Raises:
+        BuildError: the model's attention depends on the distance between tokens.
     """
     from harness.models import classifier
     from harness.optimize.training import encoders, loop
@@ -64,6 +69,8 @@ def run(inputs: Inputs, task: Task, params: PruneTokens, context: StepContext) -
     assert inputs.artifact is not None
     loop.fix_seed_and_threads(context.seed, context.threads)
     model, tokenizer = encoders.load_model(inputs.artifact, task)
+    if model.spec.buckets:
+        raise BuildError(f"{NO_DISTANCES}.")
     shares = dict(zip(params.after, params.keep, strict=True))
     keep = tuple(shares.get(layer, 1.0) for layer in range(model.spec.layers))
     pruned = classifier.Classifier(replace(model.spec, keep=keep))

@@ -119,6 +119,19 @@ def test_teacher_of_another_width_teaches_through_a_projection(
     assert share_right(scores(student)) > 0.9
 
 
+@pytest.mark.parametrize("architecture", ["bert", "mpnet"])
+def test_student_of_either_architecture_learns_from_a_teacher_of_either(
+    finetuned: Artifact, tiny_encoder: Path, tiny_mpnet: Path, architecture: str, tmp_path: Path
+) -> None:
+    folder = {"bert": tiny_encoder, "mpnet": tiny_mpnet}[architecture]
+    inputs = Inputs(finetuned, Encoder(folder, "student"), finetuned)
+    schedule = {**QUICK, "epochs": 6, "learning_rate": 3e-3}
+    params = Distill(**schedule, student="student")  # type: ignore[arg-type]
+    student = keep(tmp_path, distill.run(inputs, TASK, params, StepContext(tmp_path, 0, 1)))
+    assert bool(student.metadata.model["buckets"]) == (architecture == "mpnet")
+    assert share_right(scores(student)) > 0.9
+
+
 def test_only_logits_are_learned_from_a_teacher_with_another_tokenizer(
     finetuned: Artifact, tmp_path: Path
 ) -> None:

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.errors import BuildError
 from harness.models import bert, classifier
 from harness.models.classifier import Classifier, EncoderSpec
+from harness.models.pretrained import SPECS
 from harness.optimize import distill, export, prune_tokens, quantize
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.prune_tokens import PruneTokens
@@ -90,6 +92,8 @@ def test_following_layers_see_fewer_tokens() -> None:
 
 def pruned(artifact: Artifact, out: Path, share: float = 0.5) -> Artifact:
     params = PruneTokens(after=(0,), keep=(share,))
+    if artifact.metadata.model["buckets"]:
+        pytest.skip("refused, see below")
     return keep(out, prune_tokens.run(Inputs(artifact), TASK, params, StepContext(out, 0, 1)))
 
 
@@ -146,3 +150,14 @@ def test_pruned_graph_can_be_quantized(finetuned: Artifact, tmp_path: Path) -> N
     )
     same = scores(result).argmax(1) == scores(model).argmax(1)
     assert float(np.mean(same)) >= 0.95
+
+
+def test_model_with_a_bias_by_distance_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
+    params = PruneTokens(after=(0,), keep=(0.5,))
+    if finetuned.metadata.model["buckets"]:
+        with pytest.raises(BuildError, match=r"depends on the distance.*all-MiniLM-L6-v2"):
+            prune_tokens.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
+    values = {"after": [0], "keep": [0.5]}
+    faults = step_faults(prune_tokens.STEP, values, SPECS["all-mpnet-base-v2"])
+    assert any("depends on the distance" in fault for fault in faults)
+    assert not step_faults(prune_tokens.STEP, values, SPECS["all-MiniLM-L6-v2"])
