@@ -95,8 +95,8 @@ def describe_floor(section: Section) -> str:
     floors = section.floors
     if not floors:
         return (
-            "The reference is not significantly above the majority class, so the systems are listed "
-            "and not ranked."
+            "The reference is not significantly above the majority class, so the systems are "
+            "listed and not ranked."
         )
     if len(floors) == 1:
         return f"The quality floor is {floors[0]:.4f}."

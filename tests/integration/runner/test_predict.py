@@ -1,13 +1,15 @@
 """Predictions for the server, from the worker's own answers."""
 
 import json
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.runner.predict import predict
+from harness.runner.predict import predict, predict_suite
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan_system
 from harness.submissions.system import System
@@ -92,3 +94,38 @@ def test_folder_below_a_file_is_refused(data: Path, tmp_path: Path, majority: Sy
     with pytest.raises(HarnessError, match=r"RTE.jsonl cannot be written: .*Choose another path"):
         predict(plan_system(majority, get_task("rte"), 0), "test", CPU, f"{tmp_path}/taken/")
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_suite_is_answered_where_it_is_built_and_packed(
+    data: Path, tmp_path: Path, majority: System
+) -> None:
+    for name in ("rte", "copa"):
+        build(majority, get_task(name))
+    lines: list[str] = []
+    suite = get_suite("superglue")
+    path = predict_suite(majority, suite, "test", CPU, tmp_path / "out", log=lines.append)
+    assert path == tmp_path / "out" / "superglue.zip"
+    with zipfile.ZipFile(path) as archive:
+        assert archive.namelist() == ["COPA.jsonl", "RTE.jsonl", "AX-b.jsonl", "AX-g.jsonl"]
+        for member in archive.namelist():
+            assert archive.read(member) == (tmp_path / "out" / member).read_bytes()
+    left_out = [line for line in lines if line.startswith("left out")]
+    assert len(left_out) == 6
+    assert "wattbench build --system majority --task boolq" in left_out[0]
+    assert lines[-1] == "4 of 10 files: COPA, RTE, AX-b, AX-g"
+
+
+def test_suite_without_anything_built_writes_nothing(
+    data: Path, tmp_path: Path, majority: System
+) -> None:
+    with pytest.raises(HarnessError, match="wattbench build --suite superglue --system majority"):
+        predict_suite(majority, get_suite("superglue"), "test", CPU, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", [[], ["--task", "rte", "--suite", "superglue"]])
+def test_task_or_suite_is_named(
+    project: Path, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "majority", *options]) == 2
+    assert "give --task NAME for one task, or --suite NAME" in capsys.readouterr().err
