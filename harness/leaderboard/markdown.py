@@ -13,7 +13,7 @@ from harness.leaderboard.section import (
     find_notes,
     format_section,
 )
-from harness.leaderboard.suites import find_complete_suites, format_suite_table
+from harness.leaderboard.suites import find_measured_suites, format_suite_table
 from harness.leaderboard.tables import format_overview
 from harness.leaderboard.template import render_template
 from harness.results.record import Record
@@ -90,7 +90,7 @@ def render_leaderboard(
         main_floor=main and describe_floor(main),
         summary=main and format_overview(sections, main, short=True),
         suites=[
-            (complete, format_suite_table(complete)) for complete in find_complete_suites(sections)
+            (complete, format_suite_table(complete)) for complete in find_measured_suites(sections)
         ],
         places=_describe_places(sections),
         ladders=ladders,

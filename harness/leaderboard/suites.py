@@ -1,4 +1,4 @@
-"""All tasks of a suite together: the mean of the scores, the geometric mean of the speed-ups."""
+"""The tasks of a suite together: the mean of the scores, the geometric mean of the speed-ups."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,23 +19,32 @@ from harness.leaderboard.ranking import (
 from harness.leaderboard.row import Row
 from harness.results import statistics
 from harness.results.statistics import Interval
-from harness.tasks.registry import all_suites
+from harness.tasks.registry import all_suites, all_tasks
 from harness.tasks.suites import Suite
+
+SELECTION_LIMIT = 0.2
+"""No selection slice is a larger share of a whole training split."""
 
 
 @dataclass(frozen=True)
-class CompleteSuite:
-    """The offline sections of all tasks of a suite with several tasks.
+class MeasuredSuite:
+    """The offline sections of the tasks of a suite: of all, or of at least half of them.
 
     Attributes:
-        suite: the name of the suite.
+        suite: the suite.
         reference: the name of the reference.
-        sections: one for each task, in the order of the suite's tasks.
+        sections: one for each measured task, in the order of the suite's tasks.
     """
 
-    suite: str
+    suite: Suite
     reference: str
     sections: tuple[Section, ...]
+
+    @property
+    def missing(self) -> list[str]:
+        """The names of the tasks that were not measured."""
+        measured = {str(section.task["name"]) for section in self.sections}
+        return [name for name in self.suite.tasks if name not in measured]
 
     @property
     def machines(self) -> list[str]:
@@ -52,29 +61,40 @@ class CompleteSuite:
     def heading(self) -> str:
         """A heading that no other suite of a board has."""
         place = self.machines[0] if self.on_one_machine else f"{len(self.machines)} machines"
-        return f"All tasks of the suite {self.suite} on {place}, reference {self.reference}"
+        tasks = "All tasks"
+        if self.missing:
+            tasks = f"{len(self.sections)} of {len(self.suite.tasks)} tasks"
+        return f"{tasks} of the suite {self.suite.name} on {place}, reference {self.reference}"
+
+    def describe_missing(self) -> str:
+        """Return which tasks were not measured, and why, as a sentence; '' if all were."""
+        if not self.missing:
+            return ""
+        reasons = [f"{name} ({_find_reason(name)})" for name in self.missing]
+        return f"Not measured: {', '.join(reasons)}."
 
 
-def find_complete_suites(sections: Sequence[Section]) -> list[CompleteSuite]:
-    """Find the suites with several tasks all of whose tasks have an offline section.
+def find_measured_suites(sections: Sequence[Section]) -> list[MeasuredSuite]:
+    """Find the suites with several tasks whose tasks have an offline section.
 
     For each reference these are the machines that have all tasks. Where none has, the machines with
-    most of them together, of which only the scores are combined.
+    most of them together, of which only the scores are combined; and where those do not have all
+    tasks either, the machine with most of them, if these are at least half.
     """
     suites = [suite for suite in all_suites().values() if len(suite.tasks) > 1]
     offline = [section for section in sections if section.scenario == "offline"]
     references = dict.fromkeys(str(section.roles["reference"]) for section in offline)
-    complete = []
+    measured = []
     for suite in suites:
         for reference in references:
             candidates = [section for section in offline if section.roles["reference"] == reference]
-            complete += _find_complete(suite, reference, candidates)
-    return complete
+            measured += _find_measured(suite, reference, candidates)
+    return measured
 
 
-def _find_complete(
+def _find_measured(
     suite: Suite, reference: str, sections: Sequence[Section]
-) -> list[CompleteSuite]:
+) -> list[MeasuredSuite]:
     by_machine: dict[tuple[str, str], dict[str, Section]] = {}
     for section in sorted(sections, key=lambda section: section.started):
         configuration = section.configuration
@@ -87,13 +107,28 @@ def _find_complete(
         for by_task in sorted(by_machine.values(), key=lambda part: len(tasks & part.keys())):
             combined |= by_task  # the machine with most tasks comes last
         found = [combined] if tasks <= combined.keys() else []
+    if not found and by_machine:
+        # of machines with equally many the one that was measured last
+        most = max(reversed(by_machine.values()), key=lambda by_task: len(tasks & by_task.keys()))
+        found = [most] if 2 * len(tasks & most.keys()) >= len(tasks) else []
     return [
-        CompleteSuite(suite.name, reference, tuple(by_task[task] for task in suite.tasks))
+        MeasuredSuite(
+            suite, reference, tuple(by_task[task] for task in suite.tasks if task in by_task)
+        )
         for by_task in found
     ]
 
 
-def format_suite_table(complete: CompleteSuite) -> str:
+def _find_reason(name: str) -> str:
+    """Return why a task of a suite was probably not measured."""
+    task = all_tasks()[name]
+    is_available = task.available_locally()
+    if not is_available or len(task.examples("train")) < (1 - SELECTION_LIMIT) * task.sizes[0]:
+        return "its full data is not available here"
+    return "no records"
+
+
+def format_suite_table(complete: MeasuredSuite) -> str:
     """Return a table of the systems that were measured on every task, the best mean score first.
 
     A system is ranked by speed if it is above the floor of every task that has one: 1 plus the

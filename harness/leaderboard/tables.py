@@ -14,7 +14,7 @@ from harness.leaderboard.formatting import (
 )
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
-from harness.leaderboard.suites import find_complete_suites, format_suite_table
+from harness.leaderboard.suites import find_measured_suites, format_suite_table
 from harness.leaderboard.warnings import find_newer_rows, find_warnings
 
 
@@ -58,7 +58,7 @@ def format_summary(sections: Sequence[Section]) -> str:
     ]
     parts += [
         f"{complete.heading}\n\n{format_suite_table(complete)}"
-        for complete in find_complete_suites(sections)
+        for complete in find_measured_suites(sections)
         if any(section.session == latest for section in complete.sections)
     ]
     scenarios: dict[str, list[str]] = {}

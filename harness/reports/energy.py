@@ -23,7 +23,7 @@ from harness.leaderboard.formatting import (
 )
 from harness.leaderboard.ranking import Section, is_of_one_session, ratio_within_blocks
 from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured
-from harness.leaderboard.suites import find_complete_suites
+from harness.leaderboard.suites import find_measured_suites
 from harness.leaderboard.tables import round_columns
 from harness.leaderboard.template import render_template
 from harness.leaderboard.warnings import find_caveats
@@ -144,7 +144,7 @@ def _collect_entries(sections: Sequence[Section], task: str = "") -> SectionEntr
 
 
 def _render_markdown(by_section: SectionEntries) -> str:
-    suites = find_complete_suites([section for section, _ in by_section])
+    suites = find_measured_suites([section for section, _ in by_section])
     return render_template(
         "reports/energy.md.j2",
         totals={

@@ -9,7 +9,7 @@ from harness.leaderboard.columns import get_column, get_figures
 from harness.leaderboard.markdown import render_leaderboard
 from harness.leaderboard.page import render_page
 from harness.leaderboard.ranking import load_sections
-from harness.leaderboard.suites import find_complete_suites, format_suite_table
+from harness.leaderboard.suites import find_measured_suites, format_suite_table
 from harness.results.record import write_record
 from tests.support.figures import table_rows
 from tests.support.records import make_record
@@ -29,7 +29,7 @@ def suite_tables(folder: Path, tasks: tuple[str, ...] = TASKS, **sessions: str) 
             record, side = make_record(name, seconds, score, session=sessions.get(task, "s1"))
             record.suite, record.task = "embedded", record.task | {"name": task}
             write_record(record, side, folder)
-    suites = find_complete_suites(load_sections(folder)[0])
+    suites = find_measured_suites(load_sections(folder)[0])
     return "\n".join(map(format_suite_table, suites))
 
 
@@ -54,7 +54,7 @@ def test_system_below_the_floor_of_one_task_is_not_ranked(tmp_path: Path) -> Non
 
 
 def test_tasks_of_several_sessions_are_combined_as_independent_ratios(tmp_path: Path) -> None:
-    assert suite_tables(tmp_path / "few", TASKS[:2]) == ""
+    assert suite_tables(tmp_path / "few", TASKS[:1]) == ""
     one = row_of("fast", suite_tables(tmp_path / "together"))
     two = row_of("fast", suite_tables(tmp_path / "apart", boolq="s2"))
     assert one[3:7] == two[3:7]
@@ -80,7 +80,7 @@ def test_ranks_of_several_sessions_need_more_than_sessions_differ_by(tmp_path: P
     for number, task in enumerate(TASKS):
         write_task(tmp_path, task, f"a{number}", {"ref": times, "fast": fast})
         write_task(tmp_path, task, f"b{number}", {"ref": times, "slow": slow})
-    (complete,) = find_complete_suites(load_board(tmp_path)[0])
+    (complete,) = find_measured_suites(load_board(tmp_path)[0])
     table = format_suite_table(complete)
     assert {name: row_of(name, table)[0] for name in ("fast", "slow", "ref")} == {
         **{"fast": "1", "slow": "1"},
@@ -92,7 +92,7 @@ def test_only_scores_of_several_machines_are_combined(tmp_path: Path) -> None:
     for task, cpu in zip(TASKS, ("one", "one", "two"), strict=True):
         times = {"ref": [10.0, 11.0], "fast": [5.0, 5.5]}
         write_task(tmp_path, task, f"a-{cpu}", times, cpu=cpu)
-    (complete,) = find_complete_suites(load_board(tmp_path)[0])
+    (complete,) = find_measured_suites(load_board(tmp_path)[0])
     table = format_suite_table(complete)
     heading, *_ = table.splitlines()
     assert "mean score" in heading
@@ -102,6 +102,26 @@ def test_only_scores_of_several_machines_are_combined(tmp_path: Path) -> None:
     assert "<summary>All tasks of the suite embedded on 2 machines, reference ref</summary>" in text
     assert "cpu-2, one, 2 cores (avx2)" in text
     assert "cpu-2, two, 2 cores (avx2)" in text
+
+
+def test_half_of_the_tasks_are_combined_and_the_others_named(tmp_path: Path) -> None:
+    table = suite_tables(tmp_path, TASKS[:2])
+    cells = row_of("fast", table)
+    assert cells[3:6] == ["0.8500", "0.8000", "0.9000"]
+    assert float(cells[6].split("x")[0]) == pytest.approx(6, rel=0.01)
+    text = render_leaderboard(load_sections(tmp_path)[0], [])
+    place = "cpu-2, CPU, 2 cores (avx2)"
+    head = f"<summary>2 of 3 tasks of the suite embedded on {place}, reference ref</summary>"
+    assert head in text
+    assert "Not measured: boolq (" in text
+
+
+def test_task_without_its_whole_data_is_named_so(tmp_path: Path, data: Path) -> None:
+    for task in ("boolq", "cb", "copa", "rte"):
+        write_task(tmp_path, task, "a", {"ref": [10.0, 11.0], "fast": [5.0, 5.5]})
+    (measured,) = find_measured_suites(load_board(tmp_path)[0])
+    assert measured.missing == ["multirc", "record", "wic", "wsc"]
+    assert "record (its full data is not available here)" in measured.describe_missing()
 
 
 def test_leaderboard_has_the_suite_table(tmp_path: Path) -> None:
