@@ -6,7 +6,7 @@ where adjustText left names on each other and on points.
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -78,20 +78,25 @@ def _write_names(
     Returns:
         Whether there was space for each name.
     """
+    systems = [row for row in rows if not row.point]
+    return _place_names(axes, {row.name: locate(row) for row in systems}, keep_lines_free)
+
+
+def _place_names(axes: Any, points: Mapping[str, Point], keep_lines_free: bool) -> bool:
+    """Write names like `_write_names`, each near its point."""
     import textalloc
 
-    systems = [row for row in rows if not row.point]
     x, y = _sample_lines(axes).T
     _, _, texts, _ = textalloc.allocate(
         axes,
-        *zip(*map(locate, systems), strict=True),
-        [row.name for row in systems],
+        *zip(*points.values(), strict=True),
+        list(points),
         x_scatter=x,
         y_scatter=y,
         textsize=8,
         linecolor="#868e96",
         linewidth=0.6,
-        nbr_candidates=2000 if len(systems) < MANY_SYSTEMS else 100,
+        nbr_candidates=2000 if len(points) < MANY_SYSTEMS else 100,
         max_distance=0.25,
         avoid_label_lines_overlap=keep_lines_free,
         draw_all=False,
@@ -171,6 +176,39 @@ def draw_ladder(section: Section, rungs: list[Row]) -> str:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
+    return _to_svg(figure)
+
+
+def draw_reductions(
+    points: Mapping[str, tuple[str, float, float]],
+    label: str,
+    published: tuple[float, float],
+    source: str,
+) -> str:
+    """Return an SVG of mean scores against reductions of energy, with a published range.
+
+    Args:
+        points: division, reduction and mean score of each system by its name.
+        label: of the horizontal axis.
+        published: the smallest and the largest published reduction.
+        source: the publication.
+    """
+    figure, axes = _create_figure(4.2)
+    axes.axvspan(*published, color="#f1f3f5", zorder=0, label=f"range of {source}")
+    for division in dict.fromkeys(division for division, _, _ in points.values()):
+        peers = [position for kind, *position in points.values() if kind == division]
+        style = {"marker": MARKERS[division], "color": COLOURS[division], "linestyle": "None"}
+        axes.plot(*zip(*peers, strict=True), label=division, markersize=6, **style)
+    axes.set_xscale("log")
+    axes.set_xlabel(label)
+    axes.set_ylabel("mean score")
+    axes.margins(x=0.15, y=0.2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, fontsize=8)
+    figure.tight_layout()
+    positions = {name: (reduction, score) for name, (_, reduction, score) in points.items()}
+    _place_names(axes, positions, keep_lines_free=False)
     return _to_svg(figure)
 
 

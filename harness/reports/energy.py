@@ -4,15 +4,12 @@ As in the SustaiNLP 2020 shared task (Wang & Wolf 2020).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from statistics import mean, median
-from typing import Any
 
 import pandas
 
 from harness.errors import HarnessError
-from harness.leaderboard.columns import find_columns, get_column
-from harness.leaderboard.commands import rerun_command, write_session_command
+from harness.leaderboard.columns import find_columns
+from harness.leaderboard.commands import write_session_command
 from harness.leaderboard.formatting import (
     escape_cell,
     format_fingerprint,
@@ -21,76 +18,22 @@ from harness.leaderboard.formatting import (
     format_rows,
     shorten_session,
 )
-from harness.leaderboard.ranking import Section, is_of_one_session, ratio_within_blocks
-from harness.leaderboard.row import Row, get_watt_hours, is_energy_measured
-from harness.leaderboard.suites import find_measured_suites
+from harness.leaderboard.plots import draw_reductions
+from harness.leaderboard.ranking import Section, is_of_one_session
+from harness.leaderboard.row import is_energy_measured
+from harness.leaderboard.suites import MeasuredSuite, find_measured_suites
 from harness.leaderboard.tables import round_columns
 from harness.leaderboard.template import render_template
 from harness.leaderboard.warnings import find_caveats
-from harness.results.statistics import Interval
-
-
-@dataclass(frozen=True)
-class EnergyEntry:
-    """The energy of one system on one task.
-
-    Attributes:
-        row: the row of the leaderboard.
-        examples: the number of examples of the evaluation set.
-        load_kwh: the energy of loading the model once.
-        kwh: the energy of answering the whole set.
-        seconds: the time of answering the whole set.
-        co2_g: the CO2 of answering the whole set, in grams.
-        shares: the share of each component (`cpu`, `ram`, `gpu`) in the energy; None if unknown.
-        reduction: the reference's energy (CPU time where energy is modelled) divided by the
-            system's.
-    """
-
-    row: Row
-    examples: int
-    load_kwh: float
-    kwh: float
-    seconds: float
-    co2_g: float
-    shares: dict[str, float | None]
-    reduction: Interval | None
-
-    @property
-    def watts(self) -> float:
-        """The mean power while answering."""
-        return self.kwh * 3.6e6 / self.seconds
-
-    @property
-    def total_kwh(self) -> float:
-        """The energy of loading and answering."""
-        return self.load_kwh + self.kwh
-
-    def columns(self) -> dict[str, Any]:
-        """Return the figures by CSV column."""
-        record, reduction = self.row.record, self.reduction
-        return {
-            "system": self.row.name,
-            "division": record.system["division"],
-            "task": record.task["name"],
-            "configuration": record.configuration["name"],
-            "examples": self.examples,
-            "score": self.row.score,
-            "load_kwh": self.load_kwh,
-            "answer_kwh": self.kwh,
-            "total_kwh": self.total_kwh,
-            "mean_watts": self.watts,
-            "seconds": self.seconds,
-            "co2_g": self.co2_g,
-            **{f"{name}_share": value for name, value in self.shares.items()},
-            "energy_source": record.energy["source"],
-            "reduction_of": _name_quantity(is_energy_measured(record)),
-            "reduction": reduction and reduction.value,
-            "reduction_low": reduction and reduction.low,
-            "reduction_high": reduction and reduction.high,
-            "session": record.session,
-            "command": rerun_command(self.row),
-            **{column.key: column.value(self.row) for column in find_columns("energy", [self.row])},
-        }
+from harness.reports.energy_entries import EnergyEntry, energy_entries, name_quantity
+from harness.reports.energy_suite import (
+    PUBLISHED_REDUCTION,
+    collect_suite_entries,
+    format_by_task,
+    format_totals,
+    render_suite_csv,
+)
+from harness.tasks.suites import Suite
 
 
 def render_energy_report(sections: Sequence[Section], style: str, task: str = "") -> str:
@@ -117,15 +60,47 @@ def render_energy_report(sections: Sequence[Section], style: str, task: str = ""
     return _render_markdown(by_section)
 
 
+def render_suite_report(sections: Sequence[Section], style: str, suite: Suite) -> str:
+    """Return the energy report of a suite alone: the sums over its tasks.
+
+    Args:
+        sections: the sections of the board.
+        style: `md`, `csv` or `latex`.
+        suite: the suite.
+
+    Raises:
+        HarnessError: at least half of its tasks have not been measured on one machine.
+    """
+    measured = [item for item in _find_suites(sections) if item.suite.name == suite.name]
+    if not measured:
+        raise HarnessError(
+            f"no machine has records of half of the tasks of {suite.name} against one reference. "
+            f"Run: wattbench bench --suite {suite.name}"
+        )
+    if style == "csv":
+        return render_suite_csv(measured)
+    if style == "latex":
+        return "\n\n".join(map(_render_suite_latex, measured)) + "\n"
+    return render_template("reports/energy_suite.md.j2", suites=map(_describe_suite, measured))
+
+
 def render_energy_files(sections: Sequence[Section]) -> dict[str, str]:
-    """Return the energy report as Markdown and as CSV, by file name; empty without figures."""
+    """Return the energy report as Markdown and as CSV, that of suites as CSV and as a picture, by
+    file name; what has no figures is left out.
+    """
     by_section = _collect_entries(sections)
     if not by_section:
         return {}
-    return {
+    files = {
         "energy-report.md": _render_markdown(by_section),
         "energy-report.csv": _render_csv(by_section),
     }
+    if measured := _find_suites([section for section, _ in by_section]):
+        files["energy-suites.csv"] = render_suite_csv(measured)
+        # the one with most tasks, and the latest of these
+        drawn = max(measured, key=lambda item: (len(item.suite.tasks), item.sections[-1].started))
+        files["energy-suite.svg"] = _draw_suite(drawn)
+    return files
 
 
 SectionEntries = Sequence[tuple[Section, list[EnergyEntry]]]
@@ -144,74 +119,58 @@ def _collect_entries(sections: Sequence[Section], task: str = "") -> SectionEntr
 
 
 def _render_markdown(by_section: SectionEntries) -> str:
-    suites = find_measured_suites([section for section, _ in by_section])
+    suites = _find_suites([section for section, _ in by_section])
     return render_template(
         "reports/energy.md.j2",
-        totals={
-            complete.heading: _format_totals(complete.sections)
-            for complete in suites
-            if complete.on_one_machine
-        },
+        suites=[_describe_suite(measured) for measured in suites],
         parts=[_describe_section(*pair) for pair in by_section],
     )
 
 
-def energy_entries(section: Section) -> list[EnergyEntry]:
-    """Return the entries of an offline section's systems with known energy, the lowest first and
-    controls last.
-    """
-    rows = [
-        row
-        for row in section.system_rows
-        if row.measured and row.scored and get_column("energy_wh_per_1k").value(row) is not None
-    ]
-    entries = [_compute_entry(row) for row in rows]
-    return sorted(entries, key=lambda entry: (entry.row.is_control, entry.kwh, entry.row.name))
+def _find_suites(sections: Sequence[Section]) -> list[MeasuredSuite]:
+    """Return the suites whose energy can be added up: those of one machine."""
+    return [measured for measured in find_measured_suites(sections) if measured.on_one_machine]
 
 
-def _compute_entry(row: Row) -> EnergyEntry:
-    record = row.record
-    seconds, watt_hours = row.full_set_cost()
-    energy = row.energy_per_1k
-    total = energy["energy_wh_per_1k"] or 1.0
-    shares = {}
-    for name in ("cpu", "ram", "gpu"):
-        component = energy[f"{name}_wh_per_1k"]
-        shares[name] = None if component is None else component / total
-    return EnergyEntry(
-        row=row,
-        examples=int((record.score or {})["examples"]),
-        load_kwh=median(window.load_wh for window in record.rounds) / 1000,
-        kwh=watt_hours / 1000,
-        seconds=seconds,
-        co2_g=watt_hours / 1000 * record.configuration["grams_co2_per_kwh"],
-        shares=shares,
-        reduction=_compute_reduction(row.references.get("reference"), row),
-    )
-
-
-def _compute_reduction(reference: Row | None, row: Row) -> Interval | None:
-    """The reference's energy over the row's within blocks; CPU time where energy is modelled."""
-    if reference is None or reference is row:
-        return None
-    before, after = _use_per_example(reference), _use_per_example(row)
-    blocks = set(before) & set(after)
-    if not all(before[block] > 0 and after[block] > 0 for block in blocks):
-        return None
-    return ratio_within_blocks(before, after)
-
-
-def _use_per_example(row: Row) -> dict[int, float]:
-    """Wh per example by block; CPU-seconds where energy is modelled."""
-    if not is_energy_measured(row.record):
-        return {window.block: window.cpu_seconds / window.examples for window in row.rounds}
+def _describe_suite(measured: MeasuredSuite) -> dict[str, object]:
+    """Return what the template shows of a suite."""
+    entries = collect_suite_entries(measured)
     return {
-        window.block: sum(get_watt_hours(window.energy)) / window.examples for window in row.rounds
+        "heading": measured.heading,
+        "missing": measured.describe_missing(),
+        "totals": format_totals(entries),
+        "by_task": format_by_task(entries),
+        "published": PUBLISHED_REDUCTION,
     }
 
 
-def _name_quantity(measured: bool) -> str:
-    return "energy" if measured else "CPU time"
+def _draw_suite(measured: MeasuredSuite) -> str:
+    """Return an SVG of the mean difference of the score against the reduction."""
+    entries = [entry for entry in collect_suite_entries(measured) if not entry.is_control]
+    quantity = name_quantity(all(entry.is_measured for entry in entries))
+    points = {
+        entry.name: (entry.division, entry.reduction.value if entry.reduction else 1.0, entry.score)
+        for entry in entries
+    }
+    label = f"{quantity} reduction over {measured.reference}, {measured.suite.name}"
+    return draw_reductions(points, label, PUBLISHED_REDUCTION, "Kim & Hassan (2020)")
+
+
+def _render_suite_latex(measured: MeasuredSuite) -> str:
+    """The two tables of a suite for a paper (package `booktabs`)."""
+    entries = collect_suite_entries(measured)
+    low, high = PUBLISHED_REDUCTION
+    caption = (
+        f"{measured.heading}. {measured.describe_missing()} Energy is "
+        f"{measured.sections[0].energy_source}. Kim & Hassan (2020) report {low}x to {high}x."
+    )
+    return "\n\n".join(
+        _wrap_latex(table, text)
+        for table, text in (
+            (format_totals(entries, "latex_booktabs"), caption),
+            (format_by_task(entries, "latex_booktabs"), f"{measured.heading}: each task."),
+        )
+    )
 
 
 def _render_csv(by_section: SectionEntries) -> str:
@@ -266,63 +225,13 @@ def _format_table(entries: Sequence[EnergyEntry], style: str = "github") -> str:
                 "CPU / RAM / GPU": " / ".join(
                     "-" if share is None else f"{share:.0%}" for share in entry.shares.values()
                 ),
-                f"{_name_quantity(measured)} reduction": format_interval(entry.reduction),
+                f"{name_quantity(measured)} reduction": format_interval(entry.reduction),
                 **({} if is_one else {"session": shorten_session(entry.row.record.session)}),
             },
         )
         for entry in entries
     ]
     return format_rows(lines, style)
-
-
-def _format_totals(sections: Sequence[Section]) -> str:
-    """The sums over a suite's tasks, of the systems that have an entry for each."""
-    by_name: dict[str, list[EnergyEntry]] = {}
-    for section in sections:
-        for entry in energy_entries(section):
-            by_name.setdefault(entry.row.name, []).append(entry)
-    complete = {name: rows for name, rows in by_name.items() if len(rows) == len(sections)}
-    measured = all(is_energy_measured(row.record) for section in sections for row in section.rows)
-    sums = {name: _sum_costs(entries, measured) for name, entries in complete.items()}
-    lines = []
-    for name in sorted(complete, key=lambda name: (sums[name], name)):
-        entries = complete[name]
-        references = [
-            _compute_entry(reference)
-            for entry in entries
-            if (reference := entry.row.references.get("reference"))
-        ]
-        reduction = "-"
-        if len(references) == len(entries) and sums[name]:
-            reduction = f"{format_number(_sum_costs(references, measured) / sums[name])}x"
-        lines.append(
-            (
-                all(entry.row.is_control for entry in entries),
-                {
-                    "system": escape_cell(name),
-                    "mean score": f"{mean(entry.row.score for entry in entries):.4f}",
-                    "examples": str(sum(entry.examples for entry in entries)),
-                    "kWh": format_number(sum(entry.total_kwh for entry in entries)),
-                    "seconds": format_number(sum(entry.seconds for entry in entries)),
-                    "g CO2": format_number(sum(entry.co2_g for entry in entries)),
-                    f"{_name_quantity(measured)} reduction": reduction,
-                },
-            )
-        )
-    return format_rows(lines)
-
-
-def _sum_costs(entries: Sequence[EnergyEntry], measured: bool) -> float:
-    """The kWh of loading and answering all sets; where energy is modelled, the CPU-seconds of
-    answering them.
-    """
-    if measured:
-        return sum(entry.total_kwh for entry in entries)
-    total = 0.0
-    for entry in entries:
-        cpu_seconds = [window.cpu_seconds for window in entry.row.rounds]
-        total += entry.examples / 1000 * entry.row.per_1k(cpu_seconds)
-    return total
 
 
 def _render_latex(section: Section, entries: Sequence[EnergyEntry]) -> str:
@@ -332,9 +241,13 @@ def _render_latex(section: Section, entries: Sequence[EnergyEntry]) -> str:
         f"{section.configuration['name']} ({section.machine}). Energy is {section.energy_source}. "
         f"Session{'s' * (len(section.sessions) > 1)} {', '.join(section.sessions)}."
     )
+    return _wrap_latex(_format_table(entries, "latex_booktabs"), caption)
+
+
+def _wrap_latex(table: str, caption: str) -> str:
+    """Return a table with its caption, whose special characters are escaped."""
     for special in "_%&#$":
         caption = caption.replace(special, f"\\{special}")
-    table = _format_table(entries, "latex_booktabs")
     return "\n".join(
         ["\\begin{table}", "\\centering", table, f"\\caption{{{caption}}}", "\\end{table}"]
     )

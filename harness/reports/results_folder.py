@@ -19,7 +19,10 @@ from harness.results.state import FindState, leave_unchecked
 from harness.store.cache import write_atomically
 from harness.tasks.registry import all_suites
 
-OPTIONAL_FILES = ("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg")
+OPTIONAL_FILES = (
+    *("energy-report.md", "energy-report.csv", "energy-suites.csv", "energy-suite.svg"),
+    *("pareto.svg", "ladder.svg"),
+)
 """Files that are only written if the records have their figures."""
 
 
