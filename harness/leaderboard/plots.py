@@ -200,6 +200,7 @@ def draw_reductions(
         style = {"marker": MARKERS[division], "color": COLOURS[division], "linestyle": "None"}
         axes.plot(*zip(*peers, strict=True), label=division, markersize=6, **style)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
     axes.set_xlabel(label)
     axes.set_ylabel("mean score")
     axes.margins(x=0.15, y=0.2)

@@ -77,6 +77,14 @@ class Distill(Schedule):
         le=20,
         description="copies of the text with words masked and ends cut off (Tang et al. 2019)",
     )
+    pairs: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="of a task with two texts: new pairs for each pair, with the second text of "
+        "another one that shares words with the first",
+        json_schema_extra={"added": True},
+    )
 
 
 def space_evenly(count: int, layers: int) -> tuple[int, ...]:
@@ -186,12 +194,15 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
             "teacher and student have different tokenizers, so only logits can be learned. Set "
             "hidden, embedding and attention to 0."
         )
-    texts = distill_data.build_row_source(
-        task, params.transfer, params.augment, tokenizer, context.seed
+    texts, teacher_texts = (
+        distill_data.build_row_source(
+            *(task, params.transfer, params.augment, masks, context.seed, params.pairs)
+        )
+        for masks in (tokenizer, teacher_tokenizer)
     )
     rows = tokens.tokenize(tokenizer, texts)
     is_same = tokenizer.to_str() == teacher_tokenizer.to_str()
-    teacher_tokens = rows if is_same else tokens.tokenize(teacher_tokenizer, texts)
+    teacher_tokens = rows if is_same else tokens.tokenize(teacher_tokenizer, teacher_texts)
     answers = teacher_logits.compute_teacher_logits(
         teacher, teacher_tokens, inputs.teacher.key, context
     )

@@ -52,7 +52,7 @@ class _TextSize:
         examples = min(getattr(params, "examples", 0) or self.examples, self.examples)
         texts = examples * self.candidates
         texts += self.transfer if getattr(params, "transfer", False) else 0
-        return texts * (1 + getattr(params, "augment", 0))
+        return texts * (1 + getattr(params, "augment", 0) + getattr(params, "pairs", 0))
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,8 @@ def test_latest_session_with_the_reference_is_shown(tmp_path: Path) -> None:
 
 FILES = (
     *("README.md", "leaderboard.csv", "leaderboard.json", "index.html"),
-    *("energy-report.md", "energy-report.csv", "pareto.svg", "ladder.svg"),
+    *("energy-report.md", "energy-report.csv", "energy-suites.csv", "energy-suite.svg"),
+    *("pareto.svg", "ladder.svg"),
 )
 
 

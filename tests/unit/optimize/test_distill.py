@@ -1,8 +1,11 @@
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch.nn import functional
 
 from harness.errors import BuildError, ManifestError
@@ -15,7 +18,7 @@ from harness.optimize.distill import Distill
 from harness.optimize.training import distill_data, losses
 from harness.optimize.vocabulary import Vocabulary
 from harness.submissions.manifest import read_system
-from harness.tasks.task import Transfer
+from harness.tasks.task import Example, Transfer
 from tests.conftest import save_encoder
 from tests.support.systems import write_submission
 from tests.support.words import (
@@ -152,8 +155,6 @@ def test_only_logits_are_learned_from_a_teacher_with_another_tokenizer(
 
 
 def test_transfer_text_is_learned_from_without_labels(finetuned: Artifact, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     extra = tuple((f"an ordinary tale {word}",) for word in (*POSITIVE, *NEGATIVE))
     task = replace(TASK, name="transfer", transfer=Transfer("extra", lambda: extra))
     params = Distill(**{**QUICK, "transfer": True}, layers=1)  # type: ignore[arg-type]
@@ -178,6 +179,42 @@ def test_augmentation_masks_and_cuts_but_adds_no_words() -> None:
     for text in seen:
         known = [int(word) for word in text if word != "[MASK]"]
         assert known == sorted(known)
+
+
+def test_masks_are_those_of_each_tokenizer_and_nothing_else_differs() -> None:
+    rows = {}
+    for mask in ("[MASK]", "<mask>"):
+        tokenizer = Tokenizer(WordLevel({mask: 0, "word": 1}, unk_token="word"))
+        source = distill_data.build_row_source(TASK, False, 2, tokenizer, 0)
+        rows[mask] = [row for row, _, _ in source()]
+    assert rows["[MASK]"] != rows["<mask>"]
+    assert [(text.replace("[MASK]", "<mask>"),) for (text,) in rows["[MASK]"]] == rows["<mask>"]
+
+
+def test_new_pairs_have_the_first_text_and_another_second_one_near_it() -> None:
+    topics = ("cats purr", "rain falls", "trains run")
+    texts = [(f"do {topics[n % 3]} {n}", f"text {n} about {topics[n % 3]}") for n in range(60)]
+    seen = list(distill_data.pair_anew([*texts, ("no pair",)], 2, random.Random(0)))
+    assert len(seen) == 120
+    assert not set(seen) & set(texts)
+    assert {first for first, _ in seen} == {first for first, _ in texts}
+    near = sum(first.split()[1] in second for first, second in seen)
+    assert near > 0.9 * len(seen), "a random partner would be near in a third of them"
+    assert list(distill_data.pair_anew(texts[:1], 2, random.Random(0))) == []
+
+
+def test_new_pairs_are_learned_from_without_labels(finetuned: Artifact, tmp_path: Path) -> None:
+    def load(split: str) -> tuple[Example, ...]:
+        return tuple(
+            replace(example, candidates=((example.candidates[0][0], f"pair {number % 7}"),))
+            for number, example in enumerate(TASK.load(split))
+        )
+
+    task = replace(TASK, name="pairs", load=load)
+    params = Distill(**QUICK, layers=1, pairs=1)  # type: ignore[arg-type]
+    inputs = Inputs(finetuned, teacher=finetuned)
+    metadata = distill.run(inputs, task, params, StepContext(tmp_path, 0, 1))
+    assert metadata["texts"] == 2 * len(TASK.examples("train"))
 
 
 SERVE = 'engine = "pytorch"'
