@@ -18,6 +18,7 @@ PACKAGES = (
     "tokenizers",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "scikit-learn",
     "numpy",
 )
