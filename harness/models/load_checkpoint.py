@@ -20,7 +20,7 @@ LAYER_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 def from_pretrained(folder: Path, labels: int) -> Classifier:
-    """Return a classifier on top of a pretrained encoder, with a new classification layer.
+    """Return a classifier on top of a pretrained encoder, with a new classification layer, in fp32.
 
     Raises:
         BuildError: the folder holds no encoder, or one of an unsupported architecture.
@@ -34,7 +34,9 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     nn.init.normal_(model.classifier.weight, std=0.02)
     nn.init.zeros_(model.classifier.bias)
     weights = {
-        name if name.startswith("bert.") else f"bert.{name}": value
+        name if name.startswith("bert.") else f"bert.{name}": value.float()
+        if value.is_floating_point()
+        else value
         for name, value in weights.items()
     }
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}

@@ -145,7 +145,7 @@ def find_dangerous_files(folder: Path) -> list[str]:
 
 def _unpack_archive(file: Path, out: Path) -> None:
     total = 0
-    for count, (name, member) in enumerate(_read_members(file)):
+    for count, (name, member) in enumerate(read_members(file)):
         if count == MEMBERS:
             raise SourceError(f"{file}: more than {MEMBERS} files.")
         if name.is_absolute() or ".." in name.parts or "\\" in str(name):
@@ -178,7 +178,7 @@ def _create_file(file: Path, target: Path) -> IO[bytes]:
         ) from None
 
 
-def _read_members(file: Path) -> Iterator[Member]:
+def read_members(file: Path) -> Iterator[Member]:
     """Yield the name and content of each file, which must be a regular file."""
     if file.name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
