@@ -110,7 +110,7 @@ def write_kit(
             log("packages: searching what the other machine lacks")
             wheels = scratch / "wheels"
             wheels.mkdir()
-            for wheel in collect_wheels(requirements, config.target, wheels):
+            for wheel in collect_wheels(requirements, config.target, wheels, log):
                 archive.add_file("packages", wheel, f"wheels/{wheel.name}")
             kit = Kit(
                 wattbench=importlib.metadata.version("wattbench"),

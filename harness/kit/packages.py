@@ -23,6 +23,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from harness.engines.registry import get_engine
 from harness.errors import SourceError
+from harness.progress import Log
 from harness.submissions.plan import Plan
 
 GLIBC_MINORS = (*range(5, 29),)
@@ -93,7 +94,7 @@ class Target:
             return False
         return not version or requirement.specifier.contains(version, prereleases=True)
 
-    def applies(self, requirement: Requirement, extras: Collection[str] = ("",)) -> bool:
+    def applies(self, requirement: Requirement, extras: Collection[str] = ()) -> bool:
         """Return whether a requirement holds there."""
         environment = {
             "python_version": self.python,
@@ -138,6 +139,7 @@ def collect_wheels(
     requirements: Iterable[Requirement],
     target: Target,
     folder: Path,
+    log: Log,
     download: Download | None = None,
 ) -> list[Path]:
     """Download what a machine lacks, and what that needs in turn.
@@ -146,6 +148,7 @@ def collect_wheels(
         requirements: what it must have.
         target: the machine.
         folder: for the wheels; empty.
+        log: called with the name of each wheel.
         download: downloads one wheel (default: with pip).
 
     Returns:
@@ -156,7 +159,10 @@ def collect_wheels(
     """
     wheels: dict[str, Path] = {}
     specifiers: dict[str, SpecifierSet] = {}
-    pending = deque((requirement, ("",)) for requirement in requirements)
+    followed: set[tuple[str, frozenset[str]]] = set()
+    pending: deque[tuple[Requirement, tuple[str, ...]]] = deque(
+        (requirement, ()) for requirement in requirements
+    )
     while pending:
         requirement, extras = pending.popleft()
         name = str(canonicalize_name(requirement.name))
@@ -167,17 +173,22 @@ def collect_wheels(
             version = parse_wheel_filename(wheels[name].name)[1]
             if not specifiers[name].contains(version, prereleases=True):
                 wheels.pop(name).unlink()
+                followed = {key for key in followed if key[0] != name}
         elif target.has(requirement):
             continue
         if name in NEVER_PACKED:
             raise SourceError(
-                f"{requirement} is needed, and the machine has {target.packages.get(name, 'none')}."
-                " It is too large for a kit: install it there."
+                f"{name}{specifiers[name]} is needed, and the machine has "
+                f"{target.packages.get(name, 'none')}. It is too large for a kit: install it there."
             )
         if name not in wheels:
             wheels[name] = (download or download_wheel)(name, specifiers[name], target, folder)
-        needs = read_requirements(wheels[name])
-        pending.extend((need, (*requirement.extras, "")) for need in needs)
+            log(f"  {wheels[name].name}")
+        key = (name, frozenset(requirement.extras))
+        if key not in followed:
+            followed.add(key)
+            needs = read_requirements(wheels[name])
+            pending.extend((need, tuple(requirement.extras)) for need in needs)
     return sorted(wheels.values())
 
 

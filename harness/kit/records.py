@@ -7,7 +7,7 @@ import tempfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from harness.errors import RecordError, SourceError
+from harness.errors import HarnessError, RecordError, SourceError
 from harness.results.record import find_record_paths, read_record
 from harness.store.cache import folder_digest, name_unwritable
 from harness.store.untrusted import UNREADABLE, read_members
@@ -60,14 +60,13 @@ def add_records(archive: Path, records: Path) -> list[str]:
 
 
 def is_smoke_run(archive: Path) -> bool:
-    """Return whether the sessions of an archive are smoke runs.
-
-    Raises:
-        HarnessError: the archive cannot be read, or holds anything but records.
-    """
+    """Return whether the sessions of an archive are smoke runs; False if it cannot be read."""
     with tempfile.TemporaryDirectory() as temporary:
-        _unpack(archive, Path(temporary))
-        return any(read_record(path).smoke for path in find_record_paths(Path(temporary)))
+        try:
+            _unpack(archive, Path(temporary))
+            return any(read_record(path).smoke for path in find_record_paths(Path(temporary)))
+        except HarnessError:
+            return False
 
 
 def _unpack(archive: Path, folder: Path) -> None:

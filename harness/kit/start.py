@@ -7,6 +7,7 @@ is written anew, so that whatever ends the run, what was measured before is in i
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -15,6 +16,7 @@ import signal
 import site
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -40,9 +42,8 @@ def main() -> int:
     """Unpack the kit, run its sessions, and say what was measured and what was left off.
 
     Returns:
-        0 if all was measured, 1 if a part was, 2 if nothing was, and 130 after Ctrl-C.
+        0 if all was measured, 1 if a part was, 2 if nothing was, and 130 after Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     started = time.monotonic()
     source = Path(__file__).resolve().parent
     parser = argparse.ArgumentParser(prog="python3 kit.zip", description=__doc__)
@@ -169,43 +170,46 @@ def make_environment(folder: Path) -> dict[str, str]:
 
 def run_sessions(kit: dict[str, Any], folder: Path, deadline: float, out: Path) -> int:
     """Run the sessions in order, until the time is up, and write the archive after each."""
-    results, lines, status = folder / "results" / "records", [], 0
+    interrupted = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *arguments: interrupted.set())
+    records = folder / "results" / "records"
+    lines: list[str] = []
     measured = 0
     for number, session in enumerate(kit["sessions"]):
-        name = f"{Path(session['task']).parent.name or session['task']} under "
-        name += session["configuration"]
-        if status == 130:
-            lines.append(f"left off  {name}: interrupted")
-            continue
-        if deadline - time.monotonic() < LEAST_SECONDS:
-            lines.append(f"left off  {name}: the time is up")
+        task = Path(session["task"])
+        name = f"{task.parent.name or task} under {session['configuration']}"
+        reason = "interrupted" if interrupted.is_set() else "the time is up"
+        if interrupted.is_set() or deadline - time.monotonic() < LEAST_SECONDS:
+            lines.append(f"left off  {name}: {reason}")
             continue
         print(f"kit: {name}", flush=True)
-        known = set(results.glob("*"))
-        status, reason = run_session(folder, number, deadline)
-        blocks = sum(count_blocks(path) for path in set(results.glob("*")) - known)
+        before = {path: count_blocks(path) for path in records.glob("*")}
+        reason = run_session(folder, number, deadline, interrupted)
+        after = {path: count_blocks(path) for path in records.glob("*")}
+        blocks = max((after[path] for path in after if after[path] != before.get(path)), default=0)
         measured += bool(blocks)
-        ended = f" ({reason})" if reason else ""
         if blocks:
+            ended = f" ({reason})" if reason else ""
             lines.append(f"measured  {name}: {blocks} of {kit['rounds']} blocks{ended}")
         else:
             lines.append(f"left off  {name}: {reason or 'it failed, see above'}")
-        write_archive(results, out, lambda line: lines.append(line))
+        write_archive(records, out, lines.append)
     print("\n".join(f"kit: {line}" for line in lines))
     if measured:
         size = out.stat().st_size / 2**20
         print(f"kit: records: {out} ({size:.2f} MiB). At home: wattbench add {out.name}")
-    if status == 130:
+    if interrupted.is_set():
         return 130
     complete = all(line.startswith("measured") and line.endswith("blocks") for line in lines)
     return 0 if complete else (1 if measured else 2)
 
 
-def run_session(folder: Path, number: int, deadline: float) -> tuple[int, str]:
+def run_session(folder: Path, number: int, deadline: float, interrupted: threading.Event) -> str:
     """Run one session in a process group of its own, and stop it when the time is up.
 
     Returns:
-        Its exit status (130 after Ctrl-C), and why it was stopped, or ''.
+        Why it was stopped, or ''.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "harness.kit.node", str(folder), str(number)],
@@ -214,14 +218,13 @@ def run_session(folder: Path, number: int, deadline: float) -> tuple[int, str]:
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    try:
-        return process.wait(max(0.0, deadline - END_SECONDS - time.monotonic())), ""
-    except subprocess.TimeoutExpired:
-        reason, status = "the time was up", 1
-    except KeyboardInterrupt:
-        reason, status = "interrupted", 130
-    stop(process)
-    return status, reason
+    while process.poll() is None:
+        if interrupted.is_set() or time.monotonic() > deadline - END_SECONDS:
+            stop(process)
+            return "interrupted" if interrupted.is_set() else "the time was up"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.2)
+    return ""
 
 
 def stop(process: "subprocess.Popen[bytes]") -> None:
