@@ -1,6 +1,5 @@
 """What a kit measures: the content of its `kit.json`."""
 
-import json
 from pathlib import Path
 
 from pydantic import Field
@@ -56,4 +55,4 @@ class Kit(Schema):
     @staticmethod
     def read(folder: Path) -> "Kit":
         """Return what an unpacked kit measures."""
-        return Kit.model_validate(json.loads((folder / KIT_FILE).read_bytes()))
+        return Kit.model_validate_json((folder / KIT_FILE).read_bytes())

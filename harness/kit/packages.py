@@ -44,6 +44,9 @@ ONLY_FOR_STEPS = {
 }
 """Requirements that only recipes with one of these steps need."""
 
+ONLY_FOR_COMMANDS = {"codecarbon": ("arrow", "authlib", "joserfc", "questionary")}
+"""Requirements of packages that only their own commands need, with six more below them."""
+
 Download = Callable[[str, SpecifierSet, "Target", Path], Path]
 
 
@@ -187,8 +190,10 @@ def collect_wheels(
         key = (name, frozenset(requirement.extras))
         if key not in followed:
             followed.add(key)
-            needs = read_requirements(wheels[name])
-            pending.extend((need, tuple(requirement.extras)) for need in needs)
+            unused = ONLY_FOR_COMMANDS.get(name, ())
+            for need in read_requirements(wheels[name]):
+                if canonicalize_name(need.name) not in unused:
+                    pending.append((need, tuple(requirement.extras)))
     return sorted(wheels.values())
 
 

@@ -1,5 +1,7 @@
 """Which packages a kit brings: what the other machine lacks, in versions that fit."""
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -8,7 +10,13 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from harness.errors import SourceError
-from harness.kit.packages import Target, collect_wheels, download_wheel, find_requirements
+from harness.kit.packages import (
+    ONLY_FOR_COMMANDS,
+    Target,
+    collect_wheels,
+    download_wheel,
+    find_requirements,
+)
 from harness.submissions.plan import make_plan
 from harness.tasks.registry import get_task
 from tests.support.systems import REPOSITORY, load_systems, quiet
@@ -110,6 +118,22 @@ def test_only_what_the_systems_need_is_required() -> None:
     assert "model2vec" in find_names("model2vec")
     on_gpu = find_names("onnx-int8", **{"onnxruntime-gpu": "1.30.0"})
     assert on_gpu - graph == {"onnxruntime-gpu"}
+
+
+def test_energy_is_metered_without_what_only_commands_need() -> None:
+    names = [name for names in ONLY_FOR_COMMANDS.values() for name in names]
+    program = f"""
+import sys
+sys.modules.update(dict.fromkeys({names}))  # an import of one of them fails
+from harness.telemetry import energy
+assert energy.get_grams_co2_per_kwh("USA") > 0
+assert energy.is_rapl_readable() in (True, False)
+tracker = energy._build_tracker("USA")
+tracker.start_task("a")
+tracker.stop_task()
+tracker.stop()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_wheel_that_cannot_be_downloaded_is_one_message(
