@@ -1,10 +1,10 @@
 """The records that come back from another machine, added to those that are here."""
 
 import gzip
-import re
 import shutil
 import tempfile
 import zlib
+from contextlib import closing
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, RecordError, SourceError
@@ -14,7 +14,6 @@ from harness.store.untrusted import UNREADABLE, read_members
 
 ARCHIVE_BYTES, FILE_BYTES, UNPACKED_BYTES = 16 << 20, 64 << 20, 256 << 20
 FILES = 10_000
-NAME = re.compile(r"(?!\.)[\w.@+ -]+")
 SIDE = ".json.gz"
 
 
@@ -77,17 +76,18 @@ def _unpack(archive: Path, folder: Path) -> None:
                 f"{archive}: larger than {ARCHIVE_BYTES >> 20} MiB, which no kit writes."
             )
         total = 0
-        for count, (name, member) in enumerate(read_members(archive)):
-            _check_name(archive, name)
-            with member as source:
-                content = source.read(FILE_BYTES + 1)
-            total += len(content)
-            if len(content) > FILE_BYTES or total > UNPACKED_BYTES or count == FILES:
-                raise SourceError(f"{archive}: unpacks to more than records need.")
-            target = folder / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                file.write(content)
+        with closing(read_members(archive)) as members:
+            for count, (name, member) in enumerate(members):
+                with member as source:
+                    _check_name(archive, name)
+                    content = source.read(FILE_BYTES + 1)
+                total += len(content)
+                if len(content) > FILE_BYTES or total > UNPACKED_BYTES or count == FILES:
+                    raise SourceError(f"{archive}: unpacks to more than records need.")
+                target = folder / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as file:
+                    file.write(content)
     except FileExistsError:
         raise SourceError(f"{archive}: holds a file twice.") from None
     except (*UNREADABLE, OSError) as error:
@@ -96,11 +96,15 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 def _check_name(archive: Path, name: PurePosixPath) -> None:
     is_record = name.name.endswith((".json", SIDE)) and len(name.parts) == 4
-    if not is_record or not all(NAME.fullmatch(part) for part in name.parts):
+    if not is_record or not all(map(_is_plain, name.parts)):
         raise SourceError(
             f"{archive}: {str(name)!r} is not SESSION/TASK/SCENARIO/SYSTEM.json, as records are. "
             "Nothing was added."
         )
+
+
+def _is_plain(part: str) -> bool:
+    return part.isprintable() and not part.startswith(".") and not set(part) & {"/", "\\"}
 
 
 def _check_session(archive: Path, session: Path) -> None:

@@ -171,8 +171,8 @@ def make_environment(folder: Path) -> dict[str, str]:
 def run_sessions(kit: dict[str, Any], folder: Path, deadline: float, out: Path) -> int:
     """Run the sessions in order, until the time is up, and write the archive after each."""
     interrupted = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *arguments: interrupted.set())
+    for interruption in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(interruption, lambda *arguments: interrupted.set())
     records = folder / "results" / "records"
     lines: list[str] = []
     measured = 0
