@@ -91,9 +91,10 @@ def pack(
 ) -> None:
     """Pack everything that a machine without a network needs, in order to measure there.
 
-    There `python3 KIT` unpacks it, builds, measures one session for each configuration and task,
-    and leaves the records as one archive, which `wattbench add` adds here. It needs Python and
-    PyTorch, no installation and no root. What does not fit into the time limit is left off.
+    There `python3 KIT` unpacks it, builds, measures one session for each task and configuration,
+    in their order, and leaves the records as one archive, which `wattbench add` adds here. It needs
+    Python and PyTorch, no installation and no root. What does not fit into the time limit is left
+    off.
 
     The validation split is always complete. A kit with a part of the training data, or with weights
     in fp16, builds other artifacts than this machine; its records say so.
@@ -117,8 +118,8 @@ def pack(
                 results_folder(root),
             )[0],
         )
-        for name, named in by_configuration.items()
         for task in selected
+        for name, named in by_configuration.items()
     ]
     python = target_python or ".".join(platform.python_version_tuple()[:2])
     machine = target_machine or platform.machine()

@@ -79,24 +79,33 @@ def _build(planned: PlannedSystem, kit: Kit, configuration: Configuration, log: 
     gpu = find_gpu() if configuration.device == "gpu" else None
     if gpu and (obstacle := find_system_obstacle(planned, gpu)):
         return obstacle
+    plan = Plan((planned,))
+    *others, last = _list_build_configurations(kit, configuration)
+    for other in others:
+        try:
+            build_missing(plan, other, log)
+        except BuildError as error:
+            log(f"not built under {other.name}: {error}")
     try:
-        build_missing(Plan((planned,)), _choose_build_configuration(kit, configuration), log)
+        build_missing(plan, last, log)
     except BuildError as error:
         return str(error)
     return ""
 
 
-def _choose_build_configuration(kit: Kit, configuration: Configuration) -> Configuration:
-    """Return the kit's GPU configuration, if this machine has its GPU: it trains the fastest.
+def _list_build_configurations(kit: Kit, configuration: Configuration) -> list[Configuration]:
+    """Return what a system is built under, the fastest first, until it is built.
 
-    What is built does not depend on the configuration, so that sessions share it.
+    That is the kit's GPU configuration if this machine has its GPU, then the largest for CPUs. What
+    is built does not depend on the configuration, so that sessions share it.
     """
-    gpu = find_gpu()
-    for session in kit.sessions:
-        known = configurations()[session.configuration]
-        if known.device == "gpu" and gpu and not known.find_misfit():
-            return configuration if find_obstacle(gpu, "pytorch") else known
-    return configuration
+    gpu, known = find_gpu(), configurations()
+    if gpu is None or find_obstacle(gpu, "pytorch"):
+        return [configuration]
+    names = dict.fromkeys(session.configuration for session in kit.sessions)
+    on_gpu = [known[name] for name in names if known[name].device == "gpu"]
+    fitting = [candidate for candidate in on_gpu if not candidate.find_misfit()]
+    return [*fitting[:1], choose_configuration()]
 
 
 def main(folder: str, number: str) -> int:

@@ -162,8 +162,6 @@ def make_environment(folder: Path) -> dict[str, str]:
         "HOME": str(home),
         "XDG_CACHE_HOME": str(home),
         "TMPDIR": str(folder / "tmp"),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "tmp" / "inductor"),
-        "TRITON_CACHE_DIR": str(folder / "tmp" / "triton"),
     }
     return {**os.environ, **fixed}
 

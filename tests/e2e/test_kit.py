@@ -1,6 +1,6 @@
 """A kit, from packing over a machine without a network to the board.
 
-That machine has the Python of this process, a folder without `wattbench`, and no network.
+That machine has the packages of this process, but no checkout, cache, home directory or network.
 """
 
 import json
@@ -16,8 +16,6 @@ import pytest
 from harness.cli.main import main
 from harness.results import record
 from harness.tasks.task import Task
-
-SITE = Path(os.__file__).parent / "site-packages"
 
 OFFLINE = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:9")
 
