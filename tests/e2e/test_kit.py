@@ -61,14 +61,11 @@ def test_kit_trains_and_measures_there_and_its_records_are_added_here(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    options = ["--system", "cuda-fp16", "--configuration", "gpu-1", "--system", "onnx-int8"]
-    options += ["--precision", "fp16", "--task", reviews.address]
+    options = ["--system", "minilm-l6", "--precision", "fp16", "--task", reviews.address]
     kit = pack(project, monkeypatch, *options)
     done = run_there(kit)
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "kit: measured  reviews under cpu-1: 1 of 1 blocks\n" in done.stdout
-    assert "kit: left off  reviews under gpu-1: it failed, see above\n" in done.stdout
-    assert "configuration 'gpu-1' does not fit: it needs " in done.stderr
     archive = kit.parent / "kit" / "records.zip"
     with zipfile.ZipFile(archive) as file:
         assert all(name.endswith((".json", ".json.gz")) for name in file.namelist())
@@ -79,28 +76,31 @@ def test_kit_trains_and_measures_there_and_its_records_are_added_here(
     assert "added: session " in out
     results = project / "results" / "smoke"
     paths = {path.stem: path for path in results.glob("records/*/reviews/offline/*.json")}
-    assert set(paths) == {"minilm-l6", "minilm-l6-unpadded", "onnx-int8", "null"}
-    measured = record.read_record(paths["onnx-int8"])
+    assert set(paths) == {"minilm-l6", "minilm-l6-unpadded", "null"}
+    measured = record.read_record(paths["minilm-l6"])
     assert measured.failure is None
     recipe = (measured.artifact or {})["recipe"]
-    assert [step["use"] for step in recipe] == ["finetune", "export", "quantize"]
     assert recipe[0]["encoder_dtype"] == "fp16", "the record says what was rounded"
     assert measured.software["revision"] != "unknown"
     board = (results / "README.md").read_text()
-    assert "\n| onnx-int8 " in board
+    assert "\n| minilm-l6-unpadded " in board
     assert "Stale, because it was built from start weights in fp16: " in board
     assert main(["add", str(archive)]) == 0
     assert "added: nothing" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_kit_with_artifacts_trains_nothing(
+def test_kit_with_artifacts_trains_nothing_and_leaves_off_what_does_not_fit(
     built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--system", "onnx-int8", "--with-artifacts", "--task", reviews.address]
-    kit = pack(built_project, monkeypatch, *options)
+    kit = pack(built_project, monkeypatch, *options, "--configuration", "cpu-16")
     done = run_there(kit)
-    assert done.returncode == 0, done.stdout + done.stderr
+    if len(os.sched_getaffinity(0)) < 16:
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert "kit: left off  reviews under cpu-16: it failed, see above\n" in done.stdout
+        assert "configuration 'cpu-16' does not fit: it needs " in done.stderr
+    assert "kit: measured  reviews under cpu-1: 1 of 1 blocks\n" in done.stdout
     assert "finetune" not in done.stdout
     (path,) = (kit.parent / "kit").glob("results/records/*/reviews/offline/onnx-int8.json")
     assert json.loads(path.read_text())["failure"] is None

@@ -7,7 +7,9 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 from safetensors.numpy import load_file
 
 from harness.cli.main import main
@@ -19,6 +21,7 @@ from harness.models.checkpoint_files import read_dtype
 from harness.models.load_checkpoint import from_pretrained
 from harness.tasks.packing import sample_rows
 from harness.tasks.registry import get_task
+from harness.tasks.superglue import _sample_parquet
 from harness.tasks.task import Task, _load_examples
 from tests.support.systems import build_all
 
@@ -149,6 +152,18 @@ def test_sample_is_the_same_for_any_order_of_the_rows() -> None:
     assert sorted(sample) == sorted(again)
     assert len(sample) == 10
     assert sample_rows(rows, 0) == sample_rows(rows, 500) == list(range(100))
+
+
+def test_sample_of_a_parquet_file_keeps_the_names_of_its_classes(tmp_path: Path) -> None:
+    metadata = {b"huggingface": b'{"info": {}}'}
+    table = pyarrow.table({"idx": list(range(50))}).replace_schema_metadata(metadata)
+    parquet.write_table(table, tmp_path / "all.parquet")
+    _sample_parquet(tmp_path / "all.parquet", 7, tmp_path / "part.parquet")
+    part = parquet.read_table(tmp_path / "part.parquet")
+    assert part.num_rows == 7
+    assert part.schema.metadata[b"huggingface"] == metadata[b"huggingface"]
+    numbers = part["idx"].to_pylist()
+    assert numbers == sorted(numbers)
 
 
 def test_artifacts_are_packed_instead_of_weights(
