@@ -19,6 +19,7 @@ from typing import Any
 
 from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
+from harness.models.checkpoint_files import read_dtype
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, Member, StepContext, get_step
 from harness.progress import Log, ProgressLine, add_prefix
 from harness.store.cache import (
@@ -136,7 +137,7 @@ def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log
             seed=seed,
             recipe=[
                 *_get_previous_steps(inputs),
-                {"use": step.name, **params.model_dump(), "cost": cost},
+                {"use": step.name, **params.model_dump(), **_describe_start(inputs), "cost": cost},
             ],
             packages=get_versions(),
             files=files,
@@ -163,6 +164,12 @@ def _fetch_encoder(planned: PlannedStep) -> pretrained.Encoder | None:
     if planned.encoder is None:
         return None
     return pretrained.fetch(planned.encoder.name, planned.encoder.base)
+
+
+def _describe_start(inputs: Inputs) -> dict[str, str]:
+    """Return the precision of the weights that a step starts from, unless it is fp32."""
+    dtype = read_dtype(inputs.encoder.folder) if inputs.encoder else "fp32"
+    return {} if dtype == "fp32" else {"encoder_dtype": dtype}
 
 
 def _get_previous_steps(inputs: Inputs) -> list[dict[str, Any]]:

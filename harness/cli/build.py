@@ -91,9 +91,11 @@ def build_systems(plan: "Plan", configuration: "Configuration", console: Console
         user's model whose architecture cannot be exported.
     """
     from harness.build import build_missing
+    from harness.runner.prerequisites import check_gpu
     from harness.submissions.checkpoint import is_optional
     from harness.submissions.plan import Plan
 
+    check_gpu(plan, configuration, console)
     started = time.monotonic()
     built = [planned for planned in plan.systems if not is_optional(planned.system.folder)]
     build_missing(Plan(tuple(built)), configuration, console)

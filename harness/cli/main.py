@@ -10,6 +10,7 @@ import typer
 
 from harness.cli import (
     ablation,
+    add,
     audit,
     bench,
     board,
@@ -21,6 +22,7 @@ from harness.cli import (
     export,
     ladder,
     new,
+    pack,
     predict,
     report,
     reproduce,
@@ -47,6 +49,7 @@ Examples:
   wattbench compare fastformers static              which one is better, and for whom
   wattbench export fastformers ./fastformers        to answer elsewhere
   wattbench predict minilm-l6 --task rte            answers to the test split, for the server
+  wattbench pack --configuration cpu-8              to measure on a machine without a network
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
 WATTBENCH_DATA may name a folder with data to use instead of downloading: SuperGLUE's archive,
@@ -74,6 +77,8 @@ ACTIONS: dict[str, Action] = {
     "reproduce": reproduce.reproduce,
     "verify": verify.verify,
     "export": export.export,
+    "pack": pack.pack,
+    "add": add.add,
     "ladder": ladder.ladder,
     "steps": steps.steps,
     "doctor": doctor.doctor,

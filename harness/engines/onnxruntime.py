@@ -25,7 +25,7 @@ def load(config: EngineConfig) -> Engine:
     """Load an ONNX graph or a chain of graphs, which the step `export` has already optimized.
 
     Raises:
-        HarnessError: the installed onnxruntime does not support the device.
+        HarnessError: the installed onnxruntime does not support the device, or cannot use it.
     """
     if PROVIDERS[config.device] not in onnxruntime.get_available_providers():
         raise HarnessError(
@@ -54,7 +54,12 @@ def load_graph(path: Path, threads: int, spin: bool = True, device: str = "cpu")
         spin: whether the threads wait actively for the next operator until the call ends. Did they
             spin on after it, those of one graph would hold up those of the next in a chain.
         device: `cpu` or `cuda`.
+
+    Raises:
+        HarnessError: onnxruntime cannot use the GPU. Without the check it would answer on the CPU.
     """
+    if device == "cuda":
+        onnxruntime.preload_dlls()  # CUDA's libraries, of the packages that PyTorch brought
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -64,6 +69,12 @@ def load_graph(path: Path, threads: int, spin: bool = True, device: str = "cpu")
     session = onnxruntime.InferenceSession(
         path, options, providers=[PROVIDERS[device]], disabled_optimizers=list(DISABLED_FUSIONS)
     )
+    if PROVIDERS[device] not in session.get_providers():
+        raise HarnessError(
+            "onnxruntime-gpu cannot load CUDA's libraries, and would answer on the CPU. Install "
+            "the versions of CUDA and cuDNN that it was built for: "
+            'python -c "import onnxruntime; onnxruntime.print_debug_info()"'
+        )
     dtypes = {node.name: INPUT_TYPES[node.type] for node in session.get_inputs()}
 
     def run(feeds: dict[str, Any]) -> list[Scores]:

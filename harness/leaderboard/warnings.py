@@ -66,9 +66,9 @@ def find_stale_rows(section: Section) -> list[str]:
 
 def _find_warnings(section: Section) -> list[str]:
     if section.is_smoke:  # nothing else that its figures suggest is worth following
-        return [SMOKE_RUN]
+        return [SMOKE_RUN, *_warn_of_partial_training(section)]
     rows = [row for row in section.rows if row.measured]
-    warnings = _warn_of_high_scores(section)
+    warnings = _warn_of_partial_training(section) + _warn_of_high_scores(section)
     warnings += _warn_of_unsteady_times(section, rows)
     warnings += _warn_of_disturbances(rows)
     warnings += _warn_of_one_block(section)
@@ -81,7 +81,7 @@ def _find_warnings(section: Section) -> list[str]:
 
 def find_caveats(section: Section) -> list[str]:
     """Return what a report must say beside the figures of a section: that they are those of a smoke
-    run, or of one block.
+    run, of one block, or of systems that are trained on a part of the data.
     """
     return _collect(section, _find_caveats)
 
@@ -99,7 +99,18 @@ def compare_measurements(before: Section, after: Section) -> list[str]:
 
 
 def _find_caveats(section: Section) -> list[str]:
-    return [SMOKE_RUN] if section.is_smoke else _warn_of_one_block(section)
+    blocks = [SMOKE_RUN] if section.is_smoke else _warn_of_one_block(section)
+    return blocks + _warn_of_partial_training(section)
+
+
+def _warn_of_partial_training(section: Section) -> list[str]:
+    examples = section.task.get("training_examples")
+    if examples is None:
+        return []
+    return [
+        f"Trained on a part of the training split ({examples:,} examples): compare the scores only "
+        "within this table. To train on all of it, build where the complete data is."
+    ]
 
 
 def _warn_of_high_scores(section: Section) -> list[str]:

@@ -106,6 +106,22 @@ def load_weights(folder: Path) -> "dict[str, Tensor]":
     return weights
 
 
+def read_dtype(folder: Path) -> str:
+    """Return the precision that weights are stored in: `fp32`, `fp16` or `bf16`.
+
+    A folder without safetensors, or with weights in another precision, counts as fp32.
+    """
+    from safetensors import safe_open
+
+    names = {"F16": "fp16", "BF16": "bf16"}
+    for path in find_weights(folder):
+        with safe_open(path, "pt") as file:
+            dtypes = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        for dtype in sorted(dtypes & names.keys()):
+            return names[dtype]
+    return "fp32"
+
+
 def copy_weights(folder: Path, target: Path) -> None:
     """Copy the weights into one safetensors file; shards are joined, `WRAPPERS` removed.
 

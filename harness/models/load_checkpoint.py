@@ -35,7 +35,7 @@ RENAMED_MPNET = (
 
 
 def from_pretrained(folder: Path, labels: int) -> Classifier:
-    """Return a classifier on top of a pretrained encoder, with a new classification layer.
+    """Return a classifier on top of a pretrained encoder, with a new classification layer, in fp32.
 
     Raises:
         BuildError: the folder holds no encoder, or one of an unsupported architecture.
@@ -49,7 +49,9 @@ def from_pretrained(folder: Path, labels: int) -> Classifier:
     model.initialize_head()
     prefix = "mpnet." if spec.buckets else "bert."
     weights = {
-        name if name.startswith(prefix) else f"{prefix}{name}": value
+        name if name.startswith(prefix) else f"{prefix}{name}": value.float()
+        if value.is_floating_point()
+        else value
         for name, value in weights.items()
     }
     new = {f"classifier.{name}": value for name, value in model.classifier.state_dict().items()}

@@ -22,14 +22,17 @@ from harness.leaderboard.warnings import find_caveats
 from harness.schema import Faults, Number, Schema, Text, read_toml
 from harness.submissions.project import get_published_folder
 
+RUNTIMES = ("torch", "onnxruntime", "onnxruntime-gpu")
+
 
 class Setup(Schema):
-    """How a publication measured."""
+    """How a publication measured; what is '' plays no part there."""
 
     machine: str
-    cores: str
+    cores: str = ""
     reference: str
     student: str
+    batch: str = ""
     runtime: str
     timer: str
 
@@ -41,17 +44,24 @@ class PublishedRow(Schema):
         name: as published.
         system: the corresponding system, or ''.
         speedup: over the first row.
-        accuracy: in percent.
-        seconds: for the whole set.
-        usd_per_100m: USD for 100 million requests.
+        up_to: whether that is the highest one of several settings.
+        accuracy: in percent; None if it is not published.
+        seconds: for the whole set; None if they are not published.
+        usd_per_100m: USD for 100 million requests; None if they are not published.
     """
 
     name: Text
     system: str = ""
     speedup: Number = Field(gt=0)
-    accuracy: Number = Field(ge=0, le=100)
-    seconds: Number = Field(gt=0)
-    usd_per_100m: Number = Field(ge=0)
+    up_to: bool = False
+    accuracy: Number | None = Field(None, ge=0, le=100)
+    seconds: Number | None = Field(None, gt=0)
+    usd_per_100m: Number | None = Field(None, ge=0)
+
+    @property
+    def speedup_text(self) -> str:
+        """The speed-up as a table shows it."""
+        return f"{'up to ' * self.up_to}{self.speedup:.{1 if self.up_to else 2}f}x"
 
 
 class Head(Schema):
@@ -152,15 +162,7 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
     unpadded = _find_unpadded(section, published)
     lines = []
     for published_row in published.row:
-        line = {
-            "published": published_row.name,
-            "s": format_number(published_row.seconds),
-            "speed-up": f"{published_row.speedup:.2f}x",
-            "unpadded": f"{published_row.speedup / unpadded.speedup:.2f}x",
-            "accuracy": f"{published_row.accuracy / 100:.4f}",
-            "USD/100M": format_number(published_row.usd_per_100m),
-            "wattbench": "-",
-        }
+        line = _format_published_figures(published_row, unpadded)
         if row := rows.get(published_row.system):
             line |= _format_own_figures(section, row, rows[published.row[0].system])
         lines.append(line)
@@ -169,25 +171,42 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
     setup = [
         {"": key, "published": getattr(published.setup, key), "wattbench": value}
         for key, value in _describe_setup(section, rows, published).items()
+        if getattr(published.setup, key)
     ]
     first, last = (rows[published.systems[index]] for index in (0, -1))
+    unpadded_row = rows.get(section.roles["unpadded_reference"])
     return {
         "section": section,
         "table": format_table(lines),
         "setup": format_table(setup),
-        "published_speedup": published.row[-1].speedup,
-        "published_padding": unpadded.speedup,
+        "published_row": published.row[-1],
+        "published_padding": unpadded.speedup if unpadded else None,
         "speedup": describe_ratio(last.speedup),
-        "padding": describe_ratio(compute_speedup(first, rows[unpadded.system])),
+        "padding": describe_ratio(compute_speedup(first, unpadded_row) if unpadded_row else None),
         "rest": describe_ratio(last.unpadded_speedup),
         "caveats": find_caveats(section),
     }
 
 
-def _find_unpadded(section: Section, published: PublishedTable) -> PublishedRow:
-    """The published row of the unpadded reference."""
+def _find_unpadded(section: Section, published: PublishedTable) -> PublishedRow | None:
+    """Return the published row of the unpadded reference; None if there is none."""
     name = section.roles["unpadded_reference"]
-    return next((row for row in published.row if row.system == name), published.row[0])
+    return next((row for row in published.row if row.system == name), None)
+
+
+def _format_published_figures(row: PublishedRow, unpadded: PublishedRow | None) -> dict[str, str]:
+    """Return what is published of a row, by heading."""
+    line = {"published": row.name}
+    if row.seconds is not None:
+        line["s"] = format_number(row.seconds)
+    line["speed-up"] = row.speedup_text
+    if unpadded:
+        line["unpadded"] = f"{row.speedup / unpadded.speedup:.2f}x"
+    if row.accuracy is not None:
+        line["accuracy"] = f"{row.accuracy / 100:.4f}"
+    if row.usd_per_100m is not None:
+        line["USD/100M"] = format_number(row.usd_per_100m)
+    return line | {"wattbench": "-"}
 
 
 def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str]:
@@ -206,13 +225,18 @@ def _describe_setup(
     section: Section, rows: dict[str, Row], published: PublishedTable
 ) -> dict[str, str]:
     software = section.rows[0].record.software
-    last = rows[published.systems[-1]]
+    first, last = (rows[published.systems[index]] for index in (0, -1))
+    gpu = section.fingerprint.get("gpu")
+    processors = [*([gpu["name"]] if gpu else []), section.fingerprint["cpu"]]
+    batches = {row.name: row.record.system["serve"].get("batch", 1) for row in (first, last)}
+    versions = [f"{name} {software[name]}" for name in RUNTIMES if name in software]
     return {
-        "machine": f"{section.fingerprint['cpu']}, {section.configuration['title']}",
+        "machine": f"{', '.join(processors)}, {section.configuration['title']}",
         "cores": str(section.configuration["cores"]),
-        "reference": _describe_model(rows[published.systems[0]]),
+        "reference": _describe_model(first),
         "student": _describe_model(last),
-        "runtime": ", ".join(f"{name} {software[name]}" for name in ("torch", "onnxruntime")),
+        "batch": ", ".join(f"{name}: {batch}" for name, batch in batches.items()),
+        "runtime": ", ".join(versions),
         "timer": "from raw text to answers, with tokenization; "
         f"{len(last.seconds)} blocks in fresh processes, each a sample of the set after the first; "
         "with confidence intervals",

@@ -60,6 +60,8 @@ class TaskPart(TypedDict):
         labels: names of the labels.
         max_length: in tokens.
         latency_bound_ms: the p99 latency allowed in `server`.
+        training_examples: how many examples there are to train and select on, if that is only a
+            part of the official training split.
     """
 
     name: str
@@ -68,6 +70,7 @@ class TaskPart(TypedDict):
     labels: NotRequired[list[str]]
     max_length: NotRequired[int]
     latency_bound_ms: NotRequired[float]
+    training_examples: NotRequired[int]
 
 
 @with_config(PART)

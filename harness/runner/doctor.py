@@ -2,8 +2,6 @@
 
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -13,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from harness.errors import HarnessError
+from harness.runner.prerequisites import describe_use, find_obstacle
 from harness.telemetry import energy, kernel
 from harness.telemetry.configuration import choose_configuration
 from harness.telemetry.gpu import find_gpu
@@ -22,7 +21,6 @@ WATCHED_SECONDS = 3.0
 BUSY_CORES = 0.1
 STEAL_CORES = 0.01
 JITTER = 0.1
-BUSY_GPU = 0.05
 CPU = "/sys/devices/system/cpu"
 
 
@@ -156,26 +154,13 @@ def _check_gpu() -> Diagnosis:
     if gpu is None:
         return "there is no NVIDIA GPU (NVML): only cpu configurations can be measured", ""
     state = f"{gpu.name}, {gpu.memory_gb:.0f} GiB, driver {gpu.driver}"
-    if not _torch_sees_cuda():
-        return (
-            f"{state}, but the installed PyTorch cannot use it",
-            "Install a PyTorch with CUDA (on Linux, the default one of PyPI) that supports this "
-            "driver",
-        )
-    if gpu.utilization() > BUSY_GPU:
-        return (
-            f"{state}, {gpu.utilization():.0%} busy with other processes",
-            "Stop them: nvidia-smi lists them",
-        )
-    if not gpu.has_energy_counter:
-        return f"{state}; it has no energy counter, so its energy is not measured", ""
+    for engine in ("", "pytorch"):
+        if obstacle := find_obstacle(gpu, engine):
+            reason, _, remedy = obstacle.partition(". ")
+            return f"{state}, but {reason}", remedy
+    if use := describe_use(gpu):
+        return f"{state}, {use}", "Stop them: nvidia-smi lists them"
     return f"{state}; its energy is measured (NVML's counter)", ""
-
-
-def _torch_sees_cuda() -> bool:
-    """Return whether PyTorch can use a CUDA device; tried in a process that ends at once."""
-    command = [sys.executable, "-c", "import sys, torch; sys.exit(not torch.cuda.is_available())"]
-    return subprocess.run(command, capture_output=True).returncode == 0
 
 
 def _check_load() -> Diagnosis:

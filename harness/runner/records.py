@@ -144,7 +144,7 @@ def _describe_places(system: System, task: Task) -> InputsPart:
 
 
 def _describe_task(task: Task) -> TaskPart:
-    return {
+    part: TaskPart = {
         "name": task.name,
         "version": task.version,
         "metric": task.metric,
@@ -152,6 +152,11 @@ def _describe_task(task: Task) -> TaskPart:
         "max_length": task.max_length,
         "latency_bound_ms": task.latency_bound_ms,
     }
+    training = task.training_task
+    examples = sum(len(training.examples(split)) for split in ("train", "selection"))
+    if examples < training.sizes[0]:
+        part["training_examples"] = examples
+    return part
 
 
 def _describe_artifact(artifact: Artifact) -> dict[str, Any]:

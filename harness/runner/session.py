@@ -18,6 +18,7 @@ from harness.runner import resume
 from harness.runner.accuracy import run_accuracy_passes
 from harness.runner.config import RunConfig
 from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code, run_round
+from harness.runner.prerequisites import check_gpu
 from harness.runner.progress import Progress
 from harness.runner.records import (
     FIXED_FIELDS,
@@ -62,8 +63,8 @@ def measure(
 
     Raises:
         HarnessError: there is nothing to measure, a system is not built or needs a GPU
-            configuration, the session cannot be resumed, or there is no sandbox where one is
-            required.
+            configuration, the machine lacks something for the GPU, the session cannot be resumed,
+            or there is no sandbox where one is required.
     """
     if not plan.systems:
         raise HarnessError(
@@ -71,6 +72,7 @@ def measure(
         )
     systems = [planned.system for planned in plan.main_systems]
     check_device(systems, configuration.device)
+    check_gpu(plan, configuration, log)
     records = results / "records"
     custom = list(dict.fromkeys(system.name for system in systems if has_custom_code(system)))
     isolation = sandbox.choose_isolation(config.isolation, custom, log)

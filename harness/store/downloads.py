@@ -101,6 +101,18 @@ class Source:
             self._download_to(target)
         return target
 
+    def copy_to(self, data: Path) -> None:
+        """Copy the files to where they are found if `WATTBENCH_DATA` names this folder.
+
+        Raises:
+            SourceError: the files are not available.
+        """
+        folder = self.fetch()
+        for name in self.sha256:
+            target = data / self.name / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / name, target)
+
     def _cache_folder(self) -> Path:
         return cache_dir() / "sources" / f"{self.name}-{self.key[:16]}"
 

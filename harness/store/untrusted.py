@@ -11,7 +11,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -145,7 +145,7 @@ def find_dangerous_files(folder: Path) -> list[str]:
 
 def _unpack_archive(file: Path, out: Path) -> None:
     total = 0
-    for count, (name, member) in enumerate(_read_members(file)):
+    for count, (name, member) in enumerate(read_members(file)):
         if count == MEMBERS:
             raise SourceError(f"{file}: more than {MEMBERS} files.")
         if name.is_absolute() or ".." in name.parts or "\\" in str(name):
@@ -178,8 +178,15 @@ def _create_file(file: Path, target: Path) -> IO[bytes]:
         ) from None
 
 
-def _read_members(file: Path) -> Iterator[Member]:
-    """Yield the name and content of each file, which must be a regular file."""
+def read_members(file: Path) -> Generator[Member, None, None]:
+    """Yield the name and content of each file of an archive.
+
+    Args:
+        file: a zip or tar file. It is closed with the generator.
+
+    Raises:
+        SourceError: a member is not a regular file.
+    """
     if file.name.endswith(".zip"):
         with zipfile.ZipFile(file) as archive:
             for info in archive.infolist():

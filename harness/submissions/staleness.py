@@ -63,7 +63,11 @@ class StalenessCheck:
         task = replace(task, edition=str(record.task["version"]), content=None)
         key = plan_system(system, task, artifact.get("seed", 0), record.machine["flags"]).key
         if key != artifact.get("key", ""):
-            changes.append("its manifest builds another artifact now")
+            dtypes = {step.get("encoder_dtype", "fp32") for step in artifact.get("recipe", [])}
+            if rounded := dtypes - {"fp32"}:
+                changes.append(f"it was built from start weights in {min(rounded)}")
+            else:
+                changes.append("its manifest builds another artifact now")
         return changes
 
     def _find_system(self, folder: str, path: str) -> System:

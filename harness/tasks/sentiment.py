@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import SourceError
 from harness.store.downloads import Package, Source
+from harness.tasks.packing import pack_source
 from harness.tasks.splits import select_split
 from harness.tasks.task import Candidate, Example, Task, Transfer
 
@@ -89,4 +90,5 @@ SENTIMENT = Task(
     load=_load_sentiment,
     available_locally=VADER.available_locally,
     transfer=Transfer(VADER.key, _load_transfer),
+    pack=pack_source(VADER, "sentiment"),
 )

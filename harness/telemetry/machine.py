@@ -18,6 +18,7 @@ PACKAGES = (
     "tokenizers",
     "onnx",
     "onnxruntime",
+    "onnxruntime-gpu",
     "scikit-learn",
     "numpy",
 )
@@ -82,8 +83,8 @@ def get_revision(file: Path) -> str:
     """Return the commit of the git checkout that tracks a file.
 
     It ends in `-dirty` where tracked files differ from the commit. Those of `results/` do not
-    count: a session writes them. A file that git does not track, such as that of an installed
-    wheel, has the revision `unknown`.
+    count: a session writes them. Of a file that git does not track it is that of `revision.txt` in
+    its package, which a kit has; that of an installed wheel is `unknown`.
     """
 
     def run_git(*arguments: str) -> str:
@@ -96,7 +97,8 @@ def get_revision(file: Path) -> str:
         commit = run_git("describe", "--always", "--abbrev=12")
         changed = run_git("diff", "--name-only", "HEAD", "--", ":(top)", ":(top,exclude)results")
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        noted = file.parents[1] / "revision.txt"
+        return noted.read_text().strip() if noted.is_file() else "unknown"
     return f"{commit}-dirty" if changed else commit
 
 

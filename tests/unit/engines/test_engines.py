@@ -12,6 +12,9 @@ from harness.engines.base import EngineConfig, ServeConfig
 from harness.engines.batching import EncoderEngine, plan_batches
 from harness.models import tokenization
 from harness.models.answers import Scores
+from harness.submissions.lookup import get_system
+from harness.telemetry.configuration import configurations
+from tests.support.systems import REPOSITORY
 
 
 @given(st.lists(st.integers(1, 50)), st.integers(1, 9), st.sampled_from(["given", "by-length"]))
@@ -41,6 +44,18 @@ def test_batches_respect_the_limit_of_tokens(lengths: list[int], batch: int, tok
 def count_tokens(batch: tokenization.Batch) -> Scores:
     """Scores that identify the inputs: the sum of ids, and the number of tokens."""
     return np.stack([batch.ids.sum(1), batch.mask.sum(1)], 1).astype(np.float32)
+
+
+def test_multi_instance_inference_has_one_instance_for_each_core() -> None:
+    serve = get_system("distilled-int8-multi", REPOSITORY).serve
+    cores = configurations()["cpu-16"].cores
+    for scenario, (instances, threads) in {
+        "offline": (16, 1),
+        "server": (16, 1),
+        "single_stream": (1, 16),
+    }.items():
+        config = EngineConfig(Path(), {}, serve[scenario], cores)
+        assert (config.instances, config.threads_per_instance) == (instances, threads)
 
 
 WORDS = st.lists(st.sampled_from(["quick", "a film", "warm", "it never"]), min_size=1, max_size=6)

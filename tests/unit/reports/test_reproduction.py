@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.formatting import describe_ratio, format_interval
+from harness.leaderboard.ranking import compute_speedup, load_sections
 from harness.reports.reproduction import PublishedTable, render_reproduction
 from tests.support.figures import table_rows
 from tests.support.records import GOLDEN, golden_records
@@ -84,3 +85,29 @@ def test_all_faults_of_a_table_are_reported_together(tmp_path: Path) -> None:
         "source is missing",
     ):
         assert part in str(caught.value)
+
+
+def test_speedup_on_a_gpu_is_set_beside_the_one_that_the_abstract_states() -> None:
+    """The ratio is that of the committed records, with their interval."""
+    published = PublishedTable.read(REPOSITORY, "fastformers-gpu")
+    sections, _ = load_sections(REPOSITORY / "results" / "records", "*-gpu-1-*", published.systems)
+    text = render_reproduction(sections, published, "sentiment")
+    (cells,) = [row for row in table_rows(text) if "up to 12.4x" in row]
+    (section,) = [section for section in sections if section.scenario == "offline"]
+    rows = section.measured_rows
+    ratio = compute_speedup(rows["minilm-l6"], rows["cuda-fp16-compiled"])
+    assert ratio is not None
+    assert ratio.is_known
+    assert cells == [
+        "all methods for GPUs",
+        "up to 12.4x",
+        "cuda-fp16-compiled",
+        *cells[3:4],
+        format_interval(ratio),
+        *cells[5:],
+    ]
+    assert f"is up to 12.4x. Here it is {describe_ratio(ratio)} in total" in text
+    assert "one NVIDIA V100 with 16 GB | NVIDIA H100 80GB HBM3, Intel" in " ".join(text.split())
+    assert "minilm-l6: 1, cuda-fp16-compiled: 128" in text
+    assert "| cores" not in text
+    assert "accuracy" not in text.partition("Differences")[0]

@@ -7,7 +7,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.errors import HarnessError
-from harness.telemetry import configuration
+from harness.telemetry import configuration, gpu
 from harness.telemetry.configuration import choose_configuration, configurations
 from harness.telemetry.gpu import find_gpu
 
@@ -40,10 +40,14 @@ def test_gpu_configuration_is_refused_in_one_line_without_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(configuration, "find_gpu", lambda: None)
+    monkeypatch.setattr(gpu, "_load_nvml", lambda: None)
     monkeypatch.chdir(configuration.FOLDER.parent.parent)
     assert main(["run", "--configuration", "gpu-1"]) == 2
     message = capsys.readouterr().err
-    assert "'gpu-1' does not fit: it needs an NVIDIA GPU, and NVML finds none" in message
+    assert (
+        "'gpu-1' does not fit: it needs an NVIDIA GPU, and NVIDIA's driver is not installed"
+        in message
+    )
     assert message.count("\n") == 1
 
 

@@ -1,0 +1,1 @@
+"""Kits: everything that a machine without a network needs in order to measure, in one archive."""
