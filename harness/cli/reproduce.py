@@ -24,6 +24,14 @@ def reproduce(
     console: Console,
     name: Annotated[str, typer.Argument(metavar="NAME", help="e.g. fastformers-table3")],
     task_name: Annotated[str, typer.Option("--task", metavar="NAME", help=TASK_HELP)] = "boolq",
+    suite: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="whose systems are set beside the table (default: that of the table)",
+            show_default=False,
+        ),
+    ] = "",
     again: Annotated[
         bool, typer.Option("--again", help="measure, even where a session has all of it")
     ] = False,
@@ -33,17 +41,17 @@ def reproduce(
     smoke: Smoke = False,
     results: Results = "",
 ) -> None:
-    """Set the suite's ladder beside a published table.
+    """Set a suite's ladder beside a published table.
 
     NAME is a file of baselines/published. Where no session holds the whole ladder on that task, or
     with --again, the ladder is built and measured first.
     """
-    from harness.cli.resolve import find_places, find_task, get_suite_of
+    from harness.cli.resolve import find_places, find_task
     from harness.reports.reproduction import PublishedTable, render_reproduction
     from harness.store.cache import write_atomically
 
     root = find_project()
-    published = PublishedTable.read(root, name)
+    published = PublishedTable.read(root, name, suite)
     task = find_task(task_name, find_places(root, results))
     folder = results_folder(root, results, smoke)
     text = ""
@@ -57,7 +65,7 @@ def reproduce(
             f"{'; --smoke shortens only the measuring' if smoke else ''}"
         )
         session = SessionOptions(
-            suite=get_suite_of(task).name,
+            suite=published.suite,
             tasks=[task.address],
             systems=published.systems,
             configuration=configuration,

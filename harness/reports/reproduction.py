@@ -42,7 +42,7 @@ class PublishedRow(Schema):
 
     Attributes:
         name: as published.
-        system: the corresponding system, or ''.
+        system: the corresponding system of each suite, by the name of the suite.
         speedup: over the first row.
         up_to: whether that is the highest one of several settings.
         accuracy: in percent; None if it is not published.
@@ -51,7 +51,7 @@ class PublishedRow(Schema):
     """
 
     name: Text
-    system: str = ""
+    system: dict[str, Text] = Field(default_factory=dict)
     speedup: Number = Field(gt=0)
     up_to: bool = False
     accuracy: Number | None = Field(None, ge=0, le=100)
@@ -71,13 +71,18 @@ class Head(Schema):
         title: the title of the table.
         source: the publication.
         task: the task of the published figures.
+        suite: the suite whose systems are set beside them by default.
         examples: the number of examples of the task's set.
+        constant: the accuracy of the best constant answer on it, in percent; None if no accuracy is
+            published.
     """
 
     title: Text
     source: Text
     task: Text
+    suite: Text
     examples: int = Field(0, ge=0)
+    constant: Number | None = Field(None, ge=0, le=100)
 
 
 class PublishedTable(Head):
@@ -93,19 +98,21 @@ class PublishedTable(Head):
 
     @property
     def systems(self) -> list[str]:
-        """The corresponding systems, in the order of the rows."""
-        return [row.system for row in self.row if row.system]
+        """The corresponding systems of the suite, in the order of the rows."""
+        return [row.system[self.suite] for row in self.row if self.suite in row.system]
 
     @staticmethod
-    def read(root: Path, name: str) -> "PublishedTable":
+    def read(root: Path, name: str, suite: str = "") -> "PublishedTable":
         """Read a published table of the project.
 
         Args:
             root: the project.
             name: the name of the table, e.g. `fastformers-table3`.
+            suite: the suite whose systems correspond to the rows (default: that of the table).
 
         Raises:
-            HarnessError: there is no such table, or the file is invalid.
+            HarnessError: there is no such table, it names no systems of the suite, or the file is
+                invalid.
         """
         folder = get_published_folder(root)
         known = {path.stem.replace("_", "-"): path for path in sorted(folder.glob("*.toml"))}
@@ -122,9 +129,24 @@ class PublishedTable(Head):
             for number, row in enumerate(data.get("row", []), start=1)
         ]
         faults.raise_any()
+        assert head is not None
+        chosen = suite or head.suite
+        suites = dict.fromkeys(key for row in rows if row for key in row.system)
+        if chosen not in suites:
+            raise HarnessError(
+                f"{known[name]}: names no systems of a suite {chosen!r}. "
+                f"{suggest_name(chosen, suites)}"
+            )
         return PublishedTable.model_validate(
-            {**dict(head or ()), "setup": setup, "row": tuple(rows)}
+            {**dict(head), "suite": chosen, "setup": setup, "row": tuple(rows)}
         )
+
+    def compute_retained(self, row: PublishedRow) -> float | None:
+        """Return the published share of the first row's gain over the constant answer."""
+        first = self.row[0].accuracy
+        if row.accuracy is None or first is None or self.constant is None:
+            return None
+        return (row.accuracy - self.constant) / (first - self.constant)
 
 
 def render_reproduction(sections: Sequence[Section], published: PublishedTable, task: str) -> str:
@@ -162,9 +184,9 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
     unpadded = _find_unpadded(section, published)
     lines = []
     for published_row in published.row:
-        line = _format_published_figures(published_row, unpadded)
-        if row := rows.get(published_row.system):
-            line |= _format_own_figures(section, row, rows[published.row[0].system])
+        line = _format_published_figures(published, published_row, unpadded)
+        if row := rows.get(published_row.system.get(published.suite, "")):
+            line |= _format_own_figures(section, row, rows[published.systems[0]])
         lines.append(line)
     headings = dict.fromkeys(heading for line in lines for heading in line)
     lines = [{heading: line.get(heading, "-") for heading in headings} for line in lines]
@@ -191,10 +213,12 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
 def _find_unpadded(section: Section, published: PublishedTable) -> PublishedRow | None:
     """Return the published row of the unpadded reference; None if there is none."""
     name = section.roles["unpadded_reference"]
-    return next((row for row in published.row if row.system == name), None)
+    return next((row for row in published.row if row.system.get(published.suite) == name), None)
 
 
-def _format_published_figures(row: PublishedRow, unpadded: PublishedRow | None) -> dict[str, str]:
+def _format_published_figures(
+    published: PublishedTable, row: PublishedRow, unpadded: PublishedRow | None
+) -> dict[str, str]:
     """Return what is published of a row, by heading."""
     line = {"published": row.name}
     if row.seconds is not None:
@@ -204,6 +228,8 @@ def _format_published_figures(row: PublishedRow, unpadded: PublishedRow | None) 
         line["unpadded"] = f"{row.speedup / unpadded.speedup:.2f}x"
     if row.accuracy is not None:
         line["accuracy"] = f"{row.accuracy / 100:.4f}"
+    if retained := published.compute_retained(row):
+        line["retained"] = f"{retained:.1%}"
     if row.usd_per_100m is not None:
         line["USD/100M"] = format_number(row.usd_per_100m)
     return line | {"wattbench": "-"}
@@ -217,8 +243,16 @@ def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str
         "wattbench speed-up": format_interval(compute_speedup(first, row)),
         "wattbench unpadded": format_interval(row.unpadded_speedup),
         "wattbench score": f"{row.score:.4f}{below_floor_note(section, row)}",
+        "wattbench retained": _format_retained(row, first),
         "wattbench USD/100M": get_column("usd_per_100m").text(row),
     }
+
+
+def _format_retained(row: Row, first: Row) -> str:
+    """Return the share of the first row's gain over the constant answer; '-' without a gain."""
+    majority = (first.record.score or {})["majority"]
+    gain = first.score - majority
+    return f"{(row.score - majority) / gain:.1%}" if gain > 0 else "-"
 
 
 def _describe_setup(

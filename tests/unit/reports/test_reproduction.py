@@ -7,6 +7,7 @@ from harness.errors import HarnessError
 from harness.leaderboard.formatting import describe_ratio, format_interval
 from harness.leaderboard.ranking import compute_speedup, load_sections
 from harness.reports.reproduction import PublishedTable, render_reproduction
+from harness.tasks.registry import get_suite
 from tests.support.figures import table_rows
 from tests.support.records import GOLDEN, golden_records
 from tests.support.systems import REPOSITORY
@@ -46,9 +47,15 @@ def test_rows_are_shown_beside_the_published_ones(
     text = render_reproduction(load_sections(tmp_path, "s1")[0], published, "sentiment")
     (cells,) = [row for row in table_rows(text) if "233.87x" in row]
     assert cells[3] == "66.63x", "the published speed-up over the unpadded reference"
-    assert cells[6] == "fastformers"
-    assert cells[8].startswith("34.0x ["), "over the padded reference"
-    assert cells[9].startswith("13.5x ["), "over the unpadded reference"
+    assert cells[5] == "89.9%", "of 74.01 - 62.17, as the paper's 72.81 keeps"
+    assert cells[7] == "fastformers"
+    assert cells[9].startswith("34.0x ["), "over the padded reference"
+    assert cells[10].startswith("13.5x ["), "over the unpadded reference"
+    score, retained = float(cells[11].split()[0]), float(cells[12].rstrip("%"))
+    (first,) = [row for row in table_rows(text) if "734" in row]
+    majority = 0.5
+    gain = (score - majority) / (float(first[11]) - majority)
+    assert retained == pytest.approx(100 * gain, abs=0.1)
     for key in ("machine", "cores", "reference", "student", "runtime", "timer"):
         assert f"| {key} " in text
     assert "fastformers: 3 layers, width 384, 6 to 8 heads, 768 ffn" in text
@@ -63,6 +70,14 @@ def test_session_without_one_of_the_systems_is_not_shown(
     for path in tmp_path.glob("s1/sentiment/offline/distilled.*"):
         path.unlink()
     assert render_reproduction(load_sections(tmp_path)[0], published, "sentiment") == ""
+
+
+def test_each_suite_has_its_own_ladder(published: PublishedTable) -> None:
+    assert published.systems == list(get_suite("quick").ladder)
+    other = PublishedTable.read(REPOSITORY, "fastformers-table3", "superglue")
+    assert other.systems == list(get_suite("superglue").ladder)
+    with pytest.raises(HarnessError, match=r"no systems of a suite 'quick'.*embedded"):
+        PublishedTable.read(REPOSITORY, "fastformers-table3", "quick")
 
 
 def test_unknown_table_names_the_nearest() -> None:
