@@ -158,7 +158,9 @@ def _add_data(
 ) -> dict[str, str]:
     """Add the data of all tasks; return the address of each in the kit, by its address here."""
     tasks = {session.task.address: session.task for session in sessions}
-    names = {task.training_task.name for task in tasks.values()}
+    plans = [planned for session in sessions for planned in session.plan.systems]
+    trained_on = {step.task.address: step.task for plan in plans for step in plan.steps}
+    names = {task.name for task in trained_on.values()}
     if unknown := [name for name in config.examples if name not in names]:
         raise HarnessError(
             f"--examples {unknown[0]}: the kit has no such training data, only that of "
@@ -166,14 +168,13 @@ def _add_data(
         )
     data = scratch / DATA
     addresses = {}
-    for address, task in tasks.items():
-        for needed in dict.fromkeys((task.training_task, task)):
-            if needed.pack is None:
-                raise HarnessError(
-                    f"task {needed.name!r} comes from a package that does not say how its data is "
-                    "packed (`Task.pack`). Declare it by a task.toml instead."
-                )
-            addresses[address] = needed.pack(data, config.examples.get(needed.name, 0))
+    for address, task in (trained_on | tasks).items():
+        if task.pack is None:
+            raise HarnessError(
+                f"task {task.name!r} comes from a package that does not say how its data is "
+                "packed (`Task.pack`). Declare it by a task.toml instead."
+            )
+        addresses[address] = task.pack(data, config.examples.get(task.name, 0))
     archive.add_folder("data", data, DATA)
     return addresses
 

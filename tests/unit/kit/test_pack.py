@@ -145,6 +145,21 @@ def test_data_of_a_part_is_another_version_and_the_validation_split_is_complete(
     assert len(versions) == 2, "only the part is another"
 
 
+def test_data_of_an_intermediate_task_is_packed_too(
+    project: Path, data: Path, packages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = project / "baselines" / "minilm-l6" / "submission.toml"
+    text = manifest.read_text()
+    manifest.write_text(text.replace("[serve]", '[step.tasks.cb]\nintermediate = "rte"\n[serve]'))
+    with pack(project, packages, "--task", "cb", monkeypatch=monkeypatch) as file:
+        names = {name for name in file.namelist() if name.startswith("data/")}
+        kit = Kit.model_validate_json(file.read("kit.json"))
+    assert names == {
+        f"data/{task}/{split}.jsonl" for task in ("CB", "RTE") for split in ("train", "val")
+    }
+    assert [session.task for session in kit.sessions] == ["cb"]
+
+
 def test_sample_is_the_same_for_any_order_of_the_rows() -> None:
     rows = [str(number).encode() for number in range(100)]
     sample = [rows[number] for number in sample_rows(rows, 10)]
