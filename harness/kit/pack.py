@@ -4,7 +4,6 @@ import importlib.metadata
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -254,9 +253,10 @@ def _add_code(archive: KitArchive, plan: Plan, renamed: Mapping[PlannedEncoder, 
     revision = get_revision(PACKAGE / "telemetry" / "machine.py")
     archive.add_text("code", revision, f"{CODE}/{PACKAGE.name}/revision.txt")
     version = importlib.metadata.version("wattbench")
-    with suppress(importlib.metadata.PackageNotFoundError):
-        metadata = importlib.metadata.distribution("wattbench").read_text("METADATA") or ""
-        archive.add_text("code", metadata, f"{CODE}/wattbench-{version}.dist-info/METADATA")
+    distribution = importlib.metadata.distribution("wattbench")
+    # a checkout with an egg-info folder has PKG-INFO instead
+    metadata = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    archive.add_text("code", metadata, f"{CODE}/wattbench-{version}.dist-info/METADATA")
     for folder in ("baselines", "submissions"):  # a folder with both is a project
         archive.add_text("code", "", f"{CODE}/{folder}/")
     for system in {

@@ -152,7 +152,7 @@ def test_old_spellings_are_taken_and_not_advertised(capsys: pytest.CaptureFixtur
         (["run", "--round", "3"], "No such option: --round"),
         (["report", "power"], "'power' is not"),
         (["new", "x", "--python", "--command"], "only one of --from, --python and --command"),
-        (["predict", "static"], "Missing option '--task'"),
+        (["predict", "static"], "give --task NAME for one task, or --suite NAME"),
         (["runn"], "No such command 'runn'"),
     ],
 )

@@ -2,11 +2,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import MPNetConfig, MPNetForSequenceClassification, MPNetModel
+from transformers import AutoModel, MPNetConfig, MPNetForSequenceClassification, MPNetModel
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
-from harness.models import bert, classifier, load_checkpoint
+from harness.models import bert, classifier, load_checkpoint, tokenization
 from harness.models.classifier import Classifier, EncoderSpec
+from harness.models.pretrained import ENCODERS
 from harness.optimize import distill, prune
 
 CONFIG = MPNetConfig(
@@ -63,6 +64,28 @@ def test_forward_agrees_with_transformers(
         torch.testing.assert_close(model(ids, mask, segments), expected, atol=1e-4, rtol=0)
         model.bert.encoder.relative_attention_bias.weight.zero_()
         assert not torch.allclose(model(ids, mask, segments), expected, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ENCODERS)
+def test_pinned_encoder_agrees_with_transformers(name: str) -> None:
+    """The real weights on real texts, alone and padded (a download of up to 406 MB)."""
+    folder = ENCODERS[name].fetch()
+    model = load_checkpoint.from_pretrained(folder, 2).eval()
+    other = AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = tokenization.load_tokenizer(folder / "tokenizer.json", 512)
+    texts = [("a film",), ("is it good", "A long text. " * 80), ("one more", "and its pair")]
+    rows = tokenization.tokenize(tokenizer, texts)
+    padding = tokenization.Padding(other.config.pad_token_id)
+    for some in (rows, rows[:1], rows[1:2]):
+        batch = tokenization.pad(some, None, padding)
+        ids, mask, segments = map(torch.from_numpy, (batch.ids, batch.mask, batch.segments))
+        names = {"token_type_ids": segments} if model.spec.segments else {}
+        with torch.inference_mode():
+            hidden = model.bert.encoder(model.bert.embeddings(ids, segments), mask, True, False)[0]
+            expected = other(input_ids=ids, attention_mask=mask, **names).last_hidden_state
+        tokens = mask.bool()
+        torch.testing.assert_close(hidden[tokens], expected[tokens], atol=1e-4, rtol=0)
 
 
 def test_distances_share_the_buckets_of_transformers() -> None:
