@@ -146,6 +146,31 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_mpnet(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """A real MPNet of 2 layers, width 32, 4 heads, with random weights and the words of TEXTS."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    folder = tmp_path_factory.mktemp("mpnet")
+    tokenizer = Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
+    tokenizer.post_processor = processors.RobertaProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(folder / "tokenizer.json"))
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=130,
+    )
+    model = MPNetModel(config)
+    torch.nn.init.normal_(model.encoder.relative_attention_bias.weight)
+    model.save_pretrained(folder)
+    return folder
+
+
 REVIEWS = """
 name = "reviews"
 title = "Is a snippet of a movie review positive?"
@@ -262,12 +287,18 @@ def start(tmp_path: Path, cache: Path, request: pytest.FixtureRequest) -> Start:
 
 
 @pytest.fixture(scope="session")
-def finetuned(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Artifact:
+def encoder(request: pytest.FixtureRequest) -> Path:
+    """The tiny encoder; in tests of steps that of each architecture."""
+    folder: Path = request.getfixturevalue(getattr(request, "param", "tiny_encoder"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def finetuned(tmp_path_factory: pytest.TempPathFactory, encoder: Path) -> Artifact:
     """The tiny encoder, fine-tuned on TASK."""
     out = tmp_path_factory.mktemp("finetuned")
     params = finetune.Finetune(epochs=5, batch=16, learning_rate=2e-3)
-    inputs = Inputs(encoder=Encoder(tiny_encoder, "tiny"))
-    return run_step(out, finetune, inputs, params)
+    return run_step(out, finetune, Inputs(encoder=Encoder(encoder, encoder.name)), params)
 
 
 @pytest.fixture(scope="session")

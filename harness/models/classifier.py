@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.errors import BuildError
 from harness.models.bert import ACTIVATIONS, Bert, Dense
-from harness.models.bert import EncoderSpec as EncoderSpec
+from harness.models.encoder_spec import EncoderSpec as EncoderSpec
 from harness.models.model_spec import WEIGHTS as WEIGHTS
 
 

@@ -10,9 +10,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from harness.errors import BuildError
-from harness.models.bert import EncoderSpec
 from harness.models.checkpoint_files import load_weights, read_config
 from harness.models.classifier import Classifier, assign_weights
+from harness.models.encoder_spec import EncoderSpec
 from harness.models.model_spec import WEIGHTS
 
 RENAMED = (

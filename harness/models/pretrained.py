@@ -18,6 +18,7 @@ from harness.models.checkpoint_files import (
     list_files,
     read_config,
 )
+from harness.models.encoder_spec import ACTIVATION_NAMES, ARCHITECTURES, MPNET_PADDING
 from harness.models.model_spec import WEIGHTS, ModelSpec
 from harness.store import bundled_weights
 from harness.store.cache import digest, expand_home, file_sha256, resolve_path
@@ -168,8 +169,8 @@ def get_encoder_spec(name: str, base: Path) -> ModelSpec:
             )
         sizes[name] = number
     has_bias = config.get("model_type") == "mpnet"
-    if has_bias:  # the positions of padding
-        sizes["max_length"] -= 2
+    if has_bias:  # the first positions belong to padding
+        sizes["max_length"] -= MPNET_PADDING + 1
     return ModelSpec("encoder", folder.name, base=base, has_bias=has_bias, **sizes)
 
 
@@ -311,8 +312,8 @@ def _pads(config: dict[str, Any]) -> bool:
 def is_supported(config: dict[str, Any]) -> bool:
     """Return whether `harness.models.bert` implements it; others are served with transformers."""
     return (
-        config.get("model_type") in ("bert", "mpnet")
-        and config.get("hidden_act", "gelu") in ("gelu", "relu")
+        config.get("model_type") in ARCHITECTURES
+        and config.get("hidden_act", "gelu") in ACTIVATION_NAMES
         and not config.get("is_decoder")
         and config.get("position_embedding_type", "absolute") == "absolute"
     )

@@ -132,13 +132,10 @@ def test_exit_returns_the_logits_of_its_classifier(with_exits: Artifact, stages:
 
 
 def halfway(engine: StagesEngine, quantile: float = 0.5) -> None:
-    """Half of the texts leave at the first exit; the threshold is no text's own confidence."""
+    """Half of the texts leave at the first exit."""
     engine.rule = ExitRule("probability", (1.0, 1.0), (0.0,))
-    sure = np.sort(compute_confidence(engine.scores(get_candidates()), [1] * 100))
-    near = int(quantile * len(sure))
-    higher = sure[sure > sure[near] + 1e-5]
-    threshold = (sure[near] + higher.min()) / 2 if len(higher) else sure[near] - 1e-5
-    engine.rule = ExitRule("probability", (1.0, 1.0), (float(threshold),))
+    sure = compute_confidence(engine.scores(get_candidates()), [1] * 100)
+    engine.rule = ExitRule("probability", (1.0, 1.0), (float(np.quantile(sure, quantile)),))
     engine.report()
 
 
@@ -185,10 +182,11 @@ LOADED: dict[Any, StagesEngine] = {}
 
 def load_once(artifact: Artifact, quantile: float, batch: int) -> StagesEngine:
     """With a threshold between two texts' confidences, so that rounding decides nothing."""
-    if (quantile, batch) not in LOADED:
-        engine = LOADED[quantile, batch] = load_engine(artifact, batch=batch)
+    key = artifact.folder, quantile, batch
+    if key not in LOADED:
+        engine = LOADED[key] = load_engine(artifact, batch=batch)
         halfway(engine, quantile)
-    return LOADED[quantile, batch]
+    return LOADED[key]
 
 
 def test_rule_is_chosen_on_the_selection_slice_within_the_drop(calibrated: Artifact) -> None:
