@@ -72,7 +72,7 @@ def run(inputs: Inputs, task: Task, params: Finetune, context: StepContext) -> d
     if params.activation:
         model.set_activation(params.activation)
     examples = task.examples("train")
-    drawn = draw_examples(examples, params.examples) if params.examples else examples
+    drawn = draw_examples(examples, params.examples)
     rows = encoders.tokenize_examples(tokenizer, drawn)
     selection = encoders.tokenize_examples(tokenizer, get_selection(task))
     loss = encoders.build_cross_entropy(model, rows)

@@ -52,19 +52,26 @@ def select_selection_slice(positions: NDArray[np.float32]) -> NDArray[np.bool_]:
     return selected
 
 
-def draw_examples(examples: Sequence[Example], count: int) -> Sequence[Example]:
-    """Return some examples, the same ones on every machine, in their order.
+def sample_rows(rows: Sequence[bytes], count: int) -> list[int]:
+    """Return which rows form a sample, the same on every machine: those with the smallest sha256.
 
     Args:
-        examples: all examples.
-        count: how many to return at most: those whose text has the lowest positions.
+        rows: the content of each row.
+        count: the size of the sample; 0 for all.
+
+    Returns:
+        The numbers of the rows, ascending.
     """
-    if len(examples) <= count:
+    numbers = sorted(range(len(rows)), key=lambda number: hashlib.sha256(rows[number]).digest())
+    return sorted(numbers[:count] if count else numbers)
+
+
+def draw_examples(examples: Sequence[Example], count: int) -> Sequence[Example]:
+    """Return a sample of at most `count` examples by their text, in their order; 0 for all."""
+    if not count:
         return examples
-    texts = ("\n".join(chain(*example.candidates)) for example in examples)
-    positions = [compute_split_position(text) for text in texts]
-    drawn = np.sort(np.argsort(positions, kind="stable")[:count])
-    return [examples[number] for number in drawn.tolist()]
+    texts = ["\n".join(chain(*example.candidates)).encode() for example in examples]
+    return [examples[number] for number in sample_rows(texts, count)]
 
 
 def count_repeated_examples(task: Task) -> int:

