@@ -33,8 +33,8 @@ def build(
     manifest builds only what depends on it. An interrupted build continues with the first step
     that is missing.
 
-    --plan estimates times from the size of models and data and the speed of this machine, within
-    a factor of two; what several systems share is counted for the first of them.
+    --plan estimates times from the size of models and data and the present speed of this machine,
+    so they are too long while it is busy. What several systems share is counted for the first one.
     """
     from harness.cli.resolve import make_session_plan
     from harness.telemetry.configuration import choose_configuration
@@ -80,7 +80,9 @@ def print_plan(plan: "Plan", console: Console) -> None:
         console("everything is built")
         return
     console.print_table(rows)
-    console(f"in all about {format_duration(total)} on this machine, within a factor of two")
+    console(
+        f"in all about {format_duration(total)}, within a factor of two if this machine is quiet"
+    )
 
 
 def build_systems(plan: "Plan", configuration: "Configuration", console: Console) -> "Plan":

@@ -90,7 +90,7 @@ def render_leaderboard(
         main_floor=main and describe_floor(main),
         summary=main and format_overview(sections, main, short=True),
         suites=[
-            (complete, format_suite_table(complete)) for complete in find_measured_suites(sections)
+            (measured, format_suite_table(measured)) for measured in find_measured_suites(sections)
         ],
         places=_describe_places(sections),
         ladders=ladders,

@@ -128,14 +128,14 @@ def _find_reason(name: str) -> str:
     return "no records"
 
 
-def format_suite_table(complete: MeasuredSuite) -> str:
+def format_suite_table(measured: MeasuredSuite) -> str:
     """Return a table of the systems that were measured on every task, the best mean score first.
 
     A system is ranked by speed if it is above the floor of every task that has one: 1 plus the
     number of such systems of its division that are significantly faster. Of tasks that were
     measured on different machines only the scores are combined.
     """
-    sections = complete.sections
+    sections = measured.sections
     by_task = [
         {row.name: row for row in section.system_rows if row.measured and row.record.score}
         for section in sections
@@ -157,7 +157,7 @@ def format_suite_table(complete: MeasuredSuite) -> str:
                 for section, score in zip(sections, scores[name], strict=True)
             },
         }
-        if complete.on_one_machine:
+        if measured.on_one_machine:
             rank = 1 + _count_faster(rows, qualified.values(), factor)
             times = [statistics.geometric_mean(list(row.seconds.values())) for row in rows]
             line = {"rank": str(rank) if name in qualified else "-"} | line

@@ -57,9 +57,9 @@ def format_summary(sections: Sequence[Section]) -> str:
         if section.scenario == "offline"
     ]
     parts += [
-        f"{complete.heading}\n\n{format_suite_table(complete)}"
-        for complete in find_measured_suites(sections)
-        if any(section.session == latest for section in complete.sections)
+        f"{measured.heading}\n\n{format_suite_table(measured)}"
+        for measured in find_measured_suites(sections)
+        if any(section.session == latest for section in measured.sections)
     ]
     scenarios: dict[str, list[str]] = {}
     for section in updated:

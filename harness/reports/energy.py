@@ -145,7 +145,7 @@ def _describe_suite(measured: MeasuredSuite) -> dict[str, object]:
 
 
 def _draw_suite(measured: MeasuredSuite) -> str:
-    """Return an SVG of the mean difference of the score against the reduction."""
+    """Return an SVG of the mean score against the reduction."""
     entries = [entry for entry in collect_suite_entries(measured) if not entry.is_control]
     quantity = name_quantity(all(entry.is_measured for entry in entries))
     points = {
