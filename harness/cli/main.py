@@ -27,6 +27,7 @@ from harness.cli import (
     report,
     reproduce,
     run,
+    search,
     steps,
     systems,
     tasks,
@@ -47,6 +48,7 @@ Examples:
   wattbench run --model ./my-model --task task.toml a custom model on custom data
   wattbench run --seeds 3                           with three training seeds each
   wattbench compare fastformers static              which one is better, and for whom
+  wattbench search --task ./task.toml --budget 60m  the fastest model for custom data
   wattbench export fastformers ./fastformers        to answer elsewhere
   wattbench predict minilm-l6 --task rte            answers to the test split, for the server
   wattbench pack --configuration cpu-8              to measure on a machine without a network
@@ -74,6 +76,7 @@ ACTIONS: dict[str, Action] = {
     "report": report.report,
     "compare": compare.compare,
     "ablation": ablation.ablation,
+    "search": search.search,
     "reproduce": reproduce.reproduce,
     "verify": verify.verify,
     "export": export.export,

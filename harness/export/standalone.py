@@ -10,9 +10,7 @@ import importlib.util
 import json
 import shutil
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from harness.engines.registry import CUSTOM_CODE, get_engine
 from harness.errors import HarnessError
 from harness.export.model_card import count_texts, render_model_card
 from harness.optimize.base import Artifact, ArtifactMeta
-from harness.store.cache import name_unwritable
+from harness.store.cache import create_output_folder
 from harness.submissions.plan import PlannedSystem
 from harness.submissions.system import System
 from harness.tasks.task import Task
@@ -56,7 +54,7 @@ def write_export(planned: PlannedSystem, results: Path, folder: Path) -> None:
     engines = _find_engines(serve.engine, artifact.engine_metadata)
     modules = _find_modules([get_engine(engine).module for engine in engines])
     requirements = _find_requirements(modules.values(), artifact.metadata)
-    with _create_folder(folder) as out:
+    with create_output_folder(folder) as out:
         shutil.copytree(artifact.folder, out / "model")
         _copy_modules(modules, system, out)
         shutil.copyfile(_find_licence(), out / "LICENSE")  # of the copied modules
@@ -72,18 +70,6 @@ def _find_licence() -> Path:
     """Return the licence of wattbench, which is a file of the installed package."""
     files = importlib.metadata.files("wattbench") or []
     return Path(str(next(file.locate() for file in files if file.name == "LICENSE")))
-
-
-@contextmanager
-def _create_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes `folder` when the block ends without an exception."""
-    with name_unwritable(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
-            out = Path(temporary) / folder.name
-            out.mkdir()
-            yield out
-            out.rename(folder)
 
 
 def _build_settings(system: System, task: Task, artifact: Artifact) -> dict[str, Any]:

@@ -6,7 +6,7 @@ where adjustText left names on each other and on points.
 
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +23,10 @@ MANY_SYSTEMS = 40
 
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
 MARKERS = {"closed": "o", "open": "D", "baseline": "s"}
+
+KIND_COLOURS = ("#495057", "#c2255c", "#0b7285", "#e67700", "#5f3dc4")
+KIND_MARKERS = ("s", "D", "o", "^", "v")
+"""Of up to five kinds of systems."""
 
 
 def draw_pareto(section: Section) -> str:
@@ -213,6 +217,42 @@ def draw_reductions(
     return _to_svg(figure)
 
 
+def draw_frontier(
+    points: Mapping[str, tuple[str, float, float, float]],
+    named: Collection[str],
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Return an SVG of scores against speed-ups, with the Pareto frontier.
+
+    Args:
+        points: kind, speed-up, score and standard error of each system by its name.
+        named: the systems whose names are written.
+        x_label: of the speed-ups.
+        y_label: of the scores.
+    """
+    figure, axes = _create_figure(4.2)
+    kinds = dict.fromkeys(kind for kind, *_ in points.values())
+    for kind, colour, marker in zip(kinds, KIND_COLOURS, KIND_MARKERS, strict=False):
+        peers = [values for peer, *values in points.values() if peer == kind]
+        x, y, errors = zip(*peers, strict=True)
+        style = {"color": colour, "markersize": 6, "capsize": 2, "elinewidth": 0.8}
+        axes.errorbar(x, y, yerr=errors, fmt=marker, label=kind, **style)
+    positions = {name: (x, y) for name, (_, x, y, _) in points.items()}
+    _draw_frontier_line(axes, sorted(positions.values()))
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(f"{y_label} (± standard error)")
+    axes.margins(x=0.15, y=0.2)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=8)
+    figure.tight_layout()
+    _place_names(axes, {name: positions[name] for name in points if name in named}, False)
+    return _to_svg(figure)
+
+
 def _create_figure(height: float) -> tuple[Any, Any]:
     """Return a figure of eight inches' width, and its axes."""
     import matplotlib
@@ -245,6 +285,10 @@ def _draw_systems(axes: Any, rows: list[Row], locate: Callable[[Row], Point]) ->
             elinewidth=0.8,
         )
     positions = [locate(row) for row in rows]
+    _draw_frontier_line(axes, positions)
+
+
+def _draw_frontier_line(axes: Any, positions: Sequence[Point]) -> None:
     frontier = [
         position
         for position in positions

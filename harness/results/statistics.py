@@ -21,6 +21,9 @@ BOOTSTRAP_FROM = 10
 
 RESAMPLES = 10_000
 
+INTERVAL_ERRORS = 2 * 1.96
+"""Width of a normal 95% interval in standard errors."""
+
 WIDE_FACTOR = 4
 """An interval whose upper end is more than so many times its lower end, a factor of two to each
 side, does not support its estimate."""
@@ -298,8 +301,8 @@ def mean_error(values: Sequence[float] | Floats) -> float:
 
 
 def mean_interval(values: Sequence[float] | Floats) -> Interval:
-    """Return the mean of many values with its normal interval, 1.96 standard errors each way."""
-    mean, half = float(np.mean(values)), 1.96 * mean_error(values)
+    """Return the mean of many values with its normal interval, `INTERVAL_ERRORS` wide."""
+    mean, half = float(np.mean(values)), INTERVAL_ERRORS / 2 * mean_error(values)
     return Interval(mean, mean - half, mean + half)
 
 

@@ -119,7 +119,7 @@ def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress
     name = first.system.name
     progress.step(f"accuracy pass: {name} on {first.task.name}")
     try:
-        answers = _answer(first, range(len(context.data.examples)), context).answers
+        answers = answer_rows(first, range(len(context.data.examples)), context).answers
     except HarnessError as error:
         for run in runs:
             shared = f" of {name}, whose answers this row shares" if run is not first else ""
@@ -130,7 +130,7 @@ def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress
     for run in others:
         progress.step(f"accuracy check: {run.system.name} on {run.task.name}")
         try:
-            window = _answer(run, sample, context)
+            window = answer_rows(run, sample, context)
             agreement = check_agreement(run, answers, window, "in the accuracy check")
         except HarnessError as error:
             run.fail(error)
@@ -144,8 +144,13 @@ def _note_answers(run: SystemRun, answers: list[int], origin: AccuracyPassPart) 
         record.accuracy_pass = origin
 
 
-def _answer(run: SystemRun, rows: Sequence[int], context: RunContext) -> Window:
+def answer_rows(run: SystemRun, rows: Sequence[int], context: RunContext) -> Window:
     """Answer some examples in a fresh worker, as in `offline`, and note the rate.
+
+    Args:
+        run: the system.
+        rows: the examples.
+        context: with what the worker is started and timed.
 
     Raises:
         HarnessError: the worker fails, or needs too much memory.

@@ -212,9 +212,37 @@ def load_system(worker: Worker, run: SystemRun, scenario: str, context: RunConte
     return loading
 
 
-def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunContext) -> None:
+@dataclass(frozen=True)
+class TimedScenarios:
+    """What a worker did in `single_stream` and `offline`.
+
+    Attributes:
+        loading: the window of loading for `single_stream`.
+        single: the window of `single_stream`.
+        single_memory: peak memory after it.
+        offline: the window of `offline`.
+        memory: peak memory after it.
+    """
+
+    loading: Window
+    single: Window
+    single_memory: MemoryUse
+    offline: Window
+    memory: MemoryUse
+
+
+def time_scenarios(
+    worker: Worker, run: SystemRun, order: list[int], context: RunContext
+) -> TimedScenarios:
+    """Load a system and time `single_stream` and `offline`; its rate is kept for the next time.
+
+    Args:
+        worker: a worker that was started for the system.
+        run: the system.
+        order: the examples of the split, in the order in which they are sent.
+        context: with what the round is played.
+    """
     samples, meter = context.data.samples, context.meter
-    order = samples.order(seed=block)
     loading = load_system(worker, run, "single_stream", context)
     single = scenarios.single_stream(worker, samples, order, meter, context.timing)
     single_memory = check_memory(worker, run, context)
@@ -224,8 +252,15 @@ def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunCont
     timeout = compute_timeout(single, len(order))
     offline = _fill_offline_window(worker, run, order, context, timeout)
     memory = check_memory(worker, run, context)
-    _add_window(run, "single_stream", block, loading, single, single_memory)
-    _add_window(run, "offline", block, loading, offline, memory)
+    return TimedScenarios(loading, single, single_memory, offline, memory)
+
+
+def _play_scenarios(worker: Worker, run: SystemRun, block: int, context: RunContext) -> None:
+    order = context.data.samples.order(seed=block)
+    timed = time_scenarios(worker, run, order, context)
+    loading = timed.loading
+    _add_window(run, "single_stream", block, loading, timed.single, timed.single_memory)
+    _add_window(run, "offline", block, loading, timed.offline, timed.memory)
     if "server" in run.records:
         if run.system.serve["server"] != run.system.serve["offline"]:
             load_system(worker, run, "server", context)

@@ -115,6 +115,24 @@ def create_folder_atomically(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def create_output_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes `folder` when the block ends without an exception.
+
+    Unlike `create_folder_atomically`, it is on the disk of the folder, which a user has named.
+
+    Raises:
+        HarnessError: the folder cannot be written.
+    """
+    with name_unwritable(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as temporary:
+            out = Path(temporary) / folder.name
+            out.mkdir()
+            yield out
+            out.rename(folder)
+
+
 def create_scratch_folder() -> Path:
     """Return an empty temporary folder, for the caller to remove.
 

@@ -54,7 +54,11 @@ class Head(Schema):
 class ModelTable(Schema):
     """The table `[model]`; at most one of its keys is set."""
 
-    teacher: Text = Field("", description="the name of the system whose artifact is taken")
+    teacher: Text = Field(
+        "",
+        description="the system whose artifact is taken: its name, or the path of its folder "
+        "relative to the manifest, with a slash",
+    )
     pretrained: Text = Field(
         "", description="a pretrained encoder: its name, a folder, or a name on the hub"
     )
@@ -67,7 +71,9 @@ class ModelTable(Schema):
         "`{hub, revision}` with the commit, 40 hexadecimal digits",
     )
     members: Texts = Field(
-        (), description="the systems of a cascade, the cheapest first; at least two"
+        (),
+        description="the systems of a cascade, the cheapest first; at least two, each given like "
+        "`teacher`",
     )
 
 
@@ -106,8 +112,14 @@ def find_systems(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
-    """Read a manifest; `dependents` are the systems that led to it, as teacher or member."""
+def _read(folder: Path, root: Path, dependents: tuple[Path, ...]) -> System:
+    """Read a manifest.
+
+    Args:
+        folder: its folder.
+        root: the project.
+        dependents: the folders of the systems that led to it, as teacher or member.
+    """
     path = folder / "submission.toml"
     data, faults = read_toml(path), Faults(path)
     if "@" in folder.resolve().name:
@@ -115,7 +127,7 @@ def _read(folder: Path, root: Path, dependents: tuple[str, ...]) -> System:
     keys = {key: value for key, value in data.items() if key not in TABLES}
     head = faults.check(Head, keys, also=TABLES)
     model = faults.get_table(data, "model")
-    source, spec = _read_model(faults, model, root, (*dependents, folder.name))
+    source, spec = _read_model(faults, model, root, (*dependents, folder.resolve()))
     recipe, spec = _read_recipe(faults, data, spec)
     if keys.get("division") == "closed":
         _check_closed(faults, model, recipe)
@@ -244,7 +256,7 @@ def _check_task_values(
 
 
 def _read_model(
-    faults: Faults, table: dict[str, Any], root: Path, dependents: tuple[str, ...]
+    faults: Faults, table: dict[str, Any], root: Path, dependents: tuple[Path, ...]
 ) -> tuple[ModelSource | None, ModelSpec]:
     """Return what the recipe starts from, and its specification."""
     if len(table) > 1:
@@ -285,7 +297,7 @@ def _start_from(spec: ModelSpec, **changes: Any) -> ModelSpec:
 
 
 def _read_members(
-    faults: Faults, names: Sequence[str], root: Path, dependents: tuple[str, ...]
+    faults: Faults, names: Sequence[str], root: Path, dependents: tuple[Path, ...]
 ) -> tuple[ModelSource | None, ModelSpec]:
     members = [_read_other(faults, "members", name, root, dependents) for name in names]
     if len(names) < 2 or len(set(names)) < len(names):
@@ -320,20 +332,32 @@ def _read_weights(faults: Faults, declaration: Any) -> tuple[ModelSource | None,
 
 
 def _read_other(
-    faults: Faults, key: str, name: str, root: Path, dependents: tuple[str, ...]
+    faults: Faults, key: str, name: str, root: Path, dependents: tuple[Path, ...]
 ) -> System | None:
-    """Return another system; if there is none, note a fault and return None."""
-    systems = find_systems(root)
-    if name in dependents:
-        cycle = " -> ".join((*dependents, name))
-        faults.add(f"[model] {key}: {cycle} is a cycle. Name a system that does not depend on it.")
-    elif name not in systems:
+    """Return another system; if there is none, note a fault and return None.
+
+    Args:
+        faults: where faults are noted.
+        key: of the manifest, `teacher` or `members`.
+        name: the name of the system, or the path of its folder.
+        root: the project.
+        dependents: the folders of the systems that led to it.
+    """
+    base = faults.path.parent
+    systems = {name: base / expand_home(name)} if "/" in name else find_systems(root)
+    folder = systems.get(name)
+    if folder is None:
         faults.add(
             f"[model] {key} {name!r} does not exist in {describe_places(root)}. "
             f"{suggest_name(name, systems)}"
         )
+    elif folder.resolve() in dependents:
+        cycle = " -> ".join([*(dependent.name for dependent in dependents), folder.resolve().name])
+        faults.add(f"[model] {key}: {cycle} is a cycle. Name a system that does not depend on it.")
+    elif not (folder / "submission.toml").is_file():
+        faults.add(f"[model] {key} {name!r}: there is no submission.toml in {folder.resolve()}.")
     else:
-        return _read(systems[name], root, dependents)
+        return _read(folder, root, dependents)
     return None
 
 

@@ -1,0 +1,1 @@
+"""The fastest model for a task that keeps enough of its teacher's score."""

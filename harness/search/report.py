@@ -1,0 +1,168 @@
+"""The result of a search: the chosen system as an ordinary folder, with a table and a picture."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from harness.leaderboard.formatting import compact_table, format_number, format_table
+from harness.leaderboard.plots import draw_frontier
+from harness.schema import read_toml
+from harness.search.found import TEACHER, Limits, find_frontier, list_columns
+from harness.search.search import Outcome, SearchRequest
+from harness.store.cache import create_output_folder
+from harness.store.template import render_template
+from harness.submissions.project import shorten_path
+from harness.telemetry.machine import build_fingerprint
+
+
+def write_system(request: SearchRequest, outcome: Outcome, out: Path) -> None:
+    """Write the chosen system's folder, completely or not at all.
+
+    The systems that it is made of, and a teacher that is no system of the project, lie in folders
+    inside of it.
+
+    Args:
+        request: what was to be found.
+        outcome: what was found.
+        out: the folder; it must not exist.
+    """
+    with create_output_folder(out) as folder:
+        _copy_manifest(request, outcome.chosen, folder, out)
+        (folder / "frontier.svg").write_text(_draw(request, outcome), encoding="utf-8")
+        (folder / "README.md").write_text(_render(request, outcome, out), encoding="utf-8")
+
+
+def summarize(request: SearchRequest, outcome: Outcome) -> str:
+    """Return the result in one sentence."""
+    chosen = outcome.found.systems[outcome.chosen]
+    before, after = outcome.teacher_p50_ms, outcome.teacher_p50_ms / chosen.speed.single_stream
+    return (
+        f"Keeps {chosen.score.retained:.0%} of the gain of {request.teacher.name} at "
+        f"{format_number(chosen.speed.offline)}x; {format_number(after)} ms instead of "
+        f"{format_number(before)}, {format_number(chosen.speed.size_mb)} MB."
+    )
+
+
+def list_rows(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the table of all systems, the fastest first."""
+    systems = sorted(outcome.found.systems.values(), key=lambda found: -found.speed.offline)
+    frontier = {found.name for found in find_frontier(systems)}
+    columns = list_columns([found for found in systems if found.kind != TEACHER])
+    return [
+        {
+            "system": found.name + " *" * (found.name in frontier),
+            "kind": found.kind,
+            **{column: found.details.get(column, "") for column in columns},
+            "speed-up": f"{format_number(found.speed.offline)}x",
+            "p50 ms": format_number(outcome.teacher_p50_ms / found.speed.single_stream),
+            "MB": format_number(found.speed.size_mb),
+            "memory MB": f"{found.speed.memory_mb:.0f}",
+            "score": f"{found.score.value:.4f} ± {found.score.se:.4f}",
+            "keeps": f"{found.score.retained:.1%}",
+            "s": f"{found.seconds:.0f}",
+        }
+        for found in systems
+    ]
+
+
+def list_commands(request: SearchRequest, out: Path) -> list[str]:
+    """Return the commands that measure and export the chosen system."""
+    task = request.task
+    address = shorten_path(task.path) if task.path else task.name
+    system = shorten_path(out)
+    return [
+        f"wattbench bench --system {system} --task {address}",
+        f"wattbench export {system} {system}-export --task {address}",
+    ]
+
+
+def _render(request: SearchRequest, outcome: Outcome, out: Path) -> str:
+    limits, chosen = request.limits, outcome.found.systems[outcome.chosen]
+    machine = build_fingerprint(request.isolation)
+    return render_template(
+        "search/README.md.j2",
+        name=out.name,
+        summary=summarize(request, outcome),
+        task=request.task,
+        count=len(outcome.found.systems) - 1,
+        limits=limits,
+        limit_lines=list(_describe_limits(limits, outcome)),
+        examples=len(request.task.examples("selection")),
+        machine=f"{machine['cpu']}, {request.configuration.name}",
+        commands=list_commands(request, out),
+        keeps_enough=chosen.score.keeps_enough,
+        table=compact_table(format_table(list_rows(outcome))),
+        teacher_rate=format_number(outcome.teacher_rate),
+        teacher_p50_ms=format_number(outcome.teacher_p50_ms),
+        not_tried=outcome.not_tried,
+    )
+
+
+def _describe_limits(limits: Limits, outcome: Outcome) -> list[str]:
+    lines = [
+        f"{label} at most {value:g} {unit}"
+        for label, value, unit in (
+            ("p50", limits.p50_ms, "ms"),
+            ("memory", limits.memory_mb, "MB"),
+            ("size", limits.size_mb, "MB"),
+        )
+        if value is not None
+    ]
+    if limits.p99_ms is not None:
+        lines.append(f"p99 at most {limits.p99_ms:g} ms (it is {outcome.p99_ms:.3g})")
+    return lines
+
+
+def _draw(request: SearchRequest, outcome: Outcome) -> str:
+    systems = outcome.found.systems
+    points = {
+        found.name: (found.kind, found.speed.offline, found.score.value, found.score.se)
+        for found in systems.values()
+    }
+    named = {found.name for found in find_frontier(systems.values())} | {outcome.chosen}
+    return draw_frontier(
+        points,
+        named,
+        f"speed-up over {request.teacher.name}, offline",
+        f"score on the selection slice of {request.task.name}",
+    )
+
+
+def _copy_manifest(request: SearchRequest, name: str, folder: Path, final: Path) -> None:
+    """Copy a manifest of the workspace, and those that it names by a path.
+
+    Args:
+        request: holds the workspace.
+        name: of the system.
+        folder: where to write it.
+        final: where the folder will be.
+    """
+    source = request.workspace / "submissions" / name
+    manifest = read_toml(source / "submission.toml")
+    manifest["tasks"] = [_relate(task, source, final) for task in manifest["tasks"]]
+    model: dict[str, Any] = manifest["model"]
+    teacher, members = model.get("teacher", ""), model.get("members", [])
+    for other in filter(_is_path, [teacher, *members]):
+        inner = Path(other).name
+        _copy_manifest(request, inner, folder / inner, final / inner)
+    if _is_path(teacher):
+        model["teacher"] = f"./{Path(teacher).name}"
+    if members:
+        model["members"] = [f"./{Path(member).name}" for member in members]
+    if checkpoint := model.get("checkpoint"):
+        model["checkpoint"] = _relate(checkpoint, source, final)
+    folder.mkdir(exist_ok=True)
+    (folder / "submission.toml").write_text(tomli_w.dumps(manifest), encoding="utf-8")
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name
+
+
+def _relate(path: str, source: Path, final: Path) -> str:
+    """Return a path of a manifest, or a name, as another folder has it."""
+    if not _is_path(path):
+        return path
+    return os.path.relpath((source / path).resolve(), final.resolve())

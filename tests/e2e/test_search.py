@@ -1,0 +1,155 @@
+"""`wattbench search`, on a tiny model and invented text."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from harness.cli.main import main
+from harness.optimize.base import Artifact
+from harness.search import search
+from harness.search.found import FoundSystems
+from harness.submissions.manifest import read_system
+from harness.submissions.plan import plan_system
+from harness.tasks.registry import get_task
+from harness.tasks.task import Example, Task
+from tests.support.words_task import write_checkpoint, write_words_task
+
+SPACE = """
+layers = [1, 2]
+sizes = [{ heads = 0, ffn = 0 }, { heads = 2, ffn = 32 }]
+forms = ["onnxruntime-int8"]
+batches = [1]
+epochs = [1, 2]
+augment = [0]
+temperature = [2.0]
+learning_rate = [1e-3]
+static = false
+"""
+
+
+@pytest.fixture
+def arguments(tmp_path: Path, cache: Path, finetuned: Artifact, encoder: Path) -> list[str]:
+    """A search for the student of a user's model on a user's task."""
+    write_words_task(tmp_path / "words")
+    write_checkpoint(tmp_path / "my-bert", finetuned, encoder)
+    (tmp_path / "space.toml").write_text(SPACE)
+    options = {
+        "--task": tmp_path / "words" / "task.toml",
+        "--model": tmp_path / "my-bert",
+        "--space": tmp_path / "space.toml",
+        "--out": tmp_path / "words-fast",
+        "--budget": "10m",
+        "--configuration": "cpu-1",
+    }
+    return ["search", *(str(part) for pair in options.items() for part in pair)]
+
+
+def test_the_result_is_an_ordinary_built_submission(
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    examples = Task.examples
+
+    def refuse_validation(task: Task, split: str) -> Sequence[Example]:
+        assert split in ("train", "selection")
+        return examples(task, split)
+
+    monkeypatch.setattr(Task, "examples", refuse_validation)
+    assert main(arguments) == 0
+    out, task = tmp_path / "words-fast", get_task(str(tmp_path / "words" / "task.toml"))
+    printed = capsys.readouterr().out
+    assert re.search(r"\nKeeps \d+% of the gain of teacher at [\d.,]+x; [\d.]+ ms instead", printed)
+    assert f"wattbench bench --system {out} --task" in printed
+    system = read_system(out)
+    assert system.declares_task(task)
+    assert plan_system(system, task, 0).is_built  # its keys are those of the search
+    assert system.teacher is not None
+    assert system.teacher.folder.resolve() == out / "teacher"
+    readme = (out / "README.md").read_text()
+    assert "the reported split was not read" in readme
+    assert readme.count("\n| student-") == len(read_found(tmp_path).systems) - 1
+    assert "</svg>" in (out / "frontier.svg").read_text()
+    assert main(arguments) == 2
+    assert "exists already. Move it away" in capsys.readouterr().err
+
+
+def read_found(tmp_path: Path) -> FoundSystems:
+    (path,) = (tmp_path / "cache" / "searches").glob("words-fast-*/found.json")
+    return FoundSystems.read(path)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
+    tmp_path: Path,
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The interrupt comes after the first student, which is made to keep too little."""
+    score, scored = search.Scorer.score, []
+
+    def score_and_interrupt(*arguments: object) -> object:
+        if scored:
+            raise KeyboardInterrupt
+        scored.append(score(*arguments))  # type: ignore[arg-type]
+        return scored[0].__class__(0.6, 0.1, 0.2, -0.2)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(search.Scorer, "score", score_and_interrupt)
+        assert main(arguments) == 0
+    out = tmp_path / "words-fast"
+    readme = (out / "README.md").read_text()
+    assert "**It keeps too little.**" in readme
+    assert "- what was left when the search was interrupted" in readme
+    assert len(read_found(tmp_path).systems) == 2
+    out.rename(tmp_path / "earlier")
+    assert main(arguments) == 2
+    assert "Give --resume to go on" in capsys.readouterr().err
+    assert main([*arguments, "--resume"]) == 0
+    assert len(read_found(tmp_path).systems) > 2
+    assert "**It keeps too little.**" not in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("--budget", "an hour"), "is not a duration such as 90s, 60m or 1.5h"),
+        (("--budget", "0m"), "is not a duration"),
+        (("--keep", "1.5"), "--keep"),
+        (("--teacher", "tfidf-logreg", "--model", ""), "tfidf-logreg cannot be the teacher"),
+        (("--resume",), "there is no search for"),
+        (("--task", ""), "give --task NAME"),
+    ],
+)
+def test_a_wrong_option_is_one_message(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    change: tuple[str, ...],
+    message: str,
+) -> None:
+    assert main([*arguments, *change]) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_the_default_space_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "--print-space"]) == 0
+    assert "layers = [" in capsys.readouterr().out
+
+
+def test_a_teacher_that_knows_nothing_is_refused(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "selection", "validation"):  # half of the labels are wrong
+        path = tmp_path / "words" / f"{split}.jsonl"
+        rows = path.read_text().splitlines()
+        swapped = [
+            row.replace('"yes"', '"?"').replace('"no"', '"yes"').replace('"?"', '"no"')
+            for row in rows[::2]
+        ]
+        path.write_text("\n".join([*swapped, *rows[1::2]]) + "\n")
+    assert main(arguments) == 2
+    assert "is not better than the constant answer" in capsys.readouterr().err

@@ -1,0 +1,96 @@
+"""Which of the systems found is the best, and the file that they are kept in."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.search.found import STUDENT, TEACHER, Found, FoundSystems, Limits, list_columns
+from harness.search.scoring import SelectionScore
+from harness.search.speed import Speed
+
+
+def make(name: str, speedup: float, score: float, enough: bool = True, **changes: float) -> Found:
+    """A system whose gain over 0.5 is measured against a teacher with 0.9."""
+    speed = {"single_stream": speedup, "memory_mb": 100.0, "size_mb": 20.0} | changes
+    margin = 0.01 if enough else -0.01
+    return Found(
+        name,
+        STUDENT,
+        {"layers": 3},
+        60.0,
+        SelectionScore(score, 0.01, (score - 0.5) / 0.4, margin),
+        Speed(speedup, **speed),
+    )
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> FoundSystems:
+    systems = FoundSystems(tmp_path / "found.json")
+    for system in (
+        make("slow", 10, 0.89),
+        make("fast", 30, 0.88),
+        make("bad", 90, 0.80, enough=False),
+        make("worse", 95, 0.75, enough=False),
+        make("large", 40, 0.88, size_mb=60.0),
+        Found("teacher", TEACHER, {}, 0, SelectionScore(0.9, 0.01, 1, 0.01), Speed(1, 1, 300, 90)),
+    ):
+        systems.add(system)
+    return systems
+
+
+def names(systems: list[Found]) -> list[str]:
+    return [system.name for system in systems]
+
+
+def test_the_fastest_that_keeps_enough_comes_first_then_what_keeps_most(
+    found: FoundSystems,
+) -> None:
+    assert names(found.find_admitted(Limits(), 30)) == ["large", "fast", "slow", "bad", "worse"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "first"),
+    [
+        (Limits(size_mb=50), "fast"),
+        (Limits(size_mb=60), "large"),
+        (Limits(p50_ms=0.5), "bad"),  # 30 ms / 90
+        (Limits(p50_ms=0.9), "large"),
+    ],
+)
+def test_limits_come_before_speed(found: FoundSystems, limits: Limits, first: str) -> None:
+    assert found.find_admitted(limits, 30)[0].name == first
+
+
+def test_nothing_is_within_impossible_limits(found: FoundSystems) -> None:
+    assert found.find_admitted(Limits(memory_mb=50), 30) == []
+
+
+def test_the_frontier_has_no_system_that_another_one_beats(found: FoundSystems) -> None:
+    assert names(found.find_frontier()) == ["worse", "bad", "large", "slow", "teacher"]
+
+
+def test_the_file_holds_what_was_found(found: FoundSystems) -> None:
+    assert FoundSystems.read(found.path) == found
+    assert FoundSystems.read(found.path.with_name("none.json")).systems == {}
+
+
+def test_a_column_that_is_the_same_for_all_is_not_shown() -> None:
+    systems = [
+        Found(
+            "a",
+            STUDENT,
+            {"layers": 2, "form": "int8"},
+            1,
+            make("a", 1, 1).score,
+            make("a", 1, 1).speed,
+        ),
+        Found(
+            "b",
+            STUDENT,
+            {"layers": 3, "form": "int8"},
+            1,
+            make("b", 1, 1).score,
+            make("b", 1, 1).speed,
+        ),
+    ]
+    assert list_columns(systems) == ["layers"]
