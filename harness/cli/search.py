@@ -114,7 +114,8 @@ def search(
     from harness.cli.resolve import find_places, find_task
     from harness.search.found import Limits
     from harness.search.report import list_commands, list_rows, summarize, write_system
-    from harness.search.search import Search, SearchRequest
+    from harness.search.request import SearchRequest
+    from harness.search.search import Search
     from harness.search.space import DEFAULT_SPACE, read_space
     from harness.store.cache import expand_home
     from harness.telemetry.configuration import choose_configuration

@@ -146,6 +146,15 @@ class Training:
     temperature: float
     learning_rate: float
 
+    def describe(self) -> dict[str, Any]:
+        """Return the columns of a table that describe it."""
+        return {
+            "epochs": self.epochs,
+            "copies": self.augment,
+            "temperature": self.temperature,
+            "rate": f"{self.learning_rate:g}",
+        }
+
 
 def list_later_steps(shape: Shape, vocabulary: bool) -> list[dict[str, Any]]:
     """Return the steps of a student that do not depend on its training.

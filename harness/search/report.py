@@ -10,7 +10,7 @@ from harness.leaderboard.formatting import compact_table, format_number, format_
 from harness.leaderboard.plots import draw_frontier
 from harness.schema import read_toml
 from harness.search.found import TEACHER, Limits, find_frontier, list_columns
-from harness.search.search import Outcome, SearchRequest
+from harness.search.request import Outcome, SearchRequest
 from harness.store.cache import create_output_folder
 from harness.store.template import render_template
 from harness.submissions.project import shorten_path
@@ -139,7 +139,8 @@ def _copy_manifest(request: SearchRequest, name: str, folder: Path, final: Path)
         folder: where to write it.
         final: where the folder will be.
     """
-    source = request.workspace / "submissions" / name
+    folder.mkdir(exist_ok=True)
+    source = request.get_folder(name)
     manifest = read_toml(source / "submission.toml")
     manifest["tasks"] = [_relate(task, source, final) for task in manifest["tasks"]]
     model: dict[str, Any] = manifest["model"]
@@ -153,7 +154,6 @@ def _copy_manifest(request: SearchRequest, name: str, folder: Path, final: Path)
         model["members"] = [f"./{Path(member).name}" for member in members]
     if checkpoint := model.get("checkpoint"):
         model["checkpoint"] = _relate(checkpoint, source, final)
-    folder.mkdir(exist_ok=True)
     (folder / "submission.toml").write_text(tomli_w.dumps(manifest), encoding="utf-8")
 
 

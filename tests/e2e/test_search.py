@@ -8,7 +8,7 @@ import pytest
 
 from harness.cli.main import main
 from harness.optimize.base import Artifact
-from harness.search import search
+from harness.search import builder
 from harness.search.found import FoundSystems
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan_system
@@ -90,7 +90,7 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The interrupt comes after the first student, which is made to keep too little."""
-    score, scored = search.Scorer.score, []
+    score, scored = builder.Scorer.score, []
 
     def score_and_interrupt(*arguments: object) -> object:
         if scored:
@@ -99,7 +99,7 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
         return scored[0].__class__(0.6, 0.1, 0.2, -0.2)
 
     with monkeypatch.context() as patch:
-        patch.setattr(search.Scorer, "score", score_and_interrupt)
+        patch.setattr(builder.Scorer, "score", score_and_interrupt)
         assert main(arguments) == 0
     out = tmp_path / "words-fast"
     readme = (out / "README.md").read_text()

@@ -1,9 +1,12 @@
+import shutil
 from pathlib import Path
 
 import pytest
 
 from harness.errors import ManifestError
 from harness.submissions.manifest import find_systems, read_system
+from harness.submissions.plan import plan_system
+from harness.tasks.registry import get_task
 from tests.support.systems import REPOSITORY
 
 GOOD = """
@@ -200,6 +203,33 @@ def test_parameters_are_checked_against_the_encoder(
     text = OPEN.replace('teacher = "minilm-l6"', f'pretrained = "{tiny_encoder}"')
     text = text.replace("[[step]]", f"{FINETUNE}{line}\n[[step]]", 1)
     (folder / "submission.toml").write_text(text)
+    with pytest.raises(ManifestError, match=message):
+        read_system(folder)
+
+
+def test_a_teacher_may_be_a_folder_inside_of_the_submission(folder: Path) -> None:
+    teacher = folder / "teacher"
+    shutil.copytree(REPOSITORY / "baselines" / "minilm-l6", teacher)
+    (folder / "submission.toml").write_text(GOOD.replace('"minilm-l6"', '"./teacher"'))
+    system = read_system(folder)
+    assert system.teacher is not None
+    assert (system.teacher.name, system.teacher.folder.resolve()) == ("teacher", teacher.resolve())
+    named = read_system(REPOSITORY / "submissions" / "closed-int8")
+    task = get_task("sentiment")
+    assert [step.key for step in plan_system(system, task, 0).steps] == [
+        step.key for step in plan_system(named, task, 0).steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("./teacher", "teacher './teacher': there is no submission.toml in .*/mine/teacher"),
+        ("../mine", "mine -> mine is a cycle"),
+    ],
+)
+def test_a_path_that_is_no_teacher_is_rejected(folder: Path, path: str, message: str) -> None:
+    (folder / "submission.toml").write_text(GOOD.replace('"minilm-l6"', f'"{path}"'))
     with pytest.raises(ManifestError, match=message):
         read_system(folder)
 

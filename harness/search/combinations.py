@@ -1,0 +1,89 @@
+"""Systems of a search that are no students: static ones, early exits, cascades."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from harness.schema import read_toml
+from harness.search.candidate import make_manifest
+from harness.search.found import STATIC, STUDENT, Found, FoundSystems
+from harness.search.request import SearchRequest
+
+MAX_DROP = 0.005
+"""The score that a cascade or an early exit may lose, as in the submission `cascade`."""
+
+CASCADES = 2
+"""Cascades that are tried: of the fastest systems on the frontier, each with the best student."""
+
+PER_CORE = {"instances": "per-core"}
+
+TRAINING_STEPS = ("distill", "vocabulary", "prune")
+
+
+def make_static_manifest(request: SearchRequest) -> dict[str, Any]:
+    """Return the manifest of a static student."""
+    serve = {"engine": "static", "offline": PER_CORE, "server": PER_CORE}
+    model = {"teacher": request.teacher_name}
+    return make_manifest("static student", model, [{"use": "static"}], serve, request.task.address)
+
+
+def make_exit_manifest(request: SearchRequest, student: Found) -> dict[str, Any] | None:
+    """Return the manifest of a student with an exit in the middle.
+
+    Args:
+        request: what the search is to find.
+        student: a student of the workspace.
+
+    Returns:
+        None if the student has one layer, or is not served by onnxruntime with scales of each
+        input.
+    """
+    layers, form = int(student.details["layers"]), student.details["form"]
+    quantize = {"onnxruntime-fp32": [], "onnxruntime-int8": [{"use": "quantize", "dtype": "int8"}]}
+    if layers < 2 or form not in quantize:
+        return None
+    manifest = read_toml(request.get_folder(student.name) / "submission.toml")
+    exits = {"use": "exits", "after": [layers // 2 - 1], "joint": True}
+    return manifest | {
+        "title": f"{manifest['title']}, with an early exit",
+        "step": [
+            *(step for step in manifest["step"] if step["use"] in TRAINING_STEPS),
+            exits | {"epochs": 2, "learning_rate": 1e-4},
+            {"use": "export"},
+            *quantize[form],
+            {"use": "calibrate", "max_drop": MAX_DROP},
+        ],
+    }
+
+
+def make_cascade_manifest(request: SearchRequest, members: Sequence[Found]) -> dict[str, Any]:
+    """Return the manifest of a cascade of systems of the workspace, the fastest first."""
+    names = [member.name for member in members]
+    serve = {"engine": "cascade", "padding": "longest", "batch": 1}
+    return make_manifest(
+        f"cascade of {' and '.join(names)}",
+        {"members": [f"../{name}" for name in names]},
+        [{"use": "cascade", "max_drop": MAX_DROP}],
+        {**serve, "offline": PER_CORE, "server": PER_CORE},
+        request.task.address,
+    )
+
+
+def list_cascades(found: FoundSystems, students: Sequence[Found]) -> Iterator[tuple[Found, Found]]:
+    """Yield pairs of a fast system and a better one.
+
+    The better one is the fastest student that keeps enough, or else the one that keeps most.
+
+    Args:
+        found: all systems.
+        students: the students within the limits, the best first.
+    """
+    if not students:
+        return
+    best = students[0]
+    faster = [
+        other
+        for other in found.find_frontier()
+        if other.kind in (STATIC, STUDENT) and other.speed.offline > best.speed.offline
+    ]
+    for other in faster[:CASCADES]:
+        yield other, best
