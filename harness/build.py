@@ -22,6 +22,7 @@ from harness.models import pretrained
 from harness.models.checkpoint_files import read_dtype
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, Member, StepContext, get_step
 from harness.progress import Log, ProgressLine, add_prefix
+from harness.store import shared
 from harness.store.cache import (
     artifact_dir,
     checkpoint_dir,
@@ -61,13 +62,29 @@ def build_missing(plan: Plan, configuration: Configuration, log: Log = print) ->
     """
     missing: dict[str, PlannedSystem] = {}
     for planned in plan.systems:
-        if not planned.is_built:
+        if not fetch_built(planned, log):
             missing.setdefault(planned.key, planned)
     for number, planned in enumerate(missing.values(), start=1):
         name = planned.task.training_task.name
         log(f"build {number}/{len(missing)}: {planned.system.name} for {name}")
         _fetch_inputs(planned)
         _build_in_subprocess(planned, configuration, log)
+
+
+def fetch_built(planned: PlannedSystem, log: Log) -> bool:
+    """Return whether a system is built, here or on another machine, whose artifact is then copied.
+
+    Args:
+        planned: the system.
+        log: called with a line if something is copied.
+    """
+    if planned.is_built:
+        return True
+    with hold_lock(planned.key):
+        if not planned.is_built and not shared.fetch_folder(artifact_dir(planned.key)):
+            return False
+    log(f"from the shared store: {planned.system.name} for {planned.task.training_task.name}")
+    return True
 
 
 def build_in_this_process(
@@ -87,11 +104,12 @@ def build_in_this_process(
         BuildError: a step failed.
     """
     for planned in plan.systems:
-        for step in planned.steps:
+        for step in [] if fetch_built(planned, log) else planned.steps:
             if not step.is_built:
                 with hold_lock(step.key):  # another process may be building it
-                    if not step.is_built:
+                    if not (step.is_built or shared.fetch_folder(artifact_dir(step.key))):
                         _run_step(step, configuration, planned.seed, log)
+                        shared.publish_folder(artifact_dir(step.key))
     return [planned.find_artifact() for planned in plan.systems]
 
 

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from harness.errors import FULL, SourceError
+from harness.store import shared
 from harness.store.cache import (
     cache_dir,
     create_folder_atomically,
@@ -98,7 +99,11 @@ class Source:
                 return target
             if folder := self._find_local():
                 return folder
-            self._download_to(target)
+            if shared.fetch_folder(target):
+                self._check(target)
+            else:
+                self._download_to(target)
+                shared.publish_folder(target)
         return target
 
     def copy_to(self, data: Path) -> None:

@@ -18,6 +18,7 @@ from harness.optimize.base import StepContext
 from harness.optimize.training import encoders
 from harness.optimize.training.tokens import Tokens
 from harness.progress import track
+from harness.store import shared
 from harness.store.cache import cache_dir, create_folder_atomically, digest, hold_lock
 
 LENGTH_STEP = 4
@@ -48,6 +49,7 @@ def compute_teacher_logits(
     folder = cache_dir() / "outputs" / name
     inputs = [_digest_input(rows, row) for row in range(len(rows))]
     with hold_lock(name):  # another process may be computing the same inputs
+        _fetch_parts(folder)
         known = _load(folder)
         missing = {key: row for row, key in enumerate(inputs) if key not in known}
         if missing:
@@ -103,6 +105,14 @@ def _draw_batches(
     return batches
 
 
+def _fetch_parts(folder: Path) -> None:
+    """Copy the parts that other machines have computed from the shared store."""
+    store = shared.get_shared_store()
+    for part in store.list_folders(folder) if store else ():
+        if store and not part.is_dir():
+            store.fetch(part)
+
+
 def _load(folder: Path) -> dict[bytes, NDArray[np.float32]]:
     """Return the logits of all parts of the folder by input."""
     known: dict[bytes, NDArray[np.float32]] = {}
@@ -116,6 +126,8 @@ def _load(folder: Path) -> dict[bytes, NDArray[np.float32]]:
 def _save(folder: Path, inputs: list[bytes], logits: NDArray[np.float32]) -> None:
     """Add a part to the folder: `inputs.npy`, uint8 [inputs, 16], and their `logits.npy`."""
     joined = b"".join(inputs)
-    with create_folder_atomically(folder / hashlib.sha256(joined).hexdigest()) as out:
+    part = folder / hashlib.sha256(joined).hexdigest()
+    with create_folder_atomically(part) as out:
         np.save(out / INPUTS, np.frombuffer(joined, np.uint8).reshape(len(inputs), -1))
         np.save(out / LOGITS, logits)
+    shared.publish_folder(part)
