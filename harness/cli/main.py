@@ -55,7 +55,8 @@ Examples:
 
 Data, weights and built artifacts are kept in WATTBENCH_CACHE (default ~/.cache/wattbench).
 WATTBENCH_DATA may name a folder with data to use instead of downloading: SuperGLUE's archive,
-unpacked. WATTBENCH_STORE may name a store that machines share. What the user can fix is one message and exit status 2; Ctrl-C ends with 130.
+unpacked. WATTBENCH_STORE may name a store that machines share. What the user can fix is one
+message and exit status 2; Ctrl-C ends with 130.
 """
 
 app = typer.Typer(
