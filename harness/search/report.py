@@ -72,8 +72,11 @@ def list_commands(request: SearchRequest, out: Path) -> list[str]:
     task = request.task
     address = shorten_path(task.path) if task.path else task.name
     system = shorten_path(out)
+    measure = "wattbench bench"
+    if _is_path(request.teacher_name):
+        measure = f"wattbench run --model {shorten_path(request.teacher.encoder)}"
     return [
-        f"wattbench bench --system {system} --task {address}",
+        f"{measure} --system {system} --task {address}",
         f"wattbench export {system} {system}-export --task {address}",
     ]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_number
-from harness.optimize.base import Artifact
+from harness.optimize.base import Artifact, get_selection
 from harness.progress import Log
 from harness.runner.evaluate import EvalData, RunContext
 from harness.search.builder import Builder
@@ -65,6 +65,12 @@ class Search:
             HarnessError: the teacher cannot be built or is useless, or nothing was found.
         """
         request = self._request
+        if request.task.trains_on:
+            raise HarnessError(
+                f"{request.task.name} has no training split. Search for --task "
+                f"{request.task.training_task.name}, whose systems answer it."
+            )
+        get_selection(request.task)  # or say that there is none
         deadline = time.monotonic() + request.budget
         meter = EnergyMeter(request.configuration)
         try:

@@ -28,7 +28,7 @@ from harness.runner.evaluate import (
     start_worker,
     time_scenarios,
 )
-from harness.search.candidate import Shape
+from harness.search.candidate import Shape, Size
 from harness.search.random_weights import write_random_artifact
 from harness.store.cache import (
     cache_dir,
@@ -169,27 +169,34 @@ class SpeedMeter:
     def _time_untrained(
         self, shapes: Sequence[Shape], vocabulary: bool, make_system: Callable[[Shape], System]
     ) -> dict[Shape, Speed]:
-        assert self.teacher.artifact is not None
         systems: dict[str, tuple[System, Artifact]] = {}
         by_name = {str(number): shape for number, shape in enumerate(shapes)}
+        artifacts: dict[tuple[Size, str], Artifact | None] = {}
         with _scratch_folder() as scratch:
             for name, shape in by_name.items():
-                out = scratch / name
-                out.mkdir()
-                try:
-                    artifact = write_random_artifact(
-                        shape,
-                        self.teacher.artifact.folder,
-                        self.teacher.task.address,
-                        vocabulary,
-                        out,
-                        self.context.configuration.cores,
-                    )
-                except HarnessError as error:
-                    self.log(f"left out: {error}")
-                    continue
-                systems[name] = make_system(shape), artifact
+                content = shape.size, shape.form
+                if content not in artifacts:
+                    artifacts[content] = self._write_untrained(shape, vocabulary, scratch / name)
+                if artifact := artifacts[content]:
+                    systems[name] = make_system(shape), artifact
             return {by_name[name]: speed for name, speed in self.time_systems(systems).items()}
+
+    def _write_untrained(self, shape: Shape, vocabulary: bool, out: Path) -> Artifact | None:
+        """Return the artifact of a student with random weights; None, with a line, if it fails."""
+        assert self.teacher.artifact is not None
+        out.mkdir()
+        try:
+            return write_random_artifact(
+                shape,
+                self.teacher.artifact.folder,
+                self.teacher.task.address,
+                vocabulary,
+                out,
+                self.context.configuration.cores,
+            )
+        except HarnessError as error:
+            self.log(f"left out: {error}")
+            return None
 
     def _find_file(self, shape: Shape, vocabulary: bool) -> Path:
         """Return the file of a shape's speed on this machine."""

@@ -63,7 +63,7 @@ def test_the_result_is_an_ordinary_built_submission(
     out, task = tmp_path / "words-fast", get_task(str(tmp_path / "words" / "task.toml"))
     printed = capsys.readouterr().out
     assert re.search(r"\nKeeps \d+% of the gain of teacher at [\d.,]+x; [\d.]+ ms instead", printed)
-    assert f"wattbench bench --system {out} --task" in printed
+    assert f"wattbench run --model {tmp_path / 'my-bert'} --system {out} --task" in printed
     system = read_system(out)
     assert system.declares_task(task)
     assert plan_system(system, task, 0).is_built  # its keys are those of the search
@@ -133,6 +133,13 @@ def test_a_wrong_option_is_one_message(
 ) -> None:
     assert main([*arguments, *change]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_task_without_a_training_split_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "--task", "axb", "--out", str(tmp_path / "out")]) == 2
+    assert "axb has no training split. Search for --task rte" in capsys.readouterr().err
 
 
 def test_the_default_space_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
