@@ -1,6 +1,5 @@
 """The result of a search: the chosen system as an ordinary folder, with a table and a picture."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from harness.search.request import Outcome, SearchRequest
 from harness.store.cache import create_output_folder
 from harness.store.template import render_template
 from harness.submissions.project import shorten_path
+from harness.submissions.relocate import relocate
 from harness.telemetry.machine import build_fingerprint
 
 
@@ -145,27 +145,18 @@ def _copy_manifest(request: SearchRequest, name: str, folder: Path, final: Path)
     folder.mkdir(exist_ok=True)
     source = request.get_folder(name)
     manifest = read_toml(source / "submission.toml")
-    manifest["tasks"] = [_relate(task, source, final) for task in manifest["tasks"]]
     model: dict[str, Any] = manifest["model"]
     teacher, members = model.get("teacher", ""), model.get("members", [])
     for other in filter(_is_path, [teacher, *members]):
         inner = Path(other).name
         _copy_manifest(request, inner, folder / inner, final / inner)
+    manifest = relocate(manifest, source, final)
     if _is_path(teacher):
-        model["teacher"] = f"./{Path(teacher).name}"
+        manifest["model"]["teacher"] = f"./{Path(teacher).name}"
     if members:
-        model["members"] = [f"./{Path(member).name}" for member in members]
-    if checkpoint := model.get("checkpoint"):
-        model["checkpoint"] = _relate(checkpoint, source, final)
+        manifest["model"]["members"] = [f"./{Path(member).name}" for member in members]
     (folder / "submission.toml").write_text(tomli_w.dumps(manifest), encoding="utf-8")
 
 
 def _is_path(name: str) -> bool:
     return "/" in name
-
-
-def _relate(path: str, source: Path, final: Path) -> str:
-    """Return a path of a manifest, or a name, as another folder has it."""
-    if not _is_path(path):
-        return path
-    return os.path.relpath((source / path).resolve(), final.resolve())

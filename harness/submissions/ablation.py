@@ -23,6 +23,7 @@ from harness.results.record_parts import SCENARIOS
 from harness.schema import read_toml
 from harness.store.cache import cache_dir, create_folder_atomically, digest, folder_digest
 from harness.submissions.manifest import read_system
+from harness.submissions.relocate import relocate
 from harness.submissions.system import System
 
 Manifest = dict[str, Any]
@@ -61,7 +62,7 @@ def create_variants(system: System, root: Path, retrain: bool = False) -> list[S
     Raises:
         HarnessError: no choice can be left out.
     """
-    data = read_toml(system.manifest)
+    data = relocate(read_toml(system.manifest), system.folder)
     parent = cache_dir() / "variants" / folder_digest(system.folder)[:16]
     variants = []
     for ablation in (*_ablate_serve(data), *_ablate_steps(data, retrain)):
