@@ -20,6 +20,7 @@ KINDS = {
     "downloads": "of packages that are not unpacked yet",
     "models": "declarations of the models of --model",
     "outputs": "logits of teachers",
+    "projects": "systems and data that a fleet measured",
     "searches": "manifests and trials of `wattbench search`",
     "sources": "downloaded data and encoders",
     "speeds": "of untrained students",
