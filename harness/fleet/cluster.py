@@ -29,7 +29,7 @@ MISSING_RAY = "`wattbench fleet` needs Ray. Run: pip install 'wattbench[fleet]'"
 
 STDERR_BYTES = 800
 STOP_SECONDS = 10.0
-DEATH_SECONDS = 10.0
+DEATH_SECONDS = 60.0
 """How long it may take until a cluster has noticed that a machine died."""
 
 
@@ -183,6 +183,10 @@ def _admits(node: dict[str, Any], job: Job) -> bool:
     return _count_cpus(node) >= 1 and job.configuration in ("", _get_label(node))
 
 
+HEALTH_CHECK = {"health_check_period_ms": 500, "health_check_failure_threshold": 6}
+"""A local node is noticed to be dead after three seconds."""
+
+
 class LocalCluster:
     """A cluster of Ray nodes on this machine, to try a fleet or to build side by side.
 
@@ -202,7 +206,7 @@ class LocalCluster:
             raise HarnessError(MISSING_RAY) from None
         labels = {CONFIGURATION: configuration} if configuration else {}
         self._settings = {"num_cpus": cores, "labels": labels}
-        head = {"num_cpus": 0, "include_dashboard": False}  # it only coordinates
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH_CHECK}
         self._cluster = Cluster(initialize_head=True, head_node_args=head)
 
     def add_node(self, **variables: str) -> Any:

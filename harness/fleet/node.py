@@ -6,8 +6,11 @@ threads nor the environment variables of Ray's workers.
 
 import os
 import platform
+import signal
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -124,8 +127,17 @@ def _find_custom(plan: Plan) -> list[str]:
     ]
 
 
+def end_with_parent() -> None:
+    """End this process and its children when the process that started it has died."""
+    parent = os.getppid()
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main(archive: str) -> int:
     """Handle the request that comes from standard input; print the reply."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
