@@ -81,7 +81,14 @@ class FleetOptions:
     results: Results = ""
 
 
-def fleet(options: FleetOptions, console: Console) -> None:
+def fleet(
+    options: FleetOptions,
+    console: Console,
+    action: Annotated[
+        str,
+        typer.Argument(metavar="[status]", help="print where the jobs stand", show_default=False),
+    ] = "",
+) -> None:
     """Build and measure on several machines.
 
     What is missing is built on whatever machine is free, what others wait for first. Then each task
@@ -93,8 +100,14 @@ def fleet(options: FleetOptions, console: Console) -> None:
     """
     from harness.cli.options import SystemOptions
     from harness.cli.resolve import make_session_plan
+    from harness.fleet.status import describe_status
     from harness.telemetry.configuration import choose_configuration
 
+    if action == "status":
+        console(describe_status())
+        return
+    if action:
+        raise HarnessError(f"{action!r} is not an action. Give status, or nothing to run a fleet.")
     if bool(options.address) == bool(options.local):
         raise HarnessError("give --address of a Ray cluster, or --local N for N nodes here.")
     if options.store:

@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.fleet.jobs import Executor, Job, Progress, run_jobs
 from harness.fleet.project import PublishedProject, publish_project
 from harness.fleet.requests import BuildRequest, SessionRequest, compute_code_digest
+from harness.fleet.status import write_status
 from harness.kit.records import add_records
 from harness.progress import Log, ProgressLine
 from harness.store import shared
@@ -154,7 +155,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
     Returns:
         How the jobs ended.
     """
-    started, known = time.monotonic(), set[str]()
+    started, known, began = time.monotonic(), set[str](), time.time()
 
     def report(progress: Progress) -> None:
         for name in (progress.done.keys() | progress.failed.keys()) - known:
@@ -167,6 +168,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
             for session in _add(archive, records):
                 log(f"measured: {name} on {reply.host}: session {session}")
+        write_status(progress, began)
         total = len(jobs)
         running = ", ".join(progress.running) or "nothing"
         done = (len(progress.done) + len(progress.failed)) / total if total else 1.0
