@@ -1,1 +1,0 @@
-"""Builds and sessions on a cluster of machines."""
