@@ -1,5 +1,6 @@
 """Builds, times and scores the systems of a search, and keeps what was found."""
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -47,10 +48,34 @@ class Builder:
         self, request: SearchRequest, context: RunContext, deadline: float, log: Log
     ) -> None:
         self._request, self._deadline, self._log = request, deadline, log
+        self._check_settings()
         self.found = FoundSystems.read(request.workspace / "found.json")
         self.not_tried: list[str] = []
         self._scorer = Scorer(request.task, context, request.limits.keep)
         self.speed_meter = self._prepare_teacher(context)
+
+    def _check_settings(self) -> None:
+        """Check that the scores of an earlier search mean the same, and keep what they depend on.
+
+        Raises:
+            HarnessError: the task, the teacher or `--keep` is another one.
+        """
+        request = self._request
+        planned = plan_system(request.teacher, request.task, request.seed)
+        settings = {
+            "--keep": request.limits.keep,
+            "the data of the task": [request.task.name, request.task.version],
+            "the teacher, or --seed": planned.key,
+        }
+        path = request.workspace / "settings.json"
+        if path.is_file():
+            earlier = json.loads(path.read_bytes())
+            if changed := [key for key, value in settings.items() if earlier.get(key) != value]:
+                raise HarnessError(
+                    f"{', '.join(changed)} differs from the search to resume. Change it back, or "
+                    "give another --out."
+                )
+        write_atomically(path, json.dumps(settings).encode())
 
     def _prepare_teacher(self, context: RunContext) -> SpeedMeter:
         teacher, task = self._request.teacher, self._request.task

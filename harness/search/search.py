@@ -8,7 +8,7 @@ read.
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_number
@@ -181,7 +181,7 @@ class Search:
         """Return how many students are faster than the fastest that keeps enough."""
         enough = [
             found.speed.offline
-            for found in self._builder.found.systems.values()
+            for found in self._builder.list_admitted()
             if found.kind == STUDENT and found.score.keeps_enough
         ]
         return sum(speeds[shape].offline > max(enough, default=0.0) for shape in students)
@@ -204,7 +204,7 @@ class Search:
         builder = self._builder
         for rung, epochs in enumerate(self._request.space.epochs):
             training = proposal.choice.make_training(epochs)
-            name = f"student-{proposal.trial.number}-epochs-{epochs}"
+            name = f"student-{digest([asdict(shape), asdict(training)])[:6]}"
             planned, seconds = builder.plan(builder.write_student(name, shape, training))
             if seconds > builder.get_seconds_left() - reserved:
                 return False

@@ -109,6 +109,8 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     out.rename(tmp_path / "earlier")
     assert main(arguments) == 2
     assert "Give --resume to go on" in capsys.readouterr().err
+    assert main([*arguments, "--resume", "--keep", "0.9"]) == 2
+    assert "--keep differs from the search to resume" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
     assert len(read_found(tmp_path).systems) > 2
     assert "**It keeps too little.**" not in (out / "README.md").read_text()
