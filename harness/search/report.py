@@ -39,7 +39,7 @@ def summarize(request: SearchRequest, outcome: Outcome) -> str:
     chosen = outcome.found.systems[outcome.chosen]
     before, after = outcome.teacher_p50_ms, outcome.teacher_p50_ms / chosen.speed.single_stream
     return (
-        f"Keeps {chosen.score.retained:.0%} of the gain of {request.teacher.name} at "
+        f"Keeps {chosen.score.retained:.0%} of the gain of {request.teacher_title} at "
         f"{format_number(chosen.speed.offline)}x; {format_number(after)} ms instead of "
         f"{format_number(before)}, {format_number(chosen.speed.size_mb)} MB."
     )
@@ -128,7 +128,7 @@ def _draw(request: SearchRequest, outcome: Outcome) -> str:
     return draw_frontier(
         points,
         named,
-        f"speed-up over {request.teacher.name}, offline",
+        f"speed-up over {request.teacher_title}, offline",
         f"score on the selection slice of {request.task.name}",
     )
 

@@ -38,6 +38,12 @@ class SearchRequest:
     workspace: Path
     seed: int = 0
 
+    @property
+    def teacher_title(self) -> str:
+        """The name of the teacher for people: that of the user's model, or of the system."""
+        is_model = "/" in self.teacher_name
+        return Path(self.teacher.encoder).name if is_model else self.teacher.name
+
     def get_folder(self, name: str) -> Path:
         """Return the folder of a system in the workspace."""
         return self.workspace / "submissions" / name

@@ -62,7 +62,7 @@ def test_the_result_is_an_ordinary_built_submission(
     assert main(arguments) == 0
     out, task = tmp_path / "words-fast", get_task(str(tmp_path / "words" / "task.toml"))
     printed = capsys.readouterr().out
-    assert re.search(r"\nKeeps \d+% of the gain of teacher at [\d.,]+x; [\d.]+ ms instead", printed)
+    assert re.search(r"\nKeeps \d+% of the gain of my-bert at [\d.,]+x; [\d.]+ ms instead", printed)
     assert f"wattbench run --model {tmp_path / 'my-bert'} --system {out} --task" in printed
     system = read_system(out)
     assert system.declares_task(task)
