@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError
+from harness.errors import BuildError, HarnessError
 from harness.models import pretrained
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext, get_step
 from harness.search.candidate import Shape, Size, list_later_steps
@@ -58,7 +58,7 @@ def write_random_artifact(
     if process.returncode:
         reason = (process.stdout or process.stderr).strip()[-400:]
         raise BuildError(f"a student of {shape.size.layers} layers as {shape.form}: {reason}")
-    return Artifact.read(Path(process.stdout.strip()))
+    return Artifact.read(Path(process.stdout.splitlines()[-1]))  # libraries may print, too
 
 
 def _write(request: dict[str, Any]) -> Path:
@@ -119,7 +119,7 @@ def _finish(folder: Path, values: dict[str, Any], like: ArtifactMeta) -> Artifac
 def _main() -> int:
     try:
         print(_write(json.load(sys.stdin)))
-    except BuildError as error:
+    except HarnessError as error:
         print(error)
         return 2
     return 0
