@@ -1,12 +1,13 @@
 """The names in `pareto.svg` cover nothing."""
 
+import re
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.leaderboard.plots import create_pareto, draw_pareto
+from harness.leaderboard.plots import create_pareto, draw_frontier, draw_pareto
 from harness.leaderboard.ranking import Section, load_sections
 from harness.results.record import write_record
 from tests.support.records import GOLDEN, make_record
@@ -91,3 +92,20 @@ def test_names_of_a_crowded_plot_cover_nothing(tmp_path: Path) -> None:
 def test_crowded_plot_is_the_same_each_time(tmp_path: Path) -> None:
     section = crowded_section(tmp_path)
     assert draw_pareto(section) == draw_pareto(section)
+
+
+FOUND = {
+    "teacher": ("teacher", 1.0, 0.90, 0.01),
+    "student-a": ("student", 20.0, 0.89, 0.01),
+    "student-b": ("student", 15.0, 0.85, 0.01),
+    "cascade": ("cascade", 60.0, 0.88, 0.01),
+}
+
+
+def test_frontier_of_a_search_names_what_it_is_told_to() -> None:
+    svg = draw_frontier(FOUND, ["teacher", "cascade"], "speed-up", "score")
+    texts = re.findall(r"<!-- (.*?) -->", svg)
+    assert {"teacher", "cascade"} <= set(texts)  # also in the legend
+    assert texts.count("student") == 1
+    assert not any(name in svg for name in ("student-a", "student-b"))
+    assert svg == draw_frontier(FOUND, ["teacher", "cascade"], "speed-up", "score")
