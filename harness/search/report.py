@@ -128,8 +128,8 @@ def _draw(request: SearchRequest, outcome: Outcome) -> str:
     return draw_frontier(
         points,
         named,
-        f"speed-up over {request.teacher_title}, offline",
-        f"score on the selection slice of {request.task.name}",
+        f"speed-up over {request.teacher_title} on {request.task.name}, offline",
+        "score on the selection slice",
     )
 
 
