@@ -10,9 +10,10 @@ from harness.cli.main import main
 from harness.engines.registry import ENGINES
 from harness.errors import HarnessError
 from harness.export.predict import parse_line
-from harness.export.standalone import _create_folder, _find_modules
+from harness.export.standalone import _find_modules
 from harness.results import record
 from harness.runner.predict import predict
+from harness.store.cache import create_output_folder
 from harness.submissions.plan import plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
@@ -199,7 +200,7 @@ def test_folder_that_is_a_link_or_below_a_file_is_refused(
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(HarnessError, match=r"cannot be written: .*Choose another path"),
-        _create_folder(tmp_path / "file" / "new"),
+        create_output_folder(tmp_path / "file" / "new"),
     ):
         pass
 

@@ -30,13 +30,13 @@ Answer = Callable[[SystemRun, Sequence[int], RunContext], Window]
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """System and number of examples of each worker that runs before the first block."""
     calls: list[tuple[str, int]] = []
-    answer = accuracy._answer
+    answer = accuracy.answer_rows
 
     def note(run: SystemRun, rows: Sequence[int], context: RunContext) -> Window:
         calls.append((run.system.name, len(rows)))
         return answer(run, rows, context)
 
-    monkeypatch.setattr(accuracy, "_answer", note)
+    monkeypatch.setattr(accuracy, "answer_rows", note)
     return calls
 
 
@@ -90,7 +90,7 @@ def test_failure_of_a_pass_fails_all_rows_that_share_it(built_project: Path, rev
 def test_row_whose_own_sample_disagrees_fails_alone(
     built_project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = accuracy._answer
+    answer = accuracy.answer_rows
 
     def change(run: SystemRun, rows: Sequence[int], context: RunContext) -> Window:
         window = answer(run, rows, context)
@@ -98,7 +98,7 @@ def test_row_whose_own_sample_disagrees_fails_alone(
             window.answers[:2] = [1 - old for old in window.answers[:2]]
         return window
 
-    monkeypatch.setattr(accuracy, "_answer", change)
+    monkeypatch.setattr(accuracy, "answer_rows", change)
     session = measure(built_project, (PADDED, UNPADDED), reviews)
     records = offline_records(built_project, session)
     failure = records[PADDED].failure
