@@ -161,11 +161,16 @@ def format_totals(entries: Sequence[SuiteEntry], style: str = "github") -> str:
             "kWh": format_number(sum(part.total_kwh for part in entry.entries)),
             "CPU s": format_number(entry.cpu_seconds),
             "seconds": format_number(sum(part.seconds for part in entry.entries)),
-            "g CO2": format_number(sum(part.co2_g for part in entry.entries)),
+            "g CO2": format_number(sum(map(_compute_co2_grams, entry.entries))),
             f"{quantity} reduction": format_interval(entry.reduction),
         }
         lines.append((entry.is_control, line))
     return format_rows(lines, style)
+
+
+def _compute_co2_grams(entry: EnergyEntry) -> float:
+    """Return the CO2 of loading and answering."""
+    return entry.total_kwh * float(entry.row.record.configuration["grams_co2_per_kwh"])
 
 
 def format_by_task(entries: Sequence[SuiteEntry], style: str = "github") -> str:

@@ -15,7 +15,7 @@ from harness.reports.energy import (
     render_suite_report,
 )
 from harness.reports.energy_entries import energy_entries
-from harness.reports.energy_suite import collect_suite_entries
+from harness.reports.energy_suite import collect_suite_entries, format_totals
 from harness.results.record import write_record
 from harness.tasks.registry import get_suite
 from tests.support.figures import table_rows
@@ -131,6 +131,20 @@ def test_reduction_of_a_suite_is_the_ratio_of_the_sums(
     assert find_row(by_task, "half")[1].startswith("2.00x, 0.88")
     assert find_row(by_task, "half")[2].startswith("4.00x, 0.88")
     assert find_row(by_task, "ref")[1].startswith("0.9")
+
+
+def test_energy_and_co2_of_a_suite_include_loading_each_task_once(tmp_path: Path) -> None:
+    sections = write_suite(tmp_path, SUITE_TASKS)
+    (measured,) = find_measured_suites(sections)
+    for section in measured.sections:
+        for row in section.system_rows:
+            for window in row.record.rounds:
+                window.load_wh = 1.0
+    half, _ = format_totals(collect_suite_entries(measured)).splitlines()[2:]
+    cells = [cell.strip() for cell in half.split("|")]
+    kwh, grams = float(cells[5]), float(cells[8])
+    assert kwh == pytest.approx(3 * 0.001, rel=0.2)
+    assert grams == pytest.approx(kwh * 369.5, rel=0.01)
 
 
 def test_suite_as_csv_has_a_row_for_each_task_and_one_for_all(tmp_path: Path) -> None:
