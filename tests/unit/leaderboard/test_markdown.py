@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.leaderboard.board import load_board
 from harness.leaderboard.formatting import compact_table, format_rows
-from harness.leaderboard.ranking import load_sections
+from harness.leaderboard.ranking import Section, load_sections
 from harness.leaderboard.section import choose_main_section
 from harness.reports.results_folder import write_board
 from harness.results.record import write_record
@@ -59,24 +60,57 @@ def test_first_table_is_of_the_latest_session_of_the_main_task_on_a_cpu(tmp_path
     assert main.session == "new"
 
 
-@pytest.mark.parametrize("name", ["README.md", "energy-report.md"])
-def test_controls_are_last_and_apart_in_every_table(name: str) -> None:
+@pytest.fixture(scope="module")
+def committed() -> list[Section]:
+    """The sections of the committed leaderboard."""
+    return load_board(COMMITTED / "records", lambda row: "")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "scenarios"),
+    [("README.md", ("offline", "single_stream", "server")), ("energy-report.md", ("offline",))],
+)
+def test_controls_are_last_and_apart_in_every_table(
+    name: str, scenarios: tuple[str, ...], committed: list[Section]
+) -> None:
+    """In a table of nothing but controls, of a task that no system learns, they are not apart."""
+    others = {
+        row.base_name
+        for section in committed
+        for row in section.rows
+        if row.is_control and row.base_name not in CONTROLS
+    }
+    without = [
+        section
+        for section in committed
+        if section.scenario in scenarios and all(row.is_control for row in section.rows)
+    ]
     tables = re.findall(r"(?:^\|.*\n)+", (COMMITTED / name).read_text(), re.M)
-    complete = [table for table in tables if "| null " in table]
+    complete = [table for table in tables if "| null " in table and table.startswith("| system")]
+    apart = [table for table in complete if "| controls: " in table]
     assert len(complete) > 4
-    for table in complete:
+    assert len(complete) - len(apart) == len(without)
+    for table in apart:
         systems, controls = re.split(r"\| controls: .*\n", table)
         assert not CONTROLS & set(first_column(systems))
-        assert set(first_column(f"|---|\n{controls}")) <= CONTROLS
+        assert set(first_column(f"|---|\n{controls}")) <= CONTROLS | others
 
 
 @pytest.mark.parametrize("name", ["leaderboard.csv", "energy-report.csv"])
-def test_controls_are_the_last_rows_of_a_section_in_csv(name: str) -> None:
+def test_controls_are_the_last_rows_of_a_section_in_csv(
+    name: str, committed: list[Section]
+) -> None:
+    known = {
+        (row.record.session, row.record.task["name"], row.name)
+        for section in committed
+        for row in section.rows
+        if row.is_control
+    }
     places: dict[tuple[str, ...], list[bool]] = {}
     with (COMMITTED / name).open() as file:
         for line in csv.DictReader(file):
             place = line["session"], line["task"], line.get("scenario", "")
-            is_control = line["system"] in CONTROLS
+            is_control = (line["session"], line["task"], line["system"]) in known
             places.setdefault(place, []).append(is_control)
     for controls in places.values():
         assert controls == sorted(controls)
