@@ -36,6 +36,7 @@ from tests.support import superglue_files
 from tests.support.rapl import Counter
 from tests.support.systems import REPOSITORY, build_all
 from tests.support.words import STATIC, TEXTS, run_step
+from tests.support.words_task import write_task
 from tests.support.workers import Start
 
 CORES = sorted(os.sched_getaffinity(0))
@@ -171,36 +172,21 @@ def tiny_mpnet(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> 
     return folder
 
 
-REVIEWS = """
-name = "reviews"
-title = "Is a snippet of a movie review positive?"
-labels = ["negative", "positive"]
-metric = "accuracy"
-max_length = 64
-[fields]
-text = "text"
-label = "label"
-[splits]
-train = "train.jsonl"
-selection = "selection.jsonl"
-validation = "validation.jsonl"
-"""
-
-
 @pytest.fixture(scope="session")
 def reviews_file(tmp_path_factory: pytest.TempPathFactory, sources: Path) -> Path:
     """The task.toml of `reviews`: 300 examples of `sentiment`."""
     folder = tmp_path_factory.mktemp("reviews")
-    (folder / "task.toml").write_text(REVIEWS)
+    labels = ("negative", "positive")
+    splits = {}
     for split, count in {"train": 160, "selection": 40, "validation": 100}.items():
         examples = get_task("sentiment").examples(split)
         step = len(examples) // count  # the source is sorted by label
-        rows = [
-            {"text": example.candidates[0][0], "label": ("negative", "positive")[example.label]}
+        splits[split] = [
+            (example.candidates[0][0], labels[example.label])
             for example in examples[: count * step : step]
         ]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder / "task.toml"
+    title = "Is a snippet of a movie review positive?"
+    return write_task(folder, "reviews", title, labels, splits)
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from functools import cached_property
 
 from harness.loadgen.scenarios import MESSAGE_EXAMPLES, QueryBatch, QuerySamples
 from harness.results.record import Timing
-from harness.runner.evaluate import RunContext, SystemRun, load_system, start_worker
+from harness.runner.evaluate import load_system, start_worker
+from harness.runner.system_run import RunContext, SystemRun
 from harness.tasks.task import Example
 from harness.worker.driver import Worker
 

@@ -13,7 +13,8 @@ from statistics import mean
 from harness.audit import perturbations
 from harness.audit.context import AuditContext, ProbeResult
 from harness.audit.weights import find_foreign_matrices
-from harness.runner.evaluate import SystemRun, load_system, start_worker
+from harness.runner.evaluate import load_system, start_worker
+from harness.runner.system_run import SystemRun
 from harness.store.cache import file_sha256
 from harness.submissions.plan import plan_system
 from harness.tasks.metrics import METRICS

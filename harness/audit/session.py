@@ -25,7 +25,8 @@ from harness.progress import Log
 from harness.results import record
 from harness.results.record import Timing
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code
+from harness.runner.evaluate import has_custom_code
+from harness.runner.system_run import EvalData, RunContext, SystemRun
 from harness.submissions.plan import Plan, PlannedSystem
 from harness.telemetry.configuration import Configuration
 from harness.telemetry.energy import EnergyMeter

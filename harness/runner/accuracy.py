@@ -16,8 +16,6 @@ from harness.loadgen import scenarios
 from harness.loadgen.scenarios import Window
 from harness.results.record_parts import AccuracyPassPart
 from harness.runner.evaluate import (
-    RunContext,
-    SystemRun,
     check_agreement,
     check_memory,
     compute_timeout,
@@ -25,6 +23,7 @@ from harness.runner.evaluate import (
     start_worker,
 )
 from harness.runner.progress import Progress
+from harness.runner.system_run import RunContext, SystemRun
 from harness.store.cache import digest
 from harness.submissions.system import System
 from harness.tasks.task import Task

@@ -8,14 +8,8 @@ from pathlib import Path
 from harness.errors import HarnessError
 from harness.loadgen import scenarios
 from harness.progress import Log
-from harness.runner.evaluate import (
-    EvalData,
-    RunContext,
-    SystemRun,
-    has_custom_code,
-    load_system,
-    start_worker,
-)
+from harness.runner.evaluate import has_custom_code, load_system, start_worker
+from harness.runner.system_run import EvalData, RunContext, SystemRun
 from harness.store.cache import expand_home, write_atomically
 from harness.submissions.plan import PlannedSystem, plan_system
 from harness.submissions.system import System

@@ -15,7 +15,8 @@ from harness.results import record, statistics
 from harness.results.record import Record
 from harness.results.record_parts import InputsPart, SystemPart, TaskPart
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import EvalData, SystemRun, has_custom_code
+from harness.runner.evaluate import has_custom_code
+from harness.runner.system_run import EvalData, SystemRun
 from harness.store.cache import folder_digest, folder_size
 from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.lookup import NULL_SYSTEM

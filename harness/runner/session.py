@@ -17,7 +17,7 @@ from harness.progress import Log
 from harness.runner import resume
 from harness.runner.accuracy import run_accuracy_passes
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import EvalData, RunContext, SystemRun, has_custom_code, run_round
+from harness.runner.evaluate import has_custom_code, run_round
 from harness.runner.prerequisites import check_gpu
 from harness.runner.progress import Progress
 from harness.runner.records import (
@@ -28,6 +28,7 @@ from harness.runner.records import (
     write_run,
 )
 from harness.runner.stopping import has_enough_blocks, widest_interval
+from harness.runner.system_run import EvalData, RunContext, SystemRun
 from harness.store.cache import digest
 from harness.submissions.lookup import check_device
 from harness.submissions.plan import Plan

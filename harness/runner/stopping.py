@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from harness.results import statistics
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import SystemRun
 from harness.runner.progress import Progress
+from harness.runner.system_run import SystemRun
 
 
 def has_enough_blocks(

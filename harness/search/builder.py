@@ -13,7 +13,7 @@ from harness.leaderboard.formatting import format_number
 from harness.models import pretrained
 from harness.optimize.base import Artifact
 from harness.progress import Log, format_seconds_left
-from harness.runner.evaluate import RunContext, SystemRun
+from harness.runner.system_run import RunContext, SystemRun
 from harness.search.candidate import Shape, Training, make_manifest, make_recipe
 from harness.search.found import TEACHER, Found, FoundSystems
 from harness.search.request import SearchRequest

@@ -7,7 +7,7 @@ from harness.errors import HarnessError
 from harness.optimize.base import Artifact
 from harness.results.statistics import INTERVAL_ERRORS
 from harness.runner.accuracy import answer_rows
-from harness.runner.evaluate import RunContext, SystemRun
+from harness.runner.system_run import RunContext, SystemRun
 from harness.submissions.system import System
 from harness.tasks.metrics import METRICS, compare
 from harness.tasks.task import Task

@@ -14,7 +14,7 @@ from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_number
 from harness.optimize.base import Artifact, get_selection
 from harness.progress import Log
-from harness.runner.evaluate import EvalData, RunContext
+from harness.runner.system_run import EvalData, RunContext
 from harness.search.builder import Builder
 from harness.search.candidate import (
     FORMS,

@@ -21,13 +21,8 @@ from harness.optimize.base import Artifact
 from harness.progress import Log, track
 from harness.results.record import Timing
 from harness.results.statistics import compute_percentile, count_needed_queries, geometric_mean
-from harness.runner.evaluate import (
-    RunContext,
-    SystemRun,
-    load_system,
-    start_worker,
-    time_scenarios,
-)
+from harness.runner.evaluate import load_system, start_worker, time_scenarios
+from harness.runner.system_run import RunContext, SystemRun
 from harness.search.candidate import Shape, Size
 from harness.search.random_weights import write_random_artifact
 from harness.store.cache import (

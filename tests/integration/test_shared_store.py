@@ -1,5 +1,6 @@
 """A second machine with the same store builds nothing that the first has built."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,9 @@ from harness.submissions.plan import Plan, plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import load_systems
+
+
+ChangeMachine = Callable[[str], None]
 
 
 @pytest.fixture
@@ -30,14 +34,18 @@ def build(project: Path, name: str, task: Task) -> list[str]:
     return lines
 
 
+@pytest.fixture
 def change_machine(
-    folder: Path, sources: Path, monkeypatch: pytest.MonkeyPatch, name: str = "second"
-) -> None:
-    """Go on with an empty cache."""
-    other = folder / name
-    other.mkdir()
-    (other / "sources").symlink_to(sources)
-    monkeypatch.setenv("WATTBENCH_CACHE", str(other))
+    tmp_path: Path, sources: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> ChangeMachine:
+    """Go on with an empty cache, and the same store."""
+
+    def change(name: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sources").symlink_to(sources)
+        monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / name))
+
+    return change
 
 
 def refuse(*arguments: object) -> None:
@@ -45,16 +53,15 @@ def refuse(*arguments: object) -> None:
 
 
 def test_only_the_last_artifact_is_copied(
-    tmp_path: Path,
     project: Path,
     reviews: Task,
     store: Path,
-    sources: Path,
+    change_machine: ChangeMachine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert "  finetune: done in" in "\n".join(build(project, "onnx-int8", reviews))
     first = cache_dir()
-    change_machine(tmp_path, sources, monkeypatch)
+    change_machine("second")
     monkeypatch.setattr(build_module, "_run_step", refuse)
     assert build(project, "onnx-int8", reviews) == [
         "from the shared store: onnx-int8 for reviews",
@@ -66,30 +73,24 @@ def test_only_the_last_artifact_is_copied(
 
 
 def test_steps_that_another_machine_has_built_are_not_repeated(
-    tmp_path: Path,
-    project: Path,
-    reviews: Task,
-    store: Path,
-    sources: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    project: Path, reviews: Task, change_machine: ChangeMachine
 ) -> None:
     build(project, "minilm-l6", reviews)
-    change_machine(tmp_path, sources, monkeypatch)
+    change_machine("second")
     lines = "\n".join(build(project, "onnx-int8", reviews))
     assert "finetune" not in lines
     assert "quantize: done in" in lines
 
 
 def test_a_teacher_answers_a_text_on_one_machine(
-    tmp_path: Path,
     project: Path,
     reviews: Task,
     store: Path,
-    sources: Path,
+    change_machine: ChangeMachine,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     build(project, "distilled", reviews)
-    change_machine(tmp_path, sources, monkeypatch)
+    change_machine("second")
     monkeypatch.setattr(teacher_logits, "_compute", refuse)
     (system,) = load_systems(project, ["distilled"])
     planned = plan_system(system, reviews, 0)
@@ -99,19 +100,14 @@ def test_a_teacher_answers_a_text_on_one_machine(
 
 
 def test_a_damaged_artifact_is_built_again_and_replaced(
-    tmp_path: Path,
-    project: Path,
-    reviews: Task,
-    store: Path,
-    sources: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    project: Path, reviews: Task, store: Path, change_machine: ChangeMachine
 ) -> None:
     build(project, "minilm-l6", reviews)
     (weights,) = store.glob("artifacts/*/*/model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-8])
-    change_machine(tmp_path, sources, monkeypatch)
+    change_machine("second")
     assert "finetune: done in" in "\n".join(build(project, "minilm-l6", reviews))
-    change_machine(tmp_path, sources, monkeypatch, "third")
+    change_machine("third")
     assert "finetune" not in "\n".join(build(project, "minilm-l6", reviews))
 
 

@@ -10,7 +10,7 @@ from harness.loadgen.scenarios import Window
 from harness.results import record
 from harness.results.record import MEASUREMENT_VERSION, Record
 from harness.runner import accuracy
-from harness.runner.evaluate import RunContext, SystemRun
+from harness.runner.system_run import RunContext, SystemRun
 from harness.submissions.plan import plan_system
 from harness.tasks.task import Task
 from tests.support.systems import (

@@ -20,8 +20,9 @@ from harness.results import record
 from harness.results.record import Timing
 from harness.runner import session as session_module
 from harness.runner.config import SMOKE, RunConfig
-from harness.runner.evaluate import EvalData, RunContext, SystemRun, run_round
+from harness.runner.evaluate import run_round
 from harness.runner.records import make_run
+from harness.runner.system_run import EvalData, RunContext, SystemRun
 from harness.submissions.plan import plan_system
 from harness.tasks.metrics import ACCURACY
 from harness.tasks.registry import get_task

@@ -11,12 +11,8 @@ from harness.errors import WorkerError
 from harness.loadgen.scenarios import Window
 from harness.results.statistics import binomial_p_value
 from harness.runner.accuracy import CHECK_EXAMPLES, ScoredRow, group_rows
-from harness.runner.evaluate import (
-    EXACT_AGREEMENT,
-    QUANTIZED_AGREEMENT,
-    SystemRun,
-    check_agreement,
-)
+from harness.runner.evaluate import check_agreement
+from harness.runner.system_run import EXACT_AGREEMENT, QUANTIZED_AGREEMENT, SystemRun
 from harness.submissions.plan import make_plan
 from harness.submissions.system import System
 from harness.tasks.registry import get_task

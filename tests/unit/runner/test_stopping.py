@@ -11,9 +11,9 @@ from harness.results.record import Timing, write_record
 from harness.results.statistics import estimate_ratio
 from harness.runner import explain, session
 from harness.runner.config import RunConfig
-from harness.runner.evaluate import SystemRun
 from harness.runner.progress import Progress
 from harness.runner.stopping import has_enough_blocks, widest_interval
+from harness.runner.system_run import SystemRun
 from harness.tasks.registry import get_task
 from tests.support.records import make_record
 

@@ -1,7 +1,6 @@
 """A store that machines share: whole folders or none, whatever happens to it."""
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -195,4 +194,3 @@ def test_without_an_address_there_is_no_store(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv(shared.VARIABLE, raising=False)
     assert shared.get_shared_store() is None
     assert not shared.fetch_folder(Path("anywhere"))
-    assert os.environ.get(shared.VARIABLE) is None
