@@ -14,7 +14,6 @@ from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
 from tests.support.systems import load_systems
 
-
 ChangeMachine = Callable[[str], None]
 
 
