@@ -179,7 +179,7 @@ def _find_teacher(model: str, name: str, workspace: Path, root: Path) -> "tuple[
         system = get_system(name, root)
         reference = name
     else:
-        folder = workspace / "submissions" / "teacher"
+        folder = workspace / "systems" / "teacher"
         checkpoint = find_checkpoint_folder(model)
         manifest = {
             "title": f"{checkpoint.name}, as it was given",

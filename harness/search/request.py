@@ -45,8 +45,8 @@ class SearchRequest:
         return Path(self.teacher.encoder).name if is_model else self.teacher.name
 
     def get_folder(self, name: str) -> Path:
-        """Return the folder of a system in the workspace."""
-        return self.workspace / "submissions" / name
+        """Return the folder of a system in the workspace; a submission may have its name, too."""
+        return self.workspace / "systems" / name
 
 
 @dataclass(frozen=True)

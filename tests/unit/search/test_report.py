@@ -34,7 +34,7 @@ def write_manifest(folder: Path, task: Path, **tables: Any) -> None:
 def request_(tmp_path: Path, cache: Path, tiny_encoder: Path) -> SearchRequest:
     """A workspace with a cascade of a static student and another one, of a teacher in it."""
     task = write_words_task(tmp_path / "words")
-    systems = tmp_path / "workspace" / "submissions"
+    systems = tmp_path / "workspace" / "systems"
     write_manifest(
         systems / "teacher",
         task,
@@ -155,3 +155,12 @@ def test_a_sentence_sums_it_up(request_: SearchRequest, outcome: Outcome) -> Non
     )
     named = replace(request_, teacher_name="teacher")
     assert "the gain of teacher at 200x" in summarize(named, outcome)
+
+
+def test_a_system_of_the_workspace_may_have_the_name_of_a_submission(
+    request_: SearchRequest,
+) -> None:
+    system = read_system(request_.get_folder("static"), request_.workspace)
+    assert get_system("static", request_.workspace).folder != system.folder
+    cascade = read_system(request_.get_folder("cascade"), request_.workspace)
+    assert cascade.members[0].folder.resolve() == system.folder.resolve()
