@@ -194,7 +194,6 @@ function drawPlot(rows) {
   plot.append(svgElement("text", { transform: `translate(16 ${(BOX.top + BOX.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, section.metric));
   if (section.floor !== null) {
     plot.append(svgElement("line", { class: "floor", x1: BOX.left, x2: BOX.right, y1: y(section.floor), y2: y(section.floor) }));
-    plot.append(svgElement("text", { class: "tick", id: "floor-name", x: BOX.right, y: y(section.floor) - 4, "text-anchor": "end" }, "quality floor"));
   }
   const dominates = (row, other) => (better === "higher" ? row.values[key] >= other.values[key] : row.values[key] <= other.values[key]) && row.values.score >= other.values.score
     && (row.values[key] !== other.values[key] || row.values.score !== other.values.score);
@@ -204,8 +203,7 @@ function drawPlot(rows) {
     const curve = usable.filter((row) => row.values.system === system).sort((a, b) => a.values[key] - b.values[key]);
     plot.append(svgElement("polyline", { class: `curve ${curve[0].values.division}`, points: curve.map((row) => `${x(row.values[key])},${y(row.values.score)}`).join(" ") }));
   }
-  const names = [...plot.querySelectorAll("#floor-name")].map(boxOf);
-  const taken = [...names];
+  const taken = [];
   for (const line of plot.querySelectorAll("polyline")) {
     const points = [...line.points];
     points.slice(1).forEach((point, index) => taken.push(...boxesAlong(points[index].x, points[index].y, point.x, point.y)));
@@ -216,9 +214,21 @@ function drawPlot(rows) {
     taken.push([place - 8, y(score) - 8, place + 8, y(score) + 8]);
     if (!row.point) taken.push([place - 2, y(score + se), place + 2, y(score - se)]);
   }
+  const names = section.floor === null ? [] : [nameFloor(plot, y(section.floor), taken)];
+  taken.push(...names);
   const byImportance = new Set([...usable.filter((row) => row.name === state.open), ...frontier, ...usable]);
   drawNames(plot, [...byImportance], (row) => ({ x: x(row.values[key]), y: y(row.values.score) }), taken, names);
   describe(`The frontier, from left to right: ${frontier.map((row) => `${row.name} ${row.values.score.toFixed(4)} at ${row.cells[key]}`).join("; ")}.`);
+}
+
+/* Writes the name of the floor at an end of its line, above or below it, where it covers no point. Returns its box. */
+function nameFloor(plot, y, taken) {
+  const text = plot.appendChild(svgElement("text", { class: "tick", id: "floor-name" }, "quality floor"));
+  const places = [[BOX.right, "end"], [BOX.left + 4, "start"]].flatMap(([x, anchor]) => [y - 4, y + 14].map((top) => ({ x, y: top, "text-anchor": anchor })));
+  const put = (place) => Object.entries(place).forEach(([key, value]) => text.setAttribute(key, value));
+  const isFree = (place) => { put(place); return !taken.some((other) => overlap(boxOf(text), other)); };
+  if (!places.some(isFree)) put(places[0]);
+  return boxOf(text);
 }
 
 const SHAPES = {

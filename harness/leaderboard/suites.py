@@ -19,11 +19,8 @@ from harness.leaderboard.ranking import (
 from harness.leaderboard.row import Row
 from harness.results import statistics
 from harness.results.statistics import Interval
-from harness.tasks.registry import all_suites, all_tasks
+from harness.tasks.registry import all_suites
 from harness.tasks.suites import Suite
-
-SELECTION_LIMIT = 0.2
-"""No selection slice is a larger share of a whole training split."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,13 @@ class MeasuredSuite:
         return f"{tasks} of the suite {self.suite.name} on {place}, reference {self.reference}"
 
     def describe_missing(self) -> str:
-        """Return which tasks were not measured, and why, as a sentence; '' if all were."""
+        """Return which tasks were not measured, as sentences; '' if all were."""
         if not self.missing:
             return ""
-        reasons = [f"{name} ({_find_reason(name)})" for name in self.missing]
-        return f"Not measured: {', '.join(reasons)}."
+        return (
+            f"Not measured: {', '.join(self.missing)}. `wattbench run --suite {self.suite.name}` "
+            "measures them where their full data is available."
+        )
 
 
 def find_measured_suites(sections: Sequence[Section]) -> list[MeasuredSuite]:
@@ -117,15 +116,6 @@ def _find_measured(
         )
         for by_task in found
     ]
-
-
-def _find_reason(name: str) -> str:
-    """Return why a task of a suite was probably not measured."""
-    task = all_tasks()[name]
-    is_available = task.available_locally()
-    if not is_available or len(task.examples("train")) < (1 - SELECTION_LIMIT) * task.sizes[0]:
-        return "its full data is not available here"
-    return "no records"
 
 
 def format_suite_table(measured: MeasuredSuite) -> str:

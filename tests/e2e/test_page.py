@@ -279,6 +279,10 @@ def test_names_in_the_plot_cover_no_point_and_no_other_text(committed, width: in
     set_width(committed, width)
     for section in each_section(committed):
         labels, points, texts = committed.execute_script(BOXES)
+        if not points:  # a task that no model learned
+            assert "above the majority class" in one(committed, "#plot").text, section
+            assert section.startswith("wsc"), section
+            continue
         assert len(labels) > 2, section
         assert overlapping(labels, labels + points + texts) == [], section
         if width > 640:

@@ -11,8 +11,8 @@ import jsonschema
 import pytest
 
 from harness.submissions.scaffold import create_submission
-from tests.conftest import REVIEWS
 from tests.support.systems import REPOSITORY
+from tests.support.words_task import write_words_task
 
 SCHEMAS = REPOSITORY / "docs" / "schemas"
 MANIFESTS = sorted(
@@ -67,10 +67,10 @@ def test_new_manifests_are_accepted(custom: str, project: Path) -> None:
     assert find_faults("submission", tomllib.loads(manifest)) == []
 
 
-def test_task_files_are_accepted() -> None:
+def test_task_files_are_accepted(tmp_path: Path) -> None:
     guide = (REPOSITORY / "docs" / "guides" / "own-data-and-model.md").read_text()
     printed = guide.partition("```toml\n")[2].partition("```")[0]
-    for text in (REVIEWS, printed):
+    for text in (write_words_task(tmp_path / "words").read_text(), printed):
         assert find_faults("task", tomllib.loads(text)) == []
 
 
@@ -133,8 +133,8 @@ def test_steps_of_another_package_are_accepted() -> None:
     assert find_faults("submission", manifest) == []
 
 
-def test_unknown_key_in_a_task_file_is_refused() -> None:
-    task = tomllib.loads(REVIEWS)
+def test_unknown_key_in_a_task_file_is_refused(tmp_path: Path) -> None:
+    task = tomllib.loads(write_words_task(tmp_path / "words").read_text())
     task["fields"]["lable"] = "label"
     assert len(find_faults("task", task)) == 1
 
