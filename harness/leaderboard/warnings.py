@@ -11,6 +11,7 @@ from harness.leaderboard.formatting import format_number
 from harness.leaderboard.ranking import Section
 from harness.leaderboard.row import Row
 from harness.results import statistics
+from harness.results.record import LEAST_BATCHES
 
 WIDE_INTERVAL = 0.1
 DRIFT = 0.1
@@ -71,6 +72,7 @@ def _find_warnings(section: Section) -> list[str]:
     warnings = _warn_of_partial_training(section) + _warn_of_high_scores(section)
     warnings += _warn_of_unsteady_times(section, rows)
     warnings += _warn_of_disturbances(rows)
+    warnings += _warn_of_few_batches(section, rows)
     warnings += _warn_of_one_block(section)
     warnings += _warn_of_wide_intervals(section, rows)
     warnings += _explain_other_ratios(section, rows)
@@ -215,6 +217,23 @@ def _warn_of_disturbances(rows: list[Row]) -> list[str]:
             "container's CPU limit, or pin whole cores (--cpuset-cpus), and measure again."
         )
     return warnings
+
+
+def _warn_of_few_batches(section: Section, rows: list[Row]) -> list[str]:
+    if section.scenario != "offline":
+        return []
+    names = [
+        row.name
+        for row in rows
+        if min(window.examples for window in row.rounds) < row.record.least_examples
+    ]
+    if not names:
+        return []
+    return [
+        f"Windows with fewer than {LEAST_BATCHES} batches, which sessions no longer have: "
+        f"{', '.join(names)}. All texts of a batch are padded to the longest of the window, so "
+        "batches look slower than they are. Measure again."
+    ]
 
 
 def _warn_of_one_block(section: Section) -> list[str]:

@@ -254,7 +254,9 @@ def offline(
     return window
 
 
-def choose_offline_rows(order: Sequence[int], rate: float, timing: Timing = Timing()) -> list[int]:
+def choose_offline_rows(
+    order: Sequence[int], rate: float, timing: Timing = Timing(), least: int = 1
+) -> list[int]:
     """Return the rows that fill a window: a prefix of the order, or whole passes over it.
 
     A short window is enough if it holds three passes.
@@ -263,13 +265,14 @@ def choose_offline_rows(order: Sequence[int], rate: float, timing: Timing = Timi
         order: all examples of the split.
         rate: examples per second.
         timing: lengths of the windows.
+        least: the least number of examples, whatever the rate is.
     """
-    passes = rate * timing.window / len(order)
-    if passes < 1:
-        return list(order[: max(1, round(passes * len(order)))])
+    examples = max(rate * timing.window, least)
+    if examples < len(order):
+        return list(order[: max(1, round(examples))])
     if rate * timing.short_window >= PLENTY_PASSES * len(order):
-        passes = rate * timing.short_window / len(order)
-    return list(order) * min(MAX_PASSES, math.ceil(passes))
+        examples = max(rate * timing.short_window, least)
+    return list(order) * min(MAX_PASSES, math.ceil(examples / len(order)))
 
 
 @contextmanager

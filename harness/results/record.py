@@ -43,7 +43,22 @@ that of a usual one; an engine gives its memory back before the worker loads the
 warm-up is bounded by time. Sessions of two versions do not compare.
 """
 
+LEAST_BATCHES = 4
+"""Full batches that each instance has at least in a window of `offline`.
+
+In a window of one batch all texts are padded to the longest of the window, and order by length does
+not help. Rows of sessions before this rule are named in a warning.
+"""
+
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def count_least_examples(batch: int, instances: int | str, cores: int) -> int:
+    """Return the least number of examples of a window of `offline`, by `[serve]`: `LEAST_BATCHES`
+    full batches for each instance, or one example where there are no batches.
+    """
+    count = cores if isinstance(instances, str) else instances
+    return LEAST_BATCHES * batch * count if batch > 1 else 1
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -184,6 +199,12 @@ class Record:
     measurement: int = 1
     inputs: InputsPart = field(default_factory=InputsPart)
     accuracy_pass: AccuracyPassPart | None = None
+
+    @property
+    def least_examples(self) -> int:
+        """The least number of examples that a window of `offline` has today."""
+        serve, cores = self.system["serve"], self.configuration["cores"]
+        return count_least_examples(serve.get("batch", 1), serve.get("instances", 1), cores)
 
     @property
     def smoke(self) -> bool:

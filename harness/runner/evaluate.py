@@ -9,7 +9,7 @@ from harness.errors import HarnessError, WorkerError
 from harness.loadgen import scenarios, server
 from harness.loadgen.scenarios import Window
 from harness.results import statistics
-from harness.results.record import Round
+from harness.results.record import Round, count_least_examples
 from harness.runner.system_run import RunContext, SystemRun
 from harness.submissions.system import System
 from harness.worker.driver import BUILT_IN, Worker
@@ -139,8 +139,7 @@ def time_scenarios(
     if run.system.serve["offline"] != run.system.serve["single_stream"]:
         load_system(worker, run, "offline", context)
     run.rate = run.rate or len(single.rows) / single.seconds
-    timeout = compute_timeout(single, len(order))
-    offline = _fill_offline_window(worker, run, order, context, timeout)
+    offline = _fill_offline_window(worker, run, order, context, single)
     memory = check_memory(worker, run, context)
     return TimedScenarios(loading, single, single_memory, offline, memory)
 
@@ -165,16 +164,20 @@ def compute_timeout(single: Window, examples: int) -> float:
 
 
 def _fill_offline_window(
-    worker: Worker, run: SystemRun, order: list[int], context: RunContext, timeout: float
+    worker: Worker, run: SystemRun, order: list[int], context: RunContext, single: Window
 ) -> Window:
-    """Play a window of `offline`, with as many examples as the rate so far suggests.
+    """Play a window of `offline`, with as many examples as the rate so far suggests, and with
+    several batches.
 
     Where that rate was so wrong (it came from single queries, or from few examples) that the window
     lasts less than half a short one, it is played again with the new rate.
     """
     most = scenarios.MAX_PASSES * len(order)
+    serve = run.system.serve["offline"]
+    least = count_least_examples(serve.batch, serve.instances, context.configuration.cores)
     for _ in range(OFFLINE_TRIES):
-        rows = scenarios.choose_offline_rows(order, run.rate, context.timing)
+        rows = scenarios.choose_offline_rows(order, run.rate, context.timing, least)
+        timeout = compute_timeout(single, len(rows))
         window = scenarios.offline(worker, context.data.samples, rows, context.meter, timeout)
         run.rate = len(rows) / window.seconds
         if window.seconds >= context.timing.short_window / 2 or len(rows) == most:

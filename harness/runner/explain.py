@@ -163,7 +163,7 @@ def _estimate_cost(offline: Record, examples: int, window: float) -> RoundCost:
     rate = last.examples / last.seconds
     worker = last.load_seconds + SHUTDOWN_SECONDS
     return RoundCost(
-        worker + 2 * window,
+        worker + window + max(window, offline.least_examples / rate),
         worker + window + examples / rate,
         worker + window + CHECK_EXAMPLES / rate,
         rate,

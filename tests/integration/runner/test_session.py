@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from harness.leaderboard.ranking import group_sections, load_rows
 from harness.loadgen import scenarios, server
 from harness.progress import ProgressLine
 from harness.results import record
-from harness.results.record import Timing
+from harness.results.record import LEAST_BATCHES, Timing
 from harness.runner import session as session_module
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.evaluate import run_round
@@ -125,6 +126,17 @@ def test_parameters_of_a_quantized_graph_are_those_of_its_weights(
     assert (records["minilm-l6"].artifact or {})["parameters"] == weights
     assert (records["onnx-int8"].artifact or {})["parameters"] == weights
     assert (records["tfidf-logreg"].artifact or {})["parameters"] > 500
+
+
+def test_window_holds_several_batches_however_short_it_is(project: Path, reviews: Task) -> None:
+    manifest = copy_example(project) / "submission.toml"
+    manifest.write_text(f"{manifest.read_text()}\n[serve.offline]\nbatch = 4096\n")
+    timing = replace(SMOKE, window=0.01, short_window=0.005)
+    records = build_and_measure(project, ["custom-module"], reviews, timing=timing)
+    (window,) = records["custom-module"].rounds
+    assert records["custom-module"].failure is None
+    assert window.examples >= LEAST_BATCHES * 4096
+    assert window.seconds > 2 * timing.window
 
 
 def test_interrupted_block_is_dropped_and_the_session_can_be_resumed(

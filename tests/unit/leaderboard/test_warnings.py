@@ -132,6 +132,30 @@ def test_other_processes_and_the_hypervisor_are_reported(tmp_path: Path) -> None
     assert "Noisy machine: the hypervisor took 0.10 cores" in stolen
 
 
+@pytest.mark.parametrize(
+    ("serve", "is_named"),
+    [
+        ({"batch": 256}, True),
+        ({"batch": 250}, False),
+        ({"batch": 200, "instances": "per-core"}, True),
+        ({"batch": 200, "instances": 1}, False),
+        ({"batch": 1, "instances": 100}, False),
+    ],
+)
+def test_windows_of_few_batches_are_named(
+    serve: dict[str, int | str], is_named: bool, tmp_path: Path
+) -> None:
+    """Each window of these records has 1,000 examples, and the configuration two cores."""
+    record, side = make_record("fast", STEADY["fast"], 0.9)
+    record.system["serve"] |= serve
+    write_record(record, side, tmp_path)
+    write_record(*make_record("ref", STEADY["ref"], 0.9), tmp_path)
+    (section,) = load_sections(tmp_path)[0]
+    named = [text for text in find_warnings(section) if "fewer than 4 batches" in text]
+    assert bool(named) == is_named
+    assert all("no longer have: fast." in text for text in named)
+
+
 def test_pauses_by_a_cpu_limit_are_reported(tmp_path: Path) -> None:
     warning = warning_of_disturbance(tmp_path, throttled=0.79)
     assert "CPU limit of a control group paused the workers in 79% of" in warning

@@ -36,6 +36,14 @@ def test_offline_rows_fill_the_window() -> None:
     assert len(scenarios.choose_offline_rows(order, 1_000_000)) == 500_000
 
 
+def test_slow_system_gets_its_batches_however_long_they_take() -> None:
+    order = list(range(100))
+    assert scenarios.choose_offline_rows(order, 5, least=80) == order[:80]
+    assert scenarios.choose_offline_rows(order, 5, least=128) == order * 2
+    assert len(scenarios.choose_offline_rows(order, 600, least=128)) == 300, "three passes"
+    assert len(scenarios.choose_offline_rows(order, 1000, least=512)) == 600
+
+
 class SlowWorker:
     """Takes some seconds for each example, on a clock of its own."""
 
