@@ -230,9 +230,9 @@ def _warn_of_few_batches(section: Section, rows: list[Row]) -> list[str]:
     if not names:
         return []
     return [
-        f"Windows with fewer than {LEAST_BATCHES} batches, which sessions no longer have: "
-        f"{', '.join(names)}. All texts of a batch are padded to the longest of the window, so "
-        "batches look slower than they are. Measure again."
+        f"Windows of fewer than {LEAST_BATCHES} batches, as in older sessions: {', '.join(names)}. "
+        "All texts are padded to the longest of the window there, so batches look slower than they "
+        "are. Measure again."
     ]
 
 

@@ -153,7 +153,7 @@ def test_windows_of_few_batches_are_named(
     (section,) = load_sections(tmp_path)[0]
     named = [text for text in find_warnings(section) if "fewer than 4 batches" in text]
     assert bool(named) == is_named
-    assert all("no longer have: fast." in text for text in named)
+    assert all("as in older sessions: fast." in text for text in named)
 
 
 def test_pauses_by_a_cpu_limit_are_reported(tmp_path: Path) -> None:
