@@ -266,6 +266,7 @@ class Row:
             raise ValueError("system.authors is not a list of strings")
         if not isinstance(record.system["serve"], dict):
             raise ValueError("system.serve is not an object")
+        _ = record.least_examples  # fails if a setting that it depends on is not a number
         for window in record.rounds:
             values = [value for value in vars(window).values() if isinstance(value, int | float)]
             if not all(map(math.isfinite, values)) or min(window.seconds, window.examples) <= 0:

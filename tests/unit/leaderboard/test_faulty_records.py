@@ -69,6 +69,8 @@ def test_record_without_a_needed_key_removes_only_its_row(tmp_path: Path, inner:
         lambda record: record.system.update(division="weird"),
         lambda record: setattr(record, "scenario", "batchy"),
         lambda record: record.system.update(serve=None),
+        lambda record: record.system.update(serve={"batch": "x"}),
+        lambda record: record.system.update(serve={"batch": 2, "instances": None}),
         lambda record: record.system.update(authors="me"),
         lambda record: record.configuration.update(usd_per_hour=None),
     ],
