@@ -8,9 +8,10 @@ from statistics import mean, stdev
 from typing import Any
 from urllib.parse import quote
 
+from harness.engines.base import ServeConfig
 from harness.leaderboard.history import HistoryEntry, NewerRow
 from harness.results import statistics
-from harness.results.record import Record, Round
+from harness.results.record import Record, Round, count_least_examples
 from harness.results.record_parts import DIVISIONS, SCENARIOS
 from harness.results.state import NOT_CHECKED, State
 from harness.results.statistics import Interval
@@ -199,6 +200,14 @@ class Row:
         """The number of examples answered in the timed windows."""
         return sum(window.examples for window in self.rounds)
 
+    @property
+    def least_examples(self) -> int:
+        """The least number of examples that a window of `offline` has today."""
+        serve = {"batch": 1, "instances": 1} | self.record.system["serve"]
+        config = ServeConfig("", batch=serve["batch"], instances=serve["instances"])
+        instances = config.count_instances(self.record.configuration["cores"])
+        return count_least_examples(config.batch, instances)
+
     def speedups_by_block(self) -> list[float]:
         """Return the speed-up over the reference in each block that both have."""
         reference = self.references.get("reference")
@@ -266,7 +275,7 @@ class Row:
             raise ValueError("system.authors is not a list of strings")
         if not isinstance(record.system["serve"], dict):
             raise ValueError("system.serve is not an object")
-        _ = record.least_examples  # fails if a setting that it depends on is not a number
+        _ = self.least_examples  # fails if a setting that it depends on is not a number
         for window in record.rounds:
             values = [value for value in vars(window).values() if isinstance(value, int | float)]
             if not all(map(math.isfinite, values)) or min(window.seconds, window.examples) <= 0:

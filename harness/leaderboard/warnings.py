@@ -225,7 +225,7 @@ def _warn_of_few_batches(section: Section, rows: list[Row]) -> list[str]:
     names = [
         row.name
         for row in rows
-        if min(window.examples for window in row.rounds) < row.record.least_examples
+        if min(window.examples for window in row.rounds) < row.least_examples
     ]
     if not names:
         return []

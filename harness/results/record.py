@@ -53,12 +53,11 @@ not help. Rows of sessions before this rule are named in a warning.
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def count_least_examples(batch: int, instances: int | str, cores: int) -> int:
-    """Return the least number of examples of a window of `offline`, by `[serve]`: `LEAST_BATCHES`
-    full batches for each instance, or one example where there are no batches.
+def count_least_examples(batch: int, instances: int) -> int:
+    """Return the least number of examples of a window of `offline`: `LEAST_BATCHES` full batches
+    for each instance, or one example where there are no batches.
     """
-    count = cores if isinstance(instances, str) else instances
-    return LEAST_BATCHES * batch * count if batch > 1 else 1
+    return LEAST_BATCHES * batch * instances if batch > 1 else 1
 
 
 @with_config(ConfigDict(extra="forbid", strict=True))
@@ -199,12 +198,6 @@ class Record:
     measurement: int = 1
     inputs: InputsPart = field(default_factory=InputsPart)
     accuracy_pass: AccuracyPassPart | None = None
-
-    @property
-    def least_examples(self) -> int:
-        """The least number of examples that a window of `offline` has today."""
-        serve, cores = self.system["serve"], self.configuration["cores"]
-        return count_least_examples(serve.get("batch", 1), serve.get("instances", 1), cores)
 
     @property
     def smoke(self) -> bool:

@@ -174,7 +174,8 @@ def _fill_offline_window(
     """
     most = scenarios.MAX_PASSES * len(order)
     serve = run.system.serve["offline"]
-    least = count_least_examples(serve.batch, serve.instances, context.configuration.cores)
+    instances = serve.count_instances(context.configuration.cores)
+    least = count_least_examples(serve.batch, instances)
     for _ in range(OFFLINE_TRIES):
         rows = scenarios.choose_offline_rows(order, run.rate, context.timing, least)
         timeout = compute_timeout(single, len(rows))

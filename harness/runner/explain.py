@@ -161,9 +161,10 @@ def _read_costs(records: Path, window: float) -> dict[tuple[str, str], RoundCost
 def _estimate_cost(offline: Record, examples: int, window: float) -> RoundCost:
     last = offline.rounds[-1]
     rate = last.examples / last.seconds
+    batches = max(0.0, last.seconds - offline.timing.window)  # several of them may take longer
     worker = last.load_seconds + SHUTDOWN_SECONDS
     return RoundCost(
-        worker + window + max(window, offline.least_examples / rate),
+        worker + 2 * window + batches,
         worker + window + examples / rate,
         worker + window + CHECK_EXAMPLES / rate,
         rate,

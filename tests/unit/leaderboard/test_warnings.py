@@ -139,6 +139,7 @@ def test_other_processes_and_the_hypervisor_are_reported(tmp_path: Path) -> None
         ({"batch": 250}, False),
         ({"batch": 200, "instances": "per-core"}, True),
         ({"batch": 200, "instances": 1}, False),
+        ({"batch": 120, "instances": 16}, False),
         ({"batch": 1, "instances": 100}, False),
     ],
 )
