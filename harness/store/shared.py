@@ -76,6 +76,12 @@ class SharedStore:
         name = _get_name(folder)
         return bool(self._attempt(f"read {name} from", lambda: self._fetch(folder, name)))
 
+    def has(self, folder: Path) -> bool:
+        """Return whether the store has a folder of the cache."""
+        name = _get_name(folder)
+        path = f"{self._root}/{name}{MARKER}"
+        return bool(self._attempt(f"read {name} from", lambda: bool(self._files.exists(path))))
+
     def _fetch(self, folder: Path, name: str) -> bool:
         try:
             marker = json.loads(self._files.cat_file(f"{self._root}/{name}{MARKER}"))

@@ -1,0 +1,1 @@
+"""Builds and sessions on a cluster of machines."""

@@ -1,0 +1,229 @@
+"""The machines of a Ray cluster as an executor of jobs.
+
+Ray only starts a process on a machine that is free, and returns what it printed. What crosses
+between machines is a request as JSON, and the bytes of an archive with records.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import HarnessError
+from harness.fleet.jobs import Ended, Job
+from harness.fleet.requests import Reply
+
+CONFIGURATION = "configuration"
+"""The label of a machine: the largest configuration that it is meant for."""
+
+REMOVED_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RAY_JOB_ID")
+"""What Ray sets in its workers, so that libraries use the CPUs that a task asked for."""
+
+MISSING_RAY = "`wattbench fleet` needs Ray. Run: pip install 'wattbench[fleet]'"
+
+STDERR_BYTES = 800
+STOP_SECONDS = 10.0
+DEATH_SECONDS = 60.0
+"""How long it may take until a cluster has noticed that a machine died."""
+
+
+def run_request(request: str) -> tuple[str, bytes]:
+    """Handle a request in a process of its own, on the machine where Ray calls this.
+
+    Args:
+        request: as JSON.
+
+    Returns:
+        The reply as JSON, and the archive with the records of a session.
+    """
+    environment = {
+        name: value for name, value in os.environ.items() if name not in REMOVED_VARIABLES
+    }
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = Path(temporary) / "records.zip"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "harness.fleet.node", str(archive)],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            reply, errors = process.communicate(request)
+        except BaseException:  # the task was cancelled
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        if process.returncode:
+            reason = f"its process ended with status {process.returncode}. {errors[-STDERR_BYTES:]}"
+            reply = Reply(error=reason).model_dump_json()
+        return reply, archive.read_bytes() if archive.is_file() else b""
+
+
+class RayMachines:
+    """The machines of a cluster.
+
+    Args:
+        address: of the cluster, or `auto`.
+
+    Raises:
+        HarnessError: Ray is not installed, or there is no cluster.
+    """
+
+    def __init__(self, address: str) -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise HarnessError(MISSING_RAY) from None
+        self._ray = ray
+        try:
+            ray.init(
+                address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
+            )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise HarnessError(
+                f"--address {address}: there is no cluster ({reason}). Run `ray start --head` on "
+                "one machine first."
+            ) from None
+        self._run = ray.remote(run_request)
+        self._running: dict[Any, tuple[Job, str]] = {}
+
+    def submit(self, job: Job) -> bool:
+        """Begin a job on a machine that is free, and return whether there is one."""
+        node = self._find_node(job)
+        if node is None:
+            return False
+        strategy = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            node["NodeID"], soft=False
+        )
+        task = self._run.options(
+            num_cpus=_count_cpus(node), max_retries=0, scheduling_strategy=strategy, name=job.name
+        )
+        self._running[task.remote(job.request.model_dump_json())] = job, node["NodeID"]
+        return True
+
+    def _find_node(self, job: Job) -> dict[str, Any] | None:
+        """Return the largest machine without a job that a job may run on, which then has it all."""
+        busy = {node for _, node in self._running.values()}
+        nodes = [
+            node
+            for node in self._ray.nodes()
+            if node["Alive"] and node["NodeID"] not in busy and _admits(node, job)
+        ]
+        return max(nodes, key=lambda node: (_count_cpus(node), node["NodeID"]), default=None)
+
+    def wait(self) -> Sequence[Ended]:
+        """Return jobs that have ended, at least one, after waiting for it."""
+        ready: list[Any] = []
+        while not ready:  # Ctrl-C is noticed between two calls
+            ready, _ = self._ray.wait(list(self._running), timeout=1.0)
+        return [self._read(task) for task in ready]
+
+    def _read(self, task: Any) -> Ended:
+        job, node_id = self._running.pop(task)
+        try:
+            text, archive = self._ray.get(task)
+        except self._ray.exceptions.RayTaskError as error:
+            return Ended(job.name, error=" ".join(str(error).split())[-400:])
+        except self._ray.exceptions.RayError:  # the machine or its worker died
+            self._wait_for_death(node_id)
+            return Ended(job.name)
+        reply = Reply.model_validate(json.loads(text))
+        return Ended(job.name, (reply, archive), reply.error)
+
+    def _wait_for_death(self, node_id: str) -> None:
+        """Wait until the cluster has noticed that a machine died, or it seems to be alive."""
+        deadline = time.monotonic() + DEATH_SECONDS
+        while time.monotonic() < deadline:
+            if node_id not in {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}:
+                return
+            time.sleep(0.2)
+
+    def cancel(self) -> None:
+        """Stop all jobs."""
+        for task in self._running:
+            self._ray.cancel(task)
+        self._ray.wait(list(self._running), num_returns=len(self._running), timeout=STOP_SECONDS)
+
+    def list_configurations(self) -> set[str]:
+        """Return the labels of the machines."""
+        return {_get_label(node) for node in self._ray.nodes() if node["Alive"]}
+
+    def count_cores(self) -> int:
+        """Return the number of cores of the smallest machine."""
+        return int(min(_count_cpus(node) for node in self._ray.nodes() if node["Alive"]))
+
+    def close(self) -> None:
+        """Leave the cluster, which goes on."""
+        self._ray.shutdown()
+
+
+def _get_label(node: dict[str, Any]) -> str:
+    return str(node.get("Labels", {}).get(CONFIGURATION, ""))
+
+
+def _count_cpus(node: dict[str, Any]) -> float:
+    return float(node["Resources"].get("CPU", 0.0))
+
+
+def _admits(node: dict[str, Any], job: Job) -> bool:
+    return _count_cpus(node) >= 1 and job.configuration in ("", _get_label(node))
+
+
+HEALTH_CHECK = {"health_check_period_ms": 500, "health_check_failure_threshold": 6}
+"""A local node is noticed to be dead after three seconds."""
+
+
+class LocalCluster:
+    """A cluster of Ray nodes on this machine, to try a fleet or to build side by side.
+
+    Args:
+        cores: the CPUs of each.
+        configuration: the label of each.
+
+    Raises:
+        HarnessError: Ray is not installed.
+    """
+
+    def __init__(self, cores: int, configuration: str = "") -> None:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            from ray.cluster_utils import Cluster
+        except ModuleNotFoundError:
+            raise HarnessError(MISSING_RAY) from None
+        labels = {CONFIGURATION: configuration} if configuration else {}
+        self._settings = {"num_cpus": cores, "labels": labels}
+        head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH_CHECK}
+        self._cluster = Cluster(initialize_head=True, head_node_args=head)
+
+    def add_node(self, **variables: str) -> Any:
+        """Start a node, with some environment variables of its own, and return it."""
+        node = self._cluster.add_node(**self._settings, env_vars=variables)
+        self._cluster.wait_for_nodes()
+        return node
+
+    def remove_node(self, node: Any) -> None:
+        """Kill a node."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    @property
+    def address(self) -> str:
+        """What `RayMachines` takes."""
+        return str(self._cluster.address)
+
+    def close(self) -> None:
+        """Stop all nodes."""
+        self._cluster.shutdown()

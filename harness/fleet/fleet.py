@@ -1,0 +1,191 @@
+"""Builds a plan on a cluster, measures its sessions there, and collects the records."""
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.fleet.jobs import Executor, Job, Progress, run_jobs
+from harness.fleet.project import PublishedProject, publish_project
+from harness.fleet.requests import BuildRequest, SessionRequest, compute_code_digest
+from harness.fleet.status import write_status
+from harness.kit.records import add_records
+from harness.progress import Log, ProgressLine
+from harness.store import shared
+from harness.store.cache import artifact_dir
+from harness.submissions.build_time import estimate_build_seconds
+from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
+from harness.tasks.suites import Suite
+from harness.tasks.task import Task
+
+SESSION_SECONDS = 600.0
+"""How long a session of a task takes, for the order of jobs."""
+
+
+@dataclass(frozen=True)
+class FleetConfig:
+    """How a fleet measures.
+
+    Attributes:
+        configurations: the names of the configurations; each task is measured under each.
+        store: the address of the shared store; '' for the cache alone.
+        cores: cores of a build.
+        blocks: the least number of blocks of a session.
+        seed: the first training seed.
+        seeds: the number of training seeds.
+        points: systems that are measured at their operating points; None for all.
+        server: whether the scenario `server` is measured too.
+        isolation: one of `sandbox.CHOICES`.
+        smoke: whether windows are short.
+    """
+
+    configurations: tuple[str, ...]
+    store: str
+    cores: int
+    blocks: int = 5
+    seed: int = 0
+    seeds: int = 1
+    points: tuple[str, ...] | None = None
+    server: bool = False
+    isolation: str = "auto"
+    smoke: bool = False
+
+
+def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) -> list[Job]:
+    """Return a job for each step that neither the cache nor the shared store has.
+
+    Args:
+        plan: the systems on their tasks.
+        project: where the machines find both.
+        config: how the fleet measures.
+    """
+    store = shared.get_shared_store()
+    owners: dict[str, PlannedSystem] = {}
+    for planned in plan.systems:
+        if not _is_built(planned.steps[-1] if planned.steps else None, store):
+            for step in planned.steps:
+                owners.setdefault(step.key, planned)
+    missing = {key: plan.steps[key] for key in owners if not _is_built(plan.steps[key], store)}
+    seconds = estimate_build_seconds(missing.values())
+    names = {key: f"{step.use} {owners[key].task.name} {key[:12]}" for key, step in missing.items()}
+    jobs = []
+    for key, step in missing.items():
+        planned = owners[key]
+        inputs = (step.parent, step.teacher, *(member.key for member in step.members))
+        request = BuildRequest(
+            code=compute_code_digest(),
+            project=project.digest,
+            store=config.store,
+            task=project.tasks[planned.task.training_task.name],
+            seed=planned.seed,
+            system=planned.system.name.partition("@")[0],
+            key=key,
+            cores=config.cores,
+        )
+        needs = frozenset(names[other] for other in inputs if other in names)
+        jobs.append(Job(names[key], request, needs, seconds=seconds.get(key, 0.0)))
+    return jobs
+
+
+def _is_built(step: PlannedStep | None, store: shared.SharedStore | None) -> bool:
+    if step is None or step.is_built:
+        return True
+    return store is not None and store.has(artifact_dir(step.key))
+
+
+def list_session_jobs(
+    plan: Plan, suite: Suite, project: PublishedProject, config: FleetConfig, builds: Sequence[Job]
+) -> list[Job]:
+    """Return a job for the session of each task under each configuration.
+
+    It begins when all builds have ended, and measures the systems that could be built.
+    """
+    built = {job.request.key: job.name for job in builds}
+    jobs = []
+    for configuration in config.configurations:
+        for task in plan.tasks:
+            planned = [part for part in plan.systems if part.task.name == task.name]
+            steps = {step.key for part in planned for step in part.steps}
+            request = SessionRequest(
+                code=compute_code_digest(),
+                project=project.digest,
+                store=config.store,
+                task=project.tasks[task.name],
+                seed=config.seed,
+                suite=suite.name,
+                systems=tuple(
+                    part.system.name for part in plan.main_systems if part.task.name == task.name
+                ),
+                points=config.points,
+                seeds=config.seeds,
+                configuration=configuration,
+                blocks=config.blocks,
+                server=config.server,
+                isolation=config.isolation,
+                smoke=config.smoke,
+            )
+            waits = frozenset(built[key] for key in steps if key in built)
+            name = f"session {task.name} {configuration}"
+            jobs.append(
+                Job(
+                    name, request, waits=waits, seconds=SESSION_SECONDS, configuration=configuration
+                )
+            )
+    return jobs
+
+
+def publish_plan(plan: Plan) -> PublishedProject:
+    """Copy what the machines need to know of a plan into the shared store."""
+    systems = {part.system.folder: part.system for part in plan.main_systems}
+    trained = {step.task.name: step.task for step in plan.steps.values()}
+    tasks: dict[str, Task] = trained | {task.name: task for task in plan.tasks}
+    return publish_project(systems.values(), list(tasks.values()))
+
+
+def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) -> Progress:
+    """Run jobs, and add the records of sessions as they come back.
+
+    Args:
+        jobs: builds and sessions.
+        executor: the machines.
+        records: the folder of the sessions.
+        log: takes lines of progress.
+
+    Returns:
+        How the jobs ended.
+    """
+    started, known, began = time.monotonic(), set[str](), time.time()
+
+    def report(progress: Progress) -> None:
+        for name in (progress.done.keys() | progress.failed.keys()) - known:
+            known.add(name)
+            if name in progress.failed:
+                log(f"failed: {name}: {progress.failed[name]}")
+                continue
+            reply, archive = progress.done[name]
+            for system, reason in reply.left_off.items():
+                log(f"left off: {system} in {name} on {reply.host}: {reason}")
+            for session in _add(archive, records):
+                log(f"measured: {name} on {reply.host}: session {session}")
+        write_status(progress, began)
+        total = len(jobs)
+        running = ", ".join(progress.running) or "nothing"
+        done = (len(progress.done) + len(progress.failed)) / total if total else 1.0
+        log(ProgressLine(f"{len(known)} of {total} jobs, running: {running}", done))
+
+    progress = run_jobs(jobs, executor, report)
+    report(progress)
+    log(
+        f"{len(progress.done)} jobs done, {len(progress.failed)} failed "
+        f"({time.monotonic() - started:.0f} s)"
+    )
+    return progress
+
+
+def _add(archive: bytes, records: Path) -> Iterator[str]:
+    if archive:
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / "records.zip"
+            path.write_bytes(archive)
+            yield from add_records(path, records)

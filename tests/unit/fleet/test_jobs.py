@@ -1,0 +1,192 @@
+"""Jobs on machines that are slow, die, or do not exist."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.fleet.jobs import MAX_TRIES, Ended, Job, Progress, compute_urgency, run_jobs
+
+
+@dataclass
+class SimulatedMachines:
+    """Machines that take one job each; the last one that was begun ends first.
+
+    Attributes:
+        labels: the configuration of each machine.
+        outcome: returns the end of a job.
+    """
+
+    labels: Sequence[str] = ("",)
+    outcome: Callable[[Job], Ended] = lambda job: Ended(job.name, f"did {job.request}")
+    begun: list[str] = field(default_factory=list)
+    running: list[tuple[str, Job]] = field(default_factory=list)
+    most: int = 0
+    cancelled: bool = False
+
+    def submit(self, job: Job) -> bool:
+        free = list(self.labels)
+        for label, _ in self.running:
+            free.remove(label)
+        for label in free:
+            if job.configuration in ("", label):
+                self.begun.append(job.name)
+                self.running.append((label, job))
+                self.most = max(self.most, len(self.running))
+                return True
+        return False
+
+    def wait(self) -> Sequence[Ended]:
+        return [self.outcome(self.running.pop()[1])]
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def chain(*names: str, **options: float) -> list[Job]:
+    """Jobs of which each needs the one before."""
+    return [
+        Job(name, name, frozenset(names[max(0, number - 1) : number]), **options)  # type: ignore[arg-type]
+        for number, name in enumerate(names)
+    ]
+
+
+def test_a_job_begins_when_what_it_needs_is_done() -> None:
+    machines = SimulatedMachines(("", ""))
+    progress = run_jobs(chain("teacher", "student", "int8"), machines)
+    assert machines.begun == ["teacher", "student", "int8"]
+    assert progress.done == {name: f"did {name}" for name in machines.begun}
+
+
+def test_what_two_jobs_need_is_done_once() -> None:
+    jobs = [*chain("teacher", "one"), Job("two", "two", frozenset({"teacher"}))]
+    machines = SimulatedMachines(("", ""))
+    run_jobs(jobs, machines)
+    assert machines.begun.count("teacher") == 1
+    assert machines.most == 2
+
+
+def test_the_longest_path_goes_first() -> None:
+    jobs = [Job("short", 0, seconds=50), *chain("long-1", "long-2", "long-3", seconds=30)]
+    assert compute_urgency(jobs)["long-1"] == 90
+    machines = SimulatedMachines()
+    run_jobs(jobs, machines)
+    assert machines.begun == ["long-1", "long-2", "short", "long-3"]
+
+
+def test_a_job_whose_machine_dies_is_begun_again() -> None:
+    deaths = ["teacher", "teacher"]
+
+    def die(job: Job) -> Ended:
+        if job.name in deaths:
+            deaths.remove(job.name)
+            return Ended(job.name)
+        return Ended(job.name, "done")
+
+    progress = run_jobs(chain("teacher", "student"), SimulatedMachines(outcome=die))
+    assert progress.tries == {"teacher": 3, "student": 1}
+    assert not progress.failed
+
+
+def test_a_job_that_kills_every_machine_fails_and_stops_only_what_needs_it() -> None:
+    jobs = [
+        *chain("bad", "student", "int8"),
+        Job("other", 0),
+        Job("session", 0, waits=frozenset({"int8", "other"})),
+    ]
+    machines = SimulatedMachines(
+        outcome=lambda job: Ended(job.name, None if job.name == "bad" else "done")
+    )
+    progress = run_jobs(jobs, machines)
+    assert progress.failed == {
+        "bad": f"its machine died {MAX_TRIES} times",
+        "student": "needs bad, which failed",
+        "int8": "needs student, which failed",
+    }
+    assert progress.done == {"other": "done", "session": "done"}
+
+
+def test_an_error_is_not_tried_again_and_keeps_its_reason() -> None:
+    machines = SimulatedMachines(outcome=lambda job: Ended(job.name, error="diverged"))
+    progress = run_jobs([Job("a", 0)], machines)
+    assert progress.failed == {"a": "diverged"}
+    assert progress.tries == {"a": 1}
+
+
+def test_a_configuration_that_no_machine_has_fails_its_jobs_alone() -> None:
+    jobs = [Job("here", 0, configuration="cpu-2"), Job("there", 0, configuration="cpu-16")]
+    progress = run_jobs(jobs, SimulatedMachines(("cpu-2",)))
+    assert progress.done.keys() == {"here"}
+    assert progress.failed == {"there": "there is no machine with the label configuration=cpu-16"}
+
+
+def test_a_job_is_revised_when_what_it_waited_for_has_ended() -> None:
+    jobs = [Job("bad", 0), Job("session", ["bad", "good"], waits=frozenset({"bad"}))]
+
+    def drop_failed(job: Job, progress: Progress) -> Job:
+        if job.name != "session":
+            return job
+        return replace(job, request=[name for name in job.request if name not in progress.failed])
+
+    machines = SimulatedMachines(
+        outcome=lambda job: Ended(job.name, job.request, "broken" if job.name == "bad" else "")
+    )
+    assert run_jobs(jobs, machines, revise=drop_failed).done == {"session": ["good"]}
+
+
+def test_ctrl_c_stops_the_jobs() -> None:
+    def interrupt(job: Job) -> Ended:
+        raise KeyboardInterrupt
+
+    machines = SimulatedMachines(outcome=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_jobs([Job("a", 0)], machines)
+    assert machines.cancelled
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> list[Job]:
+    """Graphs of up to twelve jobs."""
+    count = draw(st.integers(1, 12))
+    jobs: list[Job] = []
+    for number in range(count):
+        earlier = [job.name for job in jobs]
+        needs = frozenset(draw(st.sets(st.sampled_from(earlier)))) if earlier else frozenset()
+        waits = frozenset(draw(st.sets(st.sampled_from(earlier)))) if earlier else frozenset()
+        jobs.append(Job(str(number), number, needs, waits, draw(st.floats(0, 100))))
+    return jobs
+
+
+@given(graphs(), st.integers(1, 4), st.integers(0, 2**16))
+def test_every_job_ends_once_whatever_happens(jobs: list[Job], count: int, seed: int) -> None:
+    fate = random.Random(seed)
+    ended: list[str] = []
+
+    def end(job: Job) -> Ended:
+        known = {**dict.fromkeys(progress_of.done), **progress_of.failed}
+        assert job.needs <= progress_of.done.keys()
+        assert job.waits <= known.keys()
+        kind = fate.choice(["done", "done", "died", "failed"])
+        if kind != "died":
+            ended.append(job.name)
+        return Ended(job.name, "done" if kind == "done" else None, "x" * (kind == "failed"))
+
+    progress_of = Progress({})
+
+    def note(progress: Progress) -> None:
+        nonlocal progress_of
+        progress_of = progress
+
+    machines = SimulatedMachines([""] * count, end)
+    progress = run_jobs(jobs, machines, note)
+    assert progress.done.keys() | progress.failed.keys() == {job.name for job in jobs}
+    assert not progress.done.keys() & progress.failed.keys()
+    assert not progress.waiting
+    assert not progress.running
+    assert len(ended) == len(set(ended))
+    for job in jobs:
+        if job.needs & progress.failed.keys():
+            assert job.name in progress.failed

@@ -1,0 +1,59 @@
+"""Where the jobs of a fleet stand, and what many of them would take."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.fleet.jobs import Job, Progress
+from harness.fleet.scale import RowCost, estimate
+from harness.fleet.status import describe_status, get_status_file, write_status
+
+
+def make_progress() -> Progress:
+    jobs = {name: Job(name, None) for name in ("a", "b", "c", "d")}
+    progress = Progress(dict(jobs))
+    for name in ("a", "b", "c"):
+        progress.begin(jobs[name])
+    progress.running.pop("a")
+    progress.done["a"] = "reply"
+    progress.fail(progress.running.pop("b"), "diverged")
+    progress.tries["c"] = 2
+    return progress
+
+
+def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
+    write_status(make_progress(), time.time() - 120)
+    assert describe_status().splitlines() == [
+        "running after 2 min: 1 done, 1 failed, 1 running, 1 waiting",
+        "running: c",
+        "begun 2 times: c",
+        "failed: b: diverged",
+    ]
+
+
+def test_status_of_a_fleet_that_was_killed_or_ended(cache: Path) -> None:
+    write_status(make_progress(), time.time())
+    content = json.loads(get_status_file().read_bytes())
+    get_status_file().write_text(json.dumps(content | {"pid": 2**30}))
+    assert describe_status().startswith("stopped after 0 min")
+    get_status_file().write_text(json.dumps(content | {"running": [], "waiting": []}))
+    assert describe_status().startswith("ended after 0 min")
+
+
+def test_status_without_a_fleet_is_one_message(cache: Path) -> None:
+    with pytest.raises(HarnessError, match="no fleet was started with this cache"):
+        describe_status()
+
+
+def test_hours_and_money_of_many_submissions() -> None:
+    costs = [RowCost(3600, 1800, 6, 10, 0.1), RowCost(7200, 1800, 6, 30, 0.1)]
+    lines = dict(estimate(costs, submissions=10, tasks=2, seeds=1, blocks=6))
+    assert lines["rows"] == "20"
+    assert lines["machine-hours of builds"] == "30.0"  # 20 times 1.5 hours
+    assert lines["machine-hours of shared teachers"] == "1.00"
+    assert lines["machine-hours of sessions, 6 blocks"] == "0.200"
+    assert lines["USD"] == "3.12"
+    assert lines["GB through the store, written and read once"] == "0.800"
