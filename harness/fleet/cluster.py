@@ -217,7 +217,7 @@ class LocalCluster:
 
     def remove_node(self, node: Any) -> None:
         """Kill a node."""
-        self._cluster.remove_node(node, allow_graceful=False)
+        self._cluster.remove_node(node)
 
     @property
     def address(self) -> str:
