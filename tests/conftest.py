@@ -25,6 +25,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from harness.models.pretrained import Encoder
 from harness.optimize import export, finetune, quantize, static
 from harness.optimize.base import Artifact, Inputs
+from harness.optimize.training import schedule
 from harness.store.cache import cache_dir
 from harness.tasks.registry import get_task
 from harness.tasks.sentiment import VADER
@@ -40,6 +41,9 @@ from tests.support.words_task import write_task
 from tests.support.workers import Start
 
 CORES = sorted(os.sched_getaffinity(0))
+MIN_UPDATES = schedule.MIN_UPDATES
+"""Before `few_updates` lowers it."""
+
 XDIST_WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 
 hypothesis.settings.register_profile("steady", deadline=None)

@@ -4,16 +4,17 @@ Ray only starts a process on a machine that is free, and returns what it printed
 between machines is a request as JSON, and the bytes of an archive with records.
 """
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from harness.errors import HarnessError
 from harness.fleet.jobs import Ended, Job
@@ -29,6 +30,7 @@ MISSING_RAY = "`wattbench fleet` needs Ray. Run: pip install 'wattbench[fleet]'"
 
 STDERR_BYTES = 800
 STOP_SECONDS = 10.0
+POLL_SECONDS = 1.0
 DEATH_SECONDS = 60.0
 """How long it may take until a cluster has noticed that a machine died."""
 
@@ -67,8 +69,20 @@ def run_request(request: str) -> tuple[str, bytes]:
             raise
         if process.returncode:
             reason = f"its process ended with status {process.returncode}. {errors[-STDERR_BYTES:]}"
-            reply = Reply(error=reason).model_dump_json()
+            killed = process.returncode < 0
+            reply = Reply(error=reason, killed=killed).model_dump_json()
         return reply, archive.read_bytes() if archive.is_file() else b""
+
+
+def read_reply(job: str, text: str, archive: bytes) -> Ended:
+    """Return how a job ended, from what `run_request` returned."""
+    try:
+        reply = Reply.model_validate_json(text)
+    except ValidationError:
+        return Ended(job, error=f"its machine returned no reply: {text[:STDERR_BYTES]!r}")
+    if reply.killed:
+        return Ended(job)
+    return Ended(job, (reply, archive), reply.error)
 
 
 class RayMachines:
@@ -76,12 +90,15 @@ class RayMachines:
 
     Args:
         address: of the cluster, or `auto`.
+        handle: handles a request, on the machine.
 
     Raises:
         HarnessError: Ray is not installed, or there is no cluster.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(
+        self, address: str, handle: Callable[[str], tuple[str, bytes]] = run_request
+    ) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
@@ -98,7 +115,7 @@ class RayMachines:
                 f"--address {address}: there is no cluster ({reason}). Run `ray start --head` on "
                 "one machine first."
             ) from None
-        self._run = ray.remote(run_request)
+        self._run = ray.remote(handle)
         self._running: dict[Any, tuple[Job, str]] = {}
 
     def submit(self, job: Job) -> bool:
@@ -119,18 +136,26 @@ class RayMachines:
         """Return the largest machine without a job that a job may run on, which then has it all."""
         busy = {node for _, node in self._running.values()}
         nodes = [
-            node
-            for node in self._ray.nodes()
-            if node["Alive"] and node["NodeID"] not in busy and _admits(node, job)
+            node for node in self._list_nodes() if node["NodeID"] not in busy and _admits(node, job)
         ]
         return max(nodes, key=lambda node: (_count_cpus(node), node["NodeID"]), default=None)
 
     def wait(self) -> Sequence[Ended]:
-        """Return jobs that have ended, at least one, after waiting for it."""
-        ready: list[Any] = []
-        while not ready:  # Ctrl-C is noticed between two calls
-            ready, _ = self._ray.wait(list(self._running), timeout=1.0)
-        return [self._read(task) for task in ready]
+        """Return jobs that have ended, at least one, after waiting for it.
+
+        A worker may outlive the Ray node that started it, and its task would seem to run on. So a
+        job counts as lost as soon as the cluster has noticed that its machine is gone.
+        """
+        while True:  # Ctrl-C is noticed between two calls
+            ready, waiting = self._ray.wait(
+                list(self._running), num_returns=1, timeout=POLL_SECONDS
+            )
+            if ready:
+                return [self._read(task) for task in ready]
+            alive = {node["NodeID"] for node in self._list_nodes()}
+            lost = [task for task in waiting if self._running[task][1] not in alive]
+            if lost:
+                return [Ended(self._running.pop(task)[0].name) for task in lost]
 
     def _read(self, task: Any) -> Ended:
         job, node_id = self._running.pop(task)
@@ -141,14 +166,13 @@ class RayMachines:
         except self._ray.exceptions.RayError:  # the machine or its worker died
             self._wait_for_death(node_id)
             return Ended(job.name)
-        reply = Reply.model_validate(json.loads(text))
-        return Ended(job.name, (reply, archive), reply.error)
+        return read_reply(job.name, text, archive)
 
     def _wait_for_death(self, node_id: str) -> None:
         """Wait until the cluster has noticed that a machine died, or it seems to be alive."""
         deadline = time.monotonic() + DEATH_SECONDS
         while time.monotonic() < deadline:
-            if node_id not in {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}:
+            if node_id not in {node["NodeID"] for node in self._list_nodes()}:
                 return
             time.sleep(0.2)
 
@@ -158,13 +182,16 @@ class RayMachines:
             self._ray.cancel(task)
         self._ray.wait(list(self._running), num_returns=len(self._running), timeout=STOP_SECONDS)
 
+    def _list_nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self._ray.nodes() if node["Alive"]]
+
     def list_configurations(self) -> set[str]:
         """Return the labels of the machines."""
-        return {_get_label(node) for node in self._ray.nodes() if node["Alive"]}
+        return {_get_label(node) for node in self._list_nodes()}
 
     def count_cores(self) -> int:
         """Return the number of cores of the smallest machine."""
-        return int(min(_count_cpus(node) for node in self._ray.nodes() if node["Alive"]))
+        return int(min(_count_cpus(node) for node in self._list_nodes()))
 
     def close(self) -> None:
         """Leave the cluster, which goes on."""

@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import HarnessError
 from harness.fleet.jobs import Executor, Job, Progress, run_jobs
 from harness.fleet.project import PublishedProject, publish_project
-from harness.fleet.requests import BuildRequest, SessionRequest, compute_code_digest
+from harness.fleet.requests import BuildRequest, Reply, SessionRequest, compute_code_digest
 from harness.fleet.status import write_status
 from harness.kit.records import add_records
 from harness.progress import Log, ProgressLine
+from harness.runner.records import describe_inputs
 from harness.store import shared
 from harness.store.cache import artifact_dir
 from harness.submissions.build_time import estimate_build_seconds
@@ -124,6 +126,10 @@ def list_session_jobs(
                 server=config.server,
                 isolation=config.isolation,
                 smoke=config.smoke,
+                inputs={
+                    part.system.name.partition("@")[0]: dict(describe_inputs(part.system, task))
+                    for part in planned
+                },
             )
             waits = frozenset(built[key] for key in steps if key in built)
             name = f"session {task.name} {configuration}"
@@ -140,7 +146,8 @@ def publish_plan(plan: Plan) -> PublishedProject:
     systems = {part.system.folder: part.system for part in plan.main_systems}
     trained = {step.task.name: step.task for step in plan.steps.values()}
     tasks: dict[str, Task] = trained | {task.name: task for task in plan.tasks}
-    return publish_project(systems.values(), list(tasks.values()))
+    encoders = dict.fromkeys(step.encoder for step in plan.steps.values() if step.encoder)
+    return publish_project(systems.values(), list(tasks.values()), encoders)
 
 
 def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) -> Progress:
@@ -156,6 +163,14 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         How the jobs ended.
     """
     started, known, began = time.monotonic(), set[str](), time.time()
+    measured: dict[str, list[str]] = {}
+
+    def accept(job: Job, answer: tuple[Reply, bytes]) -> str:
+        try:
+            measured[job.name] = list(_add(answer[1], records))
+        except HarnessError as error:
+            return str(error)
+        return ""
 
     def report(progress: Progress) -> None:
         for name in (progress.done.keys() | progress.failed.keys()) - known:
@@ -163,10 +178,10 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
             if name in progress.failed:
                 log(f"failed: {name}: {progress.failed[name]}")
                 continue
-            reply, archive = progress.done[name]
+            reply, _ = progress.done[name]
             for system, reason in reply.left_off.items():
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
-            for session in _add(archive, records):
+            for session in measured[name]:
                 log(f"measured: {name} on {reply.host}: session {session}")
         write_status(progress, began)
         total = len(jobs)
@@ -174,7 +189,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         done = (len(progress.done) + len(progress.failed)) / total if total else 1.0
         log(ProgressLine(f"{len(known)} of {total} jobs, running: {running}", done))
 
-    progress = run_jobs(jobs, executor, report)
+    progress = run_jobs(jobs, executor, report, accept)
     report(progress)
     log(
         f"{len(progress.done)} jobs done, {len(progress.failed)} failed "

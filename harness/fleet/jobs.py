@@ -103,7 +103,7 @@ def run_jobs(
     jobs: Collection[Job],
     executor: Executor,
     on_change: Callable[[Progress], None] = lambda progress: None,
-    revise: Callable[[Job, Progress], Job] = lambda job, progress: job,
+    accept: Callable[[Job, Any], str] = lambda job, reply: "",
 ) -> Progress:
     """Run jobs until all have ended.
 
@@ -111,7 +111,7 @@ def run_jobs(
         jobs: the jobs; each name that one needs or waits for is among them.
         executor: the machines.
         on_change: called whenever a job begins or ends.
-        revise: returns a job as it is to be done, now that what it waited for has ended.
+        accept: takes what a machine returned for a job; returns why it is of no use, or ''.
 
     Returns:
         How they ended.
@@ -124,13 +124,17 @@ def run_jobs(
     try:
         while progress.waiting or progress.running:
             ready = [job for job in progress.waiting.values() if progress.is_ready(job)]
+            busy = set[str]()  # configurations without a free machine
             for job in sorted(ready, key=lambda job: (-urgency[job.name], job.name)):
-                if executor.submit(revise(job, progress)):
-                    progress.begin(job)
-                    on_change(progress)
+                if job.configuration not in busy:
+                    if executor.submit(job):
+                        progress.begin(job)
+                        on_change(progress)
+                    else:
+                        busy.add(job.configuration)
             if progress.running:
                 for ended in executor.wait():
-                    _note_end(progress, ended)
+                    _note_end(progress, ended, accept)
                     on_change(progress)
             else:
                 for job in ready:
@@ -141,10 +145,13 @@ def run_jobs(
     return progress
 
 
-def _note_end(progress: Progress, ended: Ended) -> None:
+def _note_end(progress: Progress, ended: Ended, accept: Callable[[Job, Any], str]) -> None:
     job = progress.running.pop(ended.job)
-    if ended.error:
-        progress.fail(job, ended.error)
+    error = ended.error
+    if not error and ended.reply is not None:
+        error = accept(job, ended.reply)
+    if error:
+        progress.fail(job, error)
     elif ended.reply is not None:
         progress.done[job.name] = ended.reply
     elif progress.tries[job.name] < MAX_TRIES:

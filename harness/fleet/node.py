@@ -22,7 +22,13 @@ from harness.fleet.project import DATA, open_project
 from harness.fleet.requests import BuildRequest, Reply, SessionRequest, compute_code_digest
 from harness.kit.start import write_archive
 from harness.progress import Log
-from harness.results.record import Timing
+from harness.results.record import (
+    Timing,
+    find_record_paths,
+    read_record,
+    read_side_file,
+    write_record,
+)
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.session import measure
 from harness.store import shared
@@ -114,8 +120,17 @@ def _measure(request: SessionRequest, project: Path, task: Task, archive: Path, 
     with tempfile.TemporaryDirectory() as temporary, hold_lock(LOCK):
         results = Path(temporary)
         session = measure(Plan(tuple(kept)), suite, configuration, results, config, log)
+        for path in find_record_paths(results / "records"):
+            _name_inputs(path, results / "records", request)
         write_archive(results / "records", archive, log)
     return Reply(host=platform.node(), session=session, left_off=left_off)
+
+
+def _name_inputs(path: Path, records: Path, request: SessionRequest) -> None:
+    """Let a record name task and system as they are called where the fleet was started."""
+    record = read_record(path)
+    record.inputs = request.inputs[str(record.system["name"]).partition("@")[0]]  # type: ignore[assignment]
+    write_record(record, read_side_file(path), records)
 
 
 def _find_custom(plan: Plan) -> list[str]:

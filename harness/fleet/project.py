@@ -3,21 +3,27 @@
 It is a folder of the cache under the digest of its files, and comes from the shared store.
 """
 
+import copy
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tomli_w
 
 from harness.errors import HarnessError, SourceError
+from harness.models import pretrained
 from harness.schema import read_toml
-from harness.store import shared
+from harness.store import bundled_weights, shared
 from harness.store.cache import cache_dir, create_scratch_folder, folder_digest
 from harness.submissions.checkpoint import get_model_digest
+from harness.submissions.plan import PlannedEncoder
 from harness.submissions.system import System
 from harness.tasks.task import Task
 
+FOLDERS = ("baselines", "submissions")
+MANIFEST = "submission.toml"
+ENCODER_KEYS = ("pretrained", "checkpoint", "student")
 DATA = "data"
 """The folder of the tasks' data, which `WATTBENCH_DATA` names on the machines."""
 
@@ -40,12 +46,15 @@ def get_folder(digest: str) -> Path:
     return cache_dir() / "projects" / digest
 
 
-def publish_project(systems: Iterable[System], tasks: Sequence[Task]) -> PublishedProject:
-    """Copy systems and data into a project, and the project into the shared store.
+def publish_project(
+    systems: Iterable[System], tasks: Sequence[Task], encoders: Iterable[PlannedEncoder] = ()
+) -> PublishedProject:
+    """Copy systems, encoders and data into a project, and the project into the shared store.
 
     Args:
         systems: the systems; their teachers and members are copied, too.
         tasks: the tasks, and those that systems are trained on first.
+        encoders: what steps start from; folders outside of their system's folder are copied.
 
     Raises:
         HarnessError: something cannot be copied: a system of `--model`, two systems of one name, or
@@ -61,9 +70,11 @@ def publish_project(systems: Iterable[System], tasks: Sequence[Task]) -> Publish
                     "packed (`Task.pack`). Declare it by a task.toml instead."
                 )
             addresses[task.name] = task.pack(scratch / DATA, 0)
-        for folder in ("baselines", "submissions"):
-            (scratch / folder).mkdir()
-        _copy_systems(systems, addresses, scratch)
+        for name in FOLDERS:
+            (scratch / name).mkdir()
+        renamed = _copy_encoders(encoders, scratch)
+        for system in _list_systems(systems):
+            _copy_system(system, addresses, renamed, scratch)
         digest = folder_digest(scratch)
         target = get_folder(digest)
         if not target.is_dir():
@@ -76,42 +87,95 @@ def publish_project(systems: Iterable[System], tasks: Sequence[Task]) -> Publish
     return PublishedProject(digest, addresses)
 
 
-def _copy_systems(systems: Iterable[System], addresses: dict[str, str], project: Path) -> None:
-    copied: dict[str, Path] = {}
+def _copy_encoders(encoders: Iterable[PlannedEncoder], project: Path) -> dict[PlannedEncoder, str]:
+    """Copy folders of models that lie outside of their system; return the new name of each."""
+    renamed = {}
+    for encoder in encoders:
+        if pretrained.is_pinned(encoder.name) or encoder.name.startswith(bundled_weights.PREFIX):
+            continue
+        found = pretrained.fetch(encoder.name, encoder.base)
+        folder = found.folder.resolve()
+        if folder.is_relative_to(encoder.base.resolve()):
+            continue
+        name = f"encoders/{found.key[:16]}-{folder.name}"
+        if not (project / name).exists():
+            shutil.copytree(folder, project / name)
+        renamed[encoder] = f"../../{name}"
+    return renamed
+
+
+def _list_systems(systems: Iterable[System]) -> list[System]:
+    """Return systems, and their teachers and members unless these lie in the system's folder.
+
+    Raises:
+        HarnessError: one comes from `--model`, or two have the same name.
+    """
+    listed: dict[str, System] = {}
     for system in [other for named in systems for other in _expand(named)]:
-        folder = system.folder.resolve()
         if get_model_digest(system.folder):
             raise HarnessError(
                 f"{system.name}: a fleet measures submissions. Measure a model with `wattbench run "
                 "--model`, or write a submission with `[model] checkpoint`."
             )
-        name = folder.name
-        if copied.setdefault(name.casefold(), folder) != folder:
+        namesake = listed.setdefault(system.folder.name.casefold(), system)
+        if namesake.folder.resolve() != system.folder.resolve():
             raise HarnessError(
-                f"two systems are called {name}: {copied[name.casefold()]} and {folder}. Rename "
-                "one."
+                f"two systems are called {system.folder.name}: {namesake.folder} and "
+                f"{system.folder}. Rename one."
             )
-        parent = "baselines" if folder.parent.name == "baselines" else "submissions"
-        target = project / parent / name
-        if target.exists():
-            continue
-        shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__"))
-        manifest = read_toml(target / "submission.toml")
-        if any(task.endswith(".toml") for task in manifest["tasks"]):
-            manifest["tasks"] = [
-                f"../../{DATA}/{addresses[declared.name]}"
-                for declared in system.tasks
-                if declared.name in addresses
-            ]
-            (target / "submission.toml").write_text(tomli_w.dumps(manifest), encoding="utf-8")
+    return list(listed.values())
 
 
 def _expand(system: System) -> Iterator[System]:
-    """Yield a system, and its teacher and members with theirs, unless they lie in its folder."""
     yield system
-    for other in filter(None, (system.teacher, *system.members)):
-        if not other.folder.resolve().is_relative_to(system.folder.resolve()):
-            yield from _expand(other)
+    for other in _find_others(system):
+        yield from _expand(other)
+
+
+def _find_others(system: System) -> list[System]:
+    """Return the teacher and the members, unless they lie in the system's folder."""
+    others = filter(None, (system.teacher, *system.members))
+    folder = system.folder.resolve()
+    return [other for other in others if not other.folder.resolve().is_relative_to(folder)]
+
+
+def _copy_system(
+    system: System,
+    addresses: Mapping[str, str],
+    renamed: Mapping[PlannedEncoder, str],
+    project: Path,
+) -> None:
+    folder = system.folder.resolve()
+    parent = FOLDERS[0] if folder.parent.name == FOLDERS[0] else FOLDERS[1]
+    target = project / parent / folder.name
+    shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__"))
+    manifest = read_toml(target / MANIFEST)
+    before = copy.deepcopy(manifest)
+    if any(task.endswith(".toml") for task in manifest["tasks"]):
+        manifest["tasks"] = [
+            f"../../{DATA}/{addresses[task.name]}"
+            for task in system.tasks
+            if task.name in addresses
+        ]
+    model = manifest.get("model", {})
+    others = {other.folder.name for other in _find_others(system)}
+    for key in ("teacher", "members"):  # paths of other systems become names
+        if isinstance(model.get(key), str):
+            model[key] = _shorten(model[key], others)
+        elif key in model:
+            model[key] = [_shorten(name, others) for name in model[key]]
+    names = {
+        encoder.name: path for encoder, path in renamed.items() if encoder.base.resolve() == folder
+    }
+    for table in (model, *manifest.get("step", ())):
+        table.update({key: names[table[key]] for key in ENCODER_KEYS if table.get(key) in names})
+    if manifest != before:
+        (target / MANIFEST).write_text(tomli_w.dumps(manifest), encoding="utf-8")
+
+
+def _shorten(name: str, others: Collection[str]) -> str:
+    last = Path(name).name
+    return last if last in others else name
 
 
 def open_project(digest: str) -> Path:
@@ -128,4 +192,6 @@ def open_project(digest: str) -> Path:
         )
     if folder_digest(folder) != digest:
         raise SourceError(f"{folder} is damaged. Remove it and run the same command again.")
+    for name in FOLDERS:  # a store has no empty folders, and without both it is no project
+        (folder / name).mkdir(exist_ok=True)
     return folder

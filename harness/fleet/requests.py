@@ -59,6 +59,8 @@ class SessionRequest(Request):
         server: whether the scenario `server` is measured too.
         isolation: one of `sandbox.CHOICES`.
         smoke: whether windows are short.
+        inputs: what names the task and the system in a command where the fleet was started, for its
+            record, by system.
     """
 
     kind: Literal["session"] = "session"
@@ -71,6 +73,7 @@ class SessionRequest(Request):
     server: bool
     isolation: str
     smoke: bool
+    inputs: dict[str, dict[str, str]]
 
 
 class Reply(Schema):
@@ -78,12 +81,14 @@ class Reply(Schema):
 
     Attributes:
         error: why it failed, or ''.
+        killed: whether its process was killed, so that another machine may try.
         host: its name.
         session: the name of the session, or ''.
         left_off: why systems were not measured, by name.
     """
 
     error: str = ""
+    killed: bool = False
     host: str = ""
     session: str = ""
     left_off: dict[str, str] = Field(default_factory=dict)

@@ -92,7 +92,7 @@ def make_run(
         HarnessError: the system is not built for the task.
     """
     system, task, artifact = planned.system, planned.task, planned.find_artifact()
-    inputs = session_fields.get("inputs", {}) | _describe_places(system, task)
+    inputs = session_fields.get("inputs", {}) | describe_inputs(system, task)
     session_fields = session_fields | {"inputs": inputs}
     records: dict[str, Record] = {
         scenario: Record(
@@ -134,7 +134,8 @@ def _describe_model(suite: Suite) -> InputsPart:
     return inputs | {"name": suite.model_name} if suite.model_name else inputs
 
 
-def _describe_places(system: System, task: Task) -> InputsPart:
+def describe_inputs(system: System, task: Task) -> InputsPart:
+    """Return what names a task and a system in a command, as a record states it."""
     inputs: InputsPart = {"task": shorten_path(task.path) if task.path else task.name}
     is_named = system.folder.resolve().parent in map(
         Path.resolve, get_system_folders(find_project())

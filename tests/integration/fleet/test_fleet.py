@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from harness import build as build_module
@@ -16,16 +17,32 @@ from harness.fleet.fleet import (
     publish_plan,
     run_fleet,
 )
-from harness.fleet.jobs import Progress
+from harness.fleet.jobs import Job, Progress, run_jobs
+from harness.optimize.training import schedule
 from harness.results import record
+from harness.schema import Schema
 from harness.store import shared
 from harness.submissions.lookup import add_references
 from harness.submissions.plan import Plan, make_plan
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
+from tests.conftest import MIN_UPDATES
 from tests.support.systems import build_all, load_systems, measure, quiet, write_submission
 
 CONFIGURATION = "cpu-1"
+
+
+JOBS = 200
+
+
+class ProbeRequest(Schema):
+    """A request that asks for nothing."""
+
+
+@pytest.fixture(autouse=True)
+def usual_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings are as long here as on the machines, which tests cannot change."""
+    monkeypatch.setattr(schedule, "MIN_UPDATES", MIN_UPDATES)
 
 
 @pytest.fixture
@@ -75,6 +92,23 @@ def run(
     return run_fleet([*builds, *sessions], machines, records, log)
 
 
+def find_processes(folder: Path) -> list[psutil.Process]:
+    """Return the processes that handle requests with a cache in a folder."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if "harness.fleet.node" in (process.info["cmdline"] or ())
+        and process.environ().get("WATTBENCH_CACHE", "").startswith(str(folder))
+    ]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def find_records(records: Path) -> dict[str, Path]:
     """Return the records of `offline` by system; there is one session."""
     return {path.stem: path for path in records.glob("*/reviews/offline/*.json")}
@@ -99,7 +133,9 @@ def test_two_machines_build_and_measure_what_one_does(
     session = measure(project, list(paths), reviews)
     for path in paths.values():
         here = project / "results" / "records" / session / "reviews" / "offline" / path.name
-        assert record.read_record(path).score == record.read_record(here).score
+        there = record.read_record(path)
+        assert there.failure is None
+        assert there.score == record.read_record(here).score
     assert list_build_jobs(plan, publish_plan(plan), FleetConfig((), store, cores=1)) == []
 
 
@@ -118,7 +154,7 @@ def test_a_job_whose_machine_dies_is_done_on_the_other_one(
 
     def kill(line: str) -> None:
         if f"running: {job}" in line and not killed:
-            time.sleep(4)  # its process has begun
+            wait_for(lambda: find_processes(tmp_path))
             (node_id,) = {node_id for _, node_id in machines._running.values()}
             killed.append(node_id)
             cluster.remove_node(next(node for node in nodes if node.node_id == node_id))
@@ -145,7 +181,7 @@ def test_a_system_that_cannot_be_built_fails_alone(
     plan = plan_fleet(project, ["mine"], reviews)
     progress = run(plan, store, machines, tmp_path / "records", lines.append)
     assert [name.split()[0] for name in progress.failed] == ["distill"]
-    assert any("failed: distill reviews" in line and "learning rate" in line for line in lines)
+    assert any("failed: distill reviews" in line and "learning_rate" in line for line in lines)
     assert any(line.startswith("left off: mine in session reviews cpu-1") for line in lines)
     assert "mine" not in find_records(tmp_path / "records")
     assert "minilm-l6" in find_records(tmp_path / "records")
@@ -163,3 +199,16 @@ def test_a_machine_with_other_code_refuses(
     progress = run(plan_fleet(project, [], reviews), store, machines, tmp_path / "records")
     assert not progress.done
     assert any("wattbench is another version here" in why for why in progress.failed.values())
+
+
+def test_many_jobs_go_to_few_machines(cluster: LocalCluster, nodes: list[Any]) -> None:
+    machines = RayMachines(cluster.address, lambda request: ('{"host": "vm"}', b""))
+    try:
+        request = ProbeRequest()
+        jobs = [Job(str(number), request) for number in range(JOBS)]
+        jobs += [Job("last", request, waits=frozenset(job.name for job in jobs))]
+        progress = run_jobs(jobs, machines)
+    finally:
+        machines.close()
+    assert len(progress.done) == JOBS + 1
+    assert set(progress.tries.values()) == {1}

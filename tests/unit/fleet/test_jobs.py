@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
@@ -123,18 +123,29 @@ def test_a_configuration_that_no_machine_has_fails_its_jobs_alone() -> None:
     assert progress.failed == {"there": "there is no machine with the label configuration=cpu-16"}
 
 
-def test_a_job_is_revised_when_what_it_waited_for_has_ended() -> None:
-    jobs = [Job("bad", 0), Job("session", ["bad", "good"], waits=frozenset({"bad"}))]
-
-    def drop_failed(job: Job, progress: Progress) -> Job:
-        if job.name != "session":
-            return job
-        return replace(job, request=[name for name in job.request if name not in progress.failed])
-
-    machines = SimulatedMachines(
-        outcome=lambda job: Ended(job.name, job.request, "broken" if job.name == "bad" else "")
+def test_a_reply_of_no_use_fails_its_job() -> None:
+    jobs = [Job("good", 0), Job("bad", 0), Job("after", 0, frozenset({"bad"}))]
+    progress = run_jobs(
+        jobs, SimulatedMachines(), accept=lambda job, reply: "no records" * (job.name == "bad")
     )
-    assert run_jobs(jobs, machines, revise=drop_failed).done == {"session": ["good"]}
+    assert progress.failed == {"bad": "no records", "after": "needs bad, which failed"}
+    assert progress.done == {"good": "did 0"}
+
+
+def test_machines_are_not_asked_again_when_none_is_free() -> None:
+    """With 2,000 jobs a question for each of them whenever one ends would be 2,000,000."""
+    machines, asked = SimulatedMachines(("", "cpu-2")), []
+    submit = machines.submit
+
+    def count(job: Job) -> bool:
+        asked.append(job)
+        return submit(job)
+
+    machines.submit = count  # type: ignore[method-assign]
+    labels = ("", "cpu-2")
+    run_jobs([Job(str(i), i, configuration=labels[i % 2]) for i in range(2000)], machines)
+    assert len(machines.begun) == 2000
+    assert len(asked) < 3 * 2000
 
 
 def test_ctrl_c_stops_the_jobs() -> None:

@@ -1,0 +1,273 @@
+"""What may go wrong between machines: nothing is lost, and the same command goes on."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import psutil
+import pytest
+
+from harness import build as build_module
+from harness.fleet.cluster import read_reply, run_request
+from harness.fleet.fleet import (
+    FleetConfig,
+    list_build_jobs,
+    list_session_jobs,
+    publish_plan,
+    run_fleet,
+)
+from harness.fleet.jobs import Ended, Job, Progress
+from harness.results import record
+from harness.store import shared
+from harness.store.cache import artifact_dir
+from harness.submissions.lookup import add_references
+from harness.submissions.plan import Plan, make_plan
+from harness.tasks.registry import get_suite
+from harness.tasks.task import Task
+from tests.support.machines import Fault, MachinesInTurn, Work, handle
+from tests.support.systems import build_all, copy_example, load_systems, measure
+
+CONFIGURATION = "cpu-1"
+NAMES = ["onnx-int8", "tfidf-logreg", "majority"]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    monkeypatch.setenv(shared.VARIABLE, f"file://{folder}")
+    return folder
+
+
+@pytest.fixture
+def caches(tmp_path: Path, sources: Path) -> list[Path]:
+    """Those of two machines, which hold no artifacts."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+    return folders
+
+
+def plan_fleet(project: Path, names: list[str], task: Task) -> Plan:
+    systems = add_references(load_systems(project, names), get_suite("quick"), project)
+    return make_plan(systems, [task])
+
+
+def list_jobs(plan: Plan, store: Path) -> list[Job]:
+    config = FleetConfig((CONFIGURATION,), f"file://{store}", cores=1, blocks=1, smoke=True)
+    project = publish_plan(plan)
+    builds = list_build_jobs(plan, project, config)
+    return [*builds, *list_session_jobs(plan, get_suite("quick"), project, config, builds)]
+
+
+def find_artifacts(store: Path, job: Job) -> list[Path]:
+    """Return the files of a job's artifact in the store, the largest first."""
+    folder = store / "artifacts" / job.request.key
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return sorted(files, key=lambda path: -path.stat().st_size)
+
+
+def die(job: Job, work: Work) -> Ended:
+    return Ended(job.name)
+
+
+def die_after_the_work(job: Job, work: Work) -> Ended:
+    work()
+    return Ended(job.name)
+
+
+def kill(job: Job, work: Work) -> Ended:
+    """Kill the process while it works, as the kernel does where memory is short."""
+
+    def find() -> list[psutil.Process]:
+        processes = psutil.Process().children()
+        return [process for process in processes if "harness.fleet.node" in process.cmdline()]
+
+    def kill_soon() -> None:
+        while not (found := find()):
+            time.sleep(0.05)
+        time.sleep(1)
+        found[0].kill()
+
+    thread = threading.Thread(target=kill_soon)
+    thread.start()
+    ended = work()
+    thread.join()
+    assert ended == Ended(job.name)
+    return ended
+
+
+def damage(store: Path) -> Fault:
+    """Change a byte of what the machine has written to the store."""
+
+    def fault(job: Job, work: Work) -> Ended:
+        ended = work()
+        largest = find_artifacts(store, job)[0]
+        content = bytearray(largest.read_bytes())
+        content[len(content) // 2] ^= 1
+        largest.write_bytes(content)
+        return ended
+
+    return fault
+
+
+def truncate(store: Path) -> Fault:
+    """Cut off what the machine has written to the store."""
+
+    def fault(job: Job, work: Work) -> Ended:
+        ended = work()
+        largest = find_artifacts(store, job)[0]
+        largest.write_bytes(largest.read_bytes()[:-10])
+        return ended
+
+    return fault
+
+
+def lose_store(store: Path) -> Fault:
+    """Let the store be away while the machine works."""
+
+    def fault(job: Job, work: Work) -> Ended:
+        away = store.with_name("away")
+        store.rename(away)
+        store.write_text("not a folder")
+        try:
+            return work()
+        finally:
+            store.unlink()
+            away.rename(store)
+
+    return fault
+
+
+def damage_records(job: Job, work: Work) -> Ended:
+    ended = work()
+    reply, archive = ended.reply
+    return Ended(job.name, (reply, archive[: len(archive) // 2]))
+
+
+def print_nonsense(job: Job, work: Work) -> Ended:
+    return read_reply(job.name, "Segmentation fault", b"")
+
+
+def run(
+    plan: Plan, store: Path, caches: list[Path], records: Path, **faults: Fault
+) -> tuple[Progress, MachinesInTurn, list[str]]:
+    lines: list[str] = []
+    machines = MachinesInTurn(caches, faults)
+    progress = run_fleet(
+        list_jobs(plan, store), machines, records, lambda line: lines.append(str(line))
+    )
+    assert not machines.faults, "each one happened"
+    return progress, machines, lines
+
+
+def measure_here(project: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """Measure with what the store holds, and build nothing."""
+    names = [*NAMES, "minilm-l6", "minilm-l6-unpadded", "null"]
+    monkeypatch.setattr(build_module, "_run_step", None)
+    build_all(project, names, task)
+    session = measure(project, names, task)
+    folder = project / "results" / "records" / session / "reviews" / "offline"
+    return {path.stem: record.read_record(path).score for path in folder.glob("*.json")}
+
+
+def test_nothing_is_lost_whatever_goes_wrong(
+    tmp_path: Path,
+    project: Path,
+    reviews: Task,
+    store: Path,
+    caches: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, records = plan_fleet(project, NAMES, reviews), tmp_path / "records"
+    progress, machines, lines = run(
+        plan,
+        store,
+        caches,
+        records,
+        finetune=kill,
+        export=damage(store),
+        quantize=lose_store(store),
+        tfidf=die_after_the_work,
+        constant=die,
+        session=damage_records,
+    )
+    (failed,) = progress.failed
+    assert failed == f"session reviews {CONFIGURATION}"
+    assert any(f"failed: {failed}" in line for line in lines)
+    assert not records.exists()
+    again = {kind for kind in machines.begun if machines.begun.count(kind) > 1}
+    assert again == {"finetune", "tfidf", "constant"}
+
+    progress, machines, lines = run(plan, store, caches, records, session=die)
+    assert not progress.failed
+    assert machines.begun.count("session") == 2
+    assert not {"finetune", "tfidf", "constant"} & set(machines.begun), "those are done"
+    (session,) = records.iterdir()
+    there = {
+        path.stem: record.read_record(path) for path in session.glob("reviews/offline/*.json")
+    }
+    assert [row.failure for row in there.values()] == [None] * 6
+    assert {name: row.score for name, row in there.items()} == measure_here(
+        project, reviews, monkeypatch
+    )
+
+
+def test_what_cannot_be_done_is_named_and_done_by_the_next_run(
+    tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
+) -> None:
+    plan, records = plan_fleet(project, ["majority"], reviews), tmp_path / "records"
+    progress, _, lines = run(plan, store, caches, records, finetune=print_nonsense)
+    finetune = next(name for name in progress.failed if name.startswith("finetune"))
+    assert "returned no reply: 'Segmentation fault'" in progress.failed[finetune]
+    progress, machines, _ = run(plan, store, caches, records, finetune=truncate(store))
+    assert not progress.failed
+    assert machines.begun == ["finetune", "session"]
+
+
+def test_custom_code_is_refused_without_a_sandbox(
+    tmp_path: Path,
+    project: Path,
+    reviews: Task,
+    store: Path,
+    caches: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    copy_example(project)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    (job,) = (
+        job
+        for job in list_jobs(plan_fleet(project, ["custom-module"], reviews), store)
+        if job.name.startswith("session")
+    )
+    ended = handle(job, caches[0])
+    assert "custom-module: custom code runs in the sandbox alone" in ended.error
+    assert "Install bubblewrap" in ended.error
+
+
+def test_two_machines_that_build_the_same_key_agree_in_the_end(
+    project: Path,
+    reviews: Task,
+    store: Path,
+    caches: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_fleet(project, [], reviews)
+    finetune, _ = list_jobs(plan, store)
+    requests = []
+    for cache in caches:
+        monkeypatch.setenv("WATTBENCH_CACHE", str(cache))
+        requests.append(finetune.request.model_dump_json())
+    with ThreadPoolExecutor() as pool:
+        running = []
+        for cache, request in zip(caches, requests, strict=True):
+            monkeypatch.setenv("WATTBENCH_CACHE", str(cache))
+            running.append(pool.submit(run_request, request))
+            time.sleep(1)  # the process has its environment
+        ends = [read_reply("finetune", *job.result()) for job in running]
+    assert [ended.error for ended in ends] == ["", ""]
+    monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "three"))
+    (step,) = plan.steps.values()
+    assert shared.fetch_folder(artifact_dir(step.key)), "whole, of one of both"

@@ -1,0 +1,93 @@
+"""What is published of a project gives the same plan on a machine that has nothing else."""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.fleet.fleet import publish_plan
+from harness.fleet.project import DATA, PublishedProject, get_folder, open_project, publish_project
+from harness.store import shared
+from harness.submissions.lookup import add_references, get_system
+from harness.submissions.plan import Plan, make_plan
+from harness.tasks.registry import get_suite, get_task
+from harness.tasks.task import Task
+from tests.support.systems import copy_example, load_systems, write_submission
+
+
+@pytest.fixture(autouse=True)
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(shared.VARIABLE, f"file://{tmp_path}/store")
+
+
+def plan_project(project: Path, names: list[str], task: Task) -> Plan:
+    systems = add_references(load_systems(project, names), get_suite("quick"), project)
+    return make_plan(systems, [task])
+
+
+def open_elsewhere(
+    published: PublishedProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Open it on a machine with an empty cache."""
+    monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "elsewhere"))
+    folder = open_project(published.digest)
+    assert folder.is_relative_to(tmp_path / "elsewhere")
+    return folder
+
+
+@pytest.mark.parametrize("names", [[], ["fastformers", "cascade"]])
+def test_plan_is_the_same_on_another_machine(
+    names: list[str],
+    project: Path,
+    tiny_encoder: Path,
+    reviews: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of references alone, where no submission is copied; the encoder lies elsewhere here."""
+    plan = plan_project(project, names, reviews)
+    published = publish_plan(plan)
+    shutil.move(tiny_encoder, tmp_path / "away")
+    try:
+        folder = open_elsewhere(published, tmp_path, monkeypatch)
+        task = get_task(str(folder / DATA / published.tasks["reviews"]))
+        there = plan_project(folder, names, task)
+        assert there.steps.keys() == plan.steps.keys()
+        assert [part.system.name for part in there.systems] == [
+            part.system.name for part in plan.systems
+        ]
+    finally:
+        shutil.move(tmp_path / "away", tiny_encoder)
+
+
+def test_systems_that_are_named_by_paths_are_found_by_name(
+    project: Path, reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = tmp_path / "other" / "large"
+    shutil.copytree(project / "baselines" / "minilm-l6", teacher)
+    mine = write_submission(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
+    manifest = mine / "submission.toml"
+    manifest.write_text(manifest.read_text().replace('"minilm-l6"', '"../../../other/large"'))
+    plan = plan_project(project, ["mine"], reviews)
+    folder = open_elsewhere(publish_plan(plan), tmp_path, monkeypatch)
+    copied = tomllib.loads((folder / "submissions" / "mine" / "submission.toml").read_text())
+    assert copied["model"]["teacher"] == "large"
+    assert get_system("mine", folder).teacher == get_system("large", folder)
+
+
+def test_two_systems_of_one_name_are_refused(project: Path, reviews: Task) -> None:
+    other = project / "other" / "minilm-l6"
+    shutil.copytree(project / "baselines" / "minilm-l6", other)
+    systems = [get_system("minilm-l6", project), get_system(str(other), project)]
+    with pytest.raises(HarnessError, match="two systems are called minilm-l6"):
+        publish_project(systems, [reviews])
+
+
+def test_damaged_project_is_refused(project: Path, reviews: Task) -> None:
+    copy_example(project)
+    published = publish_plan(plan_project(project, ["custom-module"], reviews))
+    (get_folder(published.digest) / "submissions" / "custom-module" / "model.py").write_text("")
+    with pytest.raises(HarnessError, match=r"is damaged. Remove it"):
+        open_project(published.digest)
