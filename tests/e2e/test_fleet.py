@@ -40,7 +40,7 @@ def test_two_nodes_of_this_machine_build_what_run_measures_with_the_same_scores(
     assert scores.keys() == {"onnx-int8", "majority", "minilm-l6", "minilm-l6-unpadded", "null"}
 
     monkeypatch.setenv("WATTBENCH_CACHE", str(tmp_path / "another"))
-    assert main(["run", *options]) == 0
+    assert main(["bench", *options]) == 0
     assert find_scores(project) == scores
 
 
