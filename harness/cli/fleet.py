@@ -88,7 +88,7 @@ def fleet(
         str,
         typer.Argument(metavar="[status]", help="print where the jobs stand", show_default=False),
     ] = "",
-) -> None:
+) -> int:
     """Build and measure on several machines.
 
     What is missing is built on whatever machine is free, what others wait for first. Then each task
@@ -96,7 +96,8 @@ def fleet(
     which it has for itself. The records are added to the results here as they come back. If a
     machine dies, its job begins anew on another one; a system that cannot be built is left off.
 
-    Ctrl-C stops all jobs; what is finished is kept, and the same command goes on from there.
+    Ctrl-C stops all jobs; what is finished is kept, and the same command goes on from there: it
+    builds and measures what is missing. The exit status is 1 if a job failed.
     """
     from harness.cli.options import SystemOptions
     from harness.cli.resolve import make_session_plan
@@ -105,7 +106,7 @@ def fleet(
 
     if action == "status":
         console(describe_status())
-        return
+        return 0
     if action:
         raise HarnessError(f"{action!r} is not an action. Give status, or nothing to run a fleet.")
     if bool(options.address) == bool(options.local):
@@ -138,9 +139,11 @@ def fleet(
     config = _make_config(options, names, store, tuple(sorted(points)))
     if options.local:
         _run_here(plan, suite, config, options.local, results, console)
+        failed = 0
     else:
-        _run_there(plan, suite, config, options.address, results, console)
+        failed = _run_there(plan, suite, config, options.address, results, console)
     draw_board(results, console)
+    return int(failed > 0)
 
 
 def _make_config(
@@ -170,8 +173,8 @@ def _run_there(
     address: str,
     results: Path,
     console: Console,
-) -> None:
-    """Build and measure on a cluster."""
+) -> int:
+    """Build and measure on a cluster; return how many jobs failed."""
     from harness.fleet.cluster import RayMachines
     from harness.fleet.fleet import list_build_jobs, list_session_jobs, publish_plan, run_fleet
 
@@ -186,7 +189,7 @@ def _run_there(
         project = publish_plan(plan)
         builds = list_build_jobs(plan, project, config)
         sessions = list_session_jobs(plan, suite, project, config, builds)
-        run_fleet([*builds, *sessions], machines, results / "records", console)
+        return len(run_fleet([*builds, *sessions], machines, results / "records", console).failed)
     finally:
         machines.close()
 

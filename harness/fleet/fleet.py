@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +10,12 @@ from harness.errors import HarnessError
 from harness.fleet.jobs import Executor, Job, Progress, run_jobs
 from harness.fleet.project import PublishedProject, publish_project
 from harness.fleet.requests import BuildRequest, Reply, SessionRequest, compute_code_digest
-from harness.fleet.status import write_status
-from harness.kit.records import add_records
+from harness.fleet.status import read_complete_sessions, write_status
+from harness.kit.records import Limits, add_records
 from harness.progress import Log, ProgressLine
 from harness.runner.records import describe_inputs
 from harness.store import shared
-from harness.store.cache import artifact_dir
+from harness.store.cache import artifact_dir, digest
 from harness.submissions.build_time import estimate_build_seconds
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
 from harness.tasks.suites import Suite
@@ -23,6 +23,9 @@ from harness.tasks.task import Task
 
 SESSION_SECONDS = 600.0
 """How long a session of a task takes, for the order of jobs."""
+
+RECORD_LIMITS = Limits(archive_bytes=1 << 30, unpacked_bytes=8 << 30, files=200_000)
+"""A session of 3,000 systems has 12,000 files of 150 MB."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def list_session_jobs(
                 isolation=config.isolation,
                 smoke=config.smoke,
                 inputs={
-                    part.system.name.partition("@")[0]: dict(describe_inputs(part.system, task))
+                    part.system.name.partition("@")[0]: describe_inputs(part.system, task)
                     for part in planned
                 },
             )
@@ -153,6 +156,9 @@ def publish_plan(plan: Plan) -> PublishedProject:
 def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) -> Progress:
     """Run jobs, and add the records of sessions as they come back.
 
+    If the latest fleet was stopped, or a job of it failed, then a session that it has measured
+    whole is not measured again.
+
     Args:
         jobs: builds and sessions.
         executor: the machines.
@@ -163,13 +169,24 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         How the jobs ended.
     """
     started, known, began = time.monotonic(), set[str](), time.time()
-    measured: dict[str, list[str]] = {}
+    complete = {
+        key: session
+        for key, session in read_complete_sessions().items()
+        if (records / session).is_dir()
+    }
+    for job in jobs:
+        if session := complete.get(_hash_request(job)):
+            log(f"measured before: {job.name}: session {session}")
+    jobs = [job for job in jobs if _hash_request(job) not in complete]
 
     def accept(job: Job, answer: tuple[Reply, bytes]) -> str:
+        reply, archive = answer
         try:
-            measured[job.name] = list(_add(answer[1], records))
+            _add(archive, records)
         except HarnessError as error:
             return str(error)
+        if reply.session and not reply.left_off:
+            complete[_hash_request(job)] = reply.session
         return ""
 
     def report(progress: Progress) -> None:
@@ -181,9 +198,9 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
             reply, _ = progress.done[name]
             for system, reason in reply.left_off.items():
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
-            for session in measured[name]:
-                log(f"measured: {name} on {reply.host}: session {session}")
-        write_status(progress, began)
+            if reply.session:
+                log(f"measured: {name} on {reply.host}: session {reply.session}")
+        write_status(progress, began, complete)
         total = len(jobs)
         running = ", ".join(progress.running) or "nothing"
         done = (len(progress.done) + len(progress.failed)) / total if total else 1.0
@@ -198,9 +215,13 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
     return progress
 
 
-def _add(archive: bytes, records: Path) -> Iterator[str]:
+def _hash_request(job: Job) -> str:
+    return digest(job.request.model_dump(mode="json"))
+
+
+def _add(archive: bytes, records: Path) -> None:
     if archive:
         with tempfile.TemporaryDirectory() as temporary:
             path = Path(temporary) / "records.zip"
             path.write_bytes(archive)
-            yield from add_records(path, records)
+            add_records(path, records, RECORD_LIMITS)

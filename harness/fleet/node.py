@@ -6,6 +6,7 @@ threads nor the environment variables of Ray's workers.
 
 import os
 import platform
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from harness.build import build_missing
 from harness.errors import BuildError, HarnessError
 from harness.fleet.project import DATA, open_project
 from harness.fleet.requests import BuildRequest, Reply, SessionRequest, compute_code_digest
-from harness.kit.start import write_archive
 from harness.progress import Log
 from harness.results.record import (
     Timing,
@@ -122,14 +122,14 @@ def _measure(request: SessionRequest, project: Path, task: Task, archive: Path, 
         session = measure(Plan(tuple(kept)), suite, configuration, results, config, log)
         for path in find_record_paths(results / "records"):
             _name_inputs(path, results / "records", request)
-        write_archive(results / "records", archive, log)
+        shutil.make_archive(str(archive.with_suffix("")), "zip", results / "records")
     return Reply(host=platform.node(), session=session, left_off=left_off)
 
 
 def _name_inputs(path: Path, records: Path, request: SessionRequest) -> None:
     """Let a record name task and system as they are called where the fleet was started."""
     record = read_record(path)
-    record.inputs = request.inputs[str(record.system["name"]).partition("@")[0]]  # type: ignore[assignment]
+    record.inputs = request.inputs[str(record.system["name"]).partition("@")[0]]
     write_record(record, read_side_file(path), records)
 
 

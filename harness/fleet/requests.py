@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field
 
 import harness
+from harness.results.record_parts import InputsPart
 from harness.schema import Schema
 
 
@@ -73,7 +74,7 @@ class SessionRequest(Request):
     server: bool
     isolation: str
     smoke: bool
-    inputs: dict[str, dict[str, str]]
+    inputs: dict[str, InputsPart]
 
 
 class Reply(Schema):

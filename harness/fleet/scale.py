@@ -1,7 +1,7 @@
 """What a shared task of many submissions would take, from records: `python -m harness.fleet.scale`.
 
-Each submission is assumed to be the mean of the recorded ones: its build, without what it shares
-with others (its teacher), its share of a session, and the size of its artifact.
+Each submission is assumed to be the mean of the recorded ones. The fine-tuning of the teacher,
+which a recipe begins with, is counted once for each task and seed.
 """
 
 import argparse
@@ -16,10 +16,13 @@ from harness.results.record import Record, find_record_paths, read_record
 START_SECONDS = 1.0
 """A worker's start and end, and its warm-up, in a round."""
 
-JOBS_PER_MINUTE = 1000
-"""Jobs that are handed out in a minute; a test holds it."""
+JOB_SECONDS = 5.0
+"""From the moment a machine gets a job until it begins to build: the start of a process."""
 
-PARAMETER_BYTES = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
+JOBS_PER_MINUTE = 1000
+"""Jobs that are handed out in a minute."""
+
+MACHINES = 20
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,14 @@ class RowCost:
     """What a system on a task takes.
 
     Attributes:
-        build: seconds of its own steps.
-        teacher: seconds of the first step, which others share.
+        builds: seconds of each of its own steps.
+        teacher: seconds of fine-tuning the teacher, which others share.
         round: seconds of a round.
-        megabytes: size of its artifact in 10^6 bytes, from its parameters.
+        megabytes: size of what its steps write, in 10^6 bytes; all but the last count as fp32.
         usd_per_hour: price of the machine.
     """
 
-    build: float
+    builds: tuple[float, ...]
     teacher: float
     round: float
     megabytes: float
@@ -42,8 +45,8 @@ class RowCost:
 
 
 def read_costs(records: Path) -> list[RowCost]:
-    """Return the costs of all submissions in a folder of records."""
-    costs = []
+    """Return the costs of all submissions in a folder of records, each from its latest session."""
+    costs = {}
     for path in find_record_paths(records):
         record = read_record(path)
         if record.scenario != "offline" or record.failure or not record.artifact:
@@ -53,25 +56,28 @@ def read_costs(records: Path) -> list[RowCost]:
         ):
             continue
         single = path.parent.parent / "single_stream" / path.name
-        costs.append(_compute_cost(record, read_record(single) if single.is_file() else record))
-    return costs
+        costs[record.task["name"], record.system["name"]] = _compute_cost(
+            record, read_record(single) if single.is_file() else record
+        )
+    return list(costs.values())
 
 
 def _compute_cost(record: Record, single: Record) -> RowCost:
     assert record.artifact is not None
-    seconds = [
-        step["cost"]["seconds"] for step in record.artifact.get("recipe", ()) if "cost" in step
-    ]
+    recipe = [step for step in record.artifact.get("recipe", ()) if "cost" in step]
+    teacher = [step for step in recipe[:1] if step["use"] == "finetune"]
+    builds = tuple(step["cost"]["seconds"] for step in recipe[len(teacher) :])
     windows = [
         window.seconds + other.seconds + window.load_seconds
         for window, other in zip(record.rounds, single.rounds, strict=False)
     ]
-    parameters = record.artifact.get("model", {}).get("parameters", 0)
+    size = record.artifact.get("size_mb", 0.0)
+    between = max(size, 4 * record.artifact.get("parameters", 0) / 1e6)
     return RowCost(
-        build=sum(seconds[1:]),
-        teacher=seconds[0] if seconds else 0.0,
+        builds=builds,
+        teacher=sum(step["cost"]["seconds"] for step in teacher),
         round=START_SECONDS + (mean(windows) if windows else 0.0),
-        megabytes=parameters * PARAMETER_BYTES.get(record.artifact.get("dtype", "fp32"), 4) / 1e6,
+        megabytes=size + between * (len(builds) - 1) if builds else 0.0,
         usd_per_hour=record.configuration["usd_per_hour"],
     )
 
@@ -89,25 +95,31 @@ def estimate(
         blocks: blocks of a session.
     """
     rows = submissions * tasks * seeds
-    builds = rows * mean(cost.build for cost in costs) / 3600
+    jobs = round(rows * mean(len(cost.builds) for cost in costs)) + tasks * (seeds + 1)
+    builds = rows * mean(sum(cost.builds) for cost in costs) / 3600
     teachers = tasks * seeds * mean(cost.teacher for cost in costs) / 3600
     sessions = rows * blocks * mean(cost.round for cost in costs) / 3600
+    starts = jobs * JOB_SECONDS / 3600
+    hours = builds + teachers + sessions + starts
     price = mean(cost.usd_per_hour for cost in costs)
+    slowest = max(sum(cost.builds) for cost in costs)
+    typical = median(sum(cost.builds) for cost in costs)
+    longest = mean(cost.teacher for cost in costs) / 3600 + slowest / 3600 + sessions / tasks
     traffic = 2 * rows * mean(cost.megabytes for cost in costs) / 1e3
-    slowest = max(cost.build for cost in costs)
-    typical = median(cost.build for cost in costs)
-    hours = builds + teachers + sessions
     return [
-        ("rows", f"{rows:,}"),
+        ("rows (submissions x tasks x seeds)", f"{rows:,}"),
         ("machine-hours of builds", format_number(builds)),
         ("machine-hours of shared teachers", format_number(teachers)),
         (f"machine-hours of sessions, {blocks} blocks", format_number(sessions)),
+        ("machine-hours of starting processes", format_number(starts)),
         ("USD", format_number(hours * price)),
-        ("days on 20 machines", format_number(hours / 20 / 24)),
-        ("GB through the store, written and read once", format_number(traffic)),
-        ("jobs", f"{rows * 5 + tasks:,}"),
-        ("minutes to hand them out", format_number((rows * 5 + tasks) / JOBS_PER_MINUTE)),
+        (f"days on {MACHINES} machines", format_number(hours / MACHINES / 24)),
+        ("hours of the session of one task, on one machine", format_number(sessions / tasks)),
+        ("hours at least: teacher, slowest build, session", format_number(longest)),
         ("slowest build against the median", f"{format_number(slowest / max(typical, 1e-9))}x"),
+        ("GB through the store, each artifact written and read once", format_number(traffic)),
+        ("jobs", f"{jobs:,}"),
+        ("minutes to hand them out", format_number(jobs / JOBS_PER_MINUTE)),
     ]
 
 

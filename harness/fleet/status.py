@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ def get_status_file() -> Path:
     return cache_dir() / "fleet" / "status.json"
 
 
-def write_status(progress: Progress, started: float) -> None:
+def write_status(progress: Progress, started: float, sessions: Mapping[str, str]) -> None:
     """Write where the jobs stand.
 
     Args:
         progress: the jobs.
         started: when the fleet began, in seconds since the epoch.
+        sessions: the names of the sessions that are complete, by the digest of their request.
     """
     content = {
         "pid": os.getpid(),
@@ -34,8 +36,21 @@ def write_status(progress: Progress, started: float) -> None:
         "done": sorted(progress.done),
         "failed": progress.failed,
         "again": {name: tries for name, tries in progress.tries.items() if tries > 1},
+        "sessions": dict(sessions),
     }
     write_atomically(get_status_file(), json.dumps(content).encode())
+
+
+def read_complete_sessions() -> dict[str, str]:
+    """Return the complete sessions of the latest fleet if it has more to do, else nothing.
+
+    Returns:
+        Their names, by the digest of their request.
+    """
+    path = get_status_file()
+    status: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    is_unfinished = any(status.get(kind) for kind in ("waiting", "running", "failed"))
+    return status["sessions"] if is_unfinished else {}
 
 
 def describe_status() -> str:

@@ -5,19 +5,37 @@ import shutil
 import tempfile
 import zlib
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from harness.errors import HarnessError, RecordError, SourceError
 from harness.results.record import find_record_paths, read_record
-from harness.store.cache import folder_digest, name_unwritable
+from harness.store.cache import create_output_folder, folder_digest
 from harness.store.untrusted import UNREADABLE, read_members
 
-ARCHIVE_BYTES, FILE_BYTES, UNPACKED_BYTES = 16 << 20, 64 << 20, 256 << 20
-FILES = 10_000
+FILE_BYTES = 64 << 20
 SIDE = ".json.gz"
 
 
-def add_records(archive: Path, records: Path) -> list[str]:
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold at most.
+
+    Attributes:
+        archive_bytes: the size of the archive.
+        unpacked_bytes: the sizes of all files in it.
+        files: their number.
+    """
+
+    archive_bytes: int
+    unpacked_bytes: int
+    files: int
+
+
+KIT_LIMITS = Limits(16 << 20, 256 << 20, 10_000)
+
+
+def add_records(archive: Path, records: Path, limits: Limits = KIT_LIMITS) -> list[str]:
     """Unpack the sessions of an archive into a folder of records.
 
     Nothing is written if one of its files is not a record or the side file of one. A session that
@@ -26,6 +44,7 @@ def add_records(archive: Path, records: Path) -> list[str]:
     Args:
         archive: a zip or tar file with the files of sessions, as they lie in a folder of records.
         records: the folder of the sessions.
+        limits: what the archive may hold.
 
     Returns:
         The names of the sessions that are new here.
@@ -36,7 +55,7 @@ def add_records(archive: Path, records: Path) -> list[str]:
     """
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
-        _unpack(archive, scratch)
+        _unpack(archive, scratch, limits)
         sessions = sorted(path for path in scratch.iterdir())
         if not sessions:
             raise SourceError(f"{archive}: holds no session. Name the archive that a kit wrote.")
@@ -53,8 +72,8 @@ def add_records(archive: Path, records: Path) -> list[str]:
                     "them away."
                 )
         for session in new:
-            with name_unwritable(records / session.name):
-                shutil.copytree(session, records / session.name)
+            with create_output_folder(records / session.name) as out:
+                shutil.copytree(session, out, dirs_exist_ok=True)
     return [session.name for session in new]
 
 
@@ -62,18 +81,18 @@ def is_smoke_run(archive: Path) -> bool:
     """Return whether the sessions of an archive are smoke runs; False if it cannot be read."""
     with tempfile.TemporaryDirectory() as temporary:
         try:
-            _unpack(archive, Path(temporary))
+            _unpack(archive, Path(temporary), KIT_LIMITS)
             return any(read_record(path).smoke for path in find_record_paths(Path(temporary)))
         except HarnessError:
             return False
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack(archive: Path, folder: Path, limits: Limits) -> None:
     """Write the files of an archive, which must have the names and sizes of records."""
     try:
-        if archive.stat().st_size > ARCHIVE_BYTES:
+        if archive.stat().st_size > limits.archive_bytes:
             raise SourceError(
-                f"{archive}: larger than {ARCHIVE_BYTES >> 20} MiB, which no kit writes."
+                f"{archive}: larger than {limits.archive_bytes >> 20} MiB, which records are not."
             )
         total = 0
         with closing(read_members(archive)) as members:
@@ -82,7 +101,8 @@ def _unpack(archive: Path, folder: Path) -> None:
                     _check_name(archive, name)
                     content = source.read(FILE_BYTES + 1)
                 total += len(content)
-                if len(content) > FILE_BYTES or total > UNPACKED_BYTES or count == FILES:
+                is_large = len(content) > FILE_BYTES or total > limits.unpacked_bytes
+                if is_large or count == limits.files:
                     raise SourceError(f"{archive}: unpacks to more than records need.")
                 target = folder / name
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Where the jobs of a fleet stand, and what many of them would take."""
+"""Where the jobs of a fleet stand."""
 
 import json
 import time
@@ -8,8 +8,12 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.fleet.jobs import Job, Progress
-from harness.fleet.scale import RowCost, estimate
-from harness.fleet.status import describe_status, get_status_file, write_status
+from harness.fleet.status import (
+    describe_status,
+    get_status_file,
+    read_complete_sessions,
+    write_status,
+)
 
 
 def make_progress() -> Progress:
@@ -25,7 +29,7 @@ def make_progress() -> Progress:
 
 
 def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
-    write_status(make_progress(), time.time() - 120)
+    write_status(make_progress(), time.time() - 120, {})
     assert describe_status().splitlines() == [
         "running after 2 min: 1 done, 1 failed, 1 running, 1 waiting",
         "running: c",
@@ -35,7 +39,7 @@ def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
 
 
 def test_status_of_a_fleet_that_was_killed_or_ended(cache: Path) -> None:
-    write_status(make_progress(), time.time())
+    write_status(make_progress(), time.time(), {})
     content = json.loads(get_status_file().read_bytes())
     get_status_file().write_text(json.dumps(content | {"pid": 2**30}))
     assert describe_status().startswith("stopped after 0 min")
@@ -48,12 +52,12 @@ def test_status_without_a_fleet_is_one_message(cache: Path) -> None:
         describe_status()
 
 
-def test_hours_and_money_of_many_submissions() -> None:
-    costs = [RowCost(3600, 1800, 6, 10, 0.1), RowCost(7200, 1800, 6, 30, 0.1)]
-    lines = dict(estimate(costs, submissions=10, tasks=2, seeds=1, blocks=6))
-    assert lines["rows"] == "20"
-    assert lines["machine-hours of builds"] == "30.0"  # 20 times 1.5 hours
-    assert lines["machine-hours of shared teachers"] == "1.00"
-    assert lines["machine-hours of sessions, 6 blocks"] == "0.200"
-    assert lines["USD"] == "3.12"
-    assert lines["GB through the store, written and read once"] == "0.800"
+def test_complete_sessions_count_only_while_the_fleet_has_more_to_do(cache: Path) -> None:
+    assert read_complete_sessions() == {}
+    sessions = {"digest": "2026-01-01T000000-cpu-2-0000"}
+    write_status(make_progress(), time.time(), sessions)
+    assert read_complete_sessions() == sessions
+    write_status(Progress({}, done={"a": "reply"}), time.time(), sessions)
+    assert read_complete_sessions() == {}, "the next fleet measures all of it again"
+    write_status(Progress({}, failed={"a": "diverged"}), time.time(), sessions)
+    assert read_complete_sessions() == sessions

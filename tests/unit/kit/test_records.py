@@ -5,13 +5,14 @@ import io
 import shutil
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.errors import HarnessError
 from harness.kit import records as kit_records
-from harness.kit.records import add_records, is_smoke_run
+from harness.kit.records import KIT_LIMITS, add_records, is_smoke_run
 from harness.kit.start import write_archive
 from tests.support.records import golden_records
 from tests.support.systems import quiet
@@ -119,13 +120,13 @@ def test_archive_that_is_none_is_refused(tmp_path: Path) -> None:
         add_records(path, tmp_path / "home")
 
 
-def test_archive_that_is_too_large_is_refused(
-    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kit_records, "UNPACKED_BYTES", 1000)
-    with pytest.raises(HarnessError, match="unpacks to more than records need"):
-        add_records(archive, tmp_path / "home")
-    monkeypatch.setattr(kit_records, "ARCHIVE_BYTES", 1000)
-    with pytest.raises(HarnessError, match="larger than 0 MiB"):
-        add_records(archive, tmp_path / "home")
+def test_archive_that_is_too_large_is_refused(archive: Path, tmp_path: Path) -> None:
+    for change, message in (
+        ({"unpacked_bytes": 1000}, "unpacks to more than records need"),
+        ({"files": 1}, "unpacks to more than records need"),
+        ({"archive_bytes": 1000}, "larger than 0 MiB"),
+    ):
+        with pytest.raises(HarnessError, match=message):
+            add_records(archive, tmp_path / "home", replace(KIT_LIMITS, **change))
+    assert not (tmp_path / "home").exists()
     shutil.rmtree(tmp_path / "there")

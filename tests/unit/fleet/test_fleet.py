@@ -1,0 +1,116 @@
+"""What a fleet does with the sessions that come back."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from harness.fleet.fleet import run_fleet
+from harness.fleet.jobs import Ended, Job
+from harness.fleet.requests import Reply
+from harness.schema import Schema
+from tests.support.sessions import write_session
+
+JOBS = [
+    Job("session a", None, seconds=3),
+    Job("session b", None, seconds=2),
+    Job("session c", None, seconds=1),
+]
+
+
+class NamedRequest(Schema):
+    """A request that differs from others by its name."""
+
+    name: str
+
+
+@dataclass
+class MeasuringMachine:
+    """One machine, which measures a session for each job.
+
+    Attributes:
+        scratch: where it writes.
+        version: part of the sessions' names.
+        interrupted: the job at which the user presses Ctrl-C.
+        left_off: systems that could not be built, by job.
+    """
+
+    scratch: Path
+    version: str = ""
+    interrupted: str = ""
+    left_off: dict[str, dict[str, str]] = field(default_factory=dict)
+    begun: list[str] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+
+    def submit(self, job: Job) -> bool:
+        if self.jobs:
+            return False
+        self.begun.append(job.name)
+        self.jobs.append(job)
+        return True
+
+    def wait(self) -> Sequence[Ended]:
+        job = self.jobs.pop()
+        if job.name == self.interrupted:
+            raise KeyboardInterrupt
+        session = f"{job.name.replace(' ', '-')}{self.version}"
+        write_session(self.scratch / session, session, 1, {"fast": 10.0})
+        archive = shutil.make_archive(str(self.scratch / "records"), "zip", self.scratch / session)
+        reply = Reply(host="vm", session=session, left_off=self.left_off.get(job.name, {}))
+        return [Ended(job.name, (reply, Path(archive).read_bytes()))]
+
+    def cancel(self) -> None:
+        self.jobs.clear()
+
+
+def make_jobs(version: str = "") -> list[Job]:
+    return [
+        Job(job.name, NamedRequest(name=job.name + version), seconds=job.seconds) for job in JOBS
+    ]
+
+
+def test_a_stopped_fleet_goes_on_with_the_sessions_that_are_missing(
+    tmp_path: Path, cache: Path
+) -> None:
+    records, lines = tmp_path / "records", list[str]()
+    machine = MeasuringMachine(tmp_path, interrupted="session c")
+    with pytest.raises(KeyboardInterrupt):
+        run_fleet(make_jobs(), machine, records, lambda line: None)
+    machine = MeasuringMachine(tmp_path)
+    run_fleet(make_jobs(), machine, records, lambda line: lines.append(str(line)))
+    assert machine.begun == ["session c"]
+    assert "measured before: session a: session session-a" in lines
+    assert {path.name for path in records.iterdir()} == {"session-a", "session-b", "session-c"}
+
+    machine = MeasuringMachine(tmp_path, version="-again")
+    run_fleet(make_jobs(), machine, records, lambda line: None)
+    assert len(machine.begun) == 3, "the one before was complete, so this one is new"
+
+
+def test_only_whole_and_equal_sessions_count_as_measured_before(
+    tmp_path: Path, cache: Path
+) -> None:
+    def stop(records: Path) -> None:
+        machine = MeasuringMachine(
+            tmp_path, interrupted="session c", left_off={"session a": {"mine": "diverged"}}
+        )
+        with pytest.raises(KeyboardInterrupt):
+            run_fleet(make_jobs(), machine, records, lambda line: None)
+
+    stop(tmp_path / "one")
+    machine = MeasuringMachine(tmp_path, version="-again")
+    run_fleet(make_jobs(), machine, tmp_path / "one", lambda line: None)
+    assert machine.begun == ["session a", "session c"], "a system of the first was left off"
+
+    stop(tmp_path / "two")
+    machine = MeasuringMachine(tmp_path, version="-again")
+    run_fleet(make_jobs("other systems"), machine, tmp_path / "two", lambda line: None)
+    assert len(machine.begun) == 3
+
+    stop(tmp_path / "three")
+    shutil.rmtree(tmp_path / "three" / "session-b")
+    machine = MeasuringMachine(tmp_path, version="-again")
+    run_fleet(make_jobs(), machine, tmp_path / "three", lambda line: None)
+    assert len(machine.begun) == 3
