@@ -176,7 +176,13 @@ def _run_there(
 ) -> int:
     """Build and measure on a cluster; return how many jobs failed."""
     from harness.fleet.cluster import RayMachines
-    from harness.fleet.fleet import list_build_jobs, list_session_jobs, publish_plan, run_fleet
+    from harness.fleet.fleet import (
+        list_build_jobs,
+        list_session_jobs,
+        publish_plan,
+        run_fleet,
+        upload_built,
+    )
 
     machines = RayMachines(address)
     try:
@@ -187,6 +193,8 @@ def _run_there(
             )
         config = replace(config, cores=machines.count_cores())
         project = publish_plan(plan)
+        if count := upload_built(plan):
+            console(f"copied to the store: {count} artifacts that are built here")
         builds = list_build_jobs(plan, project, config)
         sessions = list_session_jobs(plan, suite, project, config, builds)
         return len(run_fleet([*builds, *sessions], machines, results / "records", console).failed)

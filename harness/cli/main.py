@@ -124,8 +124,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the name of the program (default: those of the process).
 
     Returns:
-        The exit status: 0; 1 where a comparison, verification, audit or job of a fleet went badly; 2
-        where the user can fix what went wrong; 130 after Ctrl-C.
+        The exit status: 0; 1 where a comparison, verification, audit or job of a fleet went badly;
+        2 where the user can fix what went wrong; 130 after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     prepare_streams()

@@ -1,5 +1,6 @@
 """Builds a plan on a cluster, measures its sessions there, and collects the records."""
 
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -23,6 +24,12 @@ from harness.tasks.task import Task
 
 SESSION_SECONDS = 600.0
 """How long a session of a task takes, for the order of jobs."""
+
+STATUS_SECONDS = 1.0
+"""How often it is written where the jobs stand, unless a session is complete."""
+
+NAMED = 4
+"""How many running jobs a line of progress names."""
 
 RECORD_LIMITS = Limits(archive_bytes=1 << 30, unpacked_bytes=8 << 30, files=200_000)
 """A session of 3,000 systems has 12,000 files of 150 MB."""
@@ -77,7 +84,6 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
     jobs = []
     for key, step in missing.items():
         planned = owners[key]
-        inputs = (step.parent, step.teacher, *(member.key for member in step.members))
         request = BuildRequest(
             code=compute_code_digest(),
             project=project.digest,
@@ -88,9 +94,38 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
             key=key,
             cores=config.cores,
         )
-        needs = frozenset(names[other] for other in inputs if other in names)
+        needs = frozenset(names[other] for other in _list_inputs(step) if other in names)
         jobs.append(Job(names[key], request, needs, seconds=seconds.get(key, 0.0)))
     return jobs
+
+
+def upload_built(plan: Plan) -> int:
+    """Copy into the shared store what is built here and missing there, and return how much it was.
+
+    These are the results of recipes, and what missing steps begin with.
+
+    Args:
+        plan: the systems on their tasks.
+    """
+    store = shared.get_shared_store()
+    if store is None:
+        return 0
+    keys = {planned.steps[-1].key for planned in plan.systems if planned.steps}
+    for step in plan.steps.values():
+        if not _is_built(step, store):
+            keys |= set(_list_inputs(step))
+    built = [
+        artifact_dir(key) for key in sorted(keys & plan.steps.keys()) if plan.steps[key].is_built
+    ]
+    missing = [folder for folder in built if not store.has(folder)]
+    for folder in missing:
+        store.publish(folder)
+    return len(missing)
+
+
+def _list_inputs(step: PlannedStep) -> list[str]:
+    """Return the keys of what a step begins with, some of which may be ''."""
+    return [step.parent, step.teacher, *(member.key for member in step.members)]
 
 
 def _is_built(step: PlannedStep | None, store: shared.SharedStore | None) -> bool:
@@ -168,7 +203,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
     Returns:
         How the jobs ended.
     """
-    started, known, began = time.monotonic(), set[str](), time.time()
+    started, began = time.monotonic(), time.time()
     complete = {
         key: session
         for key, session in read_complete_sessions().items()
@@ -189,9 +224,11 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
             complete[_hash_request(job)] = reply.session
         return ""
 
+    reported, written, saved = 0, -math.inf, 0
+
     def report(progress: Progress) -> None:
-        for name in (progress.done.keys() | progress.failed.keys()) - known:
-            known.add(name)
+        nonlocal reported, written, saved
+        for name in progress.ended[reported:]:
             if name in progress.failed:
                 log(f"failed: {name}: {progress.failed[name]}")
                 continue
@@ -200,11 +237,14 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
             if reply.session:
                 log(f"measured: {name} on {reply.host}: session {reply.session}")
-        write_status(progress, began, complete)
-        total = len(jobs)
-        running = ", ".join(progress.running) or "nothing"
-        done = (len(progress.done) + len(progress.failed)) / total if total else 1.0
-        log(ProgressLine(f"{len(known)} of {total} jobs, running: {running}", done))
+        reported = len(progress.ended)
+        is_old = time.monotonic() - written > STATUS_SECONDS
+        if is_old or reported == len(jobs) or len(complete) > saved:
+            write_status(progress, began, complete)
+            written, saved = time.monotonic(), len(complete)
+        running = _shorten(list(progress.running))
+        done = reported / len(jobs) if jobs else 1.0
+        log(ProgressLine(f"{reported} of {len(jobs)} jobs, running: {running}", done))
 
     progress = run_jobs(jobs, executor, report, accept)
     report(progress)
@@ -213,6 +253,11 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         f"({time.monotonic() - started:.0f} s)"
     )
     return progress
+
+
+def _shorten(names: Sequence[str]) -> str:
+    rest = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return (", ".join(names[:NAMED]) or "nothing") + rest
 
 
 def _hash_request(job: Job) -> str:

@@ -7,6 +7,7 @@ stop others: those that need it fail with it, and those that only wait for it go
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from typing import Any, Protocol
 
 MAX_TRIES = 3
@@ -67,36 +68,20 @@ class Progress:
     """Where the jobs stand.
 
     Attributes:
-        waiting: names of jobs that have not begun.
-        running: names of jobs that have.
+        waiting: the jobs that have not begun, by name.
+        running: the jobs that have.
         done: replies of those that succeeded, by name.
         failed: why the others failed, by name.
         tries: how often each was begun.
+        ended: the names of those that have ended, in this order.
     """
 
-    waiting: dict[str, Job]
+    waiting: dict[str, Job] = field(default_factory=dict)
     running: dict[str, Job] = field(default_factory=dict)
     done: dict[str, Any] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
-
-    def is_ready(self, job: Job) -> bool:
-        """Return whether a job may begin."""
-        ended = self.done.keys() | self.failed.keys()
-        return job.needs <= self.done.keys() and job.waits <= ended
-
-    def begin(self, job: Job) -> None:
-        """Note that a job has begun."""
-        self.running[job.name] = self.waiting.pop(job.name)
-        self.tries[job.name] = self.tries.get(job.name, 0) + 1
-
-    def fail(self, job: Job, reason: str) -> None:
-        """Note that a job failed, and with it those that need it."""
-        self.waiting.pop(job.name, None)
-        self.failed[job.name] = reason
-        for other in [*self.waiting.values()]:
-            if job.name in other.needs and other.name in self.waiting:
-                self.fail(other, f"needs {job.name}, which failed")
+    ended: list[str] = field(default_factory=list)
 
 
 def run_jobs(
@@ -119,45 +104,112 @@ def run_jobs(
     Raises:
         KeyboardInterrupt: the user pressed Ctrl-C; the jobs are stopped.
     """
-    progress = Progress({job.name: job for job in jobs})
-    urgency = compute_urgency(jobs)
+    queue = _Queue(jobs)
+    progress = queue.progress
     try:
         while progress.waiting or progress.running:
-            ready = [job for job in progress.waiting.values() if progress.is_ready(job)]
             busy = set[str]()  # configurations without a free machine
-            for job in sorted(ready, key=lambda job: (-urgency[job.name], job.name)):
-                if job.configuration not in busy:
-                    if executor.submit(job):
-                        progress.begin(job)
-                        on_change(progress)
-                    else:
-                        busy.add(job.configuration)
+            while job := queue.find_next(busy):
+                if executor.submit(job):
+                    queue.begin(job)
+                    on_change(progress)
+                else:
+                    busy.add(job.configuration)
             if progress.running:
                 for ended in executor.wait():
-                    _note_end(progress, ended, accept)
+                    _note_end(queue, ended, accept)
                     on_change(progress)
             else:
-                for job in ready:
-                    progress.fail(job, _describe_lack(job))
+                while job := queue.find_next(set()):
+                    queue.fail(job, _describe_lack(job))
+                on_change(progress)
     except KeyboardInterrupt:
         executor.cancel()
         raise
     return progress
 
 
-def _note_end(progress: Progress, ended: Ended, accept: Callable[[Job, Any], str]) -> None:
-    job = progress.running.pop(ended.job)
+class _Queue:
+    """The jobs that are ready, the most urgent first.
+
+    What a job costs here hardly grows with their number.
+
+    Args:
+        jobs: all jobs.
+    """
+
+    def __init__(self, jobs: Collection[Job]) -> None:
+        self.progress = Progress({job.name: job for job in jobs})
+        self._urgency = compute_urgency(jobs)
+        self._dependents = _list_dependents(jobs)
+        self._missing = {job.name: len(job.needs | job.waits) for job in jobs}
+        self._ready: dict[str, list[tuple[float, str]]] = {job.configuration: [] for job in jobs}
+        for job in jobs:
+            if not self._missing[job.name]:
+                self._add(job)
+
+    def _add(self, job: Job) -> None:
+        heappush(self._ready[job.configuration], (-self._urgency[job.name], job.name))
+
+    def find_next(self, busy: Collection[str]) -> Job | None:
+        """Return the most urgent job that is ready and asks for none of some configurations."""
+        heaps = [heap for name, heap in self._ready.items() if heap and name not in busy]
+        return self.progress.waiting[min(heap[0] for heap in heaps)[1]] if heaps else None
+
+    def begin(self, job: Job) -> None:
+        """Note that the job which `find_next` returned has begun."""
+        self._remove(job)
+        self.progress.running[job.name] = job
+        self.progress.tries[job.name] = self.progress.tries.get(job.name, 0) + 1
+
+    def _remove(self, job: Job) -> None:
+        heap = self._ready[job.configuration]
+        if heap and heap[0][1] == job.name:
+            heappop(heap)
+        del self.progress.waiting[job.name]
+
+    def begin_again(self, job: Job) -> None:
+        """Note that a job waits for another machine."""
+        self.progress.waiting[job.name] = job
+        self._add(job)
+
+    def succeed(self, job: Job, reply: Any) -> None:
+        """Note what a machine returned for a job."""
+        self.progress.done[job.name] = reply
+        self._end(job)
+
+    def fail(self, job: Job, reason: str) -> None:
+        """Note that a job failed, and with it those that need it."""
+        if job.name in self.progress.waiting:
+            self._remove(job)
+        self.progress.failed[job.name] = reason
+        self._end(job)
+        for other in self._dependents[job.name]:
+            if job.name in other.needs and other.name in self.progress.waiting:
+                self.fail(other, f"needs {job.name}, which failed")
+
+    def _end(self, job: Job) -> None:
+        self.progress.ended.append(job.name)
+        for other in self._dependents[job.name]:
+            self._missing[other.name] -= 1
+            fails = not other.needs.isdisjoint(self.progress.failed)
+            if not self._missing[other.name] and other.name in self.progress.waiting and not fails:
+                self._add(other)
+
+
+def _note_end(queue: _Queue, ended: Ended, accept: Callable[[Job, Any], str]) -> None:
+    job = queue.progress.running.pop(ended.job)
     error = ended.error
     if not error and ended.reply is not None:
         error = accept(job, ended.reply)
     if error:
-        progress.fail(job, error)
+        queue.fail(job, error)
     elif ended.reply is not None:
-        progress.done[job.name] = ended.reply
-    elif progress.tries[job.name] < MAX_TRIES:
-        progress.waiting[job.name] = job
+        queue.succeed(job, ended.reply)
+    elif queue.progress.tries[job.name] < MAX_TRIES:
+        queue.begin_again(job)
     else:
-        progress.fail(job, f"its machine died {MAX_TRIES} times")
+        queue.fail(job, f"its machine died {MAX_TRIES} times")
 
 
 def _describe_lack(job: Job) -> str:
@@ -167,10 +219,7 @@ def _describe_lack(job: Job) -> str:
 
 def compute_urgency(jobs: Collection[Job]) -> Mapping[str, float]:
     """Return the seconds from the beginning of each job to the end of the last that needs it."""
-    dependents: dict[str, list[Job]] = {job.name: [] for job in jobs}
-    for job in jobs:
-        for name in job.needs | job.waits:
-            dependents[name].append(job)
+    dependents = _list_dependents(jobs)
     known: dict[str, float] = {}
 
     def compute(job: Job) -> float:
@@ -182,3 +231,12 @@ def compute_urgency(jobs: Collection[Job]) -> Mapping[str, float]:
     for job in jobs:
         compute(job)
     return known
+
+
+def _list_dependents(jobs: Collection[Job]) -> Mapping[str, list[Job]]:
+    """Return the jobs that need each job, or wait for it."""
+    dependents: dict[str, list[Job]] = {job.name: [] for job in jobs}
+    for job in jobs:
+        for name in job.needs | job.waits:
+            dependents[name].append(job)
+    return dependents

@@ -83,7 +83,9 @@ def publish_project(
             scratch.rename(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    shared.publish_folder(target)
+    store = shared.get_shared_store()
+    if store and not store.has(target):
+        store.publish(target)
     return PublishedProject(digest, addresses)
 
 

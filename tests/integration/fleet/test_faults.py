@@ -16,6 +16,7 @@ from harness.fleet.fleet import (
     list_session_jobs,
     publish_plan,
     run_fleet,
+    upload_built,
 )
 from harness.fleet.jobs import Ended, Job, Progress
 from harness.results import record
@@ -212,6 +213,28 @@ def test_nothing_is_lost_whatever_goes_wrong(
     )
 
 
+def test_what_is_built_here_is_not_built_there(
+    tmp_path: Path,
+    project: Path,
+    reviews: Task,
+    store: Path,
+    caches: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = plan_fleet(project, ["majority"], reviews)
+    with monkeypatch.context() as patch:
+        patch.delenv(shared.VARIABLE)
+        build_all(project, ["majority", "minilm-l6"], reviews)
+    assert upload_built(plan) == 2
+    assert upload_built(plan) == 0
+    progress, machines, _ = run(plan, store, caches, tmp_path / "records")
+    assert machines.begun == ["session"]
+    assert not progress.failed
+    for key in plan.steps:
+        there = caches[0] / "artifacts" / key / "artifact.json"
+        assert there.read_bytes() == (artifact_dir(key) / "artifact.json").read_bytes()
+
+
 def test_session_builds_what_a_broken_machine_did_not(
     tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
 ) -> None:
@@ -221,8 +244,9 @@ def test_session_builds_what_a_broken_machine_did_not(
     assert failed.startswith("finetune")
     assert "returned no reply: 'Segmentation fault'" in progress.failed[failed]
     assert any("measured: session reviews" in line for line in lines)
-    _, machines, _ = run(plan, store, caches, records)
-    assert machines.begun == ["session"], "the store has what the session built"
+    _, machines, lines = run(plan, store, caches, records)
+    assert machines.begun == [], "the store has what the session built, and nothing was left off"
+    assert any("measured before: session reviews" in line for line in lines)
 
 
 def test_custom_code_is_refused_without_a_sandbox(

@@ -133,7 +133,7 @@ def test_a_reply_of_no_use_fails_its_job() -> None:
 
 
 def test_machines_are_not_asked_again_when_none_is_free() -> None:
-    """With 2,000 jobs a question for each of them whenever one ends would be 2,000,000."""
+    """With 20,000 jobs a question for each of them whenever one ends would be 200,000,000."""
     machines, asked = SimulatedMachines(("", "cpu-2")), []
     submit = machines.submit
 
@@ -142,10 +142,24 @@ def test_machines_are_not_asked_again_when_none_is_free() -> None:
         return submit(job)
 
     machines.submit = count  # type: ignore[method-assign]
-    labels = ("", "cpu-2")
-    run_jobs([Job(str(i), i, configuration=labels[i % 2]) for i in range(2000)], machines)
-    assert len(machines.begun) == 2000
-    assert len(asked) < 3 * 2000
+    labels, count_jobs = ("", "cpu-2"), 20_000
+    jobs = [Job(str(i), i, configuration=labels[i % 2]) for i in range(count_jobs)]
+    jobs += [Job("last", None, waits=frozenset(job.name for job in jobs))]
+    progress = run_jobs(jobs, machines)
+    assert len(machines.begun) == count_jobs + 1
+    assert progress.ended[-1] == "last"
+    assert len(asked) < 3 * count_jobs
+
+
+def test_a_job_fails_once_though_two_that_it_needs_fail() -> None:
+    jobs = [Job("a", 0), Job("b", 0), Job("c", 0, frozenset({"a", "b"})), Job("d", 0)]
+    machines = SimulatedMachines(
+        ("", ""), outcome=lambda job: Ended(job.name, "done", error="diverged" * (job.name in "ab"))
+    )
+    progress = run_jobs(jobs, machines)
+    assert progress.failed.keys() == {"a", "b", "c"}
+    assert sorted(progress.ended) == ["a", "b", "c", "d"]
+    assert "c" not in machines.begun
 
 
 def test_ctrl_c_stops_the_jobs() -> None:
@@ -185,7 +199,7 @@ def test_every_job_ends_once_whatever_happens(jobs: list[Job], count: int, seed:
             ended.append(job.name)
         return Ended(job.name, "done" if kind == "done" else None, "x" * (kind == "failed"))
 
-    progress_of = Progress({})
+    progress_of = Progress()
 
     def note(progress: Progress) -> None:
         nonlocal progress_of
@@ -198,6 +212,7 @@ def test_every_job_ends_once_whatever_happens(jobs: list[Job], count: int, seed:
     assert not progress.waiting
     assert not progress.running
     assert len(ended) == len(set(ended))
+    assert sorted(progress.ended) == sorted(job.name for job in jobs)
     for job in jobs:
         if job.needs & progress.failed.keys():
             assert job.name in progress.failed

@@ -17,15 +17,13 @@ from harness.fleet.status import (
 
 
 def make_progress() -> Progress:
-    jobs = {name: Job(name, None) for name in ("a", "b", "c", "d")}
-    progress = Progress(dict(jobs))
-    for name in ("a", "b", "c"):
-        progress.begin(jobs[name])
-    progress.running.pop("a")
-    progress.done["a"] = "reply"
-    progress.fail(progress.running.pop("b"), "diverged")
-    progress.tries["c"] = 2
-    return progress
+    return Progress(
+        waiting={"d": Job("d", None)},
+        running={"c": Job("c", None)},
+        done={"a": "reply"},
+        failed={"b": "diverged"},
+        tries={"a": 1, "b": 1, "c": 2},
+    )
 
 
 def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
@@ -57,7 +55,7 @@ def test_complete_sessions_count_only_while_the_fleet_has_more_to_do(cache: Path
     sessions = {"digest": "2026-01-01T000000-cpu-2-0000"}
     write_status(make_progress(), time.time(), sessions)
     assert read_complete_sessions() == sessions
-    write_status(Progress({}, done={"a": "reply"}), time.time(), sessions)
+    write_status(Progress(done={"a": "reply"}), time.time(), sessions)
     assert read_complete_sessions() == {}, "the next fleet measures all of it again"
-    write_status(Progress({}, failed={"a": "diverged"}), time.time(), sessions)
+    write_status(Progress(failed={"a": "diverged"}), time.time(), sessions)
     assert read_complete_sessions() == sessions
