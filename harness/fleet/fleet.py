@@ -3,7 +3,7 @@
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from harness.kit.records import Limits, add_records
 from harness.progress import Log, ProgressLine
 from harness.runner.records import describe_inputs
 from harness.store import shared
-from harness.store.cache import artifact_dir, digest
+from harness.store.cache import artifact_dir, cache_dir, digest
 from harness.submissions.build_time import estimate_build_seconds
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
 from harness.tasks.suites import Suite
@@ -72,13 +72,13 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
         project: where the machines find both.
         config: how the fleet measures.
     """
-    store = shared.get_shared_store()
+    stored = _list_stored()
     owners: dict[str, PlannedSystem] = {}
     for planned in plan.systems:
-        if not _is_built(planned.steps[-1] if planned.steps else None, store):
+        if planned.steps and not _is_built(planned.steps[-1], stored):
             for step in planned.steps:
                 owners.setdefault(step.key, planned)
-    missing = {key: plan.steps[key] for key in owners if not _is_built(plan.steps[key], store)}
+    missing = {key: plan.steps[key] for key in owners if not _is_built(plan.steps[key], stored)}
     seconds = estimate_build_seconds(missing.values())
     names = {key: f"{step.use} {owners[key].task.name} {key[:12]}" for key, step in missing.items()}
     jobs = []
@@ -107,19 +107,14 @@ def upload_built(plan: Plan) -> int:
     Args:
         plan: the systems on their tasks.
     """
-    store = shared.get_shared_store()
-    if store is None:
-        return 0
+    stored = _list_stored()
     keys = {planned.steps[-1].key for planned in plan.systems if planned.steps}
     for step in plan.steps.values():
-        if not _is_built(step, store):
+        if not _is_built(step, stored):
             keys |= set(_list_inputs(step))
-    built = [
-        artifact_dir(key) for key in sorted(keys & plan.steps.keys()) if plan.steps[key].is_built
-    ]
-    missing = [folder for folder in built if not store.has(folder)]
-    for folder in missing:
-        store.publish(folder)
+    missing = sorted(key for key in keys - stored if key in plan.steps and plan.steps[key].is_built)
+    for key in missing:
+        shared.publish_folder(artifact_dir(key))
     return len(missing)
 
 
@@ -128,10 +123,18 @@ def _list_inputs(step: PlannedStep) -> list[str]:
     return [step.parent, step.teacher, *(member.key for member in step.members)]
 
 
-def _is_built(step: PlannedStep | None, store: shared.SharedStore | None) -> bool:
-    if step is None or step.is_built:
-        return True
-    return store is not None and store.has(artifact_dir(step.key))
+def _list_stored() -> set[str]:
+    """Return the keys of the artifacts in the shared store, from one listing."""
+    store = shared.get_shared_store()
+    return (
+        {folder.name for folder in store.list_folders(cache_dir() / "artifacts")}
+        if store
+        else set()
+    )
+
+
+def _is_built(step: PlannedStep, stored: Collection[str]) -> bool:
+    return step.key in stored or step.is_built
 
 
 def list_session_jobs(
@@ -233,6 +236,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
                 log(f"failed: {name}: {progress.failed[name]}")
                 continue
             reply, _ = progress.done[name]
+            progress.done[name] = reply, b""  # its records are added
             for system, reason in reply.left_off.items():
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
             if reply.session:

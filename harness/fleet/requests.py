@@ -97,10 +97,11 @@ class Reply(Schema):
 
 @cache
 def compute_code_digest() -> str:
-    """Return a digest of the package's Python files."""
+    """Return a digest of the package's code, and of its configurations and settings."""
     package = Path(harness.__file__).parent
     hasher = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        if "bundled" not in path.relative_to(package).parts:
+    for path in sorted(package.rglob("*")):
+        is_code = path.suffix in (".py", ".toml") and path.is_file()
+        if is_code and "bundled" not in path.relative_to(package).parts:
             hasher.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
     return hasher.hexdigest()

@@ -138,6 +138,7 @@ class SharedStore:
         return self._attempt(f"list {name} in", lambda: self._list_folders(parent, name)) or []
 
     def _list_folders(self, parent: Path, name: str) -> list[Path]:
+        self._files.invalidate_cache()  # of listings
         try:
             entries = self._files.ls(f"{self._root}/{name}", detail=False)
         except FileNotFoundError:
