@@ -15,6 +15,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from harness.errors import BuildError, HarnessError
@@ -29,6 +30,7 @@ from harness.store.cache import (
     create_folder_atomically,
     file_sha256,
     hold_lock,
+    write_atomically,
 )
 from harness.submissions.checkpoint import get_model_digest
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
@@ -46,6 +48,10 @@ MALLOC_TUNABLES = ":".join(
     )
 )
 """Keeps freed memory in the process, in huge pages; training allocates the same sizes again."""
+
+
+SAVE_SECONDS = 10.0
+"""How often it is saved what a step has taken so far."""
 
 
 def build_missing(plan: Plan, configuration: Configuration, log: Log = print) -> None:
@@ -120,23 +126,34 @@ def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log
     params = step.params(**planned.values)
     checkpoints = checkpoint_dir(planned.key)
     meter = EnergyMeter(configuration)
+    clock = _StepClock(checkpoints)
+
+    def report(line: str) -> None:
+        clock.save()
+        log(add_prefix(f"  {step.name}: ", line))
+
     with create_folder_atomically(artifact_dir(planned.key)) as out:
-        started, cpu_started = time.perf_counter(), _read_cpu_seconds()
         with meter.measure_window() as energy:
             context = StepContext(
                 out,
                 seed,
                 configuration.cores,
-                lambda line: log(add_prefix(f"  {step.name}: ", line)),
+                report,
                 checkpoints,
                 device=configuration.torch_device,
             )
             step_metadata = step.run(inputs, task, params, context)
-        seconds, cpu_seconds = time.perf_counter() - started, _read_cpu_seconds() - cpu_started
+        seconds, cpu_seconds = clock.read()
+        own_cpu_seconds = cpu_seconds - clock.before[1]
+        energy = meter.complete(energy, own_cpu_seconds)
+        source = meter.source
+        if clock.before[1]:
+            energy = energy.scale(cpu_seconds / own_cpu_seconds)
+            source += ", runs that were interrupted in proportion to their CPU-seconds"
         cost = {
             "seconds": round(seconds, 2),
             "cpu_seconds": round(cpu_seconds, 2),
-            "energy": {**meter.complete(energy, cpu_seconds).to_dict(), "source": meter.source},
+            "energy": {**energy.to_dict(), "source": source},
         }
         if meter.gpu:
             cost["gpu"] = meter.gpu.name
@@ -164,6 +181,41 @@ def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log
     meter.close()
     shutil.rmtree(checkpoints, ignore_errors=True)
     log(f"  {step.name}: done in {seconds:.0f} s")
+
+
+class _StepClock:
+    """What a step has taken so far, with those runs of it that were interrupted.
+
+    It is kept beside the checkpoints: a run that continues from one counts with those before it.
+
+    Args:
+        checkpoints: the folder of the step's checkpoints.
+
+    Attributes:
+        before: seconds and CPU-seconds of the runs before this one.
+    """
+
+    def __init__(self, checkpoints: Path) -> None:
+        self._file = checkpoints / "spent.json"
+        self.before = (0.0, 0.0)
+        with suppress(OSError, ValueError, TypeError):
+            seconds, cpu_seconds = json.loads(self._file.read_bytes())
+            self.before = float(seconds), float(cpu_seconds)
+        self._started = self._saved = time.perf_counter()
+        self._cpu_started = _read_cpu_seconds()
+
+    def read(self) -> tuple[float, float]:
+        """Return the seconds and CPU-seconds of all runs."""
+        seconds = time.perf_counter() - self._started
+        cpu_seconds = _read_cpu_seconds() - self._cpu_started
+        return self.before[0] + seconds, self.before[1] + cpu_seconds
+
+    def save(self) -> None:
+        """Write them beside the checkpoint, if there is one; at most every ten seconds."""
+        now = time.perf_counter()
+        if now - self._saved > SAVE_SECONDS and self._file.parent.is_dir():
+            write_atomically(self._file, json.dumps(self.read()).encode())
+            self._saved = now
 
 
 def _load_inputs(planned: PlannedStep) -> Inputs:

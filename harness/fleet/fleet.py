@@ -79,7 +79,7 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
             for step in planned.steps:
                 owners.setdefault(step.key, planned)
     missing = {key: plan.steps[key] for key in owners if not _is_built(plan.steps[key], stored)}
-    seconds = estimate_build_seconds(missing.values())
+    seconds = estimate_build_seconds(plan.steps.values()) if missing else {}
     names = {key: f"{step.use} {owners[key].task.name} {key[:12]}" for key, step in missing.items()}
     jobs = []
     for key, step in missing.items():

@@ -42,6 +42,11 @@ class Energy:
         """Return the fields by name, as a record holds them."""
         return asdict(self)
 
+    def scale(self, factor: float) -> "Energy":
+        """Return so many times as much."""
+        parts = asdict(self).items()
+        return Energy(**{name: None if wh is None else wh * factor for name, wh in parts})
+
 
 class EnergyMeter:
     """Measures windows, one after the other; a session has one meter.

@@ -225,6 +225,9 @@ def test_what_is_built_here_is_not_built_there(
     with monkeypatch.context() as patch:
         patch.delenv(shared.VARIABLE)
         build_all(project, ["majority", "minilm-l6"], reviews)
+    student = list_jobs(plan_fleet(project, ["fastformers"], reviews), store)
+    kinds = ["distill", "vocabulary", "prune", "distill", "export", "quantize", "session"]
+    assert [job.name.split()[0] for job in student] == kinds, "its teacher is built"
     assert upload_built(plan) == 2
     assert upload_built(plan) == 0
     progress, machines, _ = run(plan, store, caches, tmp_path / "records")

@@ -20,7 +20,7 @@ def test_hours_and_money_of_many_submissions() -> None:
     assert lines["machine-hours of builds"] == "30.0"  # 20 times 1.5 hours
     assert lines["machine-hours of shared teachers"] == "1.00"
     assert lines["machine-hours of sessions, 6 blocks"] == "0.200"
-    assert lines["machine-hours of starting processes"] == "0.0889"  # 64 times 5 seconds
+    assert lines["machine-hours of starting processes"] == "0.0533"  # 64 times 3 seconds
     assert lines["USD"] == "3.13"
     assert lines["hours of the session of one task, on one machine"] == "0.100"
     assert lines["hours at least: teacher, slowest build, session"] == "2.60"
