@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import build_missing
+from harness import build as build_module
+from harness.build import build_in_this_process, build_missing
 from harness.errors import BuildError
+from harness.optimize.training import loop
 from harness.progress import ProgressLine
-from harness.store.cache import artifact_dir
+from harness.store.cache import artifact_dir, checkpoint_dir
 from harness.submissions.plan import make_plan, plan_system
 from harness.tasks.task import Task
 from harness.telemetry.configuration import choose_configuration
@@ -80,6 +82,41 @@ def test_killed_build_leaves_no_incomplete_artifact_and_can_be_repeated(
     cost = metadata["recipe"][0]["cost"]
     assert cost["energy"]["source"].startswith(("modelled", "measured"))
     assert cost["cpu_seconds"] > 0
+
+
+def test_cost_counts_the_runs_that_were_interrupted(
+    project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "LOG_SECONDS", 0.0)
+    manifest = project / "baselines" / "minilm-l6" / "submission.toml"
+    manifest.write_text(manifest.read_text().replace("epochs = 1", "epochs = 2"))
+    plan = make_plan(load_systems(project, ["minilm-l6"]), [reviews])
+    (step,) = plan.steps.values()
+
+    def interrupt(line: str) -> None:
+        if "epoch 2" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_in_this_process(plan, choose_configuration("cpu-1"), interrupt)
+    spent = checkpoint_dir(step.key) / "spent.json"
+    seconds, cpu_seconds = json.loads(spent.read_text())
+    assert seconds > 0
+    assert cpu_seconds > 0
+    spent.write_text(json.dumps([seconds + 5000, cpu_seconds + 9000]))
+    (artifact,) = build_in_this_process(plan, choose_configuration("cpu-1"), quiet)
+    assert artifact
+    cost = artifact.metadata.recipe[0]["cost"]
+    assert cost["seconds"] > seconds + 5000
+    assert cost["cpu_seconds"] > cpu_seconds + 9000
+    assert "interrupted" in cost["energy"]["source"]
+    if cost["energy"]["source"].startswith("modelled"):
+        watts = choose_configuration("cpu-1").watts_per_core
+        assert cost["energy"]["cpu_wh"] == pytest.approx(
+            watts * cost["cpu_seconds"] / 3600, rel=0.01
+        )
+    assert not checkpoint_dir(step.key).exists()
 
 
 def test_failed_build_is_reported_with_file_and_reason(project: Path, reviews: Task) -> None:
