@@ -20,6 +20,7 @@ def find_scores(project: Path) -> dict[str, object]:
     return {name: row.score for name, row in rows.items()}
 
 
+@pytest.mark.slow
 def test_two_nodes_of_this_machine_build_what_run_measures_with_the_same_scores(
     project: Path,
     reviews: Task,

@@ -173,6 +173,7 @@ def measure_here(project: Path, task: Task, monkeypatch: pytest.MonkeyPatch) -> 
     return {path.stem: record.read_record(path).score for path in folder.glob("*.json")}
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_whatever_goes_wrong(
     tmp_path: Path,
     project: Path,
