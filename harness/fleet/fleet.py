@@ -126,11 +126,8 @@ def _list_inputs(step: PlannedStep) -> list[str]:
 def _list_stored() -> set[str]:
     """Return the keys of the artifacts in the shared store, from one listing."""
     store = shared.get_shared_store()
-    return (
-        {folder.name for folder in store.list_folders(cache_dir() / "artifacts")}
-        if store
-        else set()
-    )
+    folders = store.list_folders(cache_dir() / "artifacts") if store else []
+    return {folder.name for folder in folders}
 
 
 def _is_built(step: PlannedStep, stored: Collection[str]) -> bool:
