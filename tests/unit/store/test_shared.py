@@ -107,7 +107,6 @@ def test_a_damaged_folder_is_refused_and_can_be_made_again(
         content = json.loads(store._files.cat_file(marker))
         content["files"]["../escaped"] = content["files"].pop("model.bin")
         store._files.pipe_file(marker, json.dumps(content).encode())
-    store._files.invalidate_cache()
     move_to_another_machine(folder)
     assert not store.fetch(folder)
     assert not folder.exists()
@@ -163,8 +162,20 @@ def test_parts_of_a_folder_are_listed(store: SharedStore) -> None:
     assert store.list_folders(parent) == []
     for name in ("one", "two"):
         store.publish(write_folder(parent / name))
-    store._files.invalidate_cache()
     assert store.list_folders(parent) == [parent / "one", parent / "two"]
+
+
+def test_it_is_known_what_another_machine_has_added_meanwhile(
+    store: SharedStore, address: str
+) -> None:
+    folder = artifact_dir("a" * 64)
+    assert not store.has(folder)
+    assert store.list_folders(folder.parent) == []
+    other = SharedStore(address)
+    other._files, _ = fsspec.core.url_to_fs(address, skip_instance_cache=True)
+    other.publish(write_folder(folder))
+    assert store.has(folder)
+    assert store.list_folders(folder.parent) == [folder]
 
 
 def test_a_store_that_is_down_costs_one_warning(
