@@ -168,14 +168,15 @@ def test_parts_of_a_folder_are_listed(store: SharedStore) -> None:
 def test_it_is_known_what_another_machine_has_added_meanwhile(
     store: SharedStore, address: str
 ) -> None:
-    folder = artifact_dir("a" * 64)
-    assert not store.has(folder)
-    assert store.list_folders(folder.parent) == []
+    one, two = artifact_dir("a" * 64), artifact_dir("b" * 64)
+    store.publish(write_folder(one))
+    assert not store.has(two)
+    assert store.list_folders(one.parent) == [one]
     other = SharedStore(address)
     other._files, _ = fsspec.core.url_to_fs(address, skip_instance_cache=True)
-    other.publish(write_folder(folder))
-    assert store.has(folder)
-    assert store.list_folders(folder.parent) == [folder]
+    other.publish(write_folder(two))
+    assert store.list_folders(one.parent) == [one, two]
+    assert store.has(two)
 
 
 def test_a_store_that_is_down_costs_one_warning(
