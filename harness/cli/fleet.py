@@ -10,7 +10,7 @@ import typer
 from harness.cli.board import draw_board
 from harness.cli.console import Console
 from harness.cli.options import TASK_HELP, Isolation, Results, Rounds, Seed, Smoke, results_folder
-from harness.errors import HarnessError
+from harness.errors import HarnessError, suggest_name
 from harness.submissions.project import find_project
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def fleet(
     from harness.cli.options import SystemOptions
     from harness.cli.resolve import make_session_plan
     from harness.fleet.status import describe_status
-    from harness.telemetry.configuration import choose_configuration
+    from harness.telemetry.configuration import choose_configuration, configurations
 
     if action == "status":
         console(describe_status())
@@ -111,9 +111,11 @@ def fleet(
         raise HarnessError(f"{action!r} is not an action. Give status, or nothing to run a fleet.")
     if bool(options.address) == bool(options.local):
         raise HarnessError("give --address of a Ray cluster, or --local N for N nodes here.")
-    if options.store:
-        os.environ["WATTBENCH_STORE"] = options.store
-    store = os.environ.get("WATTBENCH_STORE", "")
+    store = options.store or os.environ.get("WATTBENCH_STORE", "")
+    if store and "://" not in store:
+        store = f"file://{Path(store).expanduser().resolve()}"  # the same on all machines
+    if store:
+        os.environ["WATTBENCH_STORE"] = store
     if options.address and not store:
         raise HarnessError(
             "a fleet needs a store that all its machines reach: --store s3://bucket/folder, or "
@@ -122,6 +124,13 @@ def fleet(
     root = find_project()
     results = results_folder(root, options.results, options.smoke)
     names = tuple(options.configurations) or (choose_configuration().name,)
+    for name in names:
+        if options.local:
+            choose_configuration(name)  # which fits this machine
+        elif name not in configurations():
+            raise HarnessError(
+                f"configuration {name!r} does not exist. {suggest_name(name, configurations())}"
+            )
     plan, suite = make_session_plan(
         SystemOptions(
             suite=options.suite,

@@ -6,6 +6,7 @@ between machines is a request as JSON, and the bytes of an archive with records.
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ REMOVED_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RAY_JOB_ID")
 MISSING_RAY = "`wattbench fleet` needs Ray. Run: pip install 'wattbench[fleet]'"
 
 STDERR_BYTES = 800
+CONNECT_SECONDS = 10.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 1.0
 DEATH_SECONDS = 60.0
@@ -105,16 +107,13 @@ class RayMachines:
         except ModuleNotFoundError:
             raise HarnessError(MISSING_RAY) from None
         self._ray = ray
+        _check_address(address)
         try:
             ray.init(
                 address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise HarnessError(
-                f"--address {address}: there is no cluster ({reason}). Run `ray start --head` on "
-                "one machine first."
-            ) from None
+            raise _report_no_cluster(address, error) from None
         self._run = ray.remote(handle)
         self._running: dict[Any, tuple[Job, str]] = {}
 
@@ -196,6 +195,31 @@ class RayMachines:
     def close(self) -> None:
         """Leave the cluster, which goes on."""
         self._ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Check that something answers there, which Ray itself would try for minutes.
+
+    Raises:
+        HarnessError: nothing does, or it is no address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise HarnessError(f"--address {address}: give auto, or HOST:PORT of the first machine.")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _report_no_cluster(address, error) from None
+
+
+def _report_no_cluster(address: str, error: Exception) -> HarnessError:
+    reason = " ".join(str(error).split())[:200]
+    return HarnessError(
+        f"--address {address}: there is no cluster ({reason}). Run `ray start --head` on one "
+        "machine first."
+    )
 
 
 def _get_label(node: dict[str, Any]) -> str:
