@@ -110,13 +110,17 @@ def build_in_this_process(
         BuildError: a step failed.
     """
     for planned in plan.systems:
-        for step in [] if fetch_built(planned, log) else planned.steps:
-            if not step.is_built:
-                with hold_lock(step.key):  # another process may be building it
-                    if not (step.is_built or shared.fetch_folder(artifact_dir(step.key))):
-                        _run_step(step, configuration, planned.seed, log)
-                        shared.publish_folder(artifact_dir(step.key))
+        for step in [] if fetch_built(planned, log) else planned.find_missing(_is_available):
+            with hold_lock(step.key):  # another process may be building it
+                if not _is_available(step):
+                    _run_step(step, configuration, planned.seed, log)
+                    shared.publish_folder(artifact_dir(step.key))
     return [planned.find_artifact() for planned in plan.systems]
+
+
+def _is_available(step: PlannedStep) -> bool:
+    """Return whether the artifact of a step is here, after copying it from another machine."""
+    return step.is_built or shared.fetch_folder(artifact_dir(step.key))
 
 
 def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log: Log) -> None:
@@ -261,12 +265,11 @@ def _read_cpu_seconds() -> float:
 
 def _fetch_inputs(planned: PlannedSystem) -> None:
     """Download data and encoders; here, where pip can draw its progress bar in the terminal."""
-    for step in planned.steps:
-        if not step.is_built:
-            step.task.examples("train")
-            if step.task.transfer:
-                step.task.transfer.load()
-            _fetch_encoder(step)
+    for step in planned.find_missing(_is_available):
+        step.task.examples("train")
+        if step.task.transfer:
+            step.task.transfer.load()
+        _fetch_encoder(step)
 
 
 def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, log: Log) -> None:

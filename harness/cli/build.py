@@ -52,10 +52,14 @@ def print_plan(plan: "Plan", console: Console) -> None:
     from harness.submissions.build_time import estimate_build_seconds
     from harness.submissions.check import format_duration
 
-    missing = {key: step for key, step in plan.steps.items() if not step.is_built}
+    missing = {
+        step.key: step
+        for planned in plan.systems
+        for step in planned.find_missing(lambda step: step.is_built)
+    }
     unknown = {key for key, step in missing.items() if not step.task.available_locally()}
     seconds = estimate_build_seconds(step for key, step in plan.steps.items() if key not in unknown)
-    total, rows = sum(seconds.values()), []
+    total, rows = sum(seconds.get(key, 0.0) for key in missing), []
     for planned in plan.systems:
         own = [missing.pop(step.key) for step in planned.steps if step.key in missing]
         if not own:

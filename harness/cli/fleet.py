@@ -97,7 +97,8 @@ def fleet(
     machine dies, its job begins anew on another one; a system that cannot be built is left off.
 
     Ctrl-C stops all jobs; what is finished is kept, and the same command goes on from there: it
-    builds and measures what is missing. The exit status is 1 if a job failed.
+    builds and measures what is missing. The exit status is 1 if a job failed or a system was left
+    off.
     """
     from harness.cli.options import SystemOptions
     from harness.cli.resolve import make_session_plan
@@ -123,7 +124,7 @@ def fleet(
         )
     root = find_project()
     results = results_folder(root, options.results, options.smoke)
-    names = tuple(options.configurations) or (choose_configuration().name,)
+    names = tuple(dict.fromkeys(options.configurations)) or (choose_configuration().name,)
     for name in names:
         if options.local:
             choose_configuration(name)  # which fits this machine
@@ -131,6 +132,8 @@ def fleet(
             raise HarnessError(
                 f"configuration {name!r} does not exist. {suggest_name(name, configurations())}"
             )
+    if len({configurations()[name].device for name in names}) > 1:
+        raise HarnessError("--configuration: give those with a GPU in a command of their own.")
     plan, suite = make_session_plan(
         SystemOptions(
             suite=options.suite,
@@ -147,12 +150,11 @@ def fleet(
     points = {part.system.name.partition("@")[0] for part in plan.systems if part.system.point}
     config = _make_config(options, names, store, tuple(sorted(points)))
     if options.local:
-        _run_here(plan, suite, config, options.local, results, console)
-        failed = 0
+        is_whole = _run_here(plan, suite, config, options.local, results, console)
     else:
-        failed = _run_there(plan, suite, config, options.address, results, console)
+        is_whole = _run_there(plan, suite, config, options.address, results, console)
     draw_board(results, console)
-    return int(failed > 0)
+    return 0 if is_whole else 1
 
 
 def _make_config(
@@ -164,7 +166,6 @@ def _make_config(
     return FleetConfig(
         names,
         store,
-        cores=1,
         blocks=options.rounds or (1 if options.smoke else RunConfig.blocks),
         seed=options.seed,
         seeds=options.seeds,
@@ -182,10 +183,11 @@ def _run_there(
     address: str,
     results: Path,
     console: Console,
-) -> int:
-    """Build and measure on a cluster; return how many jobs failed."""
+) -> bool:
+    """Build and measure on a cluster; return whether nothing failed or was left off."""
     from harness.fleet.cluster import RayMachines
     from harness.fleet.fleet import (
+        check_store,
         list_build_jobs,
         list_session_jobs,
         publish_plan,
@@ -200,31 +202,35 @@ def _run_there(
                 f"no machine has the label configuration={min(missing)}. Start one: ray start "
                 f"--address ... --labels configuration={min(missing)}"
             )
-        config = replace(config, cores=machines.count_cores())
         project = publish_plan(plan)
+        check_store(project)
         if count := upload_built(plan):
             console(f"copied to the store: {count} artifacts that are built here")
         builds = list_build_jobs(plan, project, config)
         sessions = list_session_jobs(plan, suite, project, config, builds)
-        return len(run_fleet([*builds, *sessions], machines, results / "records", console).failed)
+        progress = run_fleet([*builds, *sessions], machines, results / "records", console)
+        left_off = any(reply.left_off for reply, _ in progress.done.values())
+        return not progress.failed and not left_off
     finally:
         machines.close()
 
 
 def _run_here(
     plan: "Plan", suite: "Suite", config: "FleetConfig", nodes: int, results: Path, console: Console
-) -> None:
-    """Build on nodes of this machine, then measure as `run` does."""
+) -> bool:
+    """Build on nodes of this machine, then measure as `run` does; return whether nothing failed."""
     from harness.cli.build import build_systems
     from harness.fleet.cluster import LocalCluster, RayMachines
-    from harness.fleet.fleet import list_build_jobs, publish_plan, run_fleet
+    from harness.fleet.fleet import find_failed, list_build_jobs, publish_plan, run_fleet
     from harness.results.record import Timing
     from harness.runner.config import SMOKE, RunConfig
     from harness.runner.session import measure
+    from harness.submissions.plan import Plan
     from harness.telemetry.configuration import choose_configuration
 
     config = replace(config, cores=max(1, len(os.sched_getaffinity(0)) // nodes))
     builds = list_build_jobs(plan, publish_plan(plan), config)
+    failed: dict[str, str] = {}
     if builds:
         cluster = LocalCluster(config.cores)
         try:
@@ -232,16 +238,21 @@ def _run_here(
                 cluster.add_node()
             machines = RayMachines(cluster.address)
             try:
-                run_fleet(builds, machines, results / "records", console)
+                progress = run_fleet(builds, machines, results / "records", console)
             finally:
                 machines.close()
         finally:
             cluster.close()
+        failed = find_failed(plan, builds, progress)
+    for name, reason in failed.items():
+        if name in (suite.reference, suite.unpadded_reference):
+            raise HarnessError(f"{name} could not be built: {reason}")
+        console(f"left off: {name}: {reason}")
+    kept = Plan(tuple(part for part in plan.systems if part.system.name not in failed))
     for name in config.configurations:
         configuration = choose_configuration(name)
-        built = build_systems(plan, configuration, console)  # or say what failed
         session = measure(
-            built,
+            build_systems(kept, configuration, console),
             suite,
             configuration,
             results,
@@ -254,3 +265,4 @@ def _run_here(
             console,
         )
         console(f"measured: session {session}")
+    return not failed

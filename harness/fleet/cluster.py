@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from harness.fleet.jobs import Ended, Job
 from harness.fleet.requests import Reply
 
 CONFIGURATION = "configuration"
-"""The label of a machine: the largest configuration that it is meant for."""
+"""The label of a machine: the configuration that sessions use there."""
 
 REMOVED_VARIABLES = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "RAY_JOB_ID")
 """What Ray sets in its workers, so that libraries use the CPUs that a task asked for."""
@@ -33,7 +34,8 @@ STDERR_BYTES = 800
 CONNECT_SECONDS = 10.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 1.0
-DEATH_SECONDS = 60.0
+WAIT_SECONDS = 5.0
+DEATH_SECONDS = 30.0
 """How long it may take until a cluster has noticed that a machine died."""
 
 
@@ -84,6 +86,8 @@ def read_reply(job: str, text: str, archive: bytes) -> Ended:
         return Ended(job, error=f"its machine returned no reply: {text[:STDERR_BYTES]!r}")
     if reply.killed:
         return Ended(job)
+    if reply.refused:
+        return Ended(job, refusal=f"{reply.host}: {reply.error}")
     return Ended(job, (reply, archive), reply.error)
 
 
@@ -116,6 +120,8 @@ class RayMachines:
             raise _report_no_cluster(address, error) from None
         self._run = ray.remote(handle)
         self._running: dict[Any, tuple[Job, str]] = {}
+        self._tried: dict[str, set[str]] = defaultdict(set)
+        self._refusing: set[str] = set()
 
     def submit(self, job: Job) -> bool:
         """Begin a job on a machine that is free, and return whether there is one."""
@@ -129,23 +135,35 @@ class RayMachines:
             num_cpus=_count_cpus(node), max_retries=0, scheduling_strategy=strategy, name=job.name
         )
         self._running[task.remote(job.request.model_dump_json())] = job, node["NodeID"]
+        self._tried[job.name].add(node["NodeID"])
         return True
 
     def _find_node(self, job: Job) -> dict[str, Any] | None:
-        """Return the largest machine without a job that a job may run on, which then has it all."""
-        busy = {node for _, node in self._running.values()}
+        """Return the largest machine without a job that a job may run on, which then has it all.
+
+        One where the job has not been begun yet comes first.
+        """
+        taken = {node for _, node in self._running.values()} | self._refusing
         nodes = [
-            node for node in self._list_nodes() if node["NodeID"] not in busy and _admits(node, job)
+            node
+            for node in self._list_nodes()
+            if node["NodeID"] not in taken and _admits(node, job)
         ]
-        return max(nodes, key=lambda node: (_count_cpus(node), node["NodeID"]), default=None)
+        tried = self._tried.get(job.name, set())
+
+        def rank(node: dict[str, Any]) -> tuple[bool, float, str]:
+            return node["NodeID"] not in tried, _count_cpus(node), node["NodeID"]
+
+        return max(nodes, key=rank, default=None)
 
     def wait(self) -> Sequence[Ended]:
-        """Return jobs that have ended, at least one, after waiting for it.
+        """Return jobs that have ended, after waiting a while for one; there may be none.
 
         A worker may outlive the Ray node that started it, and its task would seem to run on. So a
         job counts as lost as soon as the cluster has noticed that its machine is gone.
         """
-        while True:  # Ctrl-C is noticed between two calls
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:  # Ctrl-C is noticed between two calls
             ready, waiting = self._ray.wait(
                 list(self._running), num_returns=1, timeout=POLL_SECONDS
             )
@@ -155,6 +173,7 @@ class RayMachines:
             lost = [task for task in waiting if self._running[task][1] not in alive]
             if lost:
                 return [Ended(self._running.pop(task)[0].name) for task in lost]
+        return []
 
     def _read(self, task: Any) -> Ended:
         job, node_id = self._running.pop(task)
@@ -165,7 +184,10 @@ class RayMachines:
         except self._ray.exceptions.RayError:  # the machine or its worker died
             self._wait_for_death(node_id)
             return Ended(job.name)
-        return read_reply(job.name, text, archive)
+        ended = read_reply(job.name, text, archive)
+        if ended.refusal:
+            self._refusing.add(node_id)
+        return ended
 
     def _wait_for_death(self, node_id: str) -> None:
         """Wait until the cluster has noticed that a machine died, or it seems to be alive."""
@@ -185,12 +207,8 @@ class RayMachines:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def list_configurations(self) -> set[str]:
-        """Return the labels of the machines."""
-        return {_get_label(node) for node in self._list_nodes()}
-
-    def count_cores(self) -> int:
-        """Return the number of cores of the smallest machine."""
-        return int(min(_count_cpus(node) for node in self._list_nodes()))
+        """Return the labels of the machines that take jobs."""
+        return {_get_label(node) for node in self._list_nodes() if _count_cpus(node) >= 1}
 
     def close(self) -> None:
         """Leave the cluster, which goes on."""
@@ -255,6 +273,7 @@ class LocalCluster:
             from ray.cluster_utils import Cluster
         except ModuleNotFoundError:
             raise HarnessError(MISSING_RAY) from None
+        os.environ.setdefault("RAY_worker_niceness", "0")
         labels = {CONFIGURATION: configuration} if configuration else {}
         self._settings = {"num_cpus": cores, "labels": labels}
         head = {"num_cpus": 0, "include_dashboard": False, "_system_config": HEALTH_CHECK}

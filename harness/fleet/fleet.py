@@ -3,20 +3,21 @@
 import math
 import tempfile
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.fleet.jobs import Executor, Job, Progress, run_jobs
-from harness.fleet.project import PublishedProject, publish_project
+from harness.fleet.project import PublishedProject, get_folder, publish_project
 from harness.fleet.requests import BuildRequest, Reply, SessionRequest, compute_code_digest
-from harness.fleet.status import read_complete_sessions, write_status
+from harness.fleet.status import get_status_file, read_complete_sessions, write_status
 from harness.kit.records import Limits, add_records
 from harness.progress import Log, ProgressLine
+from harness.runner.evaluate import has_custom_code
 from harness.runner.records import describe_inputs
 from harness.store import shared
-from harness.store.cache import artifact_dir, cache_dir, digest
+from harness.store.cache import artifact_dir, cache_dir, digest, folder_digest
 from harness.submissions.build_time import estimate_build_seconds
 from harness.submissions.plan import Plan, PlannedStep, PlannedSystem
 from harness.tasks.suites import Suite
@@ -42,7 +43,7 @@ class FleetConfig:
     Attributes:
         configurations: the names of the configurations; each task is measured under each.
         store: the address of the shared store; '' for the cache alone.
-        cores: cores of a build.
+        cores: cores of a build; 0 for all that a machine has.
         blocks: the least number of blocks of a session.
         seed: the first training seed.
         seeds: the number of training seeds.
@@ -54,7 +55,7 @@ class FleetConfig:
 
     configurations: tuple[str, ...]
     store: str
-    cores: int
+    cores: int = 0
     blocks: int = 5
     seed: int = 0
     seeds: int = 1
@@ -73,12 +74,12 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
         config: how the fleet measures.
     """
     stored = _list_stored()
+    missing: dict[str, PlannedStep] = {}
     owners: dict[str, PlannedSystem] = {}
     for planned in plan.systems:
-        if planned.steps and not _is_built(planned.steps[-1], stored):
-            for step in planned.steps:
-                owners.setdefault(step.key, planned)
-    missing = {key: plan.steps[key] for key in owners if not _is_built(plan.steps[key], stored)}
+        for step in planned.find_missing(lambda step: step.key in stored or step.is_built):
+            missing[step.key] = step
+            owners.setdefault(step.key, planned)
     seconds = estimate_build_seconds(plan.steps.values()) if missing else {}
     names = {key: f"{step.use} {owners[key].task.name} {key[:12]}" for key, step in missing.items()}
     jobs = []
@@ -94,7 +95,7 @@ def list_build_jobs(plan: Plan, project: PublishedProject, config: FleetConfig) 
             key=key,
             cores=config.cores,
         )
-        needs = frozenset(names[other] for other in _list_inputs(step) if other in names)
+        needs = frozenset(names[other] for other in step.inputs if other in names)
         jobs.append(Job(names[key], request, needs, seconds=seconds.get(key, 0.0)))
     return jobs
 
@@ -108,19 +109,14 @@ def upload_built(plan: Plan) -> int:
         plan: the systems on their tasks.
     """
     stored = _list_stored()
-    keys = {planned.steps[-1].key for planned in plan.systems if planned.steps}
-    for step in plan.steps.values():
-        if not _is_built(step, stored):
-            keys |= set(_list_inputs(step))
-    missing = sorted(key for key in keys - stored if key in plan.steps and plan.steps[key].is_built)
+    keys = {planned.key for planned in plan.systems if planned.steps}
+    for planned in plan.systems:
+        for step in planned.find_missing(lambda step: step.key in stored or step.is_built):
+            keys |= set(step.inputs)
+    missing = sorted(key for key in keys - stored if artifact_dir(key).is_dir())
     for key in missing:
         shared.publish_folder(artifact_dir(key))
     return len(missing)
-
-
-def _list_inputs(step: PlannedStep) -> list[str]:
-    """Return the keys of what a step begins with, some of which may be ''."""
-    return [step.parent, step.teacher, *(member.key for member in step.members)]
 
 
 def _list_stored() -> set[str]:
@@ -128,10 +124,6 @@ def _list_stored() -> set[str]:
     store = shared.get_shared_store()
     folders = store.list_folders(cache_dir() / "artifacts") if store else []
     return {folder.name for folder in folders}
-
-
-def _is_built(step: PlannedStep, stored: Collection[str]) -> bool:
-    return step.key in stored or step.is_built
 
 
 def list_session_jobs(
@@ -168,6 +160,11 @@ def list_session_jobs(
                     part.system.name.partition("@")[0]: describe_inputs(part.system, task)
                     for part in planned
                 },
+                digests={
+                    part.system.name.partition("@")[0]: folder_digest(part.system.folder)
+                    for part in planned
+                    if has_custom_code(part.system)
+                },
             )
             waits = frozenset(built[key] for key in steps if key in built)
             name = f"session {task.name} {configuration}"
@@ -188,11 +185,45 @@ def publish_plan(plan: Plan) -> PublishedProject:
     return publish_project(systems.values(), list(tasks.values()), encoders)
 
 
+def check_store(project: PublishedProject) -> None:
+    """Check that the shared store has a project.
+
+    Raises:
+        HarnessError: it does not, because it could not be written or read.
+    """
+    store = shared.get_shared_store()
+    if store and not store.has(get_folder(project.digest)):
+        raise HarnessError(
+            f"{store.address}: the store cannot be written or read. A fleet needs one."
+        )
+
+
+def find_failed(plan: Plan, builds: Sequence[Job], progress: Progress) -> dict[str, str]:
+    """Return the systems that could not be built, with the reason.
+
+    Args:
+        plan: the systems on their tasks.
+        builds: the jobs that were to build what was missing.
+        progress: how they ended.
+    """
+    reasons = {
+        job.request.key: f"{job.name}: {progress.failed[job.name]}"
+        for job in builds
+        if job.name in progress.failed
+    }
+    failed = {}
+    for planned in plan.systems:
+        found = [reasons[step.key] for step in planned.steps if step.key in reasons]
+        if found and not planned.is_built:
+            failed[planned.system.name] = found[0]
+    return failed
+
+
 def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) -> Progress:
     """Run jobs, and add the records of sessions as they come back.
 
-    If the latest fleet was stopped, or a job of it failed, then a session that it has measured
-    whole is not measured again.
+    If a fleet with the same sessions was stopped, or something failed in it, then the sessions that
+    it has measured whole are not measured again.
 
     Args:
         jobs: builds and sessions.
@@ -204,30 +235,47 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         How the jobs ended.
     """
     started, began = time.monotonic(), time.time()
+    hashes = {job.name: digest(job.request.model_dump(mode="json")) for job in jobs}
+    keys = {job.name: job.request.key for job in jobs if not _is_session(job)}
+    sessions = sorted(hashes[job.name] for job in jobs if _is_session(job))
+    status = get_status_file(digest(sessions or sorted(hashes.values())))
     complete = {
         key: session
-        for key, session in read_complete_sessions().items()
+        for key, session in read_complete_sessions(status).items()
         if (records / session).is_dir()
     }
     for job in jobs:
-        if session := complete.get(_hash_request(job)):
+        if session := complete.get(hashes[job.name]):
             log(f"measured before: {job.name}: session {session}")
-    jobs = [job for job in jobs if _hash_request(job) not in complete]
+    jobs = [job for job in jobs if hashes[job.name] not in complete]
+    left_off = False
+
+    def prepare(job: Job, progress: Progress) -> Job:
+        """Tell a session what could not be built."""
+        if not _is_session(job):
+            return job
+        failed = tuple(keys[name] for name in job.waits if name in progress.failed)
+        return replace(job, request=job.request.model_copy(update={"failed": failed}))
 
     def accept(job: Job, answer: tuple[Reply, bytes]) -> str:
+        nonlocal left_off
         reply, archive = answer
         try:
             _add(archive, records)
         except HarnessError as error:
             return str(error)
-        if reply.session and not reply.left_off:
-            complete[_hash_request(job)] = reply.session
+        if reply.left_off:
+            left_off = True
+        elif reply.session:
+            complete[hashes[job.name]] = reply.session
         return ""
 
-    reported, written, saved = 0, -math.inf, 0
+    reported, refused, written, saved = 0, 0, -math.inf, 0
 
     def report(progress: Progress) -> None:
-        nonlocal reported, written, saved
+        nonlocal reported, refused, written, saved
+        for reason in progress.refusals[refused:]:
+            log(f"a machine refuses: {reason}")
         for name in progress.ended[reported:]:
             if name in progress.failed:
                 log(f"failed: {name}: {progress.failed[name]}")
@@ -238,10 +286,10 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
                 log(f"left off: {system} in {name} on {reply.host}: {reason}")
             if reply.session:
                 log(f"measured: {name} on {reply.host}: session {reply.session}")
-        reported = len(progress.ended)
+        reported, refused = len(progress.ended), len(progress.refusals)
         is_old = time.monotonic() - written > STATUS_SECONDS
         if is_old or reported == len(jobs) or len(complete) > saved:
-            write_status(progress, began, complete)
+            write_status(status, progress, began, complete, left_off)
             written, saved = time.monotonic(), len(complete)
         running = _shorten(list(progress.running))
         done = reported / len(jobs) if jobs else 1.0
@@ -261,8 +309,9 @@ def _shorten(names: Sequence[str]) -> str:
     return (", ".join(names[:NAMED]) or "nothing") + rest
 
 
-def _hash_request(job: Job) -> str:
-    return digest(job.request.model_dump(mode="json"))
+def _is_session(job: Job) -> bool:
+    """Return whether a job is a session; a build may run on any machine."""
+    return bool(job.configuration)
 
 
 def _add(archive: bytes, records: Path) -> None:

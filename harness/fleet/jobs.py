@@ -43,11 +43,13 @@ class Ended:
         job: its name.
         reply: what the machine returned; None if it died.
         error: why the job failed, or ''.
+        refusal: why the machine does no jobs, or ''; it gets no more.
     """
 
     job: str
     reply: Any = None
     error: str = ""
+    refusal: str = ""
 
 
 class Executor(Protocol):
@@ -57,7 +59,7 @@ class Executor(Protocol):
         """Begin a job, and return whether there was a free machine for it."""
 
     def wait(self) -> Sequence[Ended]:
-        """Return jobs that have ended, at least one, after waiting for it."""
+        """Return jobs that have ended, after waiting a while for one; there may be none."""
 
     def cancel(self) -> None:
         """Stop all jobs."""
@@ -74,6 +76,7 @@ class Progress:
         failed: why the others failed, by name.
         tries: how often each was begun.
         ended: the names of those that have ended, in this order.
+        refusals: why machines do no jobs.
     """
 
     waiting: dict[str, Job] = field(default_factory=dict)
@@ -82,6 +85,7 @@ class Progress:
     failed: dict[str, str] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
     ended: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
 
 
 def run_jobs(
@@ -89,14 +93,16 @@ def run_jobs(
     executor: Executor,
     on_change: Callable[[Progress], None] = lambda progress: None,
     accept: Callable[[Job, Any], str] = lambda job, reply: "",
+    prepare: Callable[[Job, Progress], Job] = lambda job, progress: job,
 ) -> Progress:
     """Run jobs until all have ended.
 
     Args:
         jobs: the jobs; each name that one needs or waits for is among them.
         executor: the machines.
-        on_change: called whenever a job begins or ends.
+        on_change: called whenever a job begins or ends, and at times between.
         accept: takes what a machine returned for a job; returns why it is of no use, or ''.
+        prepare: returns a job as a machine gets it, when it begins.
 
     Returns:
         How they ended.
@@ -110,7 +116,7 @@ def run_jobs(
         while progress.waiting or progress.running:
             busy = set[str]()  # configurations without a free machine
             while job := queue.find_next(busy):
-                if executor.submit(job):
+                if executor.submit(prepare(job, progress)):
                     queue.begin(job)
                     on_change(progress)
                 else:
@@ -118,11 +124,10 @@ def run_jobs(
             if progress.running:
                 for ended in executor.wait():
                     _note_end(queue, ended, accept)
-                    on_change(progress)
             else:
                 while job := queue.find_next(set()):
-                    queue.fail(job, _describe_lack(job))
-                on_change(progress)
+                    queue.fail(job, _describe_lack(job, progress.refusals))
+            on_change(progress)
     except KeyboardInterrupt:
         executor.cancel()
         raise
@@ -173,6 +178,12 @@ class _Queue:
         self.progress.waiting[job.name] = job
         self._add(job)
 
+    def refuse(self, job: Job, reason: str) -> None:
+        """Note that a machine does not do a job, which waits for another one."""
+        self.progress.refusals.append(reason)
+        self.progress.tries[job.name] -= 1
+        self.begin_again(job)
+
     def succeed(self, job: Job, reply: Any) -> None:
         """Note what a machine returned for a job."""
         self.progress.done[job.name] = reply
@@ -202,7 +213,9 @@ def _note_end(queue: _Queue, ended: Ended, accept: Callable[[Job, Any], str]) ->
     error = ended.error
     if not error and ended.reply is not None:
         error = accept(job, ended.reply)
-    if error:
+    if ended.refusal:
+        queue.refuse(job, ended.refusal)
+    elif error:
         queue.fail(job, error)
     elif ended.reply is not None:
         queue.succeed(job, ended.reply)
@@ -212,9 +225,10 @@ def _note_end(queue: _Queue, ended: Ended, accept: Callable[[Job, Any], str]) ->
         queue.fail(job, f"its machine died {MAX_TRIES} times")
 
 
-def _describe_lack(job: Job) -> str:
+def _describe_lack(job: Job, refusals: Sequence[str]) -> str:
     label = f" with the label configuration={job.configuration}" if job.configuration else ""
-    return f"there is no machine{label}"
+    reason = f", except those that refuse ({refusals[-1]})" if refusals else ""
+    return f"there is no machine{label}{reason}"
 
 
 def compute_urgency(jobs: Collection[Job]) -> Mapping[str, float]:

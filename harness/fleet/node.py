@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,11 +31,12 @@ from harness.results.record import (
     write_record,
 )
 from harness.runner.config import SMOKE, RunConfig
+from harness.runner.evaluate import has_custom_code
 from harness.runner.session import measure
 from harness.store import shared
 from harness.store.cache import hold_lock
 from harness.submissions.lookup import add_references, get_system
-from harness.submissions.plan import Plan, make_plan, plan_system
+from harness.submissions.plan import Plan, PlannedSystem, make_plan, plan_system
 from harness.tasks.registry import get_suite, get_task
 from harness.tasks.task import Task
 from harness.telemetry.configuration import Configuration, choose_configuration, configurations
@@ -46,6 +48,10 @@ LOCK = "fleet-session"
 """Held on a machine while a session is measured."""
 
 
+class RefusalError(HarnessError):
+    """No job can be done on this machine."""
+
+
 def handle(request: AnyRequest, archive: Path, log: Log) -> Reply:
     """Do what a request says.
 
@@ -55,13 +61,17 @@ def handle(request: AnyRequest, archive: Path, log: Log) -> Reply:
         log: takes lines of progress.
 
     Raises:
-        HarnessError: it cannot be done.
+        RefusalError: this machine can do no job.
+        HarnessError: the job cannot be done.
     """
     if request.code != compute_code_digest():
-        raise HarnessError("wattbench is another version here. Install the same one everywhere.")
+        raise RefusalError("wattbench is another version here. Install the same one everywhere.")
     if request.store:
         os.environ[shared.VARIABLE] = request.store
-    project = open_project(request.project)
+    try:
+        project = open_project(request.project)
+    except HarnessError as error:
+        raise RefusalError(str(error)) from None
     os.environ["WATTBENCH_DATA"] = str(project / DATA)
     os.chdir(project)
     address = request.task
@@ -84,7 +94,9 @@ def _build(request: BuildRequest, project: Path, task: Task, log: Log) -> None:
 
 
 def choose_build_configuration(cores: int) -> Configuration:
-    """Return the largest CPU configuration with at most so many cores."""
+    """Return the largest CPU configuration with at most so many cores; 0 for all there are."""
+    if not cores:
+        return choose_configuration()
     known = [part for part in configurations().values() if part.device == "cpu"]
     fitting = [part for part in known if part.cores <= cores and not part.find_misfit()]
     return fitting[-1] if fitting else choose_configuration()
@@ -96,25 +108,22 @@ def _measure(request: SessionRequest, project: Path, task: Task, archive: Path, 
     systems = add_references(named, suite, project)
     plan = make_plan(systems, [task], request.seed, request.seeds, request.points)
     required = (suite.reference, suite.unpadded_reference)
-    custom = _find_custom(plan)
-    if custom and sandbox.check_sandbox():
-        raise HarnessError(
-            f"{', '.join(custom)}: custom code runs in the sandbox alone, and this machine has "
-            "none. Install bubblewrap."
-        )
-    kept, left_off = [], {}
+    kept: list[PlannedSystem] = []
+    left_off: dict[str, str] = {}
     for planned in plan.systems:
-        try:
-            build_missing(Plan((planned,)), configuration, log)
+        reason = _find_obstacle(planned, request) or _try_build(planned, configuration, log)
+        if not reason:
             kept.append(planned)
-        except BuildError as error:
-            if planned.system.name in required:
-                raise
-            left_off[planned.system.name] = str(error)
+        elif planned.system.name in required:
+            raise HarnessError(f"{planned.system.name}: {reason}")
+        else:
+            left_off[planned.system.name] = reason
     config = RunConfig(
         request.blocks,
         server=request.server,
-        isolation="sandbox" if custom else request.isolation,
+        isolation="sandbox"
+        if any(has_custom_code(part.system) for part in kept)
+        else request.isolation,
         timing=SMOKE if request.smoke else Timing(),
     )
     with tempfile.TemporaryDirectory() as temporary, hold_lock(LOCK):
@@ -126,20 +135,33 @@ def _measure(request: SessionRequest, project: Path, task: Task, archive: Path, 
     return Reply(host=platform.node(), session=session, left_off=left_off)
 
 
+def _find_obstacle(planned: PlannedSystem, request: SessionRequest) -> str:
+    """Return why a system is not to be built or measured on this machine, or ''."""
+    if has_custom_code(planned.system) and sandbox.check_sandbox():
+        return (
+            "custom code runs in the sandbox alone, and this machine has none. Install bubblewrap."
+        )
+    failed = [step.use for step in planned.steps if step.key in request.failed]
+    return f"its step {failed[0]} could not be built" if failed else ""
+
+
+def _try_build(planned: PlannedSystem, configuration: Configuration, log: Log) -> str:
+    """Build a system if it is missing, and return why it cannot be built, or ''."""
+    try:
+        build_missing(Plan((planned,)), configuration, log)
+    except BuildError as error:
+        return str(error)
+    return ""
+
+
 def _name_inputs(path: Path, records: Path, request: SessionRequest) -> None:
-    """Let a record name task and system as they are called where the fleet was started."""
+    """Let a record name task, system and code as they are where the fleet was started."""
     record = read_record(path)
-    record.inputs = request.inputs[str(record.system["name"]).partition("@")[0]]
+    name = str(record.system["name"]).partition("@")[0]
+    record.inputs = request.inputs[name]
+    if name in request.digests:
+        record.system["code"] = request.digests[name]
     write_record(record, read_side_file(path), records)
-
-
-def _find_custom(plan: Plan) -> list[str]:
-    """Return the names of the systems that are served by custom code."""
-    return [
-        planned.system.name
-        for planned in plan.main_systems
-        if planned.system.serve["offline"].module or planned.system.serve["offline"].command
-    ]
 
 
 def end_with_parent() -> None:
@@ -153,6 +175,8 @@ def end_with_parent() -> None:
 def main(archive: str) -> int:
     """Handle the request that comes from standard input; print the reply."""
     threading.Thread(target=end_with_parent, daemon=True).start()
+    with suppress(PermissionError):  # Ray's workers have a lower priority, unless it is told
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
 
     def log(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -161,7 +185,8 @@ def main(archive: str) -> int:
     try:
         reply = handle(request, Path(archive), log)
     except HarnessError as error:
-        reply = Reply(error=str(error), host=platform.node())
+        is_refusal = isinstance(error, RefusalError)
+        reply = Reply(error=str(error), refused=is_refusal, host=platform.node())
     print(reply.model_dump_json())
     return 0
 

@@ -4,6 +4,7 @@ It is a folder of the cache under the digest of its files, and comes from the sh
 """
 
 import copy
+import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def publish_project(
 
 
 def _copy_encoders(encoders: Iterable[PlannedEncoder], project: Path) -> dict[PlannedEncoder, str]:
-    """Copy folders of models that lie outside of their system; return the new name of each."""
+    """Copy folders of models that lie outside of their system; return the path of each."""
     renamed = {}
     for encoder in encoders:
         if pretrained.is_pinned(encoder.name) or encoder.name.startswith(bundled_weights.PREFIX):
@@ -102,7 +103,7 @@ def _copy_encoders(encoders: Iterable[PlannedEncoder], project: Path) -> dict[Pl
         name = f"encoders/{found.key[:16]}-{folder.name}"
         if not (project / name).exists():
             shutil.copytree(folder, project / name)
-        renamed[encoder] = f"../../{name}"
+        renamed[encoder] = name
     return renamed
 
 
@@ -128,17 +129,28 @@ def _list_systems(systems: Iterable[System]) -> list[System]:
     return list(listed.values())
 
 
-def _expand(system: System) -> Iterator[System]:
-    yield system
+def _expand(system: System, owner: Path | None = None) -> Iterator[System]:
+    """Yield a system, its teacher and members, and theirs, but for those in a folder of another."""
+    if owner is None:
+        yield system
+        owner = system.folder
     for other in _find_others(system):
-        yield from _expand(other)
+        yield from _expand(other, owner if _lies_in(other, owner) else None)
 
 
 def _find_others(system: System) -> list[System]:
-    """Return the teacher and the members, unless they lie in the system's folder."""
-    others = filter(None, (system.teacher, *system.members))
-    folder = system.folder.resolve()
-    return [other for other in others if not other.folder.resolve().is_relative_to(folder)]
+    """Return the teacher and the members."""
+    return [*filter(None, (system.teacher, *system.members))]
+
+
+def _find_inner(system: System, owner: Path) -> list[System]:
+    """Return a system with those of its teacher and members, and theirs, that lie in a folder."""
+    others = [other for other in _find_others(system) if _lies_in(other, owner)]
+    return [system, *(inner for other in others for inner in _find_inner(other, owner))]
+
+
+def _lies_in(system: System, folder: Path) -> bool:
+    return system.folder.resolve().is_relative_to(folder.resolve())
 
 
 def _copy_system(
@@ -151,28 +163,54 @@ def _copy_system(
     parent = FOLDERS[0] if folder.parent.name == FOLDERS[0] else FOLDERS[1]
     target = project / parent / folder.name
     shutil.copytree(folder, target, ignore=shutil.ignore_patterns("__pycache__"))
-    manifest = read_toml(target / MANIFEST)
+    for inner in _find_inner(system, folder):
+        place = target / inner.folder.resolve().relative_to(folder)
+        _rewrite_manifest(inner, folder, place, addresses, renamed, os.path.relpath(project, place))
+
+
+def _rewrite_manifest(
+    system: System,
+    owner: Path,
+    place: Path,
+    addresses: Mapping[str, str],
+    renamed: Mapping[PlannedEncoder, str],
+    root: str,
+) -> None:
+    """Let a copied manifest name tasks, systems and models as they are called in the project.
+
+    Args:
+        system: whose manifest it is.
+        owner: the folder that was copied.
+        place: where the system's folder is now.
+        addresses: the address of each task, by its name.
+        renamed: where models are that lay elsewhere.
+        root: the path of the project from there.
+    """
+    manifest = read_toml(place / MANIFEST)
     before = copy.deepcopy(manifest)
     if any(task.endswith(".toml") for task in manifest["tasks"]):
+        known = [addresses[task.name] for task in system.tasks if task.name in addresses]
         manifest["tasks"] = [
-            f"../../{DATA}/{addresses[task.name]}"
-            for task in system.tasks
-            if task.name in addresses
-        ]
+            f"{root}/{DATA}/{address}" if address.endswith(".toml") else address
+            for address in known
+        ] or ["any"]
     model = manifest.get("model", {})
-    others = {other.folder.name for other in _find_others(system)}
+    others = {other.folder.name for other in _find_others(system) if not _lies_in(other, owner)}
     for key in ("teacher", "members"):  # paths of other systems become names
         if isinstance(model.get(key), str):
             model[key] = _shorten(model[key], others)
         elif key in model:
             model[key] = [_shorten(name, others) for name in model[key]]
+    folder = system.folder.resolve()
     names = {
-        encoder.name: path for encoder, path in renamed.items() if encoder.base.resolve() == folder
+        encoder.name: f"{root}/{path}"
+        for encoder, path in renamed.items()
+        if encoder.base.resolve() == folder
     }
     for table in (model, *manifest.get("step", ())):
         table.update({key: names[table[key]] for key in ENCODER_KEYS if table.get(key) in names})
     if manifest != before:
-        (target / MANIFEST).write_text(tomli_w.dumps(manifest), encoding="utf-8")
+        (place / MANIFEST).write_text(tomli_w.dumps(manifest), encoding="utf-8")
 
 
 def _shorten(name: str, others: Collection[str]) -> str:

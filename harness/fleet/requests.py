@@ -37,13 +37,13 @@ class BuildRequest(Request):
         kind: tells the requests apart.
         system: the name of a system whose recipe has the step.
         key: the key of the step.
-        cores: cores to use.
+        cores: cores to use; 0 for all of the machine.
     """
 
     kind: Literal["build"] = "build"
     system: str
     key: str
-    cores: int = Field(ge=1)
+    cores: int = Field(ge=0)
 
 
 class SessionRequest(Request):
@@ -62,6 +62,8 @@ class SessionRequest(Request):
         smoke: whether windows are short.
         inputs: what names the task and the system in a command where the fleet was started, for its
             record, by system.
+        digests: of the folders of systems with custom code, as they are there.
+        failed: keys of artifacts that could not be built.
     """
 
     kind: Literal["session"] = "session"
@@ -75,6 +77,8 @@ class SessionRequest(Request):
     isolation: str
     smoke: bool
     inputs: dict[str, InputsPart]
+    digests: dict[str, str] = Field(default_factory=dict)
+    failed: tuple[str, ...] = ()
 
 
 class Reply(Schema):
@@ -83,6 +87,7 @@ class Reply(Schema):
     Attributes:
         error: why it failed, or ''.
         killed: whether its process was killed, so that another machine may try.
+        refused: whether this machine can do no job, so that another one does it.
         host: its name.
         session: the name of the session, or ''.
         left_off: why systems were not measured, by name.
@@ -90,6 +95,7 @@ class Reply(Schema):
 
     error: str = ""
     killed: bool = False
+    refused: bool = False
     host: str = ""
     session: str = ""
     left_off: dict[str, str] = Field(default_factory=dict)

@@ -14,18 +14,30 @@ from harness.fleet.jobs import Progress
 from harness.store.cache import cache_dir, write_atomically
 
 
-def get_status_file() -> Path:
-    """Return the file, of the latest fleet that was started with this cache."""
-    return cache_dir() / "fleet" / "status.json"
+def get_status_file(fleet: str) -> Path:
+    """Return the file of a fleet.
+
+    Args:
+        fleet: a digest of what it does, the same when the command is given again.
+    """
+    return _get_folder() / f"{fleet[:16]}.json"
 
 
-def write_status(progress: Progress, started: float, sessions: Mapping[str, str]) -> None:
+def _get_folder() -> Path:
+    return cache_dir() / "fleet"
+
+
+def write_status(
+    path: Path, progress: Progress, started: float, sessions: Mapping[str, str], left_off: bool
+) -> None:
     """Write where the jobs stand.
 
     Args:
+        path: the fleet's file.
         progress: the jobs.
         started: when the fleet began, in seconds since the epoch.
         sessions: the names of the sessions that are complete, by the digest of their request.
+        left_off: whether a session left a system off.
     """
     content = {
         "pid": os.getpid(),
@@ -37,19 +49,22 @@ def write_status(progress: Progress, started: float, sessions: Mapping[str, str]
         "failed": progress.failed,
         "again": {name: tries for name, tries in progress.tries.items() if tries > 1},
         "sessions": dict(sessions),
+        "left_off": left_off,
     }
-    write_atomically(get_status_file(), json.dumps(content).encode())
+    write_atomically(path, json.dumps(content).encode())
 
 
-def read_complete_sessions() -> dict[str, str]:
-    """Return the complete sessions of the latest fleet if it has more to do, else nothing.
+def read_complete_sessions(path: Path) -> dict[str, str]:
+    """Return the complete sessions of a fleet that has more to do, else nothing.
+
+    Args:
+        path: the fleet's file.
 
     Returns:
         Their names, by the digest of their request.
     """
-    path = get_status_file()
     status: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
-    is_unfinished = any(status.get(kind) for kind in ("waiting", "running", "failed"))
+    is_unfinished = any(status.get(kind) for kind in ("waiting", "running", "failed", "left_off"))
     return status["sessions"] if is_unfinished else {}
 
 
@@ -59,12 +74,12 @@ def describe_status() -> str:
     Raises:
         HarnessError: none was started with this cache.
     """
-    path = get_status_file()
-    if not path.is_file():
+    paths = sorted(_get_folder().glob("*.json"), key=lambda path: path.stat().st_mtime)
+    if not paths:
         raise HarnessError(
             "no fleet was started with this cache. Ask on the machine where `wattbench fleet` runs."
         )
-    status: dict[str, Any] = json.loads(path.read_bytes())
+    status: dict[str, Any] = json.loads(paths[-1].read_bytes())
     is_over = not status["waiting"] and not status["running"]
     state = "ended" if is_over else "running" if psutil.pid_exists(status["pid"]) else "stopped"
     minutes = (status["changed"] - status["started"]) / 60

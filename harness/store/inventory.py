@@ -18,7 +18,7 @@ KINDS = {
     "checkpoints": "of interrupted trainings",
     "datasets": "examples of tasks",
     "downloads": "of packages that are not unpacked yet",
-    "fleet": "where the jobs of the latest fleet stand",
+    "fleet": "where the jobs of fleets stand",
     "models": "declarations of the models of --model",
     "outputs": "logits of teachers",
     "projects": "systems and data that a fleet measured",

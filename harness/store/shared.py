@@ -97,6 +97,9 @@ class SharedStore:
                     if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
                         raise _DamagedError(path)
                     self._download(f"{source}/{path}", out / path, sha256)
+                for path in marker.get("executable", ()):
+                    if path in marker["files"]:
+                        (out / path).chmod(0o755)
         except (_DamagedError, KeyError, TypeError, AttributeError) as error:
             _warn(f"{self.address}/{name} is damaged ({error}); it is made again")
             return False
@@ -122,14 +125,17 @@ class SharedStore:
 
     def _publish(self, folder: Path, name: str) -> None:
         upload = uuid.uuid4().hex
-        files = {}
+        files, executable = {}, []
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             relative = path.relative_to(folder).as_posix()
             target = f"{self._root}/{name}/{upload}/{relative}"
             self._files.makedirs(target.rpartition("/")[0], exist_ok=True)
             self._files.put_file(str(path), target)
             files[relative] = file_sha256(path)
-        marker = json.dumps({"upload": upload, "files": files}).encode()
+            if os.access(path, os.X_OK):
+                executable.append(relative)
+        content = {"upload": upload, "files": files, "executable": executable}
+        marker = json.dumps(content).encode()
         self._files.pipe_file(f"{self._root}/{name}{MARKER}", marker)
 
     def list_folders(self, parent: Path) -> list[Path]:

@@ -4,7 +4,7 @@ It is made once, where a command or a function of the Python interface begins. E
 takes the plan and reads no manifest. As JSON it is handed to other processes.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,6 +102,12 @@ class PlannedStep:
         """Whether the cache holds its artifact."""
         return artifact_dir(self.key).is_dir()
 
+    @property
+    def inputs(self) -> list[str]:
+        """The keys of the artifacts that it begins with."""
+        keys = (self.parent, self.teacher, *(member.key for member in self.members))
+        return [key for key in keys if key]
+
 
 @dataclass(frozen=True)
 class PlannedSystem:
@@ -128,6 +134,28 @@ class PlannedSystem:
     def is_built(self) -> bool:
         """Whether there is nothing to build."""
         return not self.steps or self.steps[-1].is_built
+
+    def find_missing(self, is_there: Callable[[PlannedStep], bool]) -> list[PlannedStep]:
+        """Return the steps that must run before its artifact is there, in order.
+
+        What led to an artifact that is there is not among them, whether it is kept or not.
+
+        Args:
+            is_there: whether the artifact of a step is there.
+        """
+        steps = {step.key: step for step in self.steps}
+        missing: dict[str, PlannedStep] = {}
+
+        def visit(step: PlannedStep) -> None:
+            if step.key in missing or is_there(step):
+                return
+            for key in step.inputs:
+                visit(steps[key])
+            missing[step.key] = step
+
+        if self.steps:
+            visit(self.steps[-1])
+        return list(missing.values())
 
     def find_extensions(self) -> list[str]:
         """Return the packages, with versions, that take part in building and serving it."""

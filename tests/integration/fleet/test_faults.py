@@ -239,18 +239,28 @@ def test_what_is_built_here_is_not_built_there(
         assert there.read_bytes() == (artifact_dir(key) / "artifact.json").read_bytes()
 
 
-def test_session_builds_what_a_broken_machine_did_not(
+def test_what_could_not_be_built_is_not_built_again_by_the_session(
+    tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
+) -> None:
+    plan, records = plan_fleet(project, ["onnx-int8"], reviews), tmp_path / "records"
+    progress, _, lines = run(plan, store, caches[:1], records, export=print_nonsense)
+    assert [name.split()[0] for name in progress.failed] == ["export", "quantize"]
+    assert any("returned no reply: 'Segmentation fault'" in line for line in lines)
+    (line,) = (line for line in lines if line.startswith("left off: onnx-int8"))
+    assert line.endswith("its step export could not be built")
+    progress, machines, _ = run(plan, store, caches[:1], records)
+    assert machines.begun == ["export", "quantize", "session"]
+    assert not progress.failed
+
+
+def test_a_reference_that_could_not_be_built_fails_the_session(
     tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
 ) -> None:
     plan, records = plan_fleet(project, [], reviews), tmp_path / "records"
-    progress, _, lines = run(plan, store, caches, records, finetune=print_nonsense)
-    (failed,) = progress.failed
-    assert failed.startswith("finetune")
-    assert "returned no reply: 'Segmentation fault'" in progress.failed[failed]
-    assert any("measured: session reviews" in line for line in lines)
-    _, machines, lines = run(plan, store, caches, records)
-    assert machines.begun == [], "the store has what the session built, and nothing was left off"
-    assert any("measured before: session reviews" in line for line in lines)
+    progress, _, _ = run(plan, store, caches[:1], records, finetune=print_nonsense)
+    _, reason = progress.failed.values()
+    assert reason == "minilm-l6: its step finetune could not be built"
+    assert not records.exists()
 
 
 def test_custom_code_is_refused_without_a_sandbox(
@@ -262,15 +272,14 @@ def test_custom_code_is_refused_without_a_sandbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy_example(project)
+    plan = plan_fleet(project, ["custom-module"], reviews)
+    jobs = {job.name.split()[0]: job for job in list_jobs(plan, store)}
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    (job,) = (
-        job
-        for job in list_jobs(plan_fleet(project, ["custom-module"], reviews), store)
-        if job.name.startswith("session")
-    )
-    ended = handle(job, caches[0])
-    assert "custom-module: custom code runs in the sandbox alone" in ended.error
-    assert "Install bubblewrap" in ended.error
+    ended = handle(jobs["session"], caches[0])
+    assert ended.error == ""
+    (reason,) = ended.reply[0].left_off.values()
+    assert "custom code runs in the sandbox alone" in reason
+    assert "Install bubblewrap" in reason
 
 
 def test_two_machines_that_build_the_same_key_agree_in_the_end(

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +14,9 @@ from harness.schema import Schema
 from tests.support.sessions import write_session
 
 JOBS = [
-    Job("session a", None, seconds=3),
-    Job("session b", None, seconds=2),
-    Job("session c", None, seconds=1),
+    Job("session a", None, seconds=3, configuration="cpu-1"),
+    Job("session b", None, seconds=2, configuration="cpu-1"),
+    Job("session c", None, seconds=1, configuration="cpu-1"),
 ]
 
 
@@ -24,6 +24,7 @@ class NamedRequest(Schema):
     """A request that differs from others by its name."""
 
     name: str
+    failed: tuple[str, ...] = ()
 
 
 @dataclass
@@ -66,9 +67,7 @@ class MeasuringMachine:
 
 
 def make_jobs(version: str = "") -> list[Job]:
-    return [
-        Job(job.name, NamedRequest(name=job.name + version), seconds=job.seconds) for job in JOBS
-    ]
+    return [replace(job, request=NamedRequest(name=job.name + version)) for job in JOBS]
 
 
 def test_a_stopped_fleet_goes_on_with_the_sessions_that_are_missing(
@@ -103,6 +102,13 @@ def test_only_whole_and_equal_sessions_count_as_measured_before(
     machine = MeasuringMachine(tmp_path, version="-again")
     run_fleet(make_jobs(), machine, tmp_path / "one", lambda line: None)
     assert machine.begun == ["session a", "session c"], "a system of the first was left off"
+
+    stop(tmp_path / "two")
+    machine = MeasuringMachine(tmp_path, version="-between")
+    run_fleet(make_jobs("another fleet"), machine, tmp_path / "two", lambda line: None)
+    machine = MeasuringMachine(tmp_path, version="-again")
+    run_fleet(make_jobs(), machine, tmp_path / "two", lambda line: None)
+    assert machine.begun == ["session a", "session c"], "whatever other fleets did meanwhile"
 
     stop(tmp_path / "two")
     machine = MeasuringMachine(tmp_path, version="-again")

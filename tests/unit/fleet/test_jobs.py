@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import given
@@ -130,6 +130,58 @@ def test_a_reply_of_no_use_fails_its_job() -> None:
     )
     assert progress.failed == {"bad": "no records", "after": "needs bad, which failed"}
     assert progress.done == {"good": "did 0"}
+
+
+def test_what_a_machine_refuses_is_done_by_another_one() -> None:
+    refused = ["teacher", "teacher", "teacher", "teacher"]
+
+    def refuse(job: Job) -> Ended:
+        if job.name in refused:
+            refused.remove(job.name)
+            return Ended(job.name, refusal="vm: another version")
+        return Ended(job.name, "done")
+
+    progress = run_jobs(chain("teacher", "student"), SimulatedMachines(outcome=refuse))
+    assert not progress.failed
+    assert progress.tries == {"teacher": 1, "student": 1}
+    assert progress.refusals == ["vm: another version"] * 4
+
+
+def test_jobs_fail_with_the_reason_when_every_machine_refuses() -> None:
+    def refuse(job: Job) -> Ended:
+        machines.labels = ()
+        return Ended(job.name, refusal="vm: another version")
+
+    machines = SimulatedMachines(outcome=refuse)
+    progress = run_jobs(chain("teacher", "student"), machines)
+    assert progress.failed == {
+        "teacher": "there is no machine, except those that refuse (vm: another version)",
+        "student": "needs teacher, which failed",
+    }
+
+
+def test_a_job_is_prepared_when_it_begins() -> None:
+    jobs = [Job("bad", 0), Job("session", "", waits=frozenset({"bad"}))]
+
+    def prepare(job: Job, progress: Progress) -> Job:
+        return replace(job, request=f"without {', '.join(progress.failed)}")
+
+    machines = SimulatedMachines(
+        outcome=lambda job: Ended(job.name, job.request, error="x" * (job.name == "bad"))
+    )
+    progress = run_jobs(jobs, machines, prepare=prepare)
+    assert progress.done == {"session": "without bad"}
+
+
+def test_waiting_in_vain_is_no_end() -> None:
+    waits = iter([[], [], [Ended("a", "done")]])
+    machines, seen = SimulatedMachines(), list[int]()
+    machines.wait = lambda: next(waits)  # type: ignore[method-assign]
+    progress = run_jobs(
+        [Job("a", 0)], machines, lambda progress: seen.append(len(progress.running))
+    )
+    assert progress.done == {"a": "done"}
+    assert seen == [1, 1, 1, 0], "whoever watches is told meanwhile, too"
 
 
 def test_machines_are_not_asked_again_when_none_is_free() -> None:

@@ -77,6 +77,50 @@ def test_systems_that_are_named_by_paths_are_found_by_name(
     assert get_system("mine", folder).teacher == get_system("large", folder)
 
 
+def test_systems_within_a_system_are_found_with_what_they_need_from_elsewhere(
+    project: Path, reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `search` writes them: the teacher lies in the folder, and begins with another system."""
+    large = tmp_path / "other" / "large"
+    shutil.copytree(project / "baselines" / "minilm-l6", large)
+    student = write_submission(
+        project, '[[step]]\nuse = "vocabulary"', 'engine = "pytorch"', "student"
+    )
+    mine = write_submission(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
+    inner = mine / "systems" / "student"
+    shutil.move(student, inner)
+    for folder, teacher in ((mine, "systems/student"), (inner, str(large))):
+        manifest = folder / "submission.toml"
+        manifest.write_text(manifest.read_text().replace('"minilm-l6"', f'"{teacher}"'))
+    plan = plan_project(project, ["mine"], reviews)
+    published = publish_plan(plan)
+    shutil.move(large, tmp_path / "away")
+    folder = open_elsewhere(published, tmp_path, monkeypatch)
+    task = get_task(str(folder / DATA / published.tasks["reviews"]))
+    assert plan_project(folder, ["mine"], task).steps.keys() == plan.steps.keys()
+
+
+def test_tasks_of_both_kinds_are_found(
+    project: Path, reviews: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = write_submission(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
+    manifest = mine / "submission.toml"
+    text = manifest.read_text()
+    shutil.copytree(reviews.path.parent, mine / "own")
+    for tasks, expected in (
+        ('["sentiment", "own/task.toml"]', {"sentiment", "reviews"}),
+        ('["own/task.toml"]', {"reviews"}),
+    ):
+        manifest.write_text(text.replace('tasks = ["any"]', f"tasks = {tasks}"))
+        published = publish_project([get_system("mine", project)], [get_task("sentiment"), reviews])
+        with monkeypatch.context() as patch:
+            folder = open_elsewhere(published, tmp_path, patch)
+            assert {task.name for task in get_system("mine", folder).tasks} == expected
+    published = publish_project([get_system("mine", project)], [get_task("sentiment")])
+    folder = open_elsewhere(published, tmp_path, monkeypatch)
+    assert get_system("mine", folder).tasks == get_system("minilm-l6", folder).tasks, "any"
+
+
 def test_two_systems_of_one_name_are_refused(project: Path, reviews: Task) -> None:
     other = project / "other" / "minilm-l6"
     shutil.copytree(project / "baselines" / "minilm-l6", other)

@@ -27,7 +27,8 @@ def make_progress() -> Progress:
 
 
 def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
-    write_status(make_progress(), time.time() - 120, {})
+    write_status(get_status_file("old"), Progress(done={"z": ""}), time.time(), {}, False)
+    write_status(get_status_file("new"), make_progress(), time.time() - 120, {}, False)
     assert describe_status().splitlines() == [
         "running after 2 min: 1 done, 1 failed, 1 running, 1 waiting",
         "running: c",
@@ -37,11 +38,12 @@ def test_status_names_what_runs_and_what_failed(cache: Path) -> None:
 
 
 def test_status_of_a_fleet_that_was_killed_or_ended(cache: Path) -> None:
-    write_status(make_progress(), time.time(), {})
-    content = json.loads(get_status_file().read_bytes())
-    get_status_file().write_text(json.dumps(content | {"pid": 2**30}))
+    path = get_status_file("fleet")
+    write_status(path, make_progress(), time.time(), {}, False)
+    content = json.loads(path.read_bytes())
+    path.write_text(json.dumps(content | {"pid": 2**30}))
     assert describe_status().startswith("stopped after 0 min")
-    get_status_file().write_text(json.dumps(content | {"running": [], "waiting": []}))
+    path.write_text(json.dumps(content | {"running": [], "waiting": []}))
     assert describe_status().startswith("ended after 0 min")
 
 
@@ -51,11 +53,16 @@ def test_status_without_a_fleet_is_one_message(cache: Path) -> None:
 
 
 def test_complete_sessions_count_only_while_the_fleet_has_more_to_do(cache: Path) -> None:
-    assert read_complete_sessions() == {}
+    path = get_status_file("fleet")
+    assert read_complete_sessions(path) == {}
     sessions = {"digest": "2026-01-01T000000-cpu-2-0000"}
-    write_status(make_progress(), time.time(), sessions)
-    assert read_complete_sessions() == sessions
-    write_status(Progress(done={"a": "reply"}), time.time(), sessions)
-    assert read_complete_sessions() == {}, "the next fleet measures all of it again"
-    write_status(Progress(failed={"a": "diverged"}), time.time(), sessions)
-    assert read_complete_sessions() == sessions
+    write_status(path, make_progress(), time.time(), sessions, False)
+    assert read_complete_sessions(path) == sessions
+    assert read_complete_sessions(get_status_file("another")) == {}
+    done = Progress(done={"a": "reply"})
+    write_status(path, done, time.time(), sessions, False)
+    assert read_complete_sessions(path) == {}, "the next one measures all of it again"
+    write_status(path, done, time.time(), sessions, True)
+    assert read_complete_sessions(path) == sessions
+    write_status(path, Progress(failed={"a": "diverged"}), time.time(), sessions, False)
+    assert read_complete_sessions(path) == sessions

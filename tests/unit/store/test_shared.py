@@ -1,6 +1,7 @@
 """A store that machines share: whole folders or none, whatever happens to it."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -80,6 +81,16 @@ def test_a_folder_comes_back_as_it_was(store: SharedStore) -> None:
     assert store.fetch(folder)
     assert read_folder(folder) == FILES
     assert not list((cache_dir() / "tmp").iterdir())
+
+
+def test_a_program_can_still_be_run(store: SharedStore) -> None:
+    folder = write_folder(artifact_dir("b" * 64))
+    (folder / "model.bin").chmod(0o755)
+    store.publish(folder)
+    move_to_another_machine(folder)
+    assert store.fetch(folder)
+    assert os.access(folder / "model.bin", os.X_OK)
+    assert not (folder / "artifact.json").stat().st_mode & 0o111
 
 
 def test_what_is_not_there_is_not_fetched(store: SharedStore) -> None:

@@ -71,3 +71,19 @@ def test_task_that_changed_since_the_plan_was_made_is_refused(
     train.write_text("\n".join(train.read_text().splitlines()[:-1]) + "\n")
     with pytest.raises(HarnessError, match=r"changed from version .* since the plan was made"):
         Plan.from_json(text)
+
+
+def test_only_what_leads_to_a_missing_artifact_is_missing(project: Path) -> None:
+    (system,) = load_systems(project, ["fastformers"])
+    planned = plan_system(system, get_task("sentiment"), 0)
+
+    def find(*there: str) -> list[str]:
+        keys = {step.key for step in planned.steps if step.use in there}
+        return [step.use for step in planned.find_missing(lambda step: step.key in keys)]
+
+    chain = ["distill", "vocabulary", "prune", "distill", "export", "quantize"]
+    assert find() == ["finetune", *chain]
+    assert find("finetune") == chain
+    assert find("export") == ["quantize"]
+    assert find("prune") == ["finetune", "distill", "export", "quantize"], "it learns again"
+    assert find("quantize") == []
