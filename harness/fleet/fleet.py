@@ -295,7 +295,7 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
         done = reported / len(jobs) if jobs else 1.0
         log(ProgressLine(f"{reported} of {len(jobs)} jobs, running: {running}", done))
 
-    progress = run_jobs(jobs, executor, report, accept)
+    progress = run_jobs(jobs, executor, report, accept, prepare)
     report(progress)
     log(
         f"{len(progress.done)} jobs done, {len(progress.failed)} failed "

@@ -10,6 +10,7 @@ from harness.optimize.training import schedule
 from harness.results import record
 from harness.tasks.task import Task
 from tests.conftest import MIN_UPDATES
+from tests.support.systems import write_submission
 
 
 def find_scores(project: Path) -> dict[str, object]:
@@ -34,8 +35,16 @@ def test_two_nodes_of_this_machine_build_what_run_measures_with_the_same_scores(
     monkeypatch.chdir(project)
     options = ["--smoke", "--task", reviews.address, "--configuration", "cpu-1"]
     options += ["--system", "onnx-int8", "--system", "majority"]
-    assert main(["fleet", "--local", "2", *options]) == 0
-    assert "measured: session" in capsys.readouterr().out
+    write_submission(
+        project,
+        '[[step]]\nuse = "distill"\nlayers = 1\nepochs = 1\nlearning_rate = 1e30',
+        'engine = "pytorch"',
+        "diverging",
+    )
+    assert main(["fleet", "--local", "2", *options, "--system", "diverging"]) == 1
+    printed = capsys.readouterr().out
+    assert "left off: diverging: distill reviews" in printed
+    assert "measured: session" in printed
     assert list((project.parent / "store" / "artifacts").glob("*.json"))
     assert main(["fleet", "status"]) == 0
     assert capsys.readouterr().out.startswith("ended after")
@@ -61,6 +70,10 @@ def test_what_is_missing_is_said_before_anything_is_built(
         (["--address", "ray://127.0.0.1", *store], "give auto, or HOST:PORT"),
         (["--address", "auto", *store, "--configuration", "cpu-3"], "'cpu-3' does not exist"),
         (["--local", "2", "--configuration", "cpu-3"], "'cpu-3' does not exist"),
+        (
+            ["--address", "auto", *store, "--configuration", "gpu-1", "--configuration", "cpu-2"],
+            "give those with a GPU in a command of their own",
+        ),
         (["--local", "2", "--store", "s4://bucket"], "Protocol not known: s4"),
         (["stauts"], "'stauts' is not an action"),
         (["status"], "no fleet was started with this cache"),
