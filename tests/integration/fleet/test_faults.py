@@ -3,6 +3,7 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -81,15 +82,14 @@ def die_after_the_work(job: Job, work: Work) -> Ended:
 def kill(job: Job, work: Work) -> Ended:
     """Kill the process while it works, as the kernel does where memory is short."""
 
-    def find() -> list[psutil.Process]:
-        processes = psutil.Process().children()
-        return [process for process in processes if "harness.fleet.node" in process.cmdline()]
-
     def kill_soon() -> None:
-        while not (found := find()):
+        while True:
+            with suppress(psutil.NoSuchProcess):
+                for process in psutil.Process().children():
+                    if "harness.fleet.node" in process.cmdline() and process.children():
+                        process.kill()  # its child builds
+                        return
             time.sleep(0.05)
-        time.sleep(1)
-        found[0].kill()
 
     thread = threading.Thread(target=kill_soon)
     thread.start()
