@@ -225,12 +225,12 @@ def _run_here(
     from harness.results.record import Timing
     from harness.runner.config import SMOKE, RunConfig
     from harness.runner.session import measure
-    from harness.submissions.plan import Plan
+    from harness.submissions.plan import Plan, PlannedSystem
     from harness.telemetry.configuration import choose_configuration
 
     config = replace(config, cores=max(1, len(os.sched_getaffinity(0)) // nodes))
     builds = list_build_jobs(plan, publish_plan(plan), config)
-    failed: dict[str, str] = {}
+    failed: list[tuple[PlannedSystem, str]] = []
     if builds:
         cluster = LocalCluster(config.cores)
         try:
@@ -244,11 +244,12 @@ def _run_here(
         finally:
             cluster.close()
         failed = find_failed(plan, builds, progress)
-    for name, reason in failed.items():
-        if name in (suite.reference, suite.unpadded_reference):
-            raise HarnessError(f"{name} could not be built: {reason}")
-        console(f"left off: {name}: {reason}")
-    kept = Plan(tuple(part for part in plan.systems if part.system.name not in failed))
+    for planned, reason in failed:
+        if planned.system.name in (suite.reference, suite.unpadded_reference):
+            raise HarnessError(f"{planned.system.name} could not be built: {reason}")
+        console(f"left off: {planned.system.name}: {reason}")
+    lost = [planned for planned, _ in failed]
+    kept = Plan(tuple(planned for planned in plan.systems if planned not in lost))
     for name in config.configurations:
         configuration = choose_configuration(name)
         session = measure(

@@ -198,8 +198,10 @@ def check_store(project: PublishedProject) -> None:
         )
 
 
-def find_failed(plan: Plan, builds: Sequence[Job], progress: Progress) -> dict[str, str]:
-    """Return the systems that could not be built, with the reason.
+def find_failed(
+    plan: Plan, builds: Sequence[Job], progress: Progress
+) -> list[tuple[PlannedSystem, str]]:
+    """Return the systems, each on a task, that could not be built, with the reason.
 
     Args:
         plan: the systems on their tasks.
@@ -211,11 +213,11 @@ def find_failed(plan: Plan, builds: Sequence[Job], progress: Progress) -> dict[s
         for job in builds
         if job.name in progress.failed
     }
-    failed = {}
+    failed = []
     for planned in plan.systems:
         found = [reasons[step.key] for step in planned.steps if step.key in reasons]
         if found and not planned.is_built:
-            failed[planned.system.name] = found[0]
+            failed.append((planned, found[0]))
     return failed
 
 

@@ -17,7 +17,7 @@ START_SECONDS = 1.0
 """A worker's start and end, and its warm-up, in a round."""
 
 JOB_SECONDS = 3.0
-"""A job's processes start and end: 0.9 s were measured without PyTorch, which takes 2 s more."""
+"""A job's processes start and end: 0.9 s were measured without PyTorch; the rest is assumed."""
 
 JOBS_PER_MINUTE = 1000
 """Jobs that are handed out in a minute, at least."""

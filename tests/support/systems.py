@@ -10,6 +10,7 @@ from harness.optimize.base import Artifact
 from harness.results import record
 from harness.runner.config import SMOKE, RunConfig
 from harness.runner.session import measure as run_session
+from harness.submissions.lookup import add_references
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import Plan, make_plan, plan_system
 from harness.submissions.system import System
@@ -55,6 +56,12 @@ never = "never"
 
 def quiet(line: str) -> None:
     """Discard a line of progress."""
+
+
+def plan_systems(project: Path, names: Sequence[str], task: Task) -> Plan:
+    """Plan systems and the references of the suite `quick`, on a task."""
+    systems = add_references(load_systems(project, names), get_suite("quick"), project)
+    return make_plan(systems, [task])
 
 
 def write_submission(project: Path, steps: str, serve: str, name: str = "mine") -> Path:

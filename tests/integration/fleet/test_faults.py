@@ -23,12 +23,16 @@ from harness.fleet.jobs import Ended, Job, Progress
 from harness.results import record
 from harness.store import shared
 from harness.store.cache import artifact_dir
-from harness.submissions.lookup import add_references
-from harness.submissions.plan import Plan, make_plan
+from harness.submissions.plan import Plan
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
 from tests.support.machines import Fault, MachinesInTurn, Work, handle
-from tests.support.systems import build_all, copy_example, load_systems, measure
+from tests.support.systems import (
+    build_all,
+    copy_example,
+    measure,
+    plan_systems,
+)
 
 CONFIGURATION = "cpu-1"
 NAMES = ["onnx-int8", "tfidf-logreg", "majority"]
@@ -49,11 +53,6 @@ def caches(tmp_path: Path, sources: Path) -> list[Path]:
     for folder in folders:
         folder.mkdir()
     return folders
-
-
-def plan_fleet(project: Path, names: list[str], task: Task) -> Plan:
-    systems = add_references(load_systems(project, names), get_suite("quick"), project)
-    return make_plan(systems, [task])
 
 
 def list_jobs(plan: Plan, store: Path) -> list[Job]:
@@ -182,7 +181,7 @@ def test_nothing_is_lost_whatever_goes_wrong(
     caches: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan, records = plan_fleet(project, NAMES, reviews), tmp_path / "records"
+    plan, records = plan_systems(project, NAMES, reviews), tmp_path / "records"
     progress, machines, lines = run(
         plan,
         store,
@@ -222,11 +221,11 @@ def test_what_is_built_here_is_not_built_there(
     caches: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan = plan_fleet(project, ["majority"], reviews)
+    plan = plan_systems(project, ["majority"], reviews)
     with monkeypatch.context() as patch:
         patch.delenv(shared.VARIABLE)
         build_all(project, ["majority", "minilm-l6"], reviews)
-    student = list_jobs(plan_fleet(project, ["fastformers"], reviews), store)
+    student = list_jobs(plan_systems(project, ["fastformers"], reviews), store)
     kinds = ["distill", "vocabulary", "prune", "distill", "export", "quantize", "session"]
     assert [job.name.split()[0] for job in student] == kinds, "its teacher is built"
     assert upload_built(plan) == 2
@@ -242,7 +241,7 @@ def test_what_is_built_here_is_not_built_there(
 def test_what_could_not_be_built_is_not_built_again_by_the_session(
     tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
 ) -> None:
-    plan, records = plan_fleet(project, ["onnx-int8"], reviews), tmp_path / "records"
+    plan, records = plan_systems(project, ["onnx-int8"], reviews), tmp_path / "records"
     progress, _, lines = run(plan, store, caches[:1], records, export=print_nonsense)
     assert [name.split()[0] for name in progress.failed] == ["export", "quantize"]
     assert any("returned no reply: 'Segmentation fault'" in line for line in lines)
@@ -256,7 +255,7 @@ def test_what_could_not_be_built_is_not_built_again_by_the_session(
 def test_a_reference_that_could_not_be_built_fails_the_session(
     tmp_path: Path, project: Path, reviews: Task, store: Path, caches: list[Path]
 ) -> None:
-    plan, records = plan_fleet(project, [], reviews), tmp_path / "records"
+    plan, records = plan_systems(project, [], reviews), tmp_path / "records"
     progress, _, _ = run(plan, store, caches[:1], records, finetune=print_nonsense)
     _, reason = progress.failed.values()
     assert reason == "minilm-l6: its step finetune could not be built"
@@ -272,7 +271,7 @@ def test_custom_code_is_refused_without_a_sandbox(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     copy_example(project)
-    plan = plan_fleet(project, ["custom-module"], reviews)
+    plan = plan_systems(project, ["custom-module"], reviews)
     jobs = {job.name.split()[0]: job for job in list_jobs(plan, store)}
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     ended = handle(jobs["session"], caches[0])
@@ -289,7 +288,7 @@ def test_two_machines_that_build_the_same_key_agree_in_the_end(
     caches: list[Path],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plan = plan_fleet(project, [], reviews)
+    plan = plan_systems(project, [], reviews)
     finetune, _ = list_jobs(plan, store)
     with ThreadPoolExecutor() as pool:
         running = []

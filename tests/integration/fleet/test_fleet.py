@@ -22,12 +22,17 @@ from harness.optimize.training import schedule
 from harness.results import record
 from harness.schema import Schema
 from harness.store import shared
-from harness.submissions.lookup import add_references
-from harness.submissions.plan import Plan, make_plan
+from harness.submissions.plan import Plan
 from harness.tasks.registry import get_suite
 from harness.tasks.task import Task
 from tests.conftest import MIN_UPDATES
-from tests.support.systems import build_all, load_systems, measure, quiet, write_submission
+from tests.support.systems import (
+    build_all,
+    measure,
+    plan_systems,
+    quiet,
+    write_submission,
+)
 
 CONFIGURATION = "cpu-1"
 
@@ -70,11 +75,6 @@ def machines(cluster: LocalCluster, nodes: list[Any]) -> Iterator[RayMachines]:
     machines = RayMachines(cluster.address)
     yield machines
     machines.close()
-
-
-def plan_fleet(project: Path, names: list[str], task: Task) -> Plan:
-    systems = add_references(load_systems(project, names), get_suite("quick"), project)
-    return make_plan(systems, [task])
 
 
 def run(
@@ -123,7 +123,7 @@ def test_two_machines_build_and_measure_what_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = ["onnx-int8", "majority"]
-    plan = plan_fleet(project, names, reviews)
+    plan = plan_systems(project, names, reviews)
     progress = run(plan, store, machines, tmp_path / "records")
     assert not progress.failed
     paths = find_records(tmp_path / "records")
@@ -159,7 +159,7 @@ def test_a_job_whose_machine_dies_is_done_on_the_other_one(
             killed.append(node_id)
             cluster.remove_node(next(node for node in nodes if node.node_id == node_id))
 
-    progress = run(plan_fleet(project, [], reviews), store, machines, tmp_path / "records", kill)
+    progress = run(plan_systems(project, [], reviews), store, machines, tmp_path / "records", kill)
     assert killed
     assert not progress.failed
     (name,) = (name for name in progress.tries if name.startswith(job))
@@ -178,7 +178,7 @@ def test_a_system_that_cannot_be_built_fails_alone(
         'engine = "pytorch"',
     )
     lines: list[str] = []
-    plan = plan_fleet(project, ["mine"], reviews)
+    plan = plan_systems(project, ["mine"], reviews)
     progress = run(plan, store, machines, tmp_path / "records", lines.append)
     assert [name.split()[0] for name in progress.failed] == ["distill"]
     assert any("failed: distill reviews" in line and "learning_rate" in line for line in lines)
@@ -196,7 +196,7 @@ def test_a_machine_with_other_code_refuses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("harness.fleet.fleet.compute_code_digest", lambda: "0" * 64)
-    progress = run(plan_fleet(project, [], reviews), store, machines, tmp_path / "records")
+    progress = run(plan_systems(project, [], reviews), store, machines, tmp_path / "records")
     assert not progress.done
     assert any("wattbench is another version here" in why for why in progress.failed.values())
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.fleet.fleet import run_fleet
-from harness.fleet.jobs import Ended, Job
-from harness.fleet.requests import Reply
+from harness.fleet.fleet import find_failed, run_fleet
+from harness.fleet.jobs import Ended, Job, Progress
+from harness.fleet.requests import BuildRequest, Reply
 from harness.schema import Schema
+from harness.submissions.plan import make_plan
+from harness.tasks.registry import get_task
 from tests.support.sessions import write_session
+from tests.support.systems import load_systems
 
 JOBS = [
     Job("session a", None, seconds=3, configuration="cpu-1"),
@@ -120,3 +123,20 @@ def test_only_whole_and_equal_sessions_count_as_measured_before(
     machine = MeasuringMachine(tmp_path, version="-again")
     run_fleet(make_jobs(), machine, tmp_path / "three", lambda line: None)
     assert len(machine.begun) == 3
+
+
+def test_a_build_that_failed_leaves_its_system_off_on_its_task_alone(project: Path) -> None:
+    sentiment, boolq = get_task("sentiment"), get_task("boolq")
+    plan = make_plan(load_systems(project, ["majority", "onnx-int8"]), [sentiment, boolq])
+    lost = next(
+        part
+        for part in plan.systems
+        if (part.system.name, part.task.name) == ("onnx-int8", "boolq")
+    )
+    (finetune, *_, quantize) = lost.steps
+    for step in (finetune, quantize):
+        job = Job("build", BuildRequest.model_construct(key=step.key))
+        ((planned, reason),) = find_failed(plan, [job], Progress(failed={"build": "diverged"}))
+        assert planned is lost
+        assert reason == "build: diverged"
+    assert find_failed(plan, [job], Progress(done={"build": ""})) == []

@@ -10,21 +10,15 @@ from harness.errors import HarnessError
 from harness.fleet.fleet import publish_plan
 from harness.fleet.project import DATA, PublishedProject, get_folder, open_project, publish_project
 from harness.store import shared
-from harness.submissions.lookup import add_references, get_system
-from harness.submissions.plan import Plan, make_plan
-from harness.tasks.registry import get_suite, get_task
+from harness.submissions.lookup import get_system
+from harness.tasks.registry import get_task
 from harness.tasks.task import Task
-from tests.support.systems import copy_example, load_systems, write_submission
+from tests.support.systems import copy_example, plan_systems, write_submission
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(shared.VARIABLE, f"file://{tmp_path}/store")
-
-
-def plan_project(project: Path, names: list[str], task: Task) -> Plan:
-    systems = add_references(load_systems(project, names), get_suite("quick"), project)
-    return make_plan(systems, [task])
 
 
 def open_elsewhere(
@@ -47,13 +41,13 @@ def test_plan_is_the_same_on_another_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Also of references alone, where no submission is copied; the encoder lies elsewhere here."""
-    plan = plan_project(project, names, reviews)
+    plan = plan_systems(project, names, reviews)
     published = publish_plan(plan)
     shutil.move(tiny_encoder, tmp_path / "away")
     try:
         folder = open_elsewhere(published, tmp_path, monkeypatch)
         task = get_task(str(folder / DATA / published.tasks["reviews"]))
-        there = plan_project(folder, names, task)
+        there = plan_systems(folder, names, task)
         assert there.steps.keys() == plan.steps.keys()
         assert [part.system.name for part in there.systems] == [
             part.system.name for part in plan.systems
@@ -70,7 +64,7 @@ def test_systems_that_are_named_by_paths_are_found_by_name(
     mine = write_submission(project, '[[step]]\nuse = "export"', 'engine = "onnxruntime"')
     manifest = mine / "submission.toml"
     manifest.write_text(manifest.read_text().replace('"minilm-l6"', '"../../../other/large"'))
-    plan = plan_project(project, ["mine"], reviews)
+    plan = plan_systems(project, ["mine"], reviews)
     folder = open_elsewhere(publish_plan(plan), tmp_path, monkeypatch)
     copied = tomllib.loads((folder / "submissions" / "mine" / "submission.toml").read_text())
     assert copied["model"]["teacher"] == "large"
@@ -92,12 +86,12 @@ def test_systems_within_a_system_are_found_with_what_they_need_from_elsewhere(
     for folder, teacher in ((mine, "systems/student"), (inner, str(large))):
         manifest = folder / "submission.toml"
         manifest.write_text(manifest.read_text().replace('"minilm-l6"', f'"{teacher}"'))
-    plan = plan_project(project, ["mine"], reviews)
+    plan = plan_systems(project, ["mine"], reviews)
     published = publish_plan(plan)
     shutil.move(large, tmp_path / "away")
     folder = open_elsewhere(published, tmp_path, monkeypatch)
     task = get_task(str(folder / DATA / published.tasks["reviews"]))
-    assert plan_project(folder, ["mine"], task).steps.keys() == plan.steps.keys()
+    assert plan_systems(folder, ["mine"], task).steps.keys() == plan.steps.keys()
 
 
 def test_tasks_of_both_kinds_are_found(
@@ -131,7 +125,7 @@ def test_two_systems_of_one_name_are_refused(project: Path, reviews: Task) -> No
 
 def test_damaged_project_is_refused(project: Path, reviews: Task) -> None:
     copy_example(project)
-    published = publish_plan(plan_project(project, ["custom-module"], reviews))
+    published = publish_plan(plan_systems(project, ["custom-module"], reviews))
     (get_folder(published.digest) / "submissions" / "custom-module" / "model.py").write_text("")
     with pytest.raises(HarnessError, match=r"is damaged. Remove it"):
         open_project(published.digest)
