@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,29 +54,38 @@ def run_request(request: str) -> tuple[str, bytes]:
     }
     with tempfile.TemporaryDirectory() as temporary:
         archive = Path(temporary) / "records.zip"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "harness.fleet.node", str(archive)],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        printed, errors = Path(temporary) / "reply", Path(temporary) / "errors"
+        with printed.open("wb") as stdout, errors.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "harness.fleet.node", str(archive)],
+                env=environment,
+                stdin=subprocess.PIPE,
+                stdout=stdout,  # a file: of a pipe the end would come with that of all children
+                stderr=stderr,
+                text=True,
+                start_new_session=True,
+            )
         try:
-            reply, errors = process.communicate(request)
+            process.communicate(request)
         except BaseException:  # the task was cancelled
-            os.killpg(process.pid, signal.SIGTERM)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            _stop_group(process, signal.SIGTERM)
             raise
+        finally:
+            _stop_group(process, signal.SIGKILL)  # a process that was killed may leave children
+        reply = printed.read_text()
         if process.returncode:
-            reason = f"its process ended with status {process.returncode}. {errors[-STDERR_BYTES:]}"
-            killed = process.returncode < 0
-            reply = Reply(error=reason, killed=killed).model_dump_json()
+            tail = errors.read_text(errors="replace")[-STDERR_BYTES:]
+            reason = f"its process ended with status {process.returncode}. {tail}"
+            reply = Reply(error=reason, killed=process.returncode < 0).model_dump_json()
         return reply, archive.read_bytes() if archive.is_file() else b""
+
+
+def _stop_group(process: subprocess.Popen[str], number: signal.Signals) -> None:
+    """Send a signal to a process and its children, and wait a while for the process."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
 
 
 def read_reply(job: str, text: str, archive: bytes) -> Ended:

@@ -80,21 +80,29 @@ def die_after_the_work(job: Job, work: Work) -> Ended:
 
 def kill(job: Job, work: Work) -> Ended:
     """Kill the process while it works, as the kernel does where memory is short."""
+    is_over = threading.Event()
+    orphans: list[psutil.Process] = []
 
     def kill_soon() -> None:
-        while True:
-            with suppress(psutil.NoSuchProcess):
-                for process in psutil.Process().children():
+        while not is_over.wait(0.05):
+            for process in psutil.Process().children():
+                with suppress(psutil.NoSuchProcess):  # it ended, or is a zombie of another test
                     if "harness.fleet.node" in process.cmdline() and process.children():
-                        process.kill()  # its child builds
+                        orphans.extend(process.children())  # one of them builds
+                        process.kill()
                         return
-            time.sleep(0.05)
 
     thread = threading.Thread(target=kill_soon)
     thread.start()
-    ended = work()
-    thread.join()
+    try:
+        ended = work()
+    finally:
+        is_over.set()
+        thread.join()
     assert ended == Ended(job.name)
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    assert orphans
+    assert not alive
     return ended
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,13 @@ def run(
 
 def find_processes(folder: Path) -> list[psutil.Process]:
     """Return the processes that handle requests with a cache in a folder."""
-    return [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if "harness.fleet.node" in (process.info["cmdline"] or ())
-        and process.environ().get("WATTBENCH_CACHE", "").startswith(str(folder))
-    ]
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if "harness.fleet.node" in (process.info["cmdline"] or ()):
+            with suppress(psutil.NoSuchProcess):
+                if process.environ().get("WATTBENCH_CACHE", "").startswith(str(folder)):
+                    found.append(process)
+    return found
 
 
 def wait_for(condition: Callable[[], object]) -> None:
