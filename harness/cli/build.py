@@ -49,8 +49,7 @@ def build(
 
 def print_plan(plan: "Plan", console: Console) -> None:
     """Print what is missing, with the estimated time of each system."""
-    from harness.submissions.build_time import estimate_build_seconds
-    from harness.submissions.check import format_duration
+    from harness.submissions.build_time import estimate_build_seconds, format_duration
 
     missing = {
         step.key: step

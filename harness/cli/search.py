@@ -109,11 +109,18 @@ def search(
     Everything is chosen on the selection slice of the training split. The result is an ordinary
     submission folder with the table of the search; `bench` then measures it on the reported split.
 
-    Ctrl-C ends the search with what was found, --resume goes on. Keep the machine quiet.
+    Ctrl-C ends the search with what was found, --resume goes on. If nothing keeps enough, what
+    keeps most is written all the same, and the exit status is 2. Keep the machine quiet.
     """
     from harness.cli.resolve import find_places, find_task
     from harness.search.found import Limits
-    from harness.search.report import list_commands, list_rows, summarize, write_system
+    from harness.search.report import (
+        describe_shortfall,
+        list_commands,
+        list_rows,
+        summarize,
+        write_system,
+    )
     from harness.search.request import SearchRequest
     from harness.search.search import Search
     from harness.search.space import DEFAULT_SPACE, read_space
@@ -157,6 +164,8 @@ def search(
     console.print_table(list_rows(outcome))
     console(summarize(request, outcome))
     console("\n".join([f"written: {folder}", *list_commands(request, folder)]))
+    if shortfall := describe_shortfall(request, outcome):
+        raise HarnessError(shortfall)
 
 
 def _find_workspace(folder: Path) -> Path:

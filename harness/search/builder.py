@@ -20,7 +20,7 @@ from harness.search.request import SearchRequest
 from harness.search.scoring import Scorer
 from harness.search.speed import Speed, SpeedMeter, measure_size_mb
 from harness.store.cache import write_atomically
-from harness.submissions.build_time import estimate_build_seconds
+from harness.submissions.build_time import estimate_build_seconds, format_duration
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import Plan, PlannedSystem, plan_system
 from harness.submissions.system import System
@@ -138,7 +138,9 @@ class Builder:
         """
         planned, seconds = self.plan(self.write(name, manifest))
         if seconds > self.get_seconds_left():
-            self.not_tried.append(f"{name}: it would take {seconds / 60:.0f} min")
+            self.not_tried.append(
+                f"{name}: it takes {format_duration(seconds)}, and less of the budget is left"
+            )
         else:
             self.try_system(name, kind, details, planned)
 

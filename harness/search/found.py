@@ -1,7 +1,7 @@
 """What a search has built and scored, and which of it is the best."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,12 +35,26 @@ class Limits:
 
     def admit(self, speed: Speed, teacher_p50_ms: float) -> bool:
         """Return whether a speed satisfies all limits but that of the 99th percentile."""
-        pairs = (
-            (self.p50_ms, teacher_p50_ms / speed.single_stream),
-            (self.memory_mb, speed.memory_mb),
-            (self.size_mb, speed.size_mb),
-        )
-        return all(limit is None or value <= limit for limit, value in pairs)
+        return all(value <= limit for _, _, limit, value in self._pair(speed, teacher_p50_ms))
+
+    def describe_least(self, speeds: Iterable[Speed], teacher_p50_ms: float) -> str:
+        """Return the least of some speeds for each quantity with a limit, beside the limit."""
+        least: dict[str, tuple[float, str]] = {}
+        for speed in speeds:
+            for name, unit, limit, value in self._pair(speed, teacher_p50_ms):
+                text = f"the least {name} is {value:.3g} {unit}, the limit {limit:g}"
+                least[name] = min(least.get(name, (value, text)), (value, text))
+        return "; ".join(text for _, text in least.values())
+
+    def _pair(self, speed: Speed, teacher_p50_ms: float) -> Iterator[tuple[str, str, float, float]]:
+        """Yield name, unit, limit and value of each quantity with a limit, but the p99."""
+        for name, unit, limit, value in (
+            ("p50", "ms", self.p50_ms, teacher_p50_ms / speed.single_stream),
+            ("memory", "MB", self.memory_mb, speed.memory_mb),
+            ("size", "MB", self.size_mb, speed.size_mb),
+        ):
+            if limit is not None:
+                yield name, unit, limit, value
 
 
 @dataclass(frozen=True)

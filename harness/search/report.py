@@ -45,6 +45,20 @@ def summarize(request: SearchRequest, outcome: Outcome) -> str:
     )
 
 
+def describe_shortfall(request: SearchRequest, outcome: Outcome) -> str:
+    """Return that the chosen system keeps too little, and what helps; '' if it keeps enough."""
+    score = outcome.found.systems[outcome.chosen].score
+    if score.keeps_enough:
+        return ""
+    return (
+        f"nothing keeps {request.limits.keep:.0%} of the gain with one standard error to spare; "
+        f"what keeps most was written (score {score.value:.4f} ± {score.se:.4f} on "
+        f"{len(request.task.examples('selection'))} examples). Give a smaller --keep, more "
+        "examples to select on, or a larger --budget: move the folder away, and go on with "
+        "--resume."
+    )
+
+
 def list_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the table of all systems, the fastest first."""
     systems = sorted(outcome.found.systems.values(), key=lambda found: -found.speed.offline)

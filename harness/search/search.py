@@ -34,6 +34,7 @@ from harness.search.request import Outcome, SearchRequest
 from harness.search.speed import TIMING, Speed
 from harness.search.study import Proposal, Study
 from harness.store.cache import digest
+from harness.submissions.build_time import format_duration
 from harness.submissions.system import System
 from harness.telemetry.energy import EnergyMeter
 
@@ -120,7 +121,10 @@ class Search:
         }
         if len(admitted) < len(speeds):
             count = len(speeds) - len(admitted)
-            not_tried.append(f"{count} of {len(speeds)} shapes: they break a limit")
+            least = request.limits.describe_least(speeds.values(), p50)
+            not_tried.append(
+                f"{count} of {len(speeds)} shapes: they break a limit (of all shapes, {least})"
+            )
         return admitted
 
     def _choose_forms(self, servings: Sequence[Shape]) -> list[Shape]:
@@ -171,9 +175,11 @@ class Search:
                 break
             proposal = study.propose(count, tried)
             student = students[proposal.choice.index]
-            if not self._train_student(study, proposal, student, speeds[student], reserved):
+            lacking = self._train_student(study, proposal, student, speeds[student], reserved)
+            if lacking:
                 self._builder.not_tried.append(
-                    f"{untried} trainings of faster students: the budget is used up"
+                    f"{untried} trainings of faster students: the next one takes "
+                    f"{format_duration(lacking)}, and less of the budget is left"
                 )
                 break
 
@@ -188,7 +194,7 @@ class Search:
 
     def _train_student(
         self, study: Study, proposal: Proposal, shape: Shape, speed: Speed, reserved: float
-    ) -> bool:
+    ) -> float:
         """Train a student, again for longer while that is worth it.
 
         Args:
@@ -199,7 +205,8 @@ class Search:
             reserved: seconds of the budget that are for something else.
 
         Returns:
-            Whether there was time for it.
+            0 if there was time for it, else how many seconds the training takes that has too
+            little.
         """
         builder = self._builder
         for rung, epochs in enumerate(self._request.space.epochs):
@@ -207,13 +214,13 @@ class Search:
             name = f"student-{digest([asdict(shape), asdict(training)])[:6]}"
             planned, seconds = builder.plan(builder.write_student(name, shape, training))
             if seconds > builder.get_seconds_left() - reserved:
-                return False
+                return seconds
             details = shape.describe() | training.describe()
             found = builder.try_system(name, STUDENT, details, planned, speed)
             if found is None or not study.report(proposal, rung, speed.offline, found.score.margin):
                 break
         study.finish(proposal)
-        return True
+        return 0.0
 
     def _try_combinations(self) -> None:
         """Try early exits of the best student, and cascades of what was found."""
@@ -256,7 +263,7 @@ class Search:
         Raises:
             HarnessError: none is within the limits.
         """
-        limit = self._request.limits.p99_ms
+        limit, not_tried = self._request.limits.p99_ms, self._builder.not_tried
         for found in self._builder.list_admitted():
             if found.name not in systems:
                 continue
@@ -266,7 +273,9 @@ class Search:
             self._log(f"{found.name}: p99 {format_number(p99_ms)} ms")
             if p99_ms is not None and p99_ms <= limit:
                 return found, p99_ms
+            not_tried.append(f"the p99 of {found.name} is {format_number(p99_ms)} ms")
+        reasons = "; ".join(not_tried) or "everything breaks a limit"
         raise HarnessError(
-            "nothing was found within the limits. Give wider ones, or a larger --budget; with "
+            f"nothing was found ({reasons}). Give wider limits, or a larger --budget; with "
             "--resume the search goes on."
         )

@@ -162,3 +162,10 @@ def _measure_flops_per_second() -> float:
         inputs @ weights
         shortest = min(shortest, time.perf_counter() - before)
     return MATMUL_SHARE * 2 * inputs.size * 1536 / shortest
+
+
+def format_duration(seconds: float) -> str:
+    """Return an estimated time, rounded, with its unit."""
+    if seconds < 90:
+        return f"{max(10, round(seconds, -1)):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.engines.registry import get_engines
 from harness.errors import HarnessError
 from harness.store import untrusted
-from harness.submissions.build_time import estimate_build_seconds
+from harness.submissions.build_time import estimate_build_seconds, format_duration
 from harness.submissions.manifest import find_systems, read_system
 from harness.submissions.plan import plan_system
 from harness.submissions.scaffold import NAME_PATTERN
@@ -107,13 +107,6 @@ def _describe_build(system: System, task: Task) -> str:
         return f"{count}; the data of the task is not available locally yet"
     duration = format_duration(sum(estimate_build_seconds(planned.steps).values()))
     return f"{count}, about {duration} on this machine (within a factor of two)"
-
-
-def format_duration(seconds: float) -> str:
-    """Return an estimated time, rounded, with its unit."""
-    if seconds < 90:
-        return f"{max(10, round(seconds, -1)):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _check_module(path: Path) -> list[str]:

@@ -100,7 +100,10 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(builder.Scorer, "score", score_and_interrupt)
-        assert main(arguments) == 0
+        assert main(arguments) == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "nothing keeps 95% of the gain with one standard error to spare" in message
+    assert "(score 0.6000 ± 0.1000 on " in message
     out = tmp_path / "words-fast"
     readme = (out / "README.md").read_text()
     assert "**It keeps too little.**" in readme
@@ -114,6 +117,35 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     assert main([*arguments, "--resume"]) == 0
     assert len(read_found(tmp_path).systems) > 2
     assert "**It keeps too little.**" not in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            ("--size-mb", "0.001"),
+            r"\(4 of 4 shapes: they break a limit \(of all shapes, the least size ",
+        ),
+        (
+            ("--budget", "1s"),
+            r"trainings of faster students: the next one takes \d+ s, and less of the",
+        ),
+        (("--p99-ms", "0.0001"), r"the p99 of student-\w+ is [\d.]+ ms"),
+    ],
+)
+def test_nothing_within_the_limits_is_one_message_that_says_what_there_is(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    limits: tuple[str, str],
+    message: str,
+) -> None:
+    (tmp_path / "space.toml").write_text(SPACE + "exits = false\ncascade = false\n")
+    assert main([*arguments, *limits]) == 2
+    printed = " ".join(capsys.readouterr().err.split())
+    assert re.search(message, printed)
+    assert "nothing was found (" in printed
+    assert not (tmp_path / "words-fast").exists()
 
 
 @pytest.mark.parametrize(
