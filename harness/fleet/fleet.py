@@ -236,74 +236,94 @@ def run_fleet(jobs: Sequence[Job], executor: Executor, records: Path, log: Log) 
     Returns:
         How the jobs ended.
     """
-    started, began = time.monotonic(), time.time()
-    hashes = {job.name: digest(job.request.model_dump(mode="json")) for job in jobs}
-    keys = {job.name: job.request.key for job in jobs if not _is_session(job)}
-    sessions = sorted(hashes[job.name] for job in jobs if _is_session(job))
-    status = get_status_file(digest(sessions or sorted(hashes.values())))
-    complete = {
-        key: session
-        for key, session in read_complete_sessions(status).items()
-        if (records / session).is_dir()
-    }
-    for job in jobs:
-        if session := complete.get(hashes[job.name]):
-            log(f"measured before: {job.name}: session {session}")
-    jobs = [job for job in jobs if hashes[job.name] not in complete]
-    left_off = False
-
-    def prepare(job: Job, progress: Progress) -> Job:
-        """Tell a session what could not be built."""
-        if not _is_session(job):
-            return job
-        failed = tuple(keys[name] for name in job.waits if name in progress.failed)
-        return replace(job, request=job.request.model_copy(update={"failed": failed}))
-
-    def accept(job: Job, answer: tuple[Reply, bytes]) -> str:
-        nonlocal left_off
-        reply, archive = answer
-        try:
-            _add(archive, records)
-        except HarnessError as error:
-            return str(error)
-        if reply.left_off:
-            left_off = True
-        elif reply.session:
-            complete[hashes[job.name]] = reply.session
-        return ""
-
-    reported, refused, written, saved = 0, 0, -math.inf, 0
-
-    def report(progress: Progress) -> None:
-        nonlocal reported, refused, written, saved
-        for reason in progress.refusals[refused:]:
-            log(f"a machine refuses: {reason}")
-        for name in progress.ended[reported:]:
-            if name in progress.failed:
-                log(f"failed: {name}: {progress.failed[name]}")
-                continue
-            reply, _ = progress.done[name]
-            progress.done[name] = reply, b""  # its records are added
-            for system, reason in reply.left_off.items():
-                log(f"left off: {system} in {name} on {reply.host}: {reason}")
-            if reply.session:
-                log(f"measured: {name} on {reply.host}: session {reply.session}")
-        reported, refused = len(progress.ended), len(progress.refusals)
-        is_old = time.monotonic() - written > STATUS_SECONDS
-        if is_old or reported == len(jobs) or len(complete) > saved:
-            write_status(status, progress, began, complete, left_off)
-            written, saved = time.monotonic(), len(complete)
-        running = _shorten(list(progress.running))
-        done = reported / len(jobs) if jobs else 1.0
-        log(ProgressLine(f"{reported} of {len(jobs)} jobs, running: {running}", done))
-
-    progress = run_jobs(jobs, executor, report, accept, prepare)
-    report(progress)
+    started = time.monotonic()
+    run = _Run(jobs, records, log)
+    progress = run_jobs(run.jobs, executor, run.report, run.accept, run.prepare)
+    run.report(progress)
     log(
         f"{len(progress.done)} jobs done, {len(progress.failed)} failed "
         f"({time.monotonic() - started:.0f} s)"
     )
     return progress
+
+
+class _Run:
+    """What happens around the jobs of a fleet: requests, records, status and lines of progress.
+
+    Args:
+        jobs: builds and sessions.
+        records: the folder of the sessions.
+        log: takes lines of progress.
+
+    Attributes:
+        jobs: those that no earlier fleet with these sessions has done.
+    """
+
+    def __init__(self, jobs: Sequence[Job], records: Path, log: Log) -> None:
+        self._records, self._log, self._began = records, log, time.time()
+        self._hashes = {job.name: digest(job.request.model_dump(mode="json")) for job in jobs}
+        self._keys = {job.name: job.request.key for job in jobs if not _is_session(job)}
+        sessions = sorted(self._hashes[job.name] for job in jobs if _is_session(job))
+        self._status = get_status_file(digest(sessions or sorted(self._hashes.values())))
+        self._complete = {
+            key: session
+            for key, session in read_complete_sessions(self._status).items()
+            if (records / session).is_dir()
+        }
+        for job in jobs:
+            if session := self._complete.get(self._hashes[job.name]):
+                log(f"measured before: {job.name}: session {session}")
+        self.jobs = [job for job in jobs if self._hashes[job.name] not in self._complete]
+        self._left_off = False
+        self._ended = self._refusals = 0  # how many of them were logged
+        self._written, self._saved = -math.inf, 0  # when, and with how many complete sessions
+
+    def prepare(self, job: Job, progress: Progress) -> Job:
+        """Tell a session what could not be built."""
+        if not _is_session(job):
+            return job
+        failed = tuple(self._keys[name] for name in job.waits if name in progress.failed)
+        return replace(job, request=job.request.model_copy(update={"failed": failed}))
+
+    def accept(self, job: Job, answer: tuple[Reply, bytes]) -> str:
+        """Add the records of a session; return why they are of no use, or ''."""
+        reply, archive = answer
+        try:
+            _add(archive, self._records)
+        except HarnessError as error:
+            return str(error)
+        if reply.left_off:
+            self._left_off = True
+        elif reply.session:
+            self._complete[self._hashes[job.name]] = reply.session
+        return ""
+
+    def report(self, progress: Progress) -> None:
+        """Log what has ended, and write where the jobs stand."""
+        for reason in progress.refusals[self._refusals :]:
+            self._log(f"a machine refuses: {reason}")
+        for name in progress.ended[self._ended :]:
+            self._report_end(name, progress)
+        self._ended, self._refusals = len(progress.ended), len(progress.refusals)
+        count, complete = len(self.jobs), len(self._complete)
+        is_old = time.monotonic() - self._written > STATUS_SECONDS
+        if is_old or self._ended == count or complete > self._saved:
+            write_status(self._status, progress, self._began, self._complete, self._left_off)
+            self._written, self._saved = time.monotonic(), complete
+        running = _shorten(list(progress.running))
+        done = self._ended / count if count else 1.0
+        self._log(ProgressLine(f"{self._ended} of {count} jobs, running: {running}", done))
+
+    def _report_end(self, name: str, progress: Progress) -> None:
+        if name in progress.failed:
+            self._log(f"failed: {name}: {progress.failed[name]}")
+            return
+        reply, _ = progress.done[name]
+        progress.done[name] = reply, b""  # its records are added
+        for system, reason in reply.left_off.items():
+            self._log(f"left off: {system} in {name} on {reply.host}: {reason}")
+        if reply.session:
+            self._log(f"measured: {name} on {reply.host}: session {reply.session}")
 
 
 def _shorten(names: Sequence[str]) -> str:
