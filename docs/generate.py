@@ -30,6 +30,7 @@ OTHER_DOCUMENTS = {
     "results/README.md": "results/leaderboard.md",
     "results/energy-report.md": "results/energy-report.md",
     "results/fastformers-table3-boolq.md": "results/fastformers-table3-boolq.md",
+    "results/fastformers-table3-boolq.svg": "results/fastformers-table3-boolq.svg",
     "results/ablation/fastformers-sentiment.md": "results/ablation-fastformers.md",
     "results/pareto.svg": "results/pareto.svg",
     "results/ladder.svg": "results/ladder.svg",

@@ -47,18 +47,20 @@ def reproduce(
     with --again, the ladder is built and measured first.
     """
     from harness.cli.resolve import find_places, find_task
-    from harness.reports.reproduction import PublishedTable, render_reproduction
+    from harness.reports.reproduction import (
+        PublishedTable,
+        draw_reproductions,
+        render_reproduction,
+    )
     from harness.store.cache import write_atomically
 
     root = find_project()
     published = PublishedTable.read(root, name, suite)
     task = find_task(task_name, find_places(root, results))
     folder = results_folder(root, results, smoke)
-    text = ""
-    if not again:
-        sections = read_sections(folder / "records", systems=published.systems)
-        text = render_reproduction(sections, published, task.name)
-    if not text:
+    records, stem = folder / "records", f"{name}-{task.name}"
+    sections = [] if again else read_sections(records, systems=published.systems)
+    if not render_reproduction(sections, published, task.name):
         console(
             f"no session in {folder} has all of {name} on {task.name}: first "
             f"{len(published.systems)} systems are built where they are not, and measured"
@@ -75,8 +77,15 @@ def reproduce(
             results=results,
         )
         bench_session(session, console)
-        text = render_reproduction(read_sections(folder / "records"), published, task.name)
-    path = folder / f"{name}-{task.name}.md"
+        sections = read_sections(records)
+    pictures = {
+        f"{stem}{f'-{number}' if number > 1 else ''}.svg": picture
+        for number, picture in enumerate(draw_reproductions(sections, published, task.name), 1)
+    }
+    for file, picture in pictures.items():
+        write_atomically(folder / file, picture.encode())
+    text = render_reproduction(sections, published, task.name, list(pictures))
+    path = folder / f"{stem}.md"
     write_atomically(path, text.encode())
     console.print_markdown(text)
     console(f"written: {path}")

@@ -18,6 +18,9 @@ from harness.leaderboard.row import Row
 
 Point = tuple[float, float]
 
+FrontierPoint = tuple[str, float, float, float]
+"""Kind, speed-up, score and standard error of a system."""
+
 MANY_SYSTEMS = 40
 """From here on names are placed in one quick attempt, and those without space are left out."""
 
@@ -218,18 +221,20 @@ def draw_reductions(
 
 
 def draw_frontier(
-    points: Mapping[str, tuple[str, float, float, float]],
+    points: Mapping[str, FrontierPoint],
     named: Collection[str],
     x_label: str,
     y_label: str,
+    groups: Sequence[Collection[str]] = (),
 ) -> str:
     """Return an SVG of scores against speed-ups, with the Pareto frontier.
 
     Args:
-        points: kind, speed-up, score and standard error of each system by its name.
+        points: the systems by name.
         named: the systems whose names are written.
         x_label: of the speed-ups.
         y_label: of the scores.
+        groups: systems that have a frontier of their own, by name (default: one of all).
     """
     figure, axes = _create_figure(4.2)
     kinds = dict.fromkeys(kind for kind, *_ in points.values())
@@ -239,7 +244,8 @@ def draw_frontier(
         style = {"color": colour, "markersize": 6, "capsize": 2, "elinewidth": 0.8}
         axes.errorbar(x, y, yerr=errors, fmt=marker, label=kind, **style)
     positions = {name: (x, y) for name, (_, x, y, _) in points.items()}
-    _draw_frontier_line(axes, sorted(positions.values()))
+    for group in groups or [positions]:
+        _draw_frontier_line(axes, sorted(positions[name] for name in group))
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
     axes.set_xlabel(x_label)

@@ -1,6 +1,8 @@
 """Reproduction of a published table: its rows side by side with those of the leaderboard."""
 
+import math
 from collections.abc import Sequence
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from harness.leaderboard.formatting import (
     format_number,
     format_table,
 )
+from harness.leaderboard.plots import FrontierPoint, draw_frontier
 from harness.leaderboard.ranking import Section, compute_speedup
 from harness.leaderboard.row import Row
 from harness.leaderboard.section import below_floor_note
@@ -149,33 +152,101 @@ class PublishedTable(Head):
         return (row.accuracy - self.constant) / (first - self.constant)
 
 
-def render_reproduction(sections: Sequence[Section], published: PublishedTable, task: str) -> str:
+def render_reproduction(
+    sections: Sequence[Section], published: PublishedTable, task: str, pictures: Sequence[str] = ()
+) -> str:
     """Return Markdown for each machine and configuration that has all systems of the table.
 
     Args:
         sections: the sections of the board.
         published: the published table.
         task: the task to compare, not necessarily that of the publication.
+        pictures: the file of the picture of each part, if there are any.
 
     Returns:
         The Markdown; '' if no section has all systems.
     """
-    systems = set(published.systems)
-    complete = [
-        section
-        for section in sections
-        if section.scenario == "offline"
-        and section.task["name"] == task
-        and systems <= section.measured_rows.keys()
-    ]
+    complete = _find_complete(sections, published, task)
     if not complete:
         return ""
     return render_template(
         "reports/reproduction.md.j2",
         published=published,
         task=task,
-        parts=[_compare_section(section, published) for section in complete],
+        parts=[
+            _compare_section(section, published) | {"picture": picture}
+            for section, picture in zip(complete, pictures or repeat(""), strict=False)
+        ],
     )
+
+
+def _find_complete(
+    sections: Sequence[Section], published: PublishedTable, task: str
+) -> list[Section]:
+    """Return the sections that have all systems of a published table."""
+    systems = set(published.systems)
+    return [
+        section
+        for section in sections
+        if section.scenario == "offline"
+        and section.task["name"] == task
+        and systems <= section.measured_rows.keys()
+    ]
+
+
+def draw_reproductions(
+    sections: Sequence[Section], published: PublishedTable, task: str
+) -> list[str]:
+    """Return an SVG for each part of `render_reproduction`; none if no accuracy is published.
+
+    It shows the retained gain against the speed-up over the first row: the published rows, and all
+    systems that were measured beside those of the table.
+    """
+    theirs = _locate_published(published)
+    return [
+        _draw_section(section, published, theirs)
+        for section in _find_complete(sections, published, task)
+        if theirs
+    ]
+
+
+def _draw_section(
+    section: Section, published: PublishedTable, theirs: dict[str, FrontierPoint]
+) -> str:
+    first = section.measured_rows[published.systems[0]]
+    ours: dict[str, FrontierPoint] = {}
+    for row in section.rows:
+        speedup = compute_speedup(first, row) if row.measured else None
+        if speedup is None or row.is_control or row.seed is not None:
+            continue
+        kind = "operating points" if row.point else "other systems"
+        kind = "wattbench's ladder" if row.name in published.systems else kind
+        error = 100 * _get_score(row)["se"] / _compute_gain(first)
+        retained = 100 * _compute_gain(row) / _compute_gain(first)
+        ours[row.name] = kind, speedup.value, retained, error
+    named = [row.name for row in section.rows if row.name in ours and row.is_main]
+    return draw_frontier(
+        theirs | ours,
+        [*theirs, *named],
+        f"speed-up over the first row, offline, {section.configuration['name']}",
+        "retained gain in %",
+        [list(theirs), list(ours)],
+    )
+
+
+def _locate_published(published: PublishedTable) -> dict[str, FrontierPoint]:
+    """Return where the published rows with an accuracy are in the plot, by name."""
+    first, constant = published.row[0].accuracy, published.constant
+    points: dict[str, FrontierPoint] = {}
+    for row in published.row:
+        retained = published.compute_retained(row)
+        if row.accuracy is None or retained is None or first is None or constant is None:
+            continue
+        share = row.accuracy / 100
+        error = math.sqrt(share * (1 - share) / published.examples) if published.examples else 0.0
+        scale = 100 * 100 / (first - constant)
+        points[row.name] = published.title, row.speedup, 100 * retained, error * scale
+    return points
 
 
 def _compare_section(section: Section, published: PublishedTable) -> dict[str, object]:
@@ -250,9 +321,18 @@ def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str
 
 def _format_retained(row: Row, first: Row) -> str:
     """Return the share of the first row's gain over the constant answer; '-' without a gain."""
-    majority = (first.record.score or {})["majority"]
-    gain = first.score - majority
-    return f"{(row.score - majority) / gain:.1%}" if gain > 0 else "-"
+    gain = _compute_gain(first)
+    return f"{_compute_gain(row) / gain:.1%}" if gain > 0 else "-"
+
+
+def _compute_gain(row: Row) -> float:
+    """Return by how much a score exceeds that of the best constant answer."""
+    return row.score - float(_get_score(row)["majority"])
+
+
+def _get_score(row: Row) -> dict[str, Any]:
+    assert row.record.score is not None, "rows that were measured are scored"
+    return row.record.score
 
 
 def _describe_setup(

@@ -4,9 +4,14 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError
-from harness.leaderboard.formatting import describe_ratio, format_interval
+from harness.leaderboard.formatting import describe_ratio, format_interval, format_number
 from harness.leaderboard.ranking import compute_speedup, load_sections
-from harness.reports.reproduction import PublishedTable, render_reproduction
+from harness.reports import reproduction
+from harness.reports.reproduction import (
+    PublishedTable,
+    draw_reproductions,
+    render_reproduction,
+)
 from harness.tasks.registry import get_suite
 from tests.support.figures import table_rows
 from tests.support.records import GOLDEN, golden_records
@@ -126,3 +131,35 @@ def test_speedup_on_a_gpu_is_set_beside_the_one_that_the_abstract_states() -> No
     assert "minilm-l6: 1, cuda-fp16-compiled: 128" in text
     assert "| cores" not in text
     assert "accuracy" not in text.partition("Differences")[0]
+
+
+def test_picture_shows_what_is_retained_of_all_systems(
+    tmp_path: Path, published: PublishedTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    golden_records(tmp_path)
+    sections = load_sections(tmp_path, "s1")[0]
+    drawn: dict[str, tuple[str, float, float, float]] = {}
+    monkeypatch.setattr(
+        reproduction, "draw_frontier", lambda points, *_: drawn.update(points) or "<svg/>"
+    )
+    assert draw_reproductions(sections, published, "sentiment") == ["<svg/>"]
+    text = render_reproduction(sections, published, "sentiment", ["picture.svg"])
+    assert "![Retained gain against speed-up](picture.svg)" in text
+    assert drawn["structured pruning, the smaller student"] == (
+        "FastFormers, Table 3",
+        233.87,
+        pytest.approx(89.9, abs=0.05),
+        pytest.approx(6.6, abs=0.05),  # 0.78 points of accuracy, of 11.84
+    )
+    kind, speedup, retained, error = drawn["fastformers"]
+    (cells,) = [row for row in table_rows(text) if "233.87x" in row]
+    assert kind == "wattbench's ladder"
+    assert format_number(speedup) == cells[9].split("x")[0]
+    assert f"{retained:.1f}%" == cells[12]
+    assert error > 0
+    assert drawn["small"][0] == "other systems"
+    assert drawn["small@soon"][0] == "operating points"
+    assert drawn.keys().isdisjoint({"null", "dead", "fastformers@seed1"})
+    assert draw_reproductions(sections, published, "boolq") == []
+    speeds = PublishedTable.read(REPOSITORY, "fastformers-gpu")
+    assert draw_reproductions(sections, speeds, "sentiment") == []
