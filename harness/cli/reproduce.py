@@ -78,13 +78,12 @@ def reproduce(
         )
         bench_session(session, console)
         sections = read_sections(records)
-    pictures = {
-        f"{stem}{f'-{number}' if number > 1 else ''}.svg": picture
-        for number, picture in enumerate(draw_reproductions(sections, published, task.name), 1)
-    }
-    for file, picture in pictures.items():
-        write_atomically(folder / file, picture.encode())
-    text = render_reproduction(sections, published, task.name, list(pictures))
+    files = []
+    for number, picture in enumerate(draw_reproductions(sections, published, task.name), start=1):
+        files.append(f"{stem}{f'-{number}' if number > 1 else ''}.svg" if picture else "")
+        if picture:
+            write_atomically(folder / files[-1], picture.encode())
+    text = render_reproduction(sections, published, task.name, files)
     path = folder / f"{stem}.md"
     write_atomically(path, text.encode())
     console.print_markdown(text)

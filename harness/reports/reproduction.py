@@ -161,7 +161,7 @@ def render_reproduction(
         sections: the sections of the board.
         published: the published table.
         task: the task to compare, not necessarily that of the publication.
-        pictures: the file of the picture of each part, if there are any.
+        pictures: the file of the picture of each part, or ''.
 
     Returns:
         The Markdown; '' if no section has all systems.
@@ -197,23 +197,21 @@ def _find_complete(
 def draw_reproductions(
     sections: Sequence[Section], published: PublishedTable, task: str
 ) -> list[str]:
-    """Return an SVG for each part of `render_reproduction`; none if no accuracy is published.
+    """Return an SVG for each part of `render_reproduction`.
 
     It shows the retained gain against the speed-up over the first row: the published rows, and all
-    systems that were measured beside those of the table.
+    systems that were measured beside those of the table. It is '' if no accuracy is published, or
+    if the first row has no gain here.
     """
-    theirs = _locate_published(published)
     return [
-        _draw_section(section, published, theirs)
-        for section in _find_complete(sections, published, task)
-        if theirs
+        _draw_section(section, published) for section in _find_complete(sections, published, task)
     ]
 
 
-def _draw_section(
-    section: Section, published: PublishedTable, theirs: dict[str, FrontierPoint]
-) -> str:
-    first = section.measured_rows[published.systems[0]]
+def _draw_section(section: Section, published: PublishedTable) -> str:
+    first, theirs = section.measured_rows[published.systems[0]], _locate_published(published)
+    if not theirs or _compute_gain(first) <= 0:
+        return ""
     ours: dict[str, FrontierPoint] = {}
     for row in section.rows:
         speedup = compute_speedup(first, row) if row.measured else None
