@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli.main import main
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import describe_ratio, format_interval, format_number
 from harness.leaderboard.ranking import compute_speedup, load_sections
@@ -169,3 +170,17 @@ def test_picture_shows_what_is_retained_of_all_systems(
     first.record.score["majority"] = first.score  # as on a task that the reference cannot do
     assert draw_reproductions(sections, published, "sentiment") == [""]
     assert "](" not in render_reproduction(sections, published, "sentiment", [""])
+
+
+def test_command_writes_report_and_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    golden_records(tmp_path / "records")
+    options = ["--task", "sentiment", "--results", str(tmp_path)]
+    assert main(["reproduce", "fastformers-table3", *options]) == 0
+    report = tmp_path / "fastformers-table3-sentiment.md"
+    assert f"written: {report}" in capsys.readouterr().out
+    assert "(fastformers-table3-sentiment.svg)" in report.read_text()
+    svg = (tmp_path / "fastformers-table3-sentiment.svg").read_text()
+    for name in ("FastFormers, Table 3", "other systems", "operating points"):
+        assert f"<!-- {name} -->" in svg
