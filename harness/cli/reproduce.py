@@ -50,6 +50,7 @@ def reproduce(
     from harness.reports.reproduction import (
         PublishedTable,
         draw_reproductions,
+        find_complete,
         render_reproduction,
     )
     from harness.store.cache import write_atomically
@@ -60,7 +61,7 @@ def reproduce(
     folder = results_folder(root, results, smoke)
     records, stem = folder / "records", f"{name}-{task.name}"
     sections = [] if again else read_sections(records, systems=published.systems)
-    if not render_reproduction(sections, published, task.name):
+    if not find_complete(sections, published, task.name):
         console(
             f"no session in {folder} has all of {name} on {task.name}: first "
             f"{len(published.systems)} systems are built where they are not, and measured"

@@ -166,7 +166,7 @@ def render_reproduction(
     Returns:
         The Markdown; '' if no section has all systems.
     """
-    complete = _find_complete(sections, published, task)
+    complete = find_complete(sections, published, task)
     if not complete:
         return ""
     return render_template(
@@ -180,7 +180,7 @@ def render_reproduction(
     )
 
 
-def _find_complete(
+def find_complete(
     sections: Sequence[Section], published: PublishedTable, task: str
 ) -> list[Section]:
     """Return the sections that have all systems of a published table."""
@@ -204,7 +204,7 @@ def draw_reproductions(
     if the first row has no gain here.
     """
     return [
-        _draw_section(section, published) for section in _find_complete(sections, published, task)
+        _draw_section(section, published) for section in find_complete(sections, published, task)
     ]
 
 

@@ -263,7 +263,8 @@ class Search:
         Raises:
             HarnessError: none is within the limits.
         """
-        limit, not_tried = self._request.limits.p99_ms, self._builder.not_tried
+        limit = self._request.limits.p99_ms
+        reasons = list(self._builder.not_tried)
         for found in self._builder.list_admitted():
             if found.name not in systems:
                 continue
@@ -273,9 +274,12 @@ class Search:
             self._log(f"{found.name}: p99 {format_number(p99_ms)} ms")
             if p99_ms is not None and p99_ms <= limit:
                 return found, p99_ms
-            not_tried.append(f"the p99 of {found.name} is {format_number(p99_ms)} ms")
-        reasons = "; ".join(not_tried) or "everything breaks a limit"
+            reasons.append(
+                f"{found.name} is too slow to read its p99"
+                if p99_ms is None
+                else f"the p99 of {found.name} is {format_number(p99_ms)} ms"
+            )
         raise HarnessError(
-            f"nothing was found ({reasons}). Give wider limits, or a larger --budget; with "
-            "--resume the search goes on."
+            f"nothing was found ({'; '.join(reasons) or 'everything breaks a limit'}). Give wider "
+            "limits, or a larger --budget; with --resume the search goes on."
         )
