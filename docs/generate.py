@@ -31,6 +31,8 @@ OTHER_DOCUMENTS = {
     "results/energy-report.md": "results/energy-report.md",
     "results/fastformers-table3-boolq.md": "results/fastformers-table3-boolq.md",
     "results/fastformers-table3-boolq.svg": "results/fastformers-table3-boolq.svg",
+    "results/fastformers-table3-embedded-boolq.md": "results/fastformers-table3-embedded-boolq.md",
+    "results/fastformers-table3-embedded-boolq.svg": "results/fastformers-table3-embedded-boolq.svg",
     "results/ablation/fastformers-sentiment.md": "results/ablation-fastformers.md",
     "results/pareto.svg": "results/pareto.svg",
     "results/ladder.svg": "results/ladder.svg",

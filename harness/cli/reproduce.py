@@ -59,7 +59,8 @@ def reproduce(
     published = PublishedTable.read(root, name, suite)
     task = find_task(task_name, find_places(root, results))
     folder = results_folder(root, results, smoke)
-    records, stem = folder / "records", f"{name}-{task.name}"
+    records = folder / "records"
+    stem = "-".join(part for part in (name, suite, task.name) if part)
     sections = [] if again else read_sections(records, systems=published.systems)
     if not find_complete(sections, published, task.name):
         console(

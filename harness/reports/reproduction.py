@@ -12,6 +12,7 @@ from harness.errors import HarnessError, suggest_name
 from harness.leaderboard.columns import get_column
 from harness.leaderboard.formatting import (
     describe_ratio,
+    escape_cell,
     format_interval,
     format_number,
     format_table,
@@ -213,9 +214,9 @@ def _draw_section(section: Section, published: PublishedTable) -> str:
     if not theirs or _compute_gain(first) <= 0:
         return ""
     ours: dict[str, FrontierPoint] = {}
-    for row in section.rows:
-        speedup = compute_speedup(first, row) if row.measured else None
-        if speedup is None or row.is_control or row.seed is not None:
+    for row in _get_shown_rows(section):
+        speedup = compute_speedup(first, row)
+        if speedup is None:
             continue
         kind = "operating points" if row.point else "other systems"
         kind = "wattbench's ladder" if row.name in published.systems else kind
@@ -230,6 +231,11 @@ def _draw_section(section: Section, published: PublishedTable) -> str:
         "retained gain in %",
         [list(theirs), list(ours)],
     )
+
+
+def _get_shown_rows(section: Section) -> list[Row]:
+    """Return the rows of systems and operating points that were measured, without controls."""
+    return [row for row in section.rows if row.measured and not row.is_control and row.seed is None]
 
 
 def _locate_published(published: PublishedTable) -> dict[str, FrontierPoint]:
@@ -250,13 +256,20 @@ def _locate_published(published: PublishedTable) -> dict[str, FrontierPoint]:
 def _compare_section(section: Section, published: PublishedTable) -> dict[str, object]:
     """Return what the template shows of a section."""
     rows = {row.name: row for row in section.rows}
+    first, last = (rows[published.systems[index]] for index in (0, -1))
     unpadded = _find_unpadded(section, published)
     lines = []
     for published_row in published.row:
         line = _format_published_figures(published, published_row, unpadded)
         if row := rows.get(published_row.system.get(published.suite, "")):
-            line |= _format_own_figures(section, row, rows[published.systems[0]])
+            own = _format_own_figures(section, row, first)
+            line |= {f"wattbench {key}".removesuffix(" system"): own[key] for key in own}
         lines.append(line)
+    others = [
+        _format_own_figures(section, row, first)
+        for row in _get_shown_rows(section)
+        if row.name not in published.systems
+    ]
     headings = dict.fromkeys(heading for line in lines for heading in line)
     lines = [{heading: line.get(heading, "-") for heading in headings} for line in lines]
     setup = [
@@ -264,11 +277,11 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
         for key, value in _describe_setup(section, rows, published).items()
         if getattr(published.setup, key)
     ]
-    first, last = (rows[published.systems[index]] for index in (0, -1))
     unpadded_row = rows.get(section.roles["unpadded_reference"])
     return {
         "section": section,
         "table": format_table(lines),
+        "others": format_table(others),
         "setup": format_table(setup),
         "published_row": published.row[-1],
         "published_padding": unpadded.speedup if unpadded else None,
@@ -307,13 +320,13 @@ def _format_published_figures(
 def _format_own_figures(section: Section, row: Row, first: Row) -> dict[str, str]:
     seconds, _ = row.full_set_cost()
     return {
-        "wattbench": row.name,
-        "wattbench s": format_number(seconds),
-        "wattbench speed-up": format_interval(compute_speedup(first, row)),
-        "wattbench unpadded": format_interval(row.unpadded_speedup),
-        "wattbench score": f"{row.score:.4f}{below_floor_note(section, row)}",
-        "wattbench retained": _format_retained(row, first),
-        "wattbench USD/100M": get_column("usd_per_100m").text(row),
+        "system": escape_cell(row.name),
+        "s": format_number(seconds),
+        "speed-up": format_interval(compute_speedup(first, row)),
+        "unpadded": format_interval(row.unpadded_speedup),
+        "score": f"{row.score:.4f}{below_floor_note(section, row)}",
+        "retained": _format_retained(row, first),
+        "USD/100M": get_column("usd_per_100m").text(row),
     }
 
 

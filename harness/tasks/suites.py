@@ -75,7 +75,8 @@ LARGE_SYSTEMS = (
 )
 LARGE_LADDER = (
     *LARGE_REFERENCES,
-    *("mpnet-distilled", "mpnet-distilled-int8", "mpnet-distilled-int8-multi", "mpnet-fastformers"),
+    *("mpnet-distilled", "mpnet-distilled-int8", "mpnet-distilled-int8-multi"),
+    *("mpnet-fastformers", "mpnet-fastformers-small"),
 )
 LARGE_GPU_SYSTEMS = (*LARGE_REFERENCES, "mpnet-base-batched", "minilm-l6", "null")
 

@@ -31,7 +31,7 @@ def write_smoke_sessions(records: Path) -> list[Section]:
 
 def test_reports_say_that_figures_of_smoke_runs_mean_nothing(tmp_path: Path) -> None:
     sections = write_smoke_sessions(tmp_path)
-    published = PublishedTable.read(REPOSITORY, "fastformers-table3")
+    published = PublishedTable.read(REPOSITORY, "fastformers-table3", "embedded")
     for text in (
         render_reproduction(sections, published, "sentiment"),
         render_energy_report(sections, "md"),

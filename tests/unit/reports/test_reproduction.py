@@ -21,7 +21,7 @@ from tests.support.systems import REPOSITORY
 
 @pytest.fixture
 def published() -> PublishedTable:
-    return PublishedTable.read(REPOSITORY, "fastformers-table3")
+    return PublishedTable.read(REPOSITORY, "fastformers-table3", "embedded")
 
 
 def test_published_figures_equal_those_of_the_paper(published: PublishedTable) -> None:
@@ -43,7 +43,7 @@ def test_published_figures_equal_those_of_the_paper(published: PublishedTable) -
 def test_reproduction_equals_the_committed_one(tmp_path: Path, published: PublishedTable) -> None:
     golden_records(tmp_path)
     text = render_reproduction(load_sections(tmp_path)[0], published, "sentiment")
-    assert text == (GOLDEN / "fastformers-table3-sentiment.md").read_text()
+    assert text == (GOLDEN / "fastformers-table3-embedded-sentiment.md").read_text()
 
 
 def test_rows_are_shown_beside_the_published_ones(
@@ -67,6 +67,19 @@ def test_rows_are_shown_beside_the_published_ones(
     assert "fastformers: 3 layers, width 384, 6 to 8 heads, 768 ffn" in text
 
 
+def test_systems_without_a_published_counterpart_have_a_table_of_their_own(
+    tmp_path: Path, published: PublishedTable
+) -> None:
+    golden_records(tmp_path)
+    text = render_reproduction(load_sections(tmp_path, "s1")[0], published, "sentiment")
+    rows = {cells[0]: cells for cells in table_rows(text) if len(cells) == 7}
+    assert set(rows) == {"small", "small@soon", r"fast\|&lt;b>"}, "no controls"
+    (first,) = [cells for cells in table_rows(text) if "734" in cells]
+    assert float(rows["small"][1]) == pytest.approx(float(first[8]) / 20.4, rel=0.01)
+    assert rows["small"][2].startswith("20.4x [")
+    assert rows["small"][5] == "50.0%", "0.70 of 0.90, over the constant answer's 0.50"
+
+
 def test_session_without_one_of_the_systems_is_not_shown(
     tmp_path: Path, published: PublishedTable
 ) -> None:
@@ -80,8 +93,8 @@ def test_session_without_one_of_the_systems_is_not_shown(
 
 def test_each_suite_has_its_own_ladder(published: PublishedTable) -> None:
     assert published.systems == list(get_suite("quick").ladder)
-    other = PublishedTable.read(REPOSITORY, "fastformers-table3", "superglue")
-    assert other.systems == list(get_suite("superglue").ladder)
+    default = PublishedTable.read(REPOSITORY, "fastformers-table3")
+    assert default.systems == list(get_suite("superglue").ladder)
     with pytest.raises(HarnessError, match=r"no systems of a suite 'quick'.*embedded"):
         PublishedTable.read(REPOSITORY, "fastformers-table3", "quick")
 
@@ -176,11 +189,11 @@ def test_command_writes_report_and_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     golden_records(tmp_path / "records")
-    options = ["--task", "sentiment", "--results", str(tmp_path)]
+    options = ["--suite", "embedded", "--task", "sentiment", "--results", str(tmp_path)]
     assert main(["reproduce", "fastformers-table3", *options]) == 0
-    report = tmp_path / "fastformers-table3-sentiment.md"
+    report = tmp_path / "fastformers-table3-embedded-sentiment.md"
     assert f"written: {report}" in capsys.readouterr().out
-    assert "(fastformers-table3-sentiment.svg)" in report.read_text()
-    svg = (tmp_path / "fastformers-table3-sentiment.svg").read_text()
+    assert "(fastformers-table3-embedded-sentiment.svg)" in report.read_text()
+    svg = (tmp_path / "fastformers-table3-embedded-sentiment.svg").read_text()
     for name in ("FastFormers, Table 3", "other systems", "operating points"):
         assert f"<!-- {name} -->" in svg
