@@ -29,13 +29,13 @@ OTHER_DOCUMENTS = {
     "CHANGELOG.md": "changelog.md",
     "results/README.md": "results/leaderboard.md",
     "results/energy-report.md": "results/energy-report.md",
-    "results/fastformers-table3-boolq.md": "results/fastformers-table3-boolq.md",
-    "results/fastformers-table3-boolq.svg": "results/fastformers-table3-boolq.svg",
-    "results/fastformers-table3-embedded-boolq.md": "results/fastformers-table3-embedded-boolq.md",
-    "results/fastformers-table3-embedded-boolq.svg": "results/fastformers-table3-embedded-boolq.svg",
     "results/ablation/fastformers-sentiment.md": "results/ablation-fastformers.md",
     "results/pareto.svg": "results/pareto.svg",
     "results/ladder.svg": "results/ladder.svg",
+    **{
+        f"results/fastformers-table3-{name}": f"results/fastformers-table3-{name}"
+        for name in ("boolq.md", "boolq.svg", "embedded-boolq.md", "embedded-boolq.svg")
+    },
 }
 """Where documents from outside of docs/ are on the site."""
 

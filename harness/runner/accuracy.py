@@ -7,6 +7,7 @@ itself, which must agree, as must its timed windows.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from harness.engines.base import ServeConfig
@@ -14,6 +15,7 @@ from harness.engines.registry import ENGINES
 from harness.errors import HarnessError
 from harness.loadgen import scenarios
 from harness.loadgen.scenarios import Window
+from harness.progress import Log
 from harness.results.record_parts import AccuracyPassPart
 from harness.runner.evaluate import (
     check_agreement,
@@ -99,11 +101,14 @@ def run_accuracy_passes(
         contexts: by the name of the task.
         progress: logs each pass and each sample.
     """
-    for group in group_rows([_describe_row(run) for run in runs]):
-        pending = [runs[index] for index in group]
-        pending = [run for run in pending if not run.failed and not run.answers]
-        if pending:
-            _run_pass(pending, contexts[pending[0].task.name], progress)
+    groups = [
+        [runs[index] for index in group if not runs[index].failed and not runs[index].answers]
+        for group in group_rows([_describe_row(run) for run in runs])
+    ]
+    pending = [group for group in groups if group]
+    for number, group in enumerate(pending):
+        log = partial(progress.prepare, share=number / len(pending))
+        _run_pass(group, contexts[group[0].task.name], log)
 
 
 def _describe_row(run: SystemRun) -> ScoredRow:
@@ -112,11 +117,11 @@ def _describe_row(run: SystemRun) -> ScoredRow:
     return ScoredRow(run.system, run.task, run.artifact.key, run.artifact.metadata.dtype)
 
 
-def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress) -> None:
+def _run_pass(runs: Sequence[SystemRun], context: RunContext, log: Log) -> None:
     """Let the first row answer the split, and each other one a sample."""
     first, *others = runs
     name = first.system.name
-    progress.step(f"accuracy pass: {name} on {first.task.name}")
+    log(f"accuracy pass: {name} on {first.task.name}")
     try:
         answers = answer_rows(first, range(len(context.data.examples)), context).answers
     except HarnessError as error:
@@ -127,7 +132,7 @@ def _run_pass(runs: Sequence[SystemRun], context: RunContext, progress: Progress
     _note_answers(first, answers, {"system": name})
     sample = context.data.samples.order(seed=0)[:CHECK_EXAMPLES]
     for run in others:
-        progress.step(f"accuracy check: {run.system.name} on {run.task.name}")
+        log(f"accuracy check: {run.system.name} on {run.task.name}")
         try:
             window = answer_rows(run, sample, context)
             agreement = check_agreement(run, answers, window, "in the accuracy check")

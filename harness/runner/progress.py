@@ -37,8 +37,17 @@ class Progress:
         last_block = self.times[-1] - self.times[max(-1 - self.rounds, -len(self.times))]
         return (self.times[-1] - self.started + last_block) / 60
 
+    def prepare(self, description: str, share: float) -> None:
+        """Log what comes before the first block; how long that takes is not estimated.
+
+        Args:
+            description: what is being done.
+            share: the share of the accuracy passes that is done.
+        """
+        self.log(ProgressLine(description, share))
+
     def step(self, description: str) -> None:
-        """Log the beginning of a round, or of what comes before the first one."""
+        """Log the beginning of a round."""
         durations = [after - before for before, after in pairwise(self.times)]
         if len(durations) >= self.rounds:
             round_seconds = mean(durations[-self.rounds :])

@@ -280,6 +280,19 @@ def test_nothing_is_logged_within_a_timed_window(
     assert [line.done for line in lines] == [0.0, 0.0, 0.5]
 
 
+def test_progress_before_the_blocks_is_of_the_accuracy_passes(
+    built_project: Path, reviews: Task
+) -> None:
+    lines: list[str] = []
+    measure(built_project, ["null", "minilm-l6"], reviews, log=lines.append, blocks=1)
+    passes = [line for line in lines if isinstance(line, ProgressLine) and "pass" in line]
+    assert [line.done for line in passes] == [0.0, 0.5]
+    assert all(line.seconds_left is None for line in passes), "a pass may take any time"
+    first, _ = (line for line in lines if line.startswith("block"))
+    assert isinstance(first, ProgressLine)
+    assert first.seconds_left
+
+
 def test_driver_sleeps_while_it_waits(reviews: Task) -> None:
     """100 queries a second cost the driver 1 to 2% of a core; waiting in a loop would be 100%."""
     script = (
