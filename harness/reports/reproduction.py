@@ -267,7 +267,9 @@ def _compare_section(section: Section, published: PublishedTable) -> dict[str, o
         lines.append(line)
     others = [
         _format_own_figures(section, row, first)
-        for row in _get_shown_rows(section)
+        for row in sorted(
+            _get_shown_rows(section), key=lambda row: row.full_set_cost()[0], reverse=True
+        )
         if row.name not in published.systems
     ]
     headings = dict.fromkeys(heading for line in lines for heading in line)
