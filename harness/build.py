@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -311,9 +312,26 @@ def _build_in_subprocess(planned: PlannedSystem, configuration: Configuration, l
         stderr.seek(0)
         tail = stderr.read()[-800:].strip()
     if status:
-        reason = reason or f"the build process ended with status {status}. {tail}"
+        reason = reason or _explain_end(status, tail)
         is_written_by_user = not get_model_digest(planned.system.folder)
         raise BuildError(f"{planned.system.manifest}: {reason}" if is_written_by_user else reason)
+
+
+def _explain_end(status: int, tail: str) -> str:
+    """Return why a build process ended without an error of its own, and what to do.
+
+    Args:
+        status: its exit status; negative for the number of a signal.
+        tail: the end of its error stream.
+    """
+    if status == -signal.SIGKILL:
+        return (
+            "the build process was killed, probably because the machine has too little memory. End "
+            "other programs, or set a smaller max_length in the step that trains, then build "
+            "again: what was finished is kept."
+        )
+    name = f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
+    return f"the build process ended with {name}. {tail}".rstrip()
 
 
 def _main(configuration: str) -> int:

@@ -110,17 +110,23 @@ def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tenso
     masks = [*head_masks, *ffn_masks]
     sums = [torch.zeros(len(mask)) for mask in masks]
     model.plain_attention = encoders.PLAIN_ATTENTION
+    model.requires_grad_(False)  # a graph of the weights would need several times the memory
     try:
         for rows in encoders.group_by_length(data, BATCH):
-            labels = torch.from_numpy(data.labels[rows])
-            logits = encoders.compute_logits(model, data, rows, bf16=False)
-            loss = torch.nn.functional.cross_entropy(logits, labels)
-            # the graph of repeat_interleave is needed again for the next batch
-            gradients = torch.autograd.grad(loss, masks, retain_graph=True)
+            gradients = [torch.zeros(len(mask)) for mask in masks]
+            for part in encoders.split_by_tokens(rows, data.lengths):
+                labels = torch.from_numpy(data.labels[part])
+                logits = encoders.compute_logits(model, data, part, bf16=False)
+                loss = torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
+                # the graph of repeat_interleave is needed again for the next part
+                parts = torch.autograd.grad(loss, masks, retain_graph=True)
+                for gradient, summand in zip(gradients, parts, strict=True):
+                    gradient += summand
             for total, gradient in zip(sums, gradients, strict=True):
-                total += gradient.abs() * len(rows)
+                total += gradient.abs()
     finally:
         model.plain_attention = 0
+        model.requires_grad_(True)
         for hook in hooks:
             hook.remove()
     if not all(bool(torch.isfinite(total).all()) for total in sums):

@@ -89,6 +89,6 @@ def make_epoch(
     def epoch() -> None:
         student.train()
         for rows in encoders.draw_batches(data.lengths.tolist(), params.batch, random.Random(0)):
-            encoders._update(student, optimizer, loss, rows, params, params.learning_rate)
+            encoders._update(student, optimizer, loss, [rows], params.learning_rate)
 
     return epoch

@@ -5,6 +5,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from harness import build as build_module
@@ -125,6 +126,27 @@ def test_cost_counts_the_runs_that_were_interrupted(
             watts * cost["cpu_seconds"] / 3600, rel=0.01
         )
     assert not checkpoint_dir(step.key).exists()
+
+
+def test_killed_build_process_is_explained(
+    project: Path, reviews: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the kernel does when memory is short: the process itself cannot say why it ends."""
+
+    def kill(line: str) -> None:
+        for process in psutil.Process().children():
+            if "harness.build" in process.cmdline():
+                process.kill()
+
+    plan = make_plan(load_systems(project, ["minilm-l6"]), [reviews])
+    with pytest.raises(BuildError, match=r"submission\.toml: .*killed.*memory.*max_length"):
+        build_missing(plan, choose_configuration("cpu-1"), kill)
+    assert build_module._explain_end(-signal.SIGSEGV, "") == (
+        "the build process ended with signal SIGSEGV."
+    )
+    assert build_module._explain_end(1, "the end") == (
+        "the build process ended with status 1. the end"
+    )
 
 
 def test_failed_build_is_reported_with_file_and_reason(project: Path, reviews: Task) -> None:

@@ -37,6 +37,10 @@ PLAIN_ATTENTION = 256
 backward pass takes seven to nine times as long there for 27 to 145 tokens
 (docs/methodology/recipe.md). Long inputs need less memory with it."""
 
+MOST_TOKENS = 8192
+"""Number of tokens, with padding, of a forward and backward pass. A batch with more is divided into
+several passes: the gradients are the same, and the memory is less."""
+
 Loss = Callable[[list[int]], Tensor]
 """From row numbers to the mean loss of these rows, a scalar."""
 
@@ -116,7 +120,8 @@ def train(
 
     def update(rows: list[int], number: int) -> float:
         rate = params.learning_rate * _schedule(number, updates, params.warmup)
-        return _update(trained, optimizer, loss, rows, params, rate)
+        parts = split_by_tokens(rows, lengths, params.accumulate)
+        return _update(trained, optimizer, loss, parts, rate)
 
     training = Training(
         model,
@@ -146,16 +151,18 @@ def _update(
     trained: nn.Module,
     optimizer: torch.optim.Optimizer,
     loss: Loss,
-    rows: list[int],
-    params: Schedule,
+    parts: Sequence[list[int]],
     rate: float,
 ) -> float:
-    """Make one update with this learning rate, and return the sum of the rows' losses."""
-    total, size = 0.0, -(-len(rows) // params.accumulate)
-    for start in range(0, len(rows), size):
-        part = rows[start : start + size]
+    """Make one update on a batch with this learning rate, in one pass for each part of the batch.
+
+    Returns:
+        The sum of the rows' losses.
+    """
+    total, rows = 0.0, sum(len(part) for part in parts)
+    for part in parts:
         mean = loss(part)
-        torch.autograd.backward(mean * (len(part) / len(rows)))
+        torch.autograd.backward(mean * (len(part) / rows))
         total += mean.item() * len(part)
     nn.utils.clip_grad_norm_(trained.parameters(), 1.0)
     for group in optimizer.param_groups:
@@ -222,6 +229,20 @@ def group_by_length(data: Tokens, batch: int) -> list[list[int]]:
     """Return the numbers of all rows in batches of similar length, which need little padding."""
     order: list[int] = np.argsort(data.lengths, kind="stable").tolist()
     return [order[start : start + batch] for start in range(0, len(order), batch)]
+
+
+def split_by_tokens(rows: list[int], lengths: NDArray[np.int64], parts: int = 1) -> list[list[int]]:
+    """Divide a batch into parts that have at most MOST_TOKENS tokens each, with padding.
+
+    Args:
+        rows: the row numbers of the batch.
+        lengths: int64 [all rows], number of tokens of each.
+        parts: number of parts at least, as far as the batch has as many rows.
+    """
+    fitting = max(1, MOST_TOKENS // int(lengths[rows].max()))
+    parts = max(min(parts, len(rows)), -(-len(rows) // fitting))
+    size = -(-len(rows) // parts)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def draw_batches(lengths: Sequence[int], batch: int, shuffler: random.Random) -> list[list[int]]:

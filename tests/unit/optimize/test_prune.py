@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -94,6 +95,48 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
         slopes = [slope(inner, slice(n, n + 1)) for n in range(64)]
         expected = torch.tensor(slopes) / torch.tensor(slopes).norm()
         torch.testing.assert_close(ffn[index], expected, atol=1e-3, rtol=0)
+
+
+def test_importance_of_several_passes_equals_that_of_one(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The absolute value is of the whole batch's gradient, not of those of its parts."""
+    model, tokenizer = encoders.load_model(finetuned, TASK)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:80])
+    expected = prune.compute_importance(model, data)
+    passes = []
+    compute_logits = encoders.compute_logits
+
+    def count(*args: Any, **kwargs: Any) -> torch.Tensor:
+        passes.append(len(args[2]))
+        return compute_logits(*args, **kwargs)
+
+    monkeypatch.setattr(encoders, "compute_logits", count)
+    monkeypatch.setattr(encoders, "MOST_TOKENS", 4 * int(data.lengths.max()))
+    computed = prune.compute_importance(model, data)
+    assert max(passes) < prune.BATCH
+    assert sum(passes) == 80
+    for kind, other in zip(expected, computed, strict=True):
+        torch.testing.assert_close(kind, other, atol=1e-5, rtol=1e-4)
+
+
+def test_importance_keeps_no_graph_of_the_weights(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = encoders.load_model(finetuned, TASK)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:40])
+    trainable = []
+    compute_logits = encoders.compute_logits
+
+    def watch(*args: Any, **kwargs: Any) -> torch.Tensor:
+        trainable.append(any(parameter.requires_grad for parameter in model.parameters()))
+        return compute_logits(*args, **kwargs)
+
+    monkeypatch.setattr(encoders, "compute_logits", watch)
+    prune.compute_importance(model, data)
+    assert trainable
+    assert not any(trainable)
+    assert all(parameter.requires_grad for parameter in model.parameters()), "as before"
 
 
 def test_importance_is_computed_without_the_slow_backward_pass_of_the_fused_kernel(

@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -87,12 +90,12 @@ def test_without_dropout_training_and_evaluation_compute_the_same(
     assert (max(differences) < 1e-6) == (not dropout)
 
 
-def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
+def test_gradients_of_several_passes_equal_those_of_the_whole_batch(finetuned: Artifact) -> None:
     spec = EncoderSpec.from_dict(finetuned.metadata.model)
     generator = torch.Generator().manual_seed(0)
     ids, labels = torch.randint(4, 30, (8, 6), generator=generator), torch.arange(8) % 2
-    weights = []
-    for accumulate in (1, 4):
+    weights, losses = [], []
+    for parts in ([list(range(8))], [[0, 1, 2], [3, 4, 5], [6, 7]]):
         model = classifier.load(finetuned.folder, spec)
 
         def loss(rows: list[int], model: Classifier = model) -> torch.Tensor:
@@ -101,12 +104,45 @@ def test_accumulated_gradients_equal_those_of_the_whole_batch(finetuned: Artifac
             return functional.cross_entropy(logits, labels[rows])
 
         trained = nn.ModuleList([model])
-        params = Distill(batch=8, accumulate=accumulate)
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.1)
-        encoders._update(trained, optimizer, loss, list(range(8)), params, 0.1)
+        losses.append(encoders._update(trained, optimizer, loss, parts, 0.1))
         weights.append(model.state_dict())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], atol=1e-6), name
+
+
+@given(
+    lengths=st.lists(st.integers(1, 600), min_size=1, max_size=70),
+    parts=st.integers(1, 70),
+)
+def test_batch_is_divided_into_parts_that_fit(lengths: list[int], parts: int) -> None:
+    rows = list(range(len(lengths)))
+    divided = encoders.split_by_tokens(rows, np.array(lengths), parts)
+    assert [row for part in divided for row in part] == rows
+    most = max(map(len, divided))
+    assert most * max(lengths) <= encoders.MOST_TOKENS
+    assert most <= -(-len(rows) // min(parts, len(rows))), "at least so many parts"
+    if len(rows) * max(lengths) <= encoders.MOST_TOKENS and parts == 1:
+        assert divided == [rows], "what fits is one pass"
+
+
+def test_long_batch_is_trained_in_several_passes(
+    finetuned: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = encoders.load_model(finetuned, TASK)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:64])
+    passes = []
+
+    def loss(rows: list[int]) -> torch.Tensor:
+        passes.append(len(rows))
+        return encoders.compute_logits(model, data, rows).square().mean()
+
+    monkeypatch.setattr(encoders, "MOST_TOKENS", 8 * int(data.lengths.max()))
+    params = Distill(epochs=1, batch=32)
+    encoders.train(model, data.lengths, loss, data, params, StepContext(tmp_path, 0, 1))
+    assert max(passes) < 32
+    assert sum(passes) == 64 * params.count_updates(64)[1], "no row is left out"
 
 
 def test_weights_that_are_not_finite_are_refused_before_training(
