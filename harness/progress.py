@@ -61,7 +61,7 @@ def track(items: Sequence[Item], log: Log, text: str) -> Iterator[Item]:
     started = logged = time.monotonic()
     for number, item in enumerate(items):
         now = time.monotonic()
-        if now - logged > INTERVAL:
+        if number and now - logged > INTERVAL:
             logged = now
             seconds_left = (now - started) / number * (len(items) - number)
             log(ProgressLine(text, number / len(items), seconds_left))

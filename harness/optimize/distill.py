@@ -85,6 +85,12 @@ class Distill(Schedule):
         "another one that shares words with the first",
         json_schema_extra={"added": True},
     )
+    examples: int = Field(
+        0,
+        ge=0,
+        description="training examples to use, drawn by a hash of their text; 0 for all",
+        json_schema_extra={"added": True},
+    )
 
 
 def space_evenly(count: int, layers: int) -> tuple[int, ...]:
@@ -196,7 +202,9 @@ def run(inputs: Inputs, task: Task, params: Distill, context: StepContext) -> di
         )
     texts, teacher_texts = (
         distill_data.build_row_source(
-            *(task, params.transfer, params.augment, masks, context.seed, params.pairs)
+            *(task, params.transfer, params.augment, masks, context.seed),
+            pairs=params.pairs,
+            examples=params.examples,
         )
         for masks in (tokenizer, teacher_tokenizer)
     )

@@ -14,6 +14,7 @@ from pydantic import Field
 from harness.errors import BuildError
 from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Inputs, Step, StepContext, StepParams, find_dtype_faults
+from harness.progress import Log, track
 from harness.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -73,18 +74,22 @@ def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict
             f"{task.name} has no training examples to compute importance on. Add rows to its "
             "training split."
         )
-    heads, ffn = compute_importance(model, encoders.tokenize_examples(tokenizer, rows))
+    data = encoders.tokenize_examples(tokenizer, rows)
+    heads, ffn = compute_importance(model, data, context.log)
     select = select_per_layer if params.scope == "layer" else select_globally
     pruned = keep_heads_and_neurons(model, select(heads, params.heads), select(ffn, params.ffn))
     return encoders.save_model(pruned, tokenizer, context.out)
 
 
-def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tensor], list[Tensor]]":
+def compute_importance(
+    model: "Classifier", data: "Tokens", log: Log = print
+) -> "tuple[list[Tensor], list[Tensor]]":
     """Compute the mean |dL/d mask| of every head and neuron, each layer scaled to unit L2 norm.
 
     Args:
         model: a fine-tuned classifier.
         data: labelled training data.
+        log: receives lines of progress.
 
     Returns:
         For each layer float32 [heads], and for each layer float32 [neurons].
@@ -112,7 +117,7 @@ def compute_importance(model: "Classifier", data: "Tokens") -> "tuple[list[Tenso
     model.plain_attention = encoders.PLAIN_ATTENTION
     model.requires_grad_(False)  # a graph of the weights would need several times the memory
     try:
-        for rows in encoders.group_by_length(data, BATCH):
+        for rows in track(encoders.group_by_length(data, BATCH), log, "importance"):
             gradients = [torch.zeros(len(mask)) for mask in masks]
             for part in encoders.split_by_tokens(rows, data.lengths):
                 labels = torch.from_numpy(data.labels[part])

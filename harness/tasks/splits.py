@@ -35,17 +35,20 @@ def select_split(examples: Iterable[tuple[str, Example]], split: str) -> tuple[E
     return tuple(example for key, example in examples if low <= compute_split_position(key) < high)
 
 
-def select_selection_slice(positions: NDArray[np.float32]) -> NDArray[np.bool_]:
+def select_selection_slice(
+    positions: NDArray[np.float32], share: float = SELECTION_SHARE
+) -> NDArray[np.bool_]:
     """Return which examples of an official training split form the selection slice.
 
     Args:
         positions: float32 [examples], from `compute_split_position`.
+        share: of the examples, on average.
 
     Returns:
         bool [examples]. If none or all positions of a small file were in the slice, it is instead
         formed by the lowest position; if all positions are equal, it is empty.
     """
-    selected = positions < SELECTION_SHARE
+    selected = positions < share
     if selected.all() or not selected.any():
         lowest = positions.min()
         selected = (positions == lowest) & (lowest < positions.max())

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.store.cache import cache_dir, create_folder_atomically, hold_lock
-from harness.tasks.splits import select_selection_slice
+from harness.tasks.splits import SELECTION_SHARE, select_selection_slice
 from harness.tasks.task import Example
 
 if TYPE_CHECKING:
@@ -86,9 +86,14 @@ class StoredExamples:
     content: str
     positions: NDArray[np.float32]
 
-    def select(self, split: str) -> ArrowExamples:
-        """Return the `selection` slice of a training file, or the remaining examples (`train`)."""
-        inside = select_selection_slice(self.positions)
+    def select(self, split: str, share: float = SELECTION_SHARE) -> ArrowExamples:
+        """Return the `selection` slice of a training file, or the remaining examples (`train`).
+
+        Args:
+            split: `selection` or `train`.
+            share: of the selection slice.
+        """
+        inside = select_selection_slice(self.positions, share)
         indices = np.flatnonzero(inside == (split == "selection"))
         return ArrowExamples(self.examples.dataset, indices)
 

@@ -71,7 +71,7 @@ class SuperGlueData:
             SourceError: the data is not available, or faulty.
         """
         if split in ("train", "selection"):
-            return self.read_split("train").select(split)
+            return self.read_split("train").select(split, self.row_format.selection_share)
         return self.read_split(split).examples
 
     def content(self) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from harness.tasks.metrics import score_overlap
 from harness.tasks.readers import DataRow
+from harness.tasks.splits import SELECTION_SHARE
 from harness.tasks.task import Example
 
 TRUTH = ("false", "true")
@@ -32,6 +33,7 @@ class RowFormat:
         render: returns the example of a row of the hub; its second argument says whether the row
             must have a label.
         flatten: returns the rows of the hub for a row of the archive.
+        selection_share: share of the training split that is the selection slice.
     """
 
     folder: str
@@ -39,6 +41,7 @@ class RowFormat:
     key: str
     render: Render
     flatten: Flatten = lambda row: iter((row.values,))
+    selection_share: float = SELECTION_SHARE
 
     @property
     def name(self) -> str:
@@ -208,7 +211,9 @@ FORMATS = {
         ),
         RowFormat("COPA", (400, 100, 500), "premise", _render_copa),
         RowFormat("MultiRC", (27243, 4848, 9693), "paragraph", _render_multirc, flatten_multirc),
-        RowFormat("ReCoRD", (100730, 10000, 10000), "passage", _render_record, flatten_record),
+        RowFormat(  # a tenth would be 120,000 texts after each epoch: hours
+            "ReCoRD", (100730, 10000, 10000), "passage", _render_record, flatten_record, 0.005
+        ),
         RowFormat("RTE", (2490, 277, 3000), "premise", _render_entailment),
         RowFormat("WiC", (5428, 638, 1400), "sentence1", _render_wic),
         RowFormat("WSC", (554, 104, 146), "text", _render_wsc, flatten_wsc),

@@ -7,6 +7,7 @@ from tokenizers import Tokenizer
 
 from harness.optimize.training import tokens
 from harness.optimize.training.tokens import LabelledRow
+from harness.tasks.splits import draw_examples
 from harness.tasks.task import Task
 
 MASK_SHARE = 0.1
@@ -20,7 +21,13 @@ CUT_SHARE = 0.5
 
 
 def build_row_source(
-    task: Task, transfer: bool, augment: int, tokenizer: Tokenizer, seed: int, pairs: int = 0
+    task: Task,
+    transfer: bool,
+    augment: int,
+    tokenizer: Tokenizer,
+    seed: int,
+    pairs: int = 0,
+    examples: int = 0,
 ) -> Callable[[], Iterator[LabelledRow]]:
     """Return a function that returns all rows, the same in each call.
 
@@ -33,11 +40,13 @@ def build_row_source(
         tokenizer: its mask token is used in augmented copies.
         seed: of the augmentation.
         pairs: number of new pairs for each pair, see `pair_anew`; without labels.
+        examples: number of examples of the training split, see `draw_examples`; 0 for all.
     """
     mask = "[MASK]" if tokenizer.token_to_id("[MASK]") is not None else "<mask>"
 
     def original_rows() -> Iterator[LabelledRow]:
-        yield from tokens.rows_from_examples(task.examples("train"))
+        drawn = draw_examples(task.examples("train"), examples)
+        yield from tokens.rows_from_examples(drawn)
         if transfer and task.transfer:
             yield from ((row, -1, 1) for row in task.transfer.load())
 

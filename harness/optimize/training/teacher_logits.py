@@ -6,6 +6,8 @@ depends only on the length of its inputs, and the logits of an input not on what
 """
 
 import hashlib
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,9 @@ LENGTH_STEP = 4
 BATCH_TOKENS = 1024
 """Number of tokens of a batch, with padding. A batch that is not full is filled up, so that many
 more tokens would cost more in a small training set than they gain in a large one."""
+
+SAVE_SECONDS = 120.0
+"""How often the logits are saved: an interrupted build continues from there."""
 
 INPUTS, LOGITS = "inputs.npy", "logits.npy"
 
@@ -54,9 +59,10 @@ def compute_teacher_logits(
         missing = {key: row for row, key in enumerate(inputs) if key not in known}
         if missing:
             context.log(f"computing the teacher's logits of {len(missing)} texts")
-            logits = _compute(teacher, rows, list(missing.values()), context)
-            _save(folder, list(missing), logits)
-            known.update(zip(missing, logits, strict=True))
+            for part in _compute(teacher, rows, list(missing.values()), context):
+                computed = {inputs[row]: logits for row, logits in part.items()}
+                _save(folder, computed)
+                known.update(computed)
     return torch.from_numpy(np.stack([known[key] for key in inputs]))
 
 
@@ -70,22 +76,27 @@ def _digest_input(rows: Tokens, row: int) -> bytes:
 
 def _compute(
     teacher: Classifier, rows: Tokens, missing: list[int], context: StepContext
-) -> NDArray[np.float32]:
-    """Return float32 [missing, labels]."""
-    logits = np.empty((len(rows), teacher.spec.labels), np.float32)
+) -> Iterator[dict[int, NDArray[np.float32]]]:
+    """Yield the logits of some rows by row, float32 [labels] each, until all missing ones are."""
     encoder = teacher.bert.encoder
     teacher.eval().to(context.device).first_only = True
     encoder.always_masked = True  # another kernel is used without a mask
-    with torch.inference_mode():
-        text = f"logits of {len(missing)} texts"
-        batches = _draw_batches(rows, missing, teacher.spec.positions)
-        for batch, length, size in track(batches, context.log, text):
-            filled = batch + batch[:1] * (size - len(batch))
-            computed = encoders.compute_logits(teacher, rows, filled, length=length)
-            logits[batch] = computed[: len(batch)].cpu().numpy()
+    part: dict[int, NDArray[np.float32]] = {}
+    saved = time.monotonic()
+    text = f"logits of {len(missing)} texts"
+    batches = _draw_batches(rows, missing, teacher.spec.positions)
+    for batch, length, size in track(batches, context.log, text):
+        filled = batch + batch[:1] * (size - len(batch))
+        with torch.inference_mode():
+            logits = encoders.compute_logits(teacher, rows, filled, length=length)
+        part.update(zip(batch, logits[: len(batch)].cpu().numpy(), strict=True))
+        if time.monotonic() - saved > SAVE_SECONDS:
+            yield part
+            part, saved = {}, time.monotonic()
+    if part:
+        yield part
     encoder.always_masked = False
     teacher.to("cpu").first_only = False
-    return logits[missing]
 
 
 def _draw_batches(
@@ -123,11 +134,11 @@ def _load(folder: Path) -> dict[bytes, NDArray[np.float32]]:
     return known
 
 
-def _save(folder: Path, inputs: list[bytes], logits: NDArray[np.float32]) -> None:
+def _save(folder: Path, logits: dict[bytes, NDArray[np.float32]]) -> None:
     """Add a part to the folder: `inputs.npy`, uint8 [inputs, 16], and their `logits.npy`."""
-    joined = b"".join(inputs)
+    joined = b"".join(logits)
     part = folder / hashlib.sha256(joined).hexdigest()
     with create_folder_atomically(part) as out:
-        np.save(out / INPUTS, np.frombuffer(joined, np.uint8).reshape(len(inputs), -1))
-        np.save(out / LOGITS, logits)
+        np.save(out / INPUTS, np.frombuffer(joined, np.uint8).reshape(len(logits), -1))
+        np.save(out / LOGITS, np.stack(list(logits.values())))
     shared.publish_folder(part)

@@ -15,9 +15,10 @@ from harness.models.pretrained import Encoder
 from harness.optimize import distill, vocabulary
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.distill import Distill
-from harness.optimize.training import distill_data, losses
+from harness.optimize.training import distill_data, losses, tokens
 from harness.optimize.vocabulary import Vocabulary
 from harness.submissions.manifest import read_system
+from harness.tasks import splits
 from harness.tasks.task import Example, Transfer
 from tests.conftest import save_encoder
 from tests.support.systems import write_submission
@@ -189,6 +190,22 @@ def test_masks_are_those_of_each_tokenizer_and_nothing_else_differs() -> None:
         rows[mask] = [row for row, _, _ in source()]
     assert rows["[MASK]"] != rows["<mask>"]
     assert [(text.replace("[MASK]", "<mask>"),) for (text,) in rows["[MASK]"]] == rows["<mask>"]
+
+
+def test_some_examples_of_the_training_split_are_learned_from(
+    finetuned: Artifact, tmp_path: Path
+) -> None:
+    """As in the step `finetune`: drawn by a hash of their text."""
+    tokenizer = Tokenizer(WordLevel({"[MASK]": 0}, unk_token="[MASK]"))
+    source = distill_data.build_row_source(TASK, False, 1, tokenizer, 0, examples=30)
+    rows = list(source())
+    drawn = splits.draw_examples(TASK.examples("train"), 30)
+    assert rows[:30] == list(tokens.rows_from_examples(drawn))
+    assert len(rows) == 60, "with a copy of each"
+    params = Distill(**QUICK, layers=1, examples=30)  # type: ignore[arg-type]
+    inputs = Inputs(finetuned, teacher=finetuned)
+    metadata = distill.run(inputs, TASK, params, StepContext(tmp_path, 0, 1))
+    assert metadata["texts"] == 30
 
 
 def test_new_pairs_have_the_first_text_and_another_second_one_near_it() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from harness import progress
 from harness.errors import BuildError
 from harness.models import classifier, tokenization
 from harness.models.classifier import Classifier, EncoderSpec
@@ -118,6 +119,17 @@ def test_importance_of_several_passes_equals_that_of_one(
     assert sum(passes) == 80
     for kind, other in zip(expected, computed, strict=True):
         torch.testing.assert_close(kind, other, atol=1e-5, rtol=1e-4)
+
+
+def test_progress_of_importance_is_logged(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    model, tokenizer = encoders.load_model(finetuned, TASK)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[: 3 * prune.BATCH])
+    lines: list[str] = []
+    prune.compute_importance(model, data, lines.append)
+    assert [line.split(",")[0] for line in lines[-2:]] == ["importance (33%", "importance (67%"]
 
 
 def test_importance_keeps_no_graph_of_the_weights(

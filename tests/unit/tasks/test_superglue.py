@@ -100,6 +100,16 @@ def test_no_passage_is_in_both_training_and_selection(data: Path) -> None:
     assert 0.04 < len(selection) / 200 < 0.18
 
 
+def test_selection_slice_of_record_is_small(data: Path) -> None:
+    """A query has about twelve candidates, and all of them are computed after every epoch."""
+    superglue_files.write_jsonl(
+        data / "ReCoRD" / "train.jsonl", superglue_files.make_rows("ReCoRD", "train", 3000)
+    )
+    train, selection = (get_task("record").examples(split) for split in ("train", "selection"))
+    assert len(train) + len(selection) == 3000
+    assert 3 <= len(selection) <= 35
+
+
 def test_diagnostics_are_answered_by_systems_built_for_rte(data: Path) -> None:
     assert get_task("axb").training_task.name == get_task("axg").training_task.name == "rte"
     rte = get_task("rte")

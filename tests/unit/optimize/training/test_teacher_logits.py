@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from harness.optimize.training import encoders, teacher_logits, tokens
 from harness.optimize.training.tokens import Tokens
 from harness.store.inventory import list_items, remove_item
 from tests.support.words import QUICK, STATIC, TASK, TEXTS, run_step
+from tests.support.workers import ENOUGH
 
 SINGLES = [(text,) for text in TEXTS]
 PAIRS = [(text, TEXTS[0]) for text in TEXTS]
@@ -83,6 +85,29 @@ def test_each_input_is_computed_once(compute: Compute, computed: list[int]) -> N
     assert computed == [len(SINGLES), 2]
     assert torch.equal(first[: len(SINGLES)][2:], again[2:])
     assert torch.equal(first[len(SINGLES) :], first[:3])
+
+
+def test_interrupted_computation_continues(
+    compute: Compute, computed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(teacher_logits, "SAVE_SECONDS", 0.0)
+    whole = compute([*SINGLES, *PAIRS], key="whole")
+    calls = []
+    compute_logits = encoders.compute_logits
+
+    def interrupt(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append(len(set(args[2])))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return compute_logits(*args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(encoders, "compute_logits", interrupt)
+        compute([*SINGLES, *PAIRS])
+    again = compute([*SINGLES, *PAIRS])
+    texts = len(SINGLES) + len(PAIRS)
+    assert computed == [texts, texts, texts - sum(calls[:3])]
+    assert torch.equal(again, whole)
 
 
 def test_logits_do_not_depend_on_what_else_is_computed(compute: Compute) -> None:
@@ -161,7 +186,7 @@ def start(teacher: Artifact, texts: int, kill: str = "") -> subprocess.Popen[str
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, list[str]]:
     with process:
-        lines = process.communicate(timeout=60)[0].splitlines()
+        lines = process.communicate(timeout=ENOUGH)[0].splitlines()
     return process.returncode, lines
 
 
