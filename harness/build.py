@@ -5,6 +5,8 @@ settings (`MALLOC_TUNABLES`) only when a process starts. A step fills a temporar
 becomes the artifact if the step succeeds, so an incomplete artifact is never visible.
 """
 
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -48,7 +50,8 @@ MALLOC_TUNABLES = ":".join(
         "top_pad=268435456",
     )
 )
-"""Keeps freed memory in the process, in huge pages; training allocates the same sizes again."""
+"""Keeps freed memory in the process, in huge pages, until the step ends; training allocates the
+same sizes again."""
 
 
 SAVE_SECONDS = 10.0
@@ -115,6 +118,7 @@ def build_in_this_process(
             with hold_lock(step.key):  # another process may be building it
                 if not _is_available(step):
                     _run_step(step, configuration, planned.seed, log)
+                    _return_freed_memory()
                     shared.publish_folder(artifact_dir(step.key))
     return [planned.find_artifact() for planned in plan.systems]
 
@@ -186,6 +190,13 @@ def _run_step(planned: PlannedStep, configuration: Configuration, seed: int, log
     meter.close()
     shutil.rmtree(checkpoints, ignore_errors=True)
     log(f"  {step.name}: done in {seconds:.0f} s")
+
+
+def _return_freed_memory() -> None:
+    """Return to the system what a step has freed: the next one allocates memory of other sizes."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # a C library without malloc_trim
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class _StepClock:

@@ -117,7 +117,8 @@ def compute_importance(
     model.plain_attention = encoders.PLAIN_ATTENTION
     model.requires_grad_(False)  # a graph of the weights would need several times the memory
     try:
-        for rows in track(encoders.group_by_length(data, BATCH), log, "importance"):
+        batches = encoders.group_by_length(data, BATCH)[::-1]  # shorter ones fit into freed memory
+        for rows in track(batches, log, "importance"):
             gradients = [torch.zeros(len(mask)) for mask in masks]
             for part in encoders.split_by_tokens(rows, data.lengths):
                 labels = torch.from_numpy(data.labels[part])

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -126,6 +127,32 @@ def test_cost_counts_the_runs_that_were_interrupted(
             watts * cost["cpu_seconds"] / 3600, rel=0.01
         )
     assert not checkpoint_dir(step.key).exists()
+
+
+def test_memory_that_a_step_has_freed_is_returned() -> None:
+    """The allocator of a build process keeps it, in pieces that the next step cannot use."""
+    script = """
+import ctypes, psutil
+from harness.build import _return_freed_memory
+allocate = ctypes.CDLL(None).malloc
+free = ctypes.CDLL(None).free
+allocate.restype, free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def read():
+    return psutil.Process().memory_info().rss / 1e6
+blocks = [allocate(10_000_000) for _ in range(40)]
+for block in blocks:
+    ctypes.memset(block, 1, 10_000_000)
+for block in blocks[:-1]:  # the last one keeps the end of the heap in use
+    free(block)
+before = read()
+_return_freed_memory()
+print(before - read())
+"""
+    environment = {**os.environ, "GLIBC_TUNABLES": build_module.MALLOC_TUNABLES}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) > 300, "of 390 MB that were freed"
 
 
 def test_killed_build_process_is_explained(
