@@ -1,7 +1,7 @@
 """Quantization: int8 by onnxruntime's quantizer or by NNCF, fp16 for GPUs, bf16 for CPUs.
 
 int8 weights are signed, with one scale per channel. Activations are quantized at run time with the
-scale of each input (`dynamic`), or with a scale that was found on training text (`static`). Without
+scale of each batch (`dynamic`), or with a scale that was found on training text (`static`). Without
 VNNI in the instruction set the sum of two 8-bit products may overflow 16 bits, so onnxruntime's
 weights have 7 bits there (`reduce_range`).
 """
@@ -47,8 +47,8 @@ class Quantize(StepParams):
     )
     method: Literal["dynamic", "static"] = Field(
         "dynamic",
-        description="of int8: `dynamic`, or `static` (matrix products outside of attention have a "
-        "fixed scale)",
+        description="of int8: `dynamic`, or `static`, whose activations have fixed scales: faster, "
+        "and an answer does not depend on the batch it is computed in",
     )
     calibration: int = Field(
         256, ge=1, description="training examples that `static` and NNCF calibrate on"
@@ -58,6 +58,11 @@ class Quantize(StepParams):
         description="of int8: `onnxruntime`, or `nncf` for the engine `openvino` (always static; "
         "needs wattbench[openvino])",
     )
+
+    def key_values(self) -> dict[str, Any]:
+        """Return what a key hashes: with onnxruntime, the way in which scales are fixed, too."""
+        fixed = {"scales": 2} if self.method == "static" and self.by == "onnxruntime" else {}
+        return super().key_values() | fixed
 
 
 def validate(params: Quantize, spec: ModelSpec) -> list[str]:
@@ -147,7 +152,7 @@ def run(inputs: Inputs, task: Task, params: Quantize, context: StepContext) -> d
 def _quantize_by_onnxruntime(
     before: Artifact, task: Task, params: Quantize, context: StepContext
 ) -> None:
-    from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
+    from onnxruntime.quantization import QuantType, quantize_dynamic
 
     logging.getLogger().setLevel(logging.ERROR)  # no remark on each node that is not quantized
     common: dict[str, Any] = {
@@ -160,20 +165,14 @@ def _quantize_by_onnxruntime(
         for graph in before.folder.glob("*.onnx"):
             quantize_dynamic(graph, context.out / graph.name, **common)
         return
-    source, path = before.folder / "model.onnx", context.out / "model.onnx"
-    intermediate = context.out / "intermediate.onnx"
-    quantize_static(
-        source,
-        intermediate,
-        _make_calibration_reader(before, task, params),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        op_types_to_quantize=["MatMul"],
-        **common,
-    )
-    # fused attention has no static form, and embeddings have no activations
-    quantize_dynamic(intermediate, path, op_types_to_quantize=["Attention", "Gather"], **common)
-    intermediate.unlink()
+    import onnx
+
+    from harness.optimize import static_scales
+
+    feeds = list(_load_calibration_feeds(before, task, params))
+    path = context.out / "model.onnx"
+    quantize_dynamic(before.folder / path.name, path, **common)
+    onnx.save(static_scales.fix_scales(onnx.load(path), feeds), path)
 
 
 def _quantize_by_nncf(before: Artifact, task: Task, params: Quantize, context: StepContext) -> None:
@@ -239,18 +238,6 @@ def _load_calibration_feeds(
     for encoding in tokenization.tokenize(tokenizer, rows):
         feeds = tokenization.pad([encoding], length, padding).feeds
         yield {name: value for name, value in feeds.items() if name in inputs}
-
-
-def _make_calibration_reader(artifact: Artifact, task: Task, params: Quantize) -> Any:
-    from onnxruntime.quantization import CalibrationDataReader
-
-    feeds = _load_calibration_feeds(artifact, task, params)
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> Any:
-            return next(feeds, None)
-
-    return Reader()
 
 
 def _compute_selection_accuracy(

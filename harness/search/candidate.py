@@ -45,9 +45,7 @@ FORMS: dict[FormName, Form] = {
         "onnxruntime", (EXPORT, {"use": "quantize", "dtype": "int8"}), depends_on_batch=True
     ),
     "onnxruntime-int8-static": Form(
-        "onnxruntime",
-        (EXPORT, {"use": "quantize", "dtype": "int8", "method": "static"}),
-        depends_on_batch=True,
+        "onnxruntime", (EXPORT, {"use": "quantize", "dtype": "int8", "method": "static"})
     ),
     "openvino-fp32": Form("openvino", (EXPORT,), "openvino", 2),
     "openvino-int8": Form(
@@ -55,8 +53,7 @@ FORMS: dict[FormName, Form] = {
     ),
     "pytorch-bf16": Form("pytorch", ({"use": "quantize", "dtype": "bf16"},), fidelity=1),
 }
-"""The forms by name. Static int8 of onnxruntime depends on the batch too, since fused attention
-stays dynamic."""
+"""The forms by name."""
 
 
 @dataclass(frozen=True, order=True)

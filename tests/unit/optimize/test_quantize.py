@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
 from harness.errors import BuildError, HarnessError, ManifestError
-from harness.optimize import prune, quantize
+from harness.optimize import export, prune, quantize
 from harness.optimize.base import Artifact, Inputs, StepContext
+from harness.optimize.export import Export
 from harness.optimize.prune import Prune
 from harness.optimize.quantize import Quantize
 from harness.submissions.manifest import read_system
@@ -38,12 +41,44 @@ def served(artifact: Artifact, name: str, threads: int = 2, **serve: Any) -> Any
 def test_static_quantization_keeps_the_answers(exported: Artifact, tmp_path: Path) -> None:
     artifact = quantized(exported, tmp_path, method="static", calibration=64)
     kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
-    assert "QuantizeLinear" in kinds  # fixed scales
+    assert "MatMulIntegerToFloat" in kinds
+    assert not {"DynamicQuantizeLinear", "MatMulInteger"} & set(kinds), "all scales are fixed"
     if not exported.metadata.model["buckets"]:
         assert "QAttention" in kinds  # fused attention stays fused, and is quantized too
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["model.onnx"]
     assert share_right(scores(artifact)) >= share_right(scores(exported)) - 0.02
     assert artifact.metadata.details["selection"]["before"] >= 0.95
+
+
+@pytest.fixture(scope="module")
+def fixed(finetuned: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    exported = tmp_path_factory.mktemp("exported")
+    context = StepContext(exported, 0, 2)
+    artifact = keep(exported, export.run(Inputs(finetuned), TASK, Export(), context))
+    return quantized(artifact, tmp_path_factory.mktemp("fixed"), method="static", calibration=64)
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    rows=st.lists(st.integers(0, len(TEXTS) - 1), min_size=1, max_size=40),
+    batch=st.integers(2, 20),
+    order=st.sampled_from(["given", "by-length"]),
+)
+def test_answers_of_static_int8_do_not_depend_on_the_batch(
+    fixed: Artifact, rows: list[int], batch: int, order: str
+) -> None:
+    alone = scores(fixed)
+    loaded = served(fixed, "onnxruntime", batch=batch, order=order)
+    together = loaded.scores([TEXTS[row] for row in rows])
+    np.testing.assert_allclose(together, alone[rows], atol=1e-3)
+    assert np.array_equal(together.argmax(1), alone[rows].argmax(1))
+
+
+def test_key_of_static_int8_tells_how_scales_are_fixed() -> None:
+    """Artifacts of onnxruntime's static quantizer, and all others, keep their keys."""
+    assert Quantize(method="static").key_values()["scales"] == 2
+    for params in (Quantize(), Quantize(by="nncf", method="static"), Quantize(dtype="fp16")):
+        assert "scales" not in params.key_values()
 
 
 def test_half_precision_weights_are_half_as_large(finetuned: Artifact, tmp_path: Path) -> None:
