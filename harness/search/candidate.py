@@ -39,6 +39,10 @@ FormName = Literal[
     "pytorch-bf16",
 ]
 
+BATCH_TOKENS = 512
+"""Tokens of a batch at most. What more of them need does not fit into the cache of a core, and they
+are slower than one text at a time (docs/methodology/recipe.md)."""
+
 FORMS: dict[FormName, Form] = {
     "onnxruntime-fp32": Form("onnxruntime", (EXPORT,), fidelity=2),
     "onnxruntime-int8": Form(
@@ -108,7 +112,7 @@ class Shape:
         }
         offline: dict[str, Any] = {}
         if self.batch > 1:
-            offline |= {"batch": self.batch, "order": "by-length"}
+            offline |= {"batch": self.batch, "tokens": BATCH_TOKENS, "order": "by-length"}
         if self.instances != 1:
             offline["instances"] = self.instances
             values["server"] = {"instances": self.instances}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.schema import read_toml
-from harness.search.candidate import make_manifest
+from harness.search.candidate import FORMS, make_manifest
 from harness.search.found import STATIC, STUDENT, Found, FoundSystems
 from harness.search.request import SearchRequest
 
@@ -29,19 +29,26 @@ def make_static_manifest(request: SearchRequest) -> dict[str, Any]:
 def make_exit_manifest(request: SearchRequest, student: Found) -> dict[str, Any] | None:
     """Return the manifest of a student with an exit in the middle.
 
+    Its int8 is dynamic, since the scales of a chain of graphs cannot be fixed, and so one text is
+    computed at a time.
+
     Args:
         request: what the search is to find.
         student: a student of the workspace.
 
     Returns:
-        None if the student has one layer, or is not served by onnxruntime with scales of each
-        input.
+        None if the student has one layer, or is not served by onnxruntime.
     """
-    layers, form = int(student.details["layers"]), student.details["form"]
-    quantize = {"onnxruntime-fp32": [], "onnxruntime-int8": [{"use": "quantize", "dtype": "int8"}]}
-    if layers < 2 or form not in quantize:
+    layers, form = int(student.details["layers"]), FORMS[student.details["form"]]
+    if layers < 2 or form.engine != "onnxruntime":
         return None
     manifest = read_toml(request.get_folder(student.name) / "submission.toml")
+    serve = manifest["serve"]
+    quantize = []
+    if any(step["use"] == "quantize" for step in form.steps):
+        quantize = [{"use": "quantize", "dtype": "int8"}]
+        one_by_one = {"batch": 1, "order": "given", "tokens": 0}
+        serve = serve | {"offline": serve.get("offline", {}) | one_by_one}
     exits = {"use": "exits", "after": [layers // 2 - 1], "joint": True}
     return manifest | {
         "title": f"{manifest['title']}, with an early exit",
@@ -49,9 +56,10 @@ def make_exit_manifest(request: SearchRequest, student: Found) -> dict[str, Any]
             *(step for step in manifest["step"] if step["use"] in TRAINING_STEPS),
             exits | {"epochs": 2, "learning_rate": 1e-4},
             {"use": "export"},
-            *quantize[form],
+            *quantize,
             {"use": "calibrate", "max_drop": MAX_DROP},
         ],
+        "serve": serve,
     }
 
 
