@@ -47,8 +47,8 @@ class Quantize(StepParams):
     )
     method: Literal["dynamic", "static"] = Field(
         "dynamic",
-        description="of int8: `dynamic`, or `static`, whose activations have fixed scales: faster, "
-        "and an answer does not depend on the batch it is computed in",
+        description="of int8: `dynamic`, or `static`, whose activations have fixed scales, so that "
+        "an answer does not depend on the batch it is computed in",
     )
     calibration: int = Field(
         256, ge=1, description="training examples that `static` and NNCF calibrate on"

@@ -1,8 +1,7 @@
 """Static int8: the activations of a quantized graph get fixed scales, found on training text.
 
-With the scale of each input (dynamic), the scale of a batch is that of all its inputs together, so
-an answer depends on what it is computed with. With fixed scales it does not, to the last bit, and
-the pass over every activation that finds its range is left out.
+With scales that are found at run time (dynamic), those of a batch are of all its inputs together,
+so an answer depends on what it is computed with. With fixed scales it does not.
 
 onnxruntime's own static quantizer is not used: it leaves fused attention dynamic, and rescales,
 converts and adds the bias in operators of their own, where one kernel does all of it.
