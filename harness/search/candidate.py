@@ -40,8 +40,8 @@ FormName = Literal[
 ]
 
 BATCH_TOKENS = 512
-"""Tokens of a batch at most. What more of them need does not fit into the cache of a core, and they
-are slower than one text at a time (docs/methodology/recipe.md)."""
+"""Tokens of a batch at most. Larger batches of int8 gained nothing on short texts, and were slower
+than one text at a time on long ones (docs/methodology/recipe.md)."""
 
 FORMS: dict[FormName, Form] = {
     "onnxruntime-fp32": Form("onnxruntime", (EXPORT,), fidelity=2),
