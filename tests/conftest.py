@@ -201,6 +201,7 @@ def reviews(reviews_file: Path, cache_with_data: Path) -> Task:
 
 SMALLER = {
     "heads = 8": "heads = 2",
+    "heads = 4": "heads = 1",
     "ffn = 768": "ffn = 32",
     "after = [1, 3]": "after = [0]",
     "keep = [0.5, 0.5]": "keep = [0.5]",
