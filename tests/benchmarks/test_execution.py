@@ -18,60 +18,21 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from tokenizers import Tokenizer
 
 from harness.engines import base, registry
-from harness.engines.base import EngineConfig, ServeConfig
-from harness.engines.batching import EncoderEngine
+from harness.engines.base import ServeConfig
 from harness.engines.onnxruntime import INPUT_TYPES
 from harness.loadgen.scenarios import QuerySamples
-from harness.models import tokenization
 from harness.models.answers import Scores
-from harness.models.pretrained import ENCODERS
-from harness.optimize import export, quantize
-from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
+from harness.optimize.base import Artifact
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.results import statistics
 from harness.tasks.registry import get_task
 from harness.worker.driver import Worker
+from tests.benchmarks.graphs import loaded, run_step
 from tests.benchmarks.test_harness import CORES, untrained
 
 TEXTS = 300
 ROUNDS = 7
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    return untrained(tmp_path_factory.mktemp("plain"))
-
-
-def change(artifact: Artifact, folder: Path, values: dict[str, Any]) -> Artifact:
-    return Artifact(folder, ArtifactMeta.from_dict(artifact.metadata.to_dict() | values))
-
-
-@pytest.fixture(scope="module")
-def make(plain: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Artifact]:
-    """Exports, and quantizes where asked; each graph once."""
-    graphs: dict[tuple[str, str], Artifact] = {}
-
-    def made(exported: Export, quantized: Quantize | None = None) -> Artifact:
-        key = exported.model_dump_json(), quantized.model_dump_json() if quantized else ""
-        if key not in graphs:
-            graphs[key] = build_graph(exported, quantized)
-        return graphs[key]
-
-    def build_graph(exported: Export, quantized: Quantize | None) -> Artifact:
-        if quantized is not None:
-            out, start = tmp_path_factory.mktemp("int8"), made(exported)
-            done = quantize.run(
-                Inputs(start), get_task("sentiment"), quantized, StepContext(out, 0, CORES)
-            )
-            return change(start, out, done)
-        graph = tmp_path_factory.mktemp("graph")
-        about = export.run(
-            Inputs(plain), get_task("sentiment"), exported, StepContext(graph, 0, CORES)
-        )
-        return change(plain, graph, about)
-
-    return made
 
 
 @pytest.fixture(scope="module")
@@ -99,35 +60,6 @@ def compare(
         f"\n{benchmark.extra_info['ratio']}, at best {rates[0]:.0f} and {rates[1]:.0f} examples/s"
     )
     return found
-
-
-def loaded(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
-    return registry.load_engine(
-        EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig(name, **serve), CORES)
-    )
-
-
-def test_best_execution_is_not_slower_than_onnxruntimes_defaults(
-    benchmark: BenchmarkFixture, make: Callable[..., Artifact], texts: list[Any], tmp_path: Path
-) -> None:
-    """`closed-int8` against the plain graph, `quantize_dynamic` and a session with no options."""
-    from onnxruntime.quantization import quantize_dynamic
-
-    start = make(Export(optimize=False, first_only=False))
-    quantize_dynamic(start.folder / "model.onnx", tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(
-        tmp_path / "model.onnx", providers=["CPUExecutionProvider"]
-    )
-
-    def forward(batch: tokenization.Batch) -> Any:
-        return session.run(None, batch.feeds)[0]
-
-    default = EncoderEngine(
-        EngineConfig(start.folder, start.engine_metadata, ServeConfig("onnxruntime"), CORES),
-        forward,
-    )
-    ours = loaded(make(Export(), Quantize()), instances="per-core")
-    assert compare(benchmark, default, ours, texts).low > 1
 
 
 class PlainLoop:
@@ -236,110 +168,6 @@ def test_worker_is_not_slower_than_a_plain_loop_beyond_the_share_of_the_harness(
     assert ratio.high > SLOWER_IN_WORKER
 
 
-LENGTHS = {"sentiment": 300, "boolq": 100}
-"""Texts of a task's training split: of 27 and of about 130 tokens on average."""
-
-
-class Pipeline:
-    """`transformers.pipeline` with its defaults but for the length of inputs."""
-
-    def __init__(self) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
-
-        folder = ENCODERS["all-MiniLM-L6-v2"].fetch()
-        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.pipeline = pipeline("text-classification", model=model, tokenizer=tokenizer)
-
-    def scores(self, examples: Sequence[base.Candidates]) -> Scores:
-        parts = [dict(zip(("text", "text_pair"), part, strict=False)) for (part,) in examples]
-        found = self.pipeline(parts, truncation=True, max_length=512, top_k=None)
-        return np.array([[one["score"] for one in scores] for scores in found], np.float32)
-
-
-def serve_with_defaults(artifact: Artifact, file: Path) -> base.Engine:
-    """One text at a time in a session of onnxruntime without options."""
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    config = EngineConfig(
-        artifact.folder, artifact.engine_metadata, ServeConfig("onnxruntime"), CORES
-    )
-    return EncoderEngine(config, lambda batch: session.run(None, batch.feeds)[0])
-
-
-def serve_with_openvinos_defaults(artifact: Artifact) -> base.Engine:
-    """One text at a time; bf16 on a processor that supports it."""
-    import openvino
-
-    model = openvino.Core().compile_model(artifact.folder / "model.onnx", "CPU")
-    names = {entry.any_name for entry in model.inputs}
-    config = EngineConfig(artifact.folder, artifact.engine_metadata, ServeConfig("openvino"), CORES)
-
-    def forward(batch: tokenization.Batch) -> Any:
-        return model({name: values for name, values in batch.feeds.items() if name in names})[0]
-
-    return EncoderEngine(config, forward)
-
-
-@pytest.mark.parametrize("task", LENGTHS)
-def test_best_execution_is_faster_than_what_libraries_offer(
-    benchmark: BenchmarkFixture,
-    plain: Artifact,
-    make: Callable[..., Artifact],
-    task: str,
-    tmp_path: Path,
-) -> None:
-    """The same weights, all in turns, as ratios to `transformers.pipeline`."""
-    import torch
-    from onnxruntime.quantization import quantize_dynamic
-
-    torch.set_num_threads(CORES)
-    texts = [example.candidates for example in get_task(task).examples("train")[: LENGTHS[task]]]
-
-    def load(artifact: Artifact, name: str = "onnxruntime", **serve: Any) -> base.Engine:
-        return loaded(change(artifact, artifact.folder, {"max_length": 512}), name, **serve)
-
-    graph = change(
-        plain, make(Export(optimize=False, first_only=False)).folder, {"max_length": 512}
-    )
-    quantize_dynamic(graph.folder / "model.onnx", tmp_path / "model.onnx")
-    dynamic, static = (make(Export(), Quantize(method=method)) for method in ("dynamic", "static"))
-    nncf = make(Export(), Quantize(method="static", by="nncf"))
-    engines = {
-        "transformers.pipeline": Pipeline(),
-        "PyTorch": load(plain, "pytorch"),
-        "PyTorch, torch.compile": load(plain, "pytorch", compile=True),
-        "onnxruntime": serve_with_defaults(graph, graph.folder / "model.onnx"),
-        "onnxruntime, quantize_dynamic": serve_with_defaults(graph, tmp_path / "model.onnx"),
-        "OpenVINO": serve_with_openvinos_defaults(graph),
-        "OpenVINO, NNCF int8": load(nncf, "openvino", instances="per-core"),
-        "closed-int8": load(dynamic, instances="per-core"),
-        "static int8, at most 512 tokens at once": load(
-            static, instances="per-core", batch=16, tokens=512, order="by-length"
-        ),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
-
-    def play() -> None:
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            engine.scores(texts)
-            seconds[name].append(time.perf_counter() - started)
-
-    benchmark.pedantic(play, rounds=ROUNDS, warmup_rounds=1)
-    first, *others = (times[1:] for times in seconds.values())
-    ratios = {
-        name: statistics.estimate_ratio(first, times)
-        for name, times in zip(list(engines)[1:], others, strict=True)
-    }
-    print(f"\n{task}: transformers.pipeline, at best {len(texts) / min(first):.1f} examples/s")
-    for name, ratio in ratios.items():
-        print(f"{name}: {ratio.value:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]")
-    benchmark.extra_info["ratios"] = {name: round(ratio.value, 2) for name, ratio in ratios.items()}
-    ours = ratios["closed-int8"].value
-    libraries = [name for name in ratios if not name.startswith(("closed", "static", "OpenVINO"))]
-    assert all(ours > ratios[name].value for name in libraries)
-
-
 def test_a_chain_of_graphs_is_not_held_up_by_its_own_threads(
     benchmark: BenchmarkFixture, make: Callable[..., Artifact], texts: list[Any], tmp_path: Path
 ) -> None:
@@ -347,11 +175,10 @@ def test_a_chain_of_graphs_is_not_held_up_by_its_own_threads(
     three sessions share two cores: where each kept spinning after its call, this was 0.37x.
     """
     artifact = untrained(tmp_path, after=(1, 3))
-    for step, params in ((export, Export()), (quantize, Quantize())):
-        out = tmp_path / step.__name__
+    for number, params in enumerate((Export(), Quantize())):
+        out = tmp_path / str(number)
         out.mkdir()
-        done = step.run(Inputs(artifact), get_task("sentiment"), params, StepContext(out, 0, CORES))
-        artifact = change(artifact, out, done)
+        artifact = run_step(artifact, params, out)
     one = OneByOne(loaded(make(Export(), Quantize())))
     chain = OneByOne(loaded(artifact, threshold="never"))
     assert compare(benchmark, one, chain, texts).value > 0.6

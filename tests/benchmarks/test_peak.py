@@ -19,18 +19,16 @@ import torch
 from onnx import TensorProto, helper
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from harness.engines import registry
-from harness.engines.base import EngineConfig, ServeConfig
 from harness.models import tokenization
 from harness.models.classifier import Classifier
 from harness.models.encoder_spec import EncoderSpec
 from harness.models.pretrained import ENCODERS
-from harness.optimize import export, quantize
-from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext
+from harness.optimize.base import Artifact, ArtifactMeta
 from harness.optimize.export import Export
 from harness.optimize.quantize import Quantize
 from harness.optimize.training import encoders
 from harness.tasks.registry import get_task
+from tests.benchmarks.graphs import loaded, run_step
 from tests.benchmarks.test_harness import CORES
 
 SIDE = 2048
@@ -110,7 +108,7 @@ def peak() -> float:
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
+def make_system(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
     """Systems with random weights; each once."""
     made: dict[str, Artifact] = {}
 
@@ -129,13 +127,10 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
         out = tmp_path_factory.mktemp("weights")
         values: dict[str, Any] = encoders.save_model(model, tokenizer, out)
         values |= {"key": name, "max_length": 512, "labels": 2}
-        values = json.loads(json.dumps(values))
-        for step, params in ((export, Export()), (quantize, Quantize())):
-            start = Artifact(out, ArtifactMeta.from_dict(values))
-            out = tmp_path_factory.mktemp(step.__name__.rpartition(".")[2])
-            context = StepContext(out, 0, CORES)
-            values |= step.run(Inputs(start), get_task("sentiment"), params, context)
-        return Artifact(out, ArtifactMeta.from_dict(values))
+        artifact = Artifact(out, ArtifactMeta.from_dict(json.loads(json.dumps(values))))
+        for params in (Export(), Quantize()):
+            artifact = run_step(artifact, params, tmp_path_factory.mktemp("graph"))
+        return artifact
 
     return make_once
 
@@ -143,20 +138,21 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Artifact]:
 @pytest.mark.parametrize("task", TEXTS)
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_share_of_the_peak_that_offline_reaches(
-    benchmark: BenchmarkFixture, make: Callable[[str], Artifact], peak: float, name: str, task: str
+    benchmark: BenchmarkFixture,
+    make_system: Callable[[str], Artifact],
+    peak: float,
+    name: str,
+    task: str,
 ) -> None:
     """A share of one or more would say that the peak or the operations are wrong."""
-    artifact = make(name)
+    artifact = make_system(name)
     spec = EncoderSpec.from_dict(artifact.metadata.model)
     tokenizer = tokenization.load_tokenizer(Path(artifact.folder) / "tokenizer.json", 512)
     chosen = get_task(task)
     texts = [example.candidates for example in chosen.examples("train")[: TEXTS[task]]]
     lengths = [len(tokenizer.encode(*candidate).ids) for (candidate,) in texts]
     operations = sum(count_operations(spec, length) for length in lengths)
-    serve = ServeConfig("onnxruntime", instances="per-core")
-    engine = registry.load_engine(
-        EngineConfig(artifact.folder, artifact.engine_metadata, serve, CORES)
-    )
+    engine = loaded(artifact, instances="per-core")
     benchmark.pedantic(lambda: engine.scores(texts), rounds=ROUNDS, warmup_rounds=1)
     rate = operations / benchmark.stats.stats.min
     share = rate / peak
