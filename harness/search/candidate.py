@@ -1,5 +1,6 @@
 """A candidate of a search: the shape of a student, which decides its speed, and its training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -239,6 +240,14 @@ def drop_slower(speeds: dict[Shape, float]) -> list[Shape]:
         ):
             kept.append(shape)
     return kept
+
+
+def group_by_size(shapes: Sequence[Shape]) -> list[list[Shape]]:
+    """Return the shapes of each size, in the order in which they come."""
+    groups: dict[Size, list[Shape]] = {}
+    for shape in shapes:
+        groups.setdefault(shape.size, []).append(shape)
+    return list(groups.values())
 
 
 def with_serving(shape: Shape, other: Shape) -> Shape:

@@ -21,6 +21,7 @@ from harness.search.candidate import (
     Shape,
     Training,
     drop_slower,
+    group_by_size,
     with_serving,
 )
 from harness.search.combinations import (
@@ -97,10 +98,10 @@ class Search:
         speeds = self._time_shapes()
         if request.space.static:
             builder.try_manifest("static", STATIC, {}, make_static_manifest(request))
-        students = drop_slower({shape: speed.offline for shape, speed in speeds.items()})
-        if students:
-            self._log(f"{len(students)} of {len(speeds)} timed shapes may be the best for a score")
-            self._train_students(students, speeds)
+        shapes = drop_slower({shape: speed.offline for shape, speed in speeds.items()})
+        if shapes:
+            self._log(f"{len(shapes)} of {len(speeds)} timed shapes may be the best for a score")
+            self._train_students(group_by_size(shapes), speeds)
         self._try_combinations()
 
     def _time_shapes(self) -> dict[Shape, Speed]:
@@ -153,29 +154,32 @@ class Search:
         vocabulary = self._request.space.vocabulary
         return self._builder.speed_meter.time_shapes(shapes, vocabulary, make_system)
 
-    def _train_students(self, students: Sequence[Shape], speeds: dict[Shape, Speed]) -> None:
+    def _train_students(
+        self, students: Sequence[Sequence[Shape]], speeds: dict[Shape, Speed]
+    ) -> None:
         """Train students in the order that the study proposes.
 
         Args:
-            students: the students, the fastest first.
-            speeds: of the students.
+            students: the shapes of each size, the fastest first.
+            speeds: of the shapes.
         """
         request, space = self._request, self._request.space
-        name = digest([[repr(shape) for shape in students], space.model_dump(), request.seed])
+        name = digest([[repr(shapes) for shapes in students], space.model_dump(), request.seed])
         journal = request.workspace / "journal.log"
         study = Study(journal, name[:16], space, len(students), request.seed)
         trainings = len(space.augment) * len(space.temperature) * len(space.learning_rate)
         reserved = COMBINATIONS_SHARE * request.budget if space.exits or space.cascade else 0.0
         while True:
-            count = self._count_faster(students, speeds)
+            fastest = self._find_fastest()
+            count = sum(speeds[shapes[0]].offline > fastest for shapes in students)
             tried = {choice for choice in study.list_tried() if choice.index < count}
             untried = count * trainings - len(tried)
             if not untried:
                 self._log("every student that would be faster was trained in every way")
                 break
             proposal = study.propose(count, tried)
-            student = students[proposal.choice.index]
-            lacking = self._train_student(study, proposal, student, speeds[student], reserved)
+            shapes = students[proposal.choice.index]
+            lacking = self._train_student(study, proposal, shapes, speeds, reserved)
             if lacking:
                 self._builder.not_tried.append(
                     f"{untried} trainings of faster students: the next one takes "
@@ -183,25 +187,32 @@ class Search:
                 )
                 break
 
-    def _count_faster(self, students: Sequence[Shape], speeds: dict[Shape, Speed]) -> int:
-        """Return how many students are faster than the fastest that keeps enough."""
+    def _find_fastest(self) -> float:
+        """Return the speed of the fastest student that keeps enough, 0 if none does."""
         enough = [
             found.speed.offline
             for found in self._builder.list_admitted()
             if found.kind == STUDENT and found.score.keeps_enough
         ]
-        return sum(speeds[shape].offline > max(enough, default=0.0) for shape in students)
+        return max(enough, default=0.0)
 
     def _train_student(
-        self, study: Study, proposal: Proposal, shape: Shape, speed: Speed, reserved: float
+        self,
+        study: Study,
+        proposal: Proposal,
+        shapes: Sequence[Shape],
+        speeds: dict[Shape, Speed],
+        reserved: float,
     ) -> float:
         """Train a student, again for longer while that is worth it.
+
+        All its shapes are made of one training, so each of them that would be the fastest is tried.
 
         Args:
             study: gets the results.
             proposal: the student and its training.
-            shape: the student.
-            speed: its speed.
+            shapes: of the student, the fastest first.
+            speeds: of the shapes.
             reserved: seconds of the budget that are for something else.
 
         Returns:
@@ -211,13 +222,19 @@ class Search:
         builder = self._builder
         for rung, epochs in enumerate(self._request.space.epochs):
             training = proposal.choice.make_training(epochs)
-            name = f"student-{digest([asdict(shape), asdict(training)])[:6]}"
-            planned, seconds = builder.plan(builder.write_student(name, shape, training))
-            if seconds > builder.get_seconds_left() - reserved:
-                return seconds
-            details = shape.describe() | training.describe()
-            found = builder.try_system(name, STUDENT, details, planned, speed)
-            if found is None or not study.report(proposal, rung, speed.offline, found.score.margin):
+            results: list[tuple[float, float]] = []
+            for shape in shapes:
+                if speeds[shape].offline <= self._find_fastest():
+                    break
+                name = f"student-{digest([asdict(shape), asdict(training)])[:6]}"
+                planned, seconds = builder.plan(builder.write_student(name, shape, training))
+                if seconds > builder.get_seconds_left() - reserved and not results:
+                    return seconds
+                details = shape.describe() | training.describe()
+                found = builder.try_system(name, STUDENT, details, planned, speeds[shape])
+                if found is not None:
+                    results.append((found.speed.offline, found.score.margin))
+            if not results or not study.report(proposal, rung, results):
                 break
         study.finish(proposal)
         return 0.0

@@ -167,19 +167,21 @@ class Study:
             if trial.user_attrs.get("ended")
         }
 
-    def report(self, proposal: Proposal, rung: int, speedup: float, margin: float) -> bool:
+    def report(self, proposal: Proposal, rung: int, results: Sequence[tuple[float, float]]) -> bool:
         """Report a trained student, and return whether it should be trained for longer.
 
         Args:
             proposal: the student.
             rung: how often it has been trained, counted from 0.
-            speedup: over the teacher.
-            margin: how far it is above what it must keep; below 0 it keeps too little.
+            results: of each of its shapes, the fastest first, the speed as a ratio to the
+                teacher's, and how far the score is above what must be kept, below 0 if too little
+                is. At least one. The student is worth as much as the best of them.
         """
-        value = compute_value(speedup, margin)
+        value = max(compute_value(speedup, margin) for speedup, margin in results)
         proposal.trial.report(value, REDUCTION**rung)
         proposal.trial.set_user_attr("value", value)
-        return margin < 0 and not proposal.trial.should_prune()
+        fastest_margin = results[0][1]
+        return fastest_margin < 0 and not proposal.trial.should_prune()
 
     def finish(self, proposal: Proposal) -> None:
         """End a trial with its last value; without one its student could not be built.

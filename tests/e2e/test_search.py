@@ -8,8 +8,9 @@ import pytest
 
 from harness.cli.main import main
 from harness.optimize.base import Artifact
-from harness.search import builder
-from harness.search.found import FoundSystems
+from harness.search import builder, search
+from harness.search.found import STUDENT, FoundSystems
+from harness.search.scoring import SelectionScore
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import plan_system
 from harness.tasks.registry import get_task
@@ -117,6 +118,26 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     assert main([*arguments, "--resume"]) == 0
     assert len(read_found(tmp_path).systems) > 2
     assert "**It keeps too little.**" not in (out / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_trained_student_is_tried_in_all_forms(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both graphs are made of the same weights: the second one takes no training."""
+    space = SPACE.replace("layers = [1, 2]", "layers = [1]")
+    space = space.replace('["onnxruntime-int8"]', '["onnxruntime-int8", "onnxruntime-fp32"]')
+    (tmp_path / "space.toml").write_text(space + "exits = false\ncascade = false\n")
+    too_little = SelectionScore(0.6, 0.1, 0.2, -0.2)
+    monkeypatch.setattr(builder.Scorer, "score", lambda *arguments: too_little)
+    monkeypatch.setattr(search, "drop_slower", list)  # int8 is slow in so small a model
+    assert main(arguments) == 2
+    forms: dict[int, set[str]] = {}
+    for found in read_found(tmp_path).systems.values():
+        if found.kind == STUDENT:
+            forms.setdefault(found.details["epochs"], set()).add(found.details["form"])
+    assert forms
+    assert set(map(len, forms.values())) == {2}
 
 
 @pytest.mark.slow

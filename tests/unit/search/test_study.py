@@ -25,7 +25,7 @@ def study(tmp_path: Path, space: Space) -> Study:
 def end(study: Study, margin: float = -0.1, tried: set[Choice] | None = None) -> Choice:
     """Propose, report and end one trial."""
     proposal = study.propose(STUDENTS, tried or study.list_tried())
-    study.report(proposal, 0, 10.0, margin)
+    study.report(proposal, 0, [(10.0, margin)])
     study.finish(proposal)
     return proposal.choice
 
@@ -44,7 +44,7 @@ def test_only_students_that_would_be_faster_are_proposed(study: Study) -> None:
     for _ in range(6):
         proposal = study.propose(2, study.list_tried())
         assert proposal.choice.index < 2
-        study.report(proposal, 0, 10.0, -0.1)
+        study.report(proposal, 0, [(10.0, -0.1)])
         study.finish(proposal)
 
 
@@ -67,7 +67,18 @@ def test_what_could_not_be_built_counts_as_tried(study: Study) -> None:
 
 
 def test_a_student_that_keeps_enough_is_not_trained_for_longer(study: Study) -> None:
-    assert not study.report(study.propose(STUDENTS, set()), 0, 10.0, 0.0)
+    assert not study.report(study.propose(STUDENTS, set()), 0, [(10.0, 0.0)])
+
+
+def test_a_student_whose_slower_shape_keeps_enough_is_trained_for_longer(study: Study) -> None:
+    """The faster shape may get there."""
+    assert study.report(study.propose(STUDENTS, set()), 0, [(10.0, -0.1), (5.0, 0.0)])
+
+
+def test_a_student_is_worth_as_much_as_the_best_of_its_shapes(study: Study) -> None:
+    proposal = study.propose(STUDENTS, set())
+    study.report(proposal, 0, [(10.0, -0.2), (5.0, 0.0), (4.0, 0.1)])
+    assert proposal.trial.user_attrs["value"] == compute_value(5.0, 0.0)
 
 
 def test_one_in_three_is_trained_for_longer(study: Study) -> None:
@@ -75,7 +86,7 @@ def test_one_in_three_is_trained_for_longer(study: Study) -> None:
     longer = []
     for margin in margins:
         proposal = study.propose(STUDENTS, study.list_tried())
-        longer.append(study.report(proposal, 0, 10.0, margin))
+        longer.append(study.report(proposal, 0, [(10.0, margin)]))
         study.finish(proposal)
     assert longer[0]  # nothing to compare it with
     assert not any(longer[1:4])  # worse than the first
