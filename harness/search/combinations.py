@@ -11,8 +11,9 @@ from harness.search.request import SearchRequest
 MAX_DROP = 0.005
 """The score that a cascade or an early exit may lose, as in the submission `cascade`."""
 
-CASCADES = 2
-"""Cascades that are tried: of the fastest systems on the frontier, each with the best student."""
+FIRST_MEMBERS = 2
+"""The fastest systems on the frontier, which are tried before the best student in a cascade: each
+of them, and all together."""
 
 PER_CORE = {"instances": "per-core"}
 
@@ -64,20 +65,28 @@ def make_exit_manifest(request: SearchRequest, student: Found) -> dict[str, Any]
 
 
 def make_cascade_manifest(request: SearchRequest, members: Sequence[Found]) -> dict[str, Any]:
-    """Return the manifest of a cascade of systems of the workspace, the fastest first."""
+    """Return the manifest of a cascade of systems of the workspace, the fastest first.
+
+    It is served in the batches of its last member, if no answer depends on the batch.
+    """
     names = [member.name for member in members]
     serve = {"engine": "cascade", "padding": "longest", "batch": 1}
+    forms = [FORMS[member.details["form"]] for member in members if member.kind == STUDENT]
+    offline: dict[str, Any] = {}
+    if not any(form.depends_on_batch for form in forms):
+        last = read_toml(request.get_folder(names[-1]) / "submission.toml")
+        offline = last["serve"].get("offline", {})
     return make_manifest(
-        f"cascade of {' and '.join(names)}",
+        f"cascade of {', '.join(names[:-1])} and {names[-1]}",
         {"members": [f"../{name}" for name in names]},
         [{"use": "cascade", "max_drop": MAX_DROP}],
-        {**serve, "offline": PER_CORE, "server": PER_CORE},
+        {**serve, "offline": offline | PER_CORE, "server": PER_CORE},
         request.task.address,
     )
 
 
-def list_cascades(found: FoundSystems, students: Sequence[Found]) -> Iterator[tuple[Found, Found]]:
-    """Yield pairs of a fast system and a better one.
+def list_cascades(found: FoundSystems, students: Sequence[Found]) -> Iterator[tuple[Found, ...]]:
+    """Yield some fast systems with a better one as the last member.
 
     The better one is the fastest student that keeps enough, or else the one that keeps most.
 
@@ -92,6 +101,8 @@ def list_cascades(found: FoundSystems, students: Sequence[Found]) -> Iterator[tu
         other
         for other in found.find_frontier()
         if other.kind in (STATIC, STUDENT) and other.speed.offline > best.speed.offline
-    ]
-    for other in faster[:CASCADES]:
+    ][:FIRST_MEMBERS]
+    for other in faster:
         yield other, best
+    if len(faster) > 1:
+        yield *faster, best

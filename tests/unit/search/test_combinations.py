@@ -14,8 +14,12 @@ from harness.search.candidate import (
     make_manifest,
     make_recipe,
 )
-from harness.search.combinations import make_exit_manifest
-from harness.search.found import STUDENT, Found
+from harness.search.combinations import (
+    list_cascades,
+    make_cascade_manifest,
+    make_exit_manifest,
+)
+from harness.search.found import STATIC, STUDENT, Found, FoundSystems
 from harness.search.request import SearchRequest
 from harness.search.scoring import SelectionScore
 from harness.search.speed import Speed
@@ -91,3 +95,53 @@ def test_one_layer_has_no_exits(project: Path) -> None:
 
 def test_openvino_has_no_exits(project: Path) -> None:
     assert make_exits(project, "openvino-int8") is None
+
+
+def make_found(name: str, speedup: float, score: float, form: FormName | None = None) -> Found:
+    """A student in a form, or a static system."""
+    shape = Shape(Size(2, 4, 64), form or "onnxruntime-fp32", 16)
+    return Found(
+        name,
+        STUDENT if form else STATIC,
+        shape.describe() if form else {},
+        60,
+        SelectionScore(score, 0.01, score, score - 0.8),
+        Speed(speedup, speedup, 9, 9),
+    )
+
+
+def test_cascades_have_one_or_both_of_the_fastest_systems_before_the_best_student() -> None:
+    static, small, best, large = (
+        make_found("static", 900, 0.7),
+        make_found("small", 80, 0.75, "onnxruntime-int8-static"),
+        make_found("best", 40, 0.85, "onnxruntime-int8-static"),
+        make_found("large", 20, 0.9, "onnxruntime-fp32"),
+    )
+    pointless = make_found("pointless", 70, 0.72, "onnxruntime-fp32")
+    systems = {found.name: found for found in (large, pointless, best, static, small)}
+    cascades = [*list_cascades(FoundSystems(Path(), systems), [best, large])]
+    assert cascades == [(static, best), (small, best), (static, small, best)]
+    assert not [*list_cascades(FoundSystems(Path(), systems), [])]
+
+
+@pytest.mark.parametrize(
+    ("form", "batch"), [("onnxruntime-int8-static", 16), ("onnxruntime-int8", None)]
+)
+def test_a_cascade_has_the_batches_of_its_last_member_if_no_answer_depends_on_them(
+    tmp_path: Path, form: FormName, batch: int | None
+) -> None:
+    class Task:
+        address = "sentiment"
+
+    request = Request(tmp_path)
+    request.task = Task()  # type: ignore[attr-defined]
+    last = make_found("last", 40, 0.85, "onnxruntime-int8-static")
+    shape = Shape(Size(2, 4, 64), "onnxruntime-int8-static", 16, "per-core")
+    (tmp_path / "last").mkdir()
+    (tmp_path / "last" / "submission.toml").write_text(tomli_w.dumps({"serve": shape.serve}))
+    members = [make_found("static", 900, 0.7), make_found("first", 80, 0.75, form), last]
+    manifest = make_cascade_manifest(cast(SearchRequest, request), members)
+    assert manifest["model"]["members"] == ["../static", "../first", "../last"]
+    assert manifest["title"] == "cascade of static, first and last"
+    assert manifest["serve"]["offline"].get("batch") == batch
+    assert manifest["serve"]["offline"]["instances"] == "per-core"
