@@ -1,5 +1,6 @@
 """The result of a search: the chosen system as an ordinary folder, with a table and a picture."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def _render(request: SearchRequest, outcome: Outcome, out: Path) -> str:
     return render_template(
         "search/README.md.j2",
         name=out.name,
+        date=datetime.now(UTC).date().isoformat(),
         summary=summarize(request, outcome),
         task=request.task,
         count=len(outcome.found.systems) - 1,
