@@ -178,7 +178,8 @@ class Builder:
         enough = "enough" if score.keeps_enough else "too little"
         self._log(
             f"{name}: {format_number(found.speed.offline)}x, keeps {score.retained:.1%} of the "
-            f"gain ({enough}); {self._describe_best()}; "
+            f"gain, less one standard error {score.retained_low:.1%} ({enough}); "
+            f"{self._describe_best()}; "
             f"{format_seconds_left(max(0.0, self.get_seconds_left()))}"
         )
         return found

@@ -145,7 +145,18 @@ def find_frontier(systems: Iterable[Found]) -> list[Found]:
     return frontier
 
 
-def list_columns(systems: Sequence[Found]) -> list[str]:
-    """Return the columns that describe these systems and differ between some of them."""
-    columns = dict.fromkeys(key for found in systems for key in found.details)
-    return [key for key in columns if len({str(found.details.get(key)) for found in systems}) > 1]
+def split_details(systems: Sequence[Found]) -> tuple[list[str], dict[str, Any]]:
+    """Return which details differ between systems, and the others with their value.
+
+    A detail that only one system has counts as different.
+    """
+    values: dict[str, list[Any]] = {}
+    for found in systems:
+        for key, value in found.details.items():
+            values.setdefault(key, []).append(value)
+    common = {
+        key: several[0]
+        for key, several in values.items()
+        if len(several) > 1 and len(set(map(str, several))) == 1
+    }
+    return [key for key in values if key not in common], common

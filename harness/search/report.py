@@ -9,7 +9,7 @@ import tomli_w
 from harness.leaderboard.formatting import compact_table, format_number, format_table
 from harness.leaderboard.plots import draw_frontier
 from harness.schema import read_toml
-from harness.search.found import TEACHER, Limits, find_frontier, list_columns
+from harness.search.found import Limits, find_frontier, split_details
 from harness.search.request import Outcome, SearchRequest
 from harness.store.cache import create_output_folder
 from harness.store.template import render_template
@@ -64,7 +64,7 @@ def list_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """Return the table of all systems, the fastest first."""
     systems = sorted(outcome.found.systems.values(), key=lambda found: -found.speed.offline)
     frontier = {found.name for found in find_frontier(systems)}
-    columns = list_columns([found for found in systems if found.kind != TEACHER])
+    columns, _ = split_details(systems)
     return [
         {
             "system": found.name + " *" * (found.name in frontier),
@@ -76,6 +76,7 @@ def list_rows(outcome: Outcome) -> list[dict[str, Any]]:
             "memory MB": f"{found.speed.memory_mb:.0f}",
             "score": f"{found.score.value:.4f} ± {found.score.se:.4f}",
             "keeps": f"{found.score.retained:.1%}",
+            "less 1 SE": f"{found.score.retained_low:.1%}",
             "s": f"{found.seconds:.0f}",
         }
         for found in systems
@@ -112,6 +113,7 @@ def _render(request: SearchRequest, outcome: Outcome, out: Path) -> str:
         machine=f"{machine['cpu']}, {request.configuration.name}",
         commands=list_commands(request, out),
         keeps_enough=chosen.score.keeps_enough,
+        common=split_details([*outcome.found.systems.values()])[1],
         table=compact_table(format_table(list_rows(outcome))),
         teacher_rate=format_number(outcome.teacher_rate),
         teacher_p50_ms=format_number(outcome.teacher_p50_ms),

@@ -23,12 +23,14 @@ class SelectionScore:
         retained: its gain over the constant answer as a share of the teacher's.
         margin: its gain beyond the share of the teacher's gain that must be kept, less one standard
             error of that difference; zero or more if the system keeps enough.
+        retained_low: the share that is kept, less one standard error.
     """
 
     value: float
     se: float
     retained: float
     margin: float
+    retained_low: float
 
     @property
     def keeps_enough(self) -> bool:
@@ -89,11 +91,13 @@ class Scorer:
             metric, answers, self._teacher, truths, groups, self.majority, self._keep
         ).floor_margin
         error = (margin.high - margin.low) / INTERVAL_ERRORS
+        gain = teacher.value - self.majority
         return SelectionScore(
             score.value,
             score.se,
-            (score.value - self.majority) / (teacher.value - self.majority),
+            (score.value - self.majority) / gain,
             margin.value - error,
+            self._keep + (margin.value - error) / gain,
         )
 
     def _answer(self, system: System, artifact: Artifact) -> Sequence[int]:

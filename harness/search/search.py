@@ -33,7 +33,7 @@ from harness.search.combinations import (
 from harness.search.found import CASCADE, EXITS, STATIC, STUDENT, TEACHER, Found
 from harness.search.request import Outcome, SearchRequest
 from harness.search.speed import TIMING, Speed
-from harness.search.study import Proposal, Study
+from harness.search.study import Choice, Proposal, Study
 from harness.store.cache import digest
 from harness.submissions.build_time import format_duration
 from harness.submissions.system import System
@@ -169,23 +169,27 @@ class Search:
         study = Study(journal, name[:16], space, len(students), request.seed)
         trainings = len(space.augment) * len(space.temperature) * len(space.learning_rate)
         reserved = COMBINATIONS_SHARE * request.budget if space.exits or space.cascade else 0.0
+        lacking: dict[Choice, float] = {}
         while True:
             fastest = self._find_fastest()
             count = sum(speeds[shapes[0]].offline > fastest for shapes in students)
-            tried = {choice for choice in study.list_tried() if choice.index < count}
-            untried = count * trainings - len(tried)
-            if not untried:
-                self._log("every student that would be faster was trained in every way")
+            tried = {choice for choice in study.list_tried() | set(lacking) if choice.index < count}
+            if len(tried) == count * trainings:
                 break
             proposal = study.propose(count, tried)
             shapes = students[proposal.choice.index]
-            lacking = self._train_student(study, proposal, shapes, speeds, reserved)
-            if lacking:
-                self._builder.not_tried.append(
-                    f"{untried} trainings of faster students: the next one takes "
-                    f"{format_duration(lacking)}, and less of the budget is left"
-                )
-                break
+            seconds = self._train_student(study, proposal, shapes, speeds, reserved)
+            if seconds:
+                lacking[proposal.choice] = seconds
+        too_long = [seconds for choice, seconds in lacking.items() if choice.index < count]
+        if too_long:
+            self._builder.not_tried.append(
+                f"{len(too_long)} of {count * trainings} trainings of faster students, or not to "
+                f"the end: what is left of the shortest takes {format_duration(min(too_long))}, "
+                "and less of the budget is left"
+            )
+        else:
+            self._log("every student that would be faster was trained in every way")
 
     def _find_fastest(self) -> float:
         """Return the speed of the fastest student that keeps enough, 0 if none does."""
@@ -229,6 +233,7 @@ class Search:
                 name = f"student-{digest([asdict(shape), asdict(training)])[:6]}"
                 planned, seconds = builder.plan(builder.write_student(name, shape, training))
                 if seconds > builder.get_seconds_left() - reserved and not results:
+                    study.finish(proposal, complete=False)
                     return seconds
                 details = shape.describe() | training.describe()
                 found = builder.try_system(name, STUDENT, details, planned, speeds[shape])

@@ -183,12 +183,15 @@ class Study:
         fastest_margin = results[0][1]
         return fastest_margin < 0 and not proposal.trial.should_prune()
 
-    def finish(self, proposal: Proposal) -> None:
-        """End a trial with its last value; without one its student could not be built.
+    def finish(self, proposal: Proposal, complete: bool = True) -> None:
+        """End a trial with its last value; without one its student was not built.
 
-        A trial that is not ended is tried again by the next search.
+        Args:
+            proposal: the student.
+            complete: whether there is nothing left to do; else it may be proposed again by the
+                next search, as one that was killed.
         """
-        proposal.trial.set_user_attr("ended", True)
+        proposal.trial.set_user_attr("ended", complete)
         value = proposal.trial.user_attrs.get("value")
         if value is None:
             self._study.tell(proposal.trial, state=self._states.FAIL)

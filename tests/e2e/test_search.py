@@ -12,7 +12,8 @@ from harness.search import builder, search
 from harness.search.found import STUDENT, FoundSystems
 from harness.search.scoring import SelectionScore
 from harness.submissions.manifest import read_system
-from harness.submissions.plan import plan_system
+from harness.submissions.plan import PlannedSystem, plan_system
+from harness.submissions.system import System
 from harness.tasks.registry import get_task
 from harness.tasks.task import Example, Task
 from tests.support.words_task import write_checkpoint, write_words_task
@@ -28,6 +29,8 @@ temperature = [2.0]
 learning_rate = [1e-3]
 static = false
 """
+
+TOO_LITTLE = SelectionScore(0.6, 0.1, 0.2, -0.2, 0.1)
 
 
 @pytest.fixture
@@ -97,7 +100,7 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
         if scored:
             raise KeyboardInterrupt
         scored.append(score(*arguments))  # type: ignore[arg-type]
-        return scored[0].__class__(0.6, 0.1, 0.2, -0.2)
+        return scored[0].__class__(0.6, 0.1, 0.2, -0.2, 0.1)
 
     with monkeypatch.context() as patch:
         patch.setattr(builder.Scorer, "score", score_and_interrupt)
@@ -128,8 +131,7 @@ def test_a_trained_student_is_tried_in_all_forms(
     space = SPACE.replace("layers = [1, 2]", "layers = [1]")
     space = space.replace('["onnxruntime-int8"]', '["onnxruntime-int8", "onnxruntime-fp32"]')
     (tmp_path / "space.toml").write_text(space + "exits = false\ncascade = false\n")
-    too_little = SelectionScore(0.6, 0.1, 0.2, -0.2)
-    monkeypatch.setattr(builder.Scorer, "score", lambda *arguments: too_little)
+    monkeypatch.setattr(builder.Scorer, "score", lambda *arguments: TOO_LITTLE)
     monkeypatch.setattr(search, "drop_slower", list)  # int8 is slow in so small a model
     assert main(arguments) == 2
     forms: dict[int, set[str]] = {}
@@ -138,6 +140,25 @@ def test_a_trained_student_is_tried_in_all_forms(
             forms.setdefault(found.details["epochs"], set()).add(found.details["form"])
     assert forms
     assert set(map(len, forms.values())) == {2}
+
+
+@pytest.mark.slow
+def test_a_training_that_takes_too_long_leaves_the_time_to_shorter_ones(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = builder.Builder.plan
+
+    def plan_slowly(self: builder.Builder, system: System) -> tuple[PlannedSystem, float]:
+        planned, seconds = plan(self, system)
+        return planned, 1e6 if system.title.startswith("2 layers") else seconds
+
+    monkeypatch.setattr(builder.Builder, "plan", plan_slowly)
+    monkeypatch.setattr(builder.Scorer, "score", lambda *arguments: TOO_LITTLE)
+    monkeypatch.setattr(search, "drop_slower", list)
+    assert main(arguments) == 2
+    students = [found for found in read_found(tmp_path).systems.values() if found.kind == STUDENT]
+    assert {found.details["layers"] for found in students} == {1}
+    assert "of the shortest takes 277.8 h" in (tmp_path / "words-fast" / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -150,7 +171,7 @@ def test_a_trained_student_is_tried_in_all_forms(
         ),
         (
             ("--budget", "1s"),
-            r"trainings of faster students: the next one takes \d+ s, and less of the",
+            r"2 of 2 trainings of faster students, .* of the shortest takes \d+ s, and less of the",
         ),
         (("--p99-ms", "0.0001"), r"the p99 of student-\w+ is [\d.]+ ms"),
     ],

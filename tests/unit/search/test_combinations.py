@@ -53,7 +53,12 @@ def make_exits(project: Path, form: FormName, batch: int = 1, layers: int = 2) -
     folder.mkdir()
     (folder / "submission.toml").write_text(tomli_w.dumps(manifest))
     student = Found(
-        "student", STUDENT, shape.describe(), 60, SelectionScore(0.9, 0.01, 1, 0), Speed(9, 9, 9, 9)
+        "student",
+        STUDENT,
+        shape.describe(),
+        60,
+        SelectionScore(0.9, 0.01, 1, 0, 1),
+        Speed(9, 9, 9, 9),
     )
     request = cast(SearchRequest, Request(project / "submissions"))
     exits = make_exit_manifest(request, student)
@@ -105,7 +110,7 @@ def make_found(name: str, speedup: float, score: float, form: FormName | None = 
         STUDENT if form else STATIC,
         shape.describe() if form else {},
         60,
-        SelectionScore(score, 0.01, score, score - 0.8),
+        SelectionScore(score, 0.01, score, score - 0.8, score),
         Speed(speedup, speedup, 9, 9),
     )
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.search.found import STUDENT, TEACHER, Found, FoundSystems, Limits, list_columns
+from harness.search.found import STUDENT, TEACHER, Found, FoundSystems, Limits, split_details
 from harness.search.scoring import SelectionScore
 from harness.search.speed import Speed
 
@@ -19,7 +19,7 @@ def make(name: str, speedup: float, score: float, enough: bool = True, **changes
         STUDENT,
         {"layers": 3},
         60.0,
-        SelectionScore(score, 0.01, (score - 0.5) / 0.4, margin),
+        SelectionScore(score, 0.01, (score - 0.5) / 0.4, margin, 0.95 + margin / 0.4),
         Speed(speedup, **speed),
     )
 
@@ -33,7 +33,9 @@ def found(tmp_path: Path) -> FoundSystems:
         make("bad", 90, 0.80, enough=False),
         make("worse", 95, 0.75, enough=False),
         make("large", 40, 0.88, size_mb=60.0),
-        Found("teacher", TEACHER, {}, 0, SelectionScore(0.9, 0.01, 1, 0.01), Speed(1, 1, 300, 90)),
+        Found(
+            "teacher", TEACHER, {}, 0, SelectionScore(0.9, 0.01, 1, 0.02, 1), Speed(1, 1, 300, 90)
+        ),
     ):
         systems.add(system)
     return systems
@@ -75,9 +77,10 @@ def test_the_file_holds_what_was_found(found: FoundSystems) -> None:
     assert FoundSystems.read(found.path.with_name("none.json")).systems == {}
 
 
-def test_a_column_that_is_the_same_for_all_is_not_shown() -> None:
-    systems = [
+def test_what_is_the_same_for_all_that_have_it_is_told_from_what_differs() -> None:
+    students = [
         replace(make(str(layers), 1, 1), details={"layers": layers, "form": "int8"})
         for layers in (2, 3)
     ]
-    assert list_columns(systems) == ["layers"]
+    cascade = replace(make("cascade", 1, 1), details={"of": "2 > 3"})
+    assert split_details([*students, cascade]) == (["layers", "of"], {"form": "int8"})

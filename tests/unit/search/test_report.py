@@ -75,7 +75,7 @@ def make_found(name: str, kind: str, speedup: float, score: float, enough: bool 
         kind,
         {} if kind == TEACHER else {"of": name},
         12.0,
-        SelectionScore(score, 0.01, (score - 0.5) / 0.4, margin),
+        SelectionScore(score, 0.01, (score - 0.5) / 0.4, margin, 0.95 + margin / 0.4),
         Speed(speedup, speedup, 100.0, 20.0),
     )
 

@@ -96,3 +96,13 @@ def test_one_in_three_is_trained_for_longer(study: Study) -> None:
 def test_a_missing_part_of_the_score_costs_more_than_speed_brings() -> None:
     assert compute_value(20, 0.0) > compute_value(10, 0.0) > compute_value(20, -0.06)
     assert compute_value(20, 0.1) == compute_value(20, 0.0)
+
+
+def test_an_incomplete_trial_is_proposed_again(tmp_path: Path, space: Space, study: Study) -> None:
+    """Its longer training had too little time."""
+    proposal = study.propose(STUDENTS, set())
+    study.report(proposal, 0, [(10.0, -0.1)])
+    study.finish(proposal, complete=False)
+    again = Study(tmp_path / "journal.log", "a", space, STUDENTS, seed=0)
+    assert not again.list_tried()
+    assert proposal.choice in {end(again) for _ in range(STUDENTS * 4)}
