@@ -201,8 +201,11 @@ def reviews(reviews_file: Path, cache_with_data: Path) -> Task:
 
 SMALLER = {
     "heads = 8": "heads = 2",
+    "heads = 6": "heads = 2",
     "heads = 4": "heads = 1",
     "ffn = 768": "ffn = 32",
+    "ffn = 512": "ffn = 32",
+    "layers = 3\n": "layers = 1\n",
     "after = [1, 3]": "after = [0]",
     "keep = [0.5, 0.5]": "keep = [0.5]",
 }
