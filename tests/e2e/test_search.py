@@ -119,7 +119,8 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     assert main([*arguments, "--resume", "--keep", "0.9"]) == 2
     assert "--keep differs from the search to resume" in capsys.readouterr().err
     assert main([*arguments, "--resume"]) == 0
-    assert len(read_found(tmp_path).systems) > 2
+    found = read_found(tmp_path).systems.values()
+    assert any(system.kind == STUDENT and system.score.keeps_enough for system in found)
     assert "**It keeps too little.**" not in (out / "README.md").read_text()
 
 
@@ -171,7 +172,7 @@ def test_a_training_that_takes_too_long_leaves_the_time_to_shorter_ones(
         ),
         (
             ("--budget", "1s"),
-            r"2 of 2 trainings of faster students, .* of the shortest takes \d+ s, and less of the",
+            r"(\d) of \1 trainings of faster students, .* of the shortest takes \d+ s, and less of the",
         ),
         (("--p99-ms", "0.0001"), r"the p99 of student-\w+ is [\d.]+ ms"),
     ],
