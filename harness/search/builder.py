@@ -25,6 +25,9 @@ from harness.submissions.manifest import read_system
 from harness.submissions.plan import Plan, PlannedSystem, plan_system
 from harness.submissions.system import System
 
+MAX_FINALISTS = 10
+"""Systems that are timed again at the end, with their trained weights."""
+
 
 class Builder:
     """Makes systems in the workspace of a search.
@@ -96,8 +99,13 @@ class Builder:
         return meter
 
     def get_seconds_left(self) -> float:
-        """Return how much of the budget is left; below 0 if it is used up."""
-        return self._deadline - time.monotonic()
+        """Return how much of the budget is left before the finalists are timed again.
+
+        It is below 0 if that is used up.
+        """
+        finalists = min(len(self.found.systems), MAX_FINALISTS)
+        final = (1 + finalists) * self.speed_meter.seconds_per_system
+        return self._deadline - final - time.monotonic()
 
     def write(self, name: str, manifest: dict[str, Any]) -> System:
         """Write a manifest into the workspace, and read it."""

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, HarnessError
+from harness.errors import HarnessError
 from harness.models import pretrained
 from harness.optimize.base import Artifact, ArtifactMeta, Inputs, StepContext, get_step
+from harness.progress import Log
 from harness.search.candidate import Shape, Size, list_later_steps
 from harness.tasks.registry import get_task
 from harness.tasks.task import Example, Task
@@ -22,26 +23,36 @@ SELECTION_EXAMPLES = 16
 """Examples of the selection slice that a step sees; the step `quantize` answers all of them."""
 
 
-def write_random_artifact(
-    shape: Shape, teacher: Path, address: str, vocabulary: bool, out: Path, threads: int
-) -> Artifact:
-    """Write what a student of this shape is served from, with random weights.
+def write_random_artifacts(
+    shapes: Sequence[Shape],
+    teacher: Path,
+    address: str,
+    vocabulary: bool,
+    out: Path,
+    threads: int,
+    log: Log,
+) -> list[Artifact | None]:
+    """Write what students of these shapes are served from, with random weights.
 
     The steps that follow training are run as in a build.
 
     Args:
-        shape: the student.
+        shapes: the students.
         teacher: the folder of the teacher's artifact.
         address: of the task.
         vocabulary: whether embeddings that the task's text does not need are removed.
         out: an empty folder.
         threads: cores to use.
+        log: takes a line for each student to which a step cannot be applied.
 
-    Raises:
-        BuildError: a step cannot be applied to such a student.
+    Returns:
+        An artifact for each shape; None for one that failed.
     """
     request = {
-        "shape": [[*vars(shape.size).values()], shape.form, shape.batch, shape.instances],
+        "shapes": [
+            [[*vars(shape.size).values()], shape.form, shape.batch, shape.instances]
+            for shape in shapes
+        ],
         "teacher": str(teacher),
         "task": address,
         "vocabulary": vocabulary,
@@ -55,14 +66,37 @@ def write_random_artifact(
         text=True,
         check=False,
     )
-    if process.returncode:
-        reason = (process.stdout or process.stderr).strip()[-400:]
-        raise BuildError(f"a student of {shape.size.layers} layers as {shape.form}: {reason}")
-    return Artifact.read(Path(process.stdout.splitlines()[-1]))  # libraries may print, too
+    artifacts: list[Artifact | None] = []
+    for number, shape in enumerate(shapes):
+        result = {"folder": "", "error": process.stderr.strip()[-400:]}
+        file = out / f"{number}.json"
+        if file.is_file():
+            result = json.loads(file.read_text())
+        if not result["folder"]:
+            student = f"a student of {shape.size.layers} layers as {shape.form}"
+            log(f"left out: {student}: {result['error']}")
+        artifacts.append(Artifact.read(Path(result["folder"])) if result["folder"] else None)
+    return artifacts
 
 
-def _write(request: dict[str, Any]) -> Path:
-    """Write the artifact, and return its folder, below the folder of the request."""
+def _write_all(request: dict[str, Any]) -> None:
+    """Write the artifacts, and a file for each one that has its folder or what failed."""
+    out = Path(request["out"])
+    for number, (size, form, batch, instances) in enumerate(request["shapes"]):
+        folder = out / str(number)
+        folder.mkdir()
+        result = {"folder": "", "error": ""}
+        try:
+            result["folder"] = str(
+                _write(Shape(Size(*size), form, batch, instances), request, folder)
+            )
+        except HarnessError as error:
+            result["error"] = str(error)
+        (out / f"{number}.json").write_text(json.dumps(result))
+
+
+def _write(shape: Shape, request: dict[str, Any], out: Path) -> Path:
+    """Write the artifact of a shape, and return its folder, below `out`."""
     import torch
 
     from harness.models import tokenization
@@ -70,10 +104,8 @@ def _write(request: dict[str, Any]) -> Path:
     from harness.models.encoder_spec import EncoderSpec
     from harness.optimize.training import encoders
 
-    size, form, batch, instances = request["shape"]
-    shape = Shape(Size(*size), form, batch, instances)
     teacher = Artifact.read(Path(request["teacher"]))
-    task, out, threads = get_task(request["task"]), Path(request["out"]), int(request["threads"])
+    task, threads = get_task(request["task"]), int(request["threads"])
     folder, labels = teacher.folder, teacher.metadata.labels
     spec = EncoderSpec.from_dict(teacher.metadata.model)
     if shape.size.start:
@@ -116,14 +148,5 @@ def _finish(folder: Path, values: dict[str, Any], like: ArtifactMeta) -> Artifac
     return Artifact(folder, metadata)
 
 
-def _main() -> int:
-    try:
-        print(_write(json.load(sys.stdin)))
-    except HarnessError as error:
-        print(error)
-        return 2
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(_main())
+    _write_all(json.load(sys.stdin))

@@ -17,6 +17,9 @@ from harness.submissions.project import shorten_path
 from harness.submissions.relocate import relocate
 from harness.telemetry.machine import build_fingerprint
 
+MAX_SHARE_ERROR = 0.1
+"""Largest standard error of the share of the gain with which a result counts as certain."""
+
 
 def write_system(request: SearchRequest, outcome: Outcome, out: Path) -> None:
     """Write the chosen system's folder, completely or not at all.
@@ -36,13 +39,20 @@ def write_system(request: SearchRequest, outcome: Outcome, out: Path) -> None:
 
 
 def summarize(request: SearchRequest, outcome: Outcome) -> str:
-    """Return the result in one sentence."""
+    """Return the result in one sentence, and in a second one that it is uncertain if it is."""
     chosen = outcome.found.systems[outcome.chosen]
     before, after = outcome.teacher_p50_ms, outcome.teacher_p50_ms / chosen.speed.single_stream
-    return (
+    error = chosen.score.retained - chosen.score.retained_low
+    sentence = (
         f"Keeps {chosen.score.retained:.0%} of the gain of {request.teacher_title} at "
         f"{format_number(chosen.speed.offline)}x; {format_number(after)} ms instead of "
         f"{format_number(before)}, {format_number(chosen.speed.size_mb)} MB."
+    )
+    if error <= MAX_SHARE_ERROR:
+        return sentence
+    return (
+        f"{sentence} This cannot promise much: on {len(request.task.examples('selection'))} "
+        f"examples the standard error of that share is {error:.0%}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 
 from harness.errors import HarnessError
 from harness.optimize.base import Artifact
@@ -22,7 +23,9 @@ class SelectionScore:
         se: its standard error.
         retained: its gain over the constant answer as a share of the teacher's.
         margin: its gain beyond the share of the teacher's gain that must be kept, less one standard
-            error of that difference; zero or more if the system keeps enough.
+            error of that difference; zero or more if the system keeps enough. The error is as if
+            one more example were answered rightly by one of the two alone (after Agresti & Min
+            2005), so that a few examples on which both agree prove nothing.
         retained_low: the share that is kept, less one standard error.
     """
 
@@ -51,6 +54,8 @@ class Scorer:
         self._task, self._context, self._keep = task, context, keep
         self._metric = METRICS[task.metric]
         self._truths, self._groups = context.data.truths, context.data.groups
+        grouped = [group for group in self._groups if group >= 0]
+        self._units = len(self._groups) - len(grouped) + len(set(grouped))
         self.majority = self._metric.majority_value(self._truths)
         self._teacher: Sequence[int] = ()
         self.teacher_score: SelectionScore | None = None
@@ -90,7 +95,7 @@ class Scorer:
         margin = compare(
             metric, answers, self._teacher, truths, groups, self.majority, self._keep
         ).floor_margin
-        error = (margin.high - margin.low) / INTERVAL_ERRORS
+        error = hypot((margin.high - margin.low) / INTERVAL_ERRORS, 1 / (self._units + 2))
         gain = teacher.value - self.majority
         return SelectionScore(
             score.value,

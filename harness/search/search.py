@@ -6,6 +6,7 @@ budget is used up. Early exits and cascades are made of what was found. The repo
 read.
 """
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -15,7 +16,7 @@ from harness.leaderboard.formatting import format_number
 from harness.optimize.base import Artifact, get_selection
 from harness.progress import Log
 from harness.runner.system_run import EvalData, RunContext
-from harness.search.builder import Builder
+from harness.search.builder import MAX_FINALISTS, Builder
 from harness.search.candidate import (
     FORMS,
     Shape,
@@ -42,8 +43,8 @@ from harness.telemetry.energy import EnergyMeter
 COMBINATIONS_SHARE = 0.15
 """Share of the budget that is left for early exits and cascades."""
 
-FRONTIER_SIZE = 8
-"""Systems that are timed again at the end, with their trained weights."""
+TIMING_SHARE = 1 / 3
+"""Largest share of the time left by the teacher in which untrained students are timed."""
 
 UNTRAINED = Training(1, 0, 2.0, 1e-4)
 """The training of a student that is only timed."""
@@ -107,15 +108,18 @@ class Search:
     def _time_shapes(self) -> dict[Shape, Speed]:
         """Return the speed of the shapes that are within the limits."""
         request, not_tried = self._request, self._builder.not_tried
+        seconds = TIMING_SHARE * self._builder.get_seconds_left()
         sizes = request.space.list_sizes(request.teacher.spec)
         if not sizes:
             return {}
-        forms = self._choose_forms([*request.space.list_servings(sorted(sizes)[len(sizes) // 2])])
+        started = time.monotonic()
+        servings = request.space.list_servings(sorted(sizes)[len(sizes) // 2])
+        forms = self._choose_forms(servings, seconds / 2)
         for form in sorted(set(request.space.forms) - set(request.space.list_forms())):
             not_tried.append(f"{form}: pip install 'wattbench[{FORMS[form].extra}]'")
-        speeds = self._time(
-            [with_serving(Shape(size, shape.form), shape) for shape in forms for size in sizes]
-        )
+        shapes = [with_serving(Shape(size, shape.form), shape) for shape in forms for size in sizes]
+        random.Random(request.seed).shuffle(shapes)
+        speeds = self._time(shapes, seconds - (time.monotonic() - started))
         p50 = self._builder.speed_meter.teacher_p50_ms
         admitted = {
             shape: speed for shape, speed in speeds.items() if request.limits.admit(speed, p50)
@@ -128,13 +132,13 @@ class Search:
             )
         return admitted
 
-    def _choose_forms(self, servings: Sequence[Shape]) -> list[Shape]:
-        """Time one size in all forms, batches and instances.
+    def _choose_forms(self, servings: Sequence[Shape], seconds: float) -> list[Shape]:
+        """Time one size in all forms, batches and instances, as far as there is time.
 
         Returns:
             Each form that is not slower and less exact than another one, as it is fastest.
         """
-        speeds = self._time(servings)
+        speeds = self._time(servings, seconds)
         fastest: dict[str, Shape] = {}
         for shape in sorted(speeds, key=lambda shape: -speeds[shape].offline):
             fastest.setdefault(shape.form, shape)
@@ -147,12 +151,19 @@ class Search:
             )
         return kept
 
-    def _time(self, shapes: Sequence[Shape]) -> dict[Shape, Speed]:
+    def _time(self, shapes: Sequence[Shape], seconds: float) -> dict[Shape, Speed]:
         def make_system(shape: Shape) -> System:
             return self._builder.write_student("untrained", shape, UNTRAINED)
 
         vocabulary = self._request.space.vocabulary
-        return self._builder.speed_meter.time_shapes(shapes, vocabulary, make_system)
+        meter = self._builder.speed_meter
+        speeds, left_over = meter.time_shapes(shapes, vocabulary, make_system, seconds)
+        if left_over:
+            self._builder.not_tried.append(
+                f"{left_over} of {len(shapes)} untrained students: timing all of them takes more "
+                f"than {TIMING_SHARE:.0%} of the time that the teacher left"
+            )
+        return speeds
 
     def _train_students(
         self, students: Sequence[Sequence[Shape]], speeds: dict[Shape, Speed]
@@ -263,9 +274,8 @@ class Search:
         """Time the frontier again with trained weights, and choose."""
         builder, meter = self._builder, self._builder.speed_meter
         frontier = [found for found in builder.found.find_frontier() if found.kind != TEACHER]
-        finalists = {
-            found.name: found for found in (*builder.list_admitted()[:2], *frontier[:FRONTIER_SIZE])
-        }
+        best = {found.name: found for found in (*builder.list_admitted()[:2], *frontier)}
+        finalists = dict([*best.items()][:MAX_FINALISTS])
         systems = {name: builder.load(name) for name in finalists}
         for name, speed in meter.time_systems(systems).items():
             builder.found.add(replace(finalists[name], speed=speed))

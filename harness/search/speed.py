@@ -8,6 +8,7 @@ slice; the reported split is never read.
 import json
 import random
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -23,8 +24,8 @@ from harness.results.record import Timing
 from harness.results.statistics import compute_percentile, count_needed_queries, geometric_mean
 from harness.runner.evaluate import load_system, start_worker, time_scenarios
 from harness.runner.system_run import RunContext, SystemRun
-from harness.search.candidate import Shape, Size
-from harness.search.random_weights import write_random_artifact
+from harness.search.candidate import Shape
+from harness.search.random_weights import write_random_artifacts
 from harness.store.cache import (
     cache_dir,
     create_scratch_folder,
@@ -75,6 +76,7 @@ class SpeedMeter:
         teacher_p50_ms: the median latency of the teacher in ms; 0 before anything was timed.
         teacher_rate: examples per second of the teacher in `offline`; 0 likewise.
         teacher_memory_mb: its peak memory in 10^6 bytes.
+        seconds_per_system: how long it took to time a system.
     """
 
     teacher: SystemRun
@@ -83,6 +85,7 @@ class SpeedMeter:
     teacher_p50_ms: float = 0.0
     teacher_rate: float = 0.0
     teacher_memory_mb: float = 0.0
+    seconds_per_system: float = 0.0
     _latencies: list[float] = field(default_factory=list)
     _rates: list[float] = field(default_factory=list)
 
@@ -104,6 +107,7 @@ class SpeedMeter:
         latency: dict[str, list[float]] = {}
         memory: dict[str, float] = {}
         with hold_lock(LOCK):
+            started = time.monotonic()
             for block in range(BLOCKS):
                 names = ["", *runs]
                 random.Random(block).shuffle(names)
@@ -122,6 +126,7 @@ class SpeedMeter:
                     offline.setdefault(name, []).append(seconds)
                     latency.setdefault(name, []).append(median(timed.single.latencies))
                     memory[name] = max(memory.get(name, 0.0), timed.memory.host_mb)
+            self.seconds_per_system = (time.monotonic() - started) / (1 + len(systems))
         self._latencies += latency[""]
         self._rates += [1 / seconds for seconds in offline[""]]
         self.teacher_p50_ms = median(self._latencies) * 1000
@@ -138,14 +143,23 @@ class SpeedMeter:
         }
 
     def time_shapes(
-        self, shapes: Sequence[Shape], vocabulary: bool, make_system: Callable[[Shape], System]
-    ) -> dict[Shape, Speed]:
+        self,
+        shapes: Sequence[Shape],
+        vocabulary: bool,
+        make_system: Callable[[Shape], System],
+        seconds: float,
+    ) -> tuple[dict[Shape, Speed], int]:
         """Time students with random weights; what was timed before on this machine is not again.
 
         Args:
             shapes: the students.
             vocabulary: whether embeddings that the task's text does not need are removed.
             make_system: returns a system that is served as a shape is.
+            seconds: how long it may take; if that is too short, the first ones of the shapes are
+                timed, at least `TOGETHER`.
+
+        Returns:
+            The speeds of those that did not fail, and how many there was no time for.
         """
         files = {shape: self._find_file(shape, vocabulary) for shape in shapes}
         speeds = {
@@ -155,43 +169,41 @@ class SpeedMeter:
         }
         missing = [shape for shape in shapes if shape not in speeds]
         parts = [missing[start : start + TOGETHER] for start in range(0, len(missing), TOGETHER)]
-        for part in track(parts, self.log, f"timing {len(missing)} untrained students"):
+        left_over = 0
+        started = time.monotonic()
+        progress = track(parts, self.log, f"timing {len(missing)} untrained students")
+        for done, part in enumerate(progress):
+            used = time.monotonic() - started
+            if done and used + used / done > seconds:
+                left_over = len(missing) - done * TOGETHER
+                break
             for shape, speed in self._time_untrained(part, vocabulary, make_system).items():
                 write_atomically(files[shape], json.dumps(asdict(speed)).encode())
                 speeds[shape] = speed
-        return {shape: speeds[shape] for shape in shapes if shape in speeds}
+        return {shape: speeds[shape] for shape in shapes if shape in speeds}, left_over
 
     def _time_untrained(
         self, shapes: Sequence[Shape], vocabulary: bool, make_system: Callable[[Shape], System]
     ) -> dict[Shape, Speed]:
-        systems: dict[str, tuple[System, Artifact]] = {}
-        by_name = {str(number): shape for number, shape in enumerate(shapes)}
-        artifacts: dict[tuple[Size, str], Artifact | None] = {}
-        with _scratch_folder() as scratch:
-            for name, shape in by_name.items():
-                content = shape.size, shape.form
-                if content not in artifacts:
-                    artifacts[content] = self._write_untrained(shape, vocabulary, scratch / name)
-                if artifact := artifacts[content]:
-                    systems[name] = make_system(shape), artifact
-            return {by_name[name]: speed for name, speed in self.time_systems(systems).items()}
-
-    def _write_untrained(self, shape: Shape, vocabulary: bool, out: Path) -> Artifact | None:
-        """Return the artifact of a student with random weights; None, with a line, if it fails."""
         assert self.teacher.artifact is not None
-        out.mkdir()
-        try:
-            return write_random_artifact(
-                shape,
+        contents = {(shape.size, shape.form): shape for shape in shapes}
+        with _scratch_folder() as scratch:
+            artifacts = write_random_artifacts(
+                [*contents.values()],
                 self.teacher.artifact.folder,
                 self.teacher.task.address,
                 vocabulary,
-                out,
+                scratch,
                 self.context.configuration.cores,
+                self.log,
             )
-        except HarnessError as error:
-            self.log(f"left out: {error}")
-            return None
+            found = dict(zip(contents, artifacts, strict=True))
+            systems: dict[str, tuple[System, Artifact]] = {}
+            by_name = {str(number): shape for number, shape in enumerate(shapes)}
+            for name, shape in by_name.items():
+                if artifact := found[shape.size, shape.form]:
+                    systems[name] = make_system(shape), artifact
+            return {by_name[name]: speed for name, speed in self.time_systems(systems).items()}
 
     def _find_file(self, shape: Shape, vocabulary: bool) -> Path:
         """Return the file of a shape's speed on this machine."""

@@ -155,6 +155,12 @@ def test_a_sentence_sums_it_up(request_: SearchRequest, outcome: Outcome) -> Non
     assert summarize(request_, outcome) == (
         f"Keeps 95% of the gain of {model} at 200x; 0.150 ms instead of 30.0, 20.0 MB."
     )
+    score = replace(outcome.found.systems["cascade"].score, retained_low=0.66)
+    outcome.found.add(replace(outcome.found.systems["cascade"], score=score))
+    count = len(request_.task.examples("selection"))
+    assert summarize(request_, outcome).endswith(
+        f" This cannot promise much: on {count} examples the standard error of that share is 29%."
+    )
     named = replace(request_, teacher_name="teacher")
     assert "the gain of teacher at 200x" in summarize(named, outcome)
 
