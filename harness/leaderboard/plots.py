@@ -27,9 +27,9 @@ MANY_SYSTEMS = 40
 COLOURS = {"closed": "#0b7285", "open": "#c2255c", "baseline": "#495057"}
 MARKERS = {"closed": "o", "open": "D", "baseline": "s"}
 
-KIND_COLOURS = ("#495057", "#c2255c", "#0b7285", "#e67700", "#5f3dc4")
-KIND_MARKERS = ("s", "D", "o", "^", "v")
-"""Of up to five kinds of systems."""
+KIND_COLOURS = ("#495057", "#c2255c", "#0b7285", "#e67700", "#5f3dc4", "#2b8a3e")
+KIND_MARKERS = ("s", "D", "o", "^", "v", "P")
+"""Of up to six kinds of systems."""
 
 
 def draw_pareto(section: Section) -> str:
@@ -238,6 +238,7 @@ def draw_frontier(
     """
     figure, axes = _create_figure(4.2)
     kinds = dict.fromkeys(kind for kind, *_ in points.values())
+    assert len(kinds) <= len(KIND_COLOURS)
     for kind, colour, marker in zip(kinds, KIND_COLOURS, KIND_MARKERS, strict=False):
         peers = [values for peer, *values in points.values() if peer == kind]
         x, y, errors = zip(*peers, strict=True)
@@ -253,7 +254,7 @@ def draw_frontier(
     axes.margins(x=0.15, y=0.2)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=5, frameon=False, fontsize=8)
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=6, frameon=False, fontsize=8)
     figure.tight_layout()
     _place_names(axes, {name: positions[name] for name in points if name in named}, False)
     return _to_svg(figure)

@@ -54,6 +54,7 @@ class Builder:
         self._check_settings()
         self.found = FoundSystems.read(request.workspace / "found.json")
         self.not_tried: list[str] = []
+        self._estimated = self._taken = 30.0  # as if one build had taken as long as estimated
         self._scorer = Scorer(request.task, context, request.limits.keep)
         self.speed_meter = self._prepare_teacher(context)
 
@@ -129,9 +130,13 @@ class Builder:
         return self.write(name, manifest)
 
     def plan(self, system: System) -> tuple[PlannedSystem, float]:
-        """Return the plan of a system, and the estimated seconds of its build."""
+        """Return the plan of a system, and the estimated seconds of its build.
+
+        The estimate is corrected by what earlier builds took beside theirs.
+        """
         planned = plan_system(system, self._request.task, self._request.seed)
-        return planned, sum(estimate_build_seconds(planned.steps).values())
+        seconds = sum(estimate_build_seconds(planned.steps).values())
+        return planned, seconds * self._taken / self._estimated
 
     def try_manifest(
         self, name: str, kind: str, details: dict[str, Any], manifest: dict[str, Any]
@@ -210,7 +215,12 @@ class Builder:
         return f"best so far {best.name} with {format_number(best.speed.offline)}x"
 
     def _build(self, planned: PlannedSystem) -> Artifact:
+        estimated = sum(estimate_build_seconds(planned.steps).values())
+        started = time.monotonic()
         build_missing(Plan((planned,)), self._request.configuration, self._log)
+        if estimated:
+            self._estimated += estimated
+            self._taken += time.monotonic() - started
         artifact = planned.find_artifact()
         assert artifact is not None, "every recipe of a search writes an artifact"
         return artifact

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.schema import read_toml
-from harness.search.candidate import FORMS, make_manifest
-from harness.search.found import STATIC, STUDENT, Found, FoundSystems
+from harness.search.candidate import FORMS, Shape, list_later_steps, make_manifest
+from harness.search.found import ENCODERS, STATIC, Found, FoundSystems
 from harness.search.request import SearchRequest
 
 MAX_DROP = 0.005
@@ -25,6 +25,17 @@ def make_static_manifest(request: SearchRequest) -> dict[str, Any]:
     serve = {"engine": "static", "offline": PER_CORE, "server": PER_CORE}
     model = {"teacher": request.teacher_name}
     return make_manifest("static student", model, [{"use": "static"}], serve, request.task.address)
+
+
+def make_converted_manifest(request: SearchRequest, shape: Shape) -> dict[str, Any]:
+    """Return the manifest of the teacher itself in another form, without any training."""
+    return make_manifest(
+        f"the teacher itself, {shape.form}",
+        {"teacher": request.teacher_name},
+        list_later_steps(shape, request.space.vocabulary),
+        shape.serve,
+        request.task.address,
+    )
 
 
 def make_exit_manifest(request: SearchRequest, student: Found) -> dict[str, Any] | None:
@@ -71,7 +82,7 @@ def make_cascade_manifest(request: SearchRequest, members: Sequence[Found]) -> d
     """
     names = [member.name for member in members]
     serve = {"engine": "cascade", "padding": "longest", "batch": 1}
-    forms = [FORMS[member.details["form"]] for member in members if member.kind == STUDENT]
+    forms = [FORMS[member.details["form"]] for member in members if member.kind in ENCODERS]
     offline: dict[str, Any] = {}
     if not any(form.depends_on_batch for form in forms):
         last = read_toml(request.get_folder(names[-1]) / "submission.toml")
@@ -100,7 +111,7 @@ def list_cascades(found: FoundSystems, students: Sequence[Found]) -> Iterator[tu
     faster = [
         other
         for other in found.find_frontier()
-        if other.kind in (STATIC, STUDENT) and other.speed.offline > best.speed.offline
+        if other.kind in (STATIC, *ENCODERS) and other.speed.offline > best.speed.offline
     ][:FIRST_MEMBERS]
     for other in faster:
         yield other, best

@@ -10,9 +10,12 @@ from harness.search.scoring import SelectionScore
 from harness.search.speed import Speed
 from harness.store.cache import write_atomically
 
-TEACHER, STUDENT, STATIC, EXITS, CASCADE = (
-    *("teacher", "student", "static", "early exits", "cascade"),
+TEACHER, CONVERTED, STUDENT, STATIC, EXITS, CASCADE = (
+    *("teacher", "converted", "student", "static", "early exits", "cascade"),
 )
+
+ENCODERS = (CONVERTED, STUDENT)
+"""The teacher itself in another form, and its students."""
 
 
 @dataclass(frozen=True)

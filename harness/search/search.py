@@ -20,6 +20,7 @@ from harness.search.builder import MAX_FINALISTS, Builder
 from harness.search.candidate import (
     FORMS,
     Shape,
+    Size,
     Training,
     drop_slower,
     group_by_size,
@@ -28,10 +29,20 @@ from harness.search.candidate import (
 from harness.search.combinations import (
     list_cascades,
     make_cascade_manifest,
+    make_converted_manifest,
     make_exit_manifest,
     make_static_manifest,
 )
-from harness.search.found import CASCADE, EXITS, STATIC, STUDENT, TEACHER, Found
+from harness.search.found import (
+    CASCADE,
+    CONVERTED,
+    ENCODERS,
+    EXITS,
+    STATIC,
+    STUDENT,
+    TEACHER,
+    Found,
+)
 from harness.search.request import Outcome, SearchRequest
 from harness.search.speed import TIMING, Speed
 from harness.search.study import Choice, Proposal, Study
@@ -96,7 +107,15 @@ class Search:
 
     def _search(self) -> None:
         builder, request = self._builder, self._request
-        speeds = self._time_shapes()
+        sizes = request.space.list_sizes(request.teacher.spec)
+        speeds: dict[Shape, Speed] = {}
+        if sizes:
+            seconds = TIMING_SHARE * builder.get_seconds_left()
+            servings = request.space.list_servings(sorted(sizes)[len(sizes) // 2])
+            forms = self._choose_forms(servings, seconds / 2)
+            for shape in forms:
+                self._convert_teacher(shape)
+            speeds = self._time_sizes(sizes, forms, seconds / 2)
         if request.space.static:
             builder.try_manifest("static", STATIC, {}, make_static_manifest(request))
         shapes = drop_slower({shape: speed.offline for shape, speed in speeds.items()})
@@ -105,21 +124,25 @@ class Search:
             self._train_students(group_by_size(shapes), speeds)
         self._try_combinations()
 
-    def _time_shapes(self) -> dict[Shape, Speed]:
-        """Return the speed of the shapes that are within the limits."""
+    def _convert_teacher(self, other: Shape) -> None:
+        """Try the teacher itself in the form of a shape, and served like it."""
+        spec, name = self._request.teacher.spec, f"teacher-{other.form}"
+        size = Size(spec.layers or 0, spec.heads or 0, spec.ffn or 0)
+        if name not in self._builder.found.systems:
+            shape = with_serving(Shape(size, other.form), other)
+            manifest = make_converted_manifest(self._request, shape)
+            self._builder.try_manifest(name, CONVERTED, shape.describe(), manifest)
+
+    def _time_sizes(
+        self, sizes: Sequence[Size], forms: Sequence[Shape], seconds: float
+    ) -> dict[Shape, Speed]:
+        """Return the speed of the shapes that are within the limits, as far as there is time."""
         request, not_tried = self._request, self._builder.not_tried
-        seconds = TIMING_SHARE * self._builder.get_seconds_left()
-        sizes = request.space.list_sizes(request.teacher.spec)
-        if not sizes:
-            return {}
-        started = time.monotonic()
-        servings = request.space.list_servings(sorted(sizes)[len(sizes) // 2])
-        forms = self._choose_forms(servings, seconds / 2)
         for form in sorted(set(request.space.forms) - set(request.space.list_forms())):
             not_tried.append(f"{form}: pip install 'wattbench[{FORMS[form].extra}]'")
         shapes = [with_serving(Shape(size, shape.form), shape) for shape in forms for size in sizes]
         random.Random(request.seed).shuffle(shapes)
-        speeds = self._time(shapes, seconds - (time.monotonic() - started))
+        speeds = self._time(shapes, seconds)
         p50 = self._builder.speed_meter.teacher_p50_ms
         admitted = {
             shape: speed for shape, speed in speeds.items() if request.limits.admit(speed, p50)
@@ -203,11 +226,11 @@ class Search:
             self._log("every student that would be faster was trained in every way")
 
     def _find_fastest(self) -> float:
-        """Return the speed of the fastest student that keeps enough, 0 if none does."""
+        """Return the speed of the fastest encoder that keeps enough, 0 if none does."""
         enough = [
             found.speed.offline
             for found in self._builder.list_admitted()
-            if found.kind == STUDENT and found.score.keeps_enough
+            if found.kind in ENCODERS and found.score.keeps_enough
         ]
         return max(enough, default=0.0)
 
@@ -256,9 +279,9 @@ class Search:
         return 0.0
 
     def _try_combinations(self) -> None:
-        """Try early exits of the best student, and cascades of what was found."""
+        """Try early exits of the best encoder, and cascades of what was found."""
         builder, request = self._builder, self._request
-        students = [found for found in builder.list_admitted() if found.kind == STUDENT]
+        students = [found for found in builder.list_admitted() if found.kind in ENCODERS]
         for student in students[:1] if request.space.exits else ():
             if manifest := make_exit_manifest(request, student):
                 name, details = f"exits-{student.name}", {"of": student.name}

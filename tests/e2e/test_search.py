@@ -9,7 +9,7 @@ import pytest
 from harness.cli.main import main
 from harness.optimize.base import Artifact
 from harness.search import builder, search
-from harness.search.found import STUDENT, FoundSystems
+from harness.search.found import CONVERTED, STUDENT, FoundSystems
 from harness.search.scoring import SelectionScore
 from harness.submissions.manifest import read_system
 from harness.submissions.plan import PlannedSystem, plan_system
@@ -75,7 +75,9 @@ def test_the_result_is_an_ordinary_built_submission(
     assert system.teacher.folder.resolve() == out / "teacher"
     readme = (out / "README.md").read_text()
     assert "the reported split was not read" in readme
-    assert readme.count("\n| student-") == len(read_found(tmp_path).systems) - 1
+    systems = read_found(tmp_path).systems
+    assert all(f"\n| {name}" in readme for name in systems)
+    assert systems["teacher-onnxruntime-int8"].kind == CONVERTED
     assert "</svg>" in (out / "frontier.svg").read_text()
     assert main(arguments) == 2
     assert "exists already. Move it away" in capsys.readouterr().err
@@ -93,7 +95,7 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The interrupt comes after the first student, which is made to keep too little."""
+    """The interrupt comes after the converted teacher, which is made to keep too little."""
     score, scored = builder.Scorer.score, []
 
     def score_and_interrupt(*arguments: object) -> object:
@@ -174,7 +176,7 @@ def test_a_training_that_takes_too_long_leaves_the_time_to_shorter_ones(
             ("--budget", "1s"),
             r"(\d) of \1 trainings of faster students, .* the shortest takes \d+ s, and less of",
         ),
-        (("--p99-ms", "0.0001"), r"the p99 of student-\w+ is [\d.]+ ms"),
+        (("--p99-ms", "0.0001"), r"the p99 of (student|teacher)-\S+ is [\d.]+ ms"),
     ],
 )
 def test_nothing_within_the_limits_is_one_message_that_says_what_there_is(

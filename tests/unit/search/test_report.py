@@ -135,7 +135,7 @@ def test_readme_states_what_was_found_and_what_was_not_tried(
     readme = (out / "README.md").read_text()
     assert f"{summarize(request_, outcome)}\n" in readme
     assert re.search(r"^Found on \d{4}-\d\d-\d\d by `wattbench search` for ", readme, re.M)
-    assert "the fastest of 3 trained systems that keeps at least 95% of the" in readme
+    assert "the fastest of 3 systems that keeps at least 95% of the" in readme
     assert "Limits: p50 at most 5 ms; size at most 100 MB." in readme
     assert "- exits: it would take 9 min" in readme
     assert "| cascade * | cascade |" in readme
