@@ -8,6 +8,7 @@ unknown.
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from pydantic import Field
 
 from harness.errors import BuildError
 from harness.optimize.base import Inputs, Step, StepContext, StepParams, find_dtype_faults
-from harness.tasks.task import Task
+from harness.tasks.task import Candidate, Task
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,21 +40,47 @@ def run(inputs: Inputs, task: Task, params: Vocabulary, context: StepContext) ->
     Raises:
         BuildError: the tokenizer is not WordPiece.
     """
-    from harness.models import tokenization
     from harness.optimize.training import encoders
 
     assert inputs.artifact is not None
     model, tokenizer = encoders.load_model(inputs.artifact, task)
     tokenizer.no_truncation()
-    rows, counts = task.texts(params.transfer), Counter[int]()
-    while part := list(islice(rows, 1000)):
-        encodings = tokenization.tokenize(tokenizer, part)
-        counts.update(token for encoding in encodings for token in encoding.ids)
+    counts = _count_tokens(tokenizer, task.texts(params.transfer))
     frequent = {token for token in counts if counts[token] >= params.floor}
     smaller_tokenizer, old_ids = restrict_tokenizer(tokenizer, frequent)
     smaller_model = keep_embeddings(model, old_ids)
     metadata = encoders.save_model(smaller_model, smaller_tokenizer, context.out)
     return {**metadata, "tokens": {"before": model.spec.vocabulary, "after": len(old_ids)}}
+
+
+def measure_lost_share(task: Task, tokenizer: "Tokenizer") -> float:
+    """Return the share of the selection slice's tokens that the step would remove, from 0 to 1.
+
+    1 if the tokenizer is not WordPiece, so that the step cannot be applied.
+
+    Args:
+        task: the task; its transfer text counts as training text.
+        tokenizer: the model's, without truncation.
+    """
+    if type(tokenizer.model).__name__ != "WordPiece":
+        return 1.0
+    kept = _count_tokens(tokenizer, task.texts(transfer=True))
+    selection = task.examples("selection")
+    candidates = (candidate for example in selection for candidate in example.candidates)
+    needed = _count_tokens(tokenizer, candidates)
+    lost = sum(number for token, number in needed.items() if token not in kept)
+    return lost / needed.total()
+
+
+def _count_tokens(tokenizer: "Tokenizer", rows: Iterator[Candidate]) -> Counter[int]:
+    """Return how often each token occurs in some texts."""
+    from harness.models import tokenization
+
+    counts = Counter[int]()
+    while part := list(islice(rows, 1000)):
+        encodings = tokenization.tokenize(tokenizer, part)
+        counts.update(token for encoding in encodings for token in encoding.ids)
+    return counts
 
 
 def restrict_tokenizer(tokenizer: "Tokenizer", tokens: set[int]) -> "tuple[Tokenizer, list[int]]":

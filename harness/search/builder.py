@@ -10,8 +10,9 @@ import tomli_w
 from harness.build import build_missing
 from harness.errors import HarnessError
 from harness.leaderboard.formatting import format_number
-from harness.models import pretrained
+from harness.models import pretrained, tokenization
 from harness.optimize.base import Artifact
+from harness.optimize.vocabulary import measure_lost_share
 from harness.progress import Log, format_seconds_left
 from harness.runner.system_run import RunContext, SystemRun
 from harness.search.candidate import Shape, Training, make_manifest, make_recipe
@@ -28,6 +29,9 @@ from harness.submissions.system import System
 MAX_FINALISTS = 10
 """Systems that are timed again at the end, with their trained weights."""
 
+MAX_LOST_TOKENS = 0.01
+"""Share of the tokens of the selection slice that may be lost with their embeddings."""
+
 
 class Builder:
     """Makes systems in the workspace of a search.
@@ -42,6 +46,7 @@ class Builder:
         found: all systems that were built, in earlier processes too.
         not_tried: what was not tried and why, as sentences.
         speed_meter: times systems against the teacher.
+        vocabulary: whether embeddings that the task's text does not need are removed.
 
     Raises:
         HarnessError: the teacher cannot be built, or is no better than the constant answer.
@@ -57,6 +62,7 @@ class Builder:
         self._estimated = self._taken = 30.0  # as if one build had taken as long as estimated
         self._scorer = Scorer(request.task, context, request.limits.keep)
         self.speed_meter = self._prepare_teacher(context)
+        self.vocabulary = request.space.vocabulary and self._has_all_tokens()
 
     def _check_settings(self) -> None:
         """Check that the scores of an earlier search mean the same, and keep what they depend on.
@@ -99,6 +105,20 @@ class Builder:
         )
         return meter
 
+    def _has_all_tokens(self) -> bool:
+        """Return whether the training text has nearly all tokens of the selection slice."""
+        artifact, task = self.speed_meter.teacher.artifact, self._request.task
+        assert artifact is not None
+        tokenizer = tokenization.load_tokenizer(artifact.folder / "tokenizer.json", task.max_length)
+        tokenizer.no_truncation()
+        lost = measure_lost_share(task, tokenizer)
+        if lost > MAX_LOST_TOKENS:
+            self.not_tried.append(
+                f"removing token embeddings: {lost:.1%} of the tokens of the selection slice are "
+                "not in the training text, or the tokenizer is not WordPiece"
+            )
+        return lost <= MAX_LOST_TOKENS
+
     def get_seconds_left(self) -> float:
         """Return how much of the budget is left before the finalists are timed again.
 
@@ -123,7 +143,7 @@ class Builder:
         manifest = make_manifest(
             f"{size.layers} layers, {size.heads} heads, {size.ffn} neurons, {shape.form}",
             {"teacher": request.teacher_name},
-            make_recipe(shape, training, start, request.space.vocabulary),
+            make_recipe(shape, training, start, self.vocabulary),
             shape.serve,
             request.task.address,
         )

@@ -27,12 +27,20 @@ def make_static_manifest(request: SearchRequest) -> dict[str, Any]:
     return make_manifest("static student", model, [{"use": "static"}], serve, request.task.address)
 
 
-def make_converted_manifest(request: SearchRequest, shape: Shape) -> dict[str, Any]:
-    """Return the manifest of the teacher itself in another form, without any training."""
+def make_converted_manifest(
+    request: SearchRequest, shape: Shape, vocabulary: bool
+) -> dict[str, Any]:
+    """Return the manifest of the teacher itself in another form, without any training.
+
+    Args:
+        request: what the search is to find.
+        shape: the form, and how it is served.
+        vocabulary: whether embeddings that the task's text does not need are removed.
+    """
     return make_manifest(
         f"the teacher itself, {shape.form}",
         {"teacher": request.teacher_name},
-        list_later_steps(shape, request.space.vocabulary),
+        list_later_steps(shape, vocabulary),
         shape.serve,
         request.task.address,
     )

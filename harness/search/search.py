@@ -57,6 +57,9 @@ COMBINATIONS_SHARE = 0.15
 TIMING_SHARE = 1 / 3
 """Largest share of the time left by the teacher in which untrained students are timed."""
 
+STATIC_SHARE = 0.2
+"""Largest share of the time left that a static student may take before the others."""
+
 UNTRAINED = Training(1, 0, 2.0, 1e-4)
 """The training of a student that is only timed."""
 
@@ -116,13 +119,25 @@ class Search:
             for shape in forms:
                 self._convert_teacher(shape)
             speeds = self._time_sizes(sizes, forms, seconds / 2)
-        if request.space.static:
-            builder.try_manifest("static", STATIC, {}, make_static_manifest(request))
+        static_first = self._try_static(STATIC_SHARE)
         shapes = drop_slower({shape: speed.offline for shape, speed in speeds.items()})
         if shapes:
             self._log(f"{len(shapes)} of {len(speeds)} timed shapes may be the best for a score")
             self._train_students(group_by_size(shapes), speeds)
+        if not static_first:
+            self._try_static(1.0)
         self._try_combinations()
+
+    def _try_static(self, share: float) -> bool:
+        """Try a static student if it takes at most a share of the time left; return whether."""
+        builder, manifest = self._builder, make_static_manifest(self._request)
+        if not self._request.space.static or "static" in builder.found.systems:
+            return True
+        _, seconds = builder.plan(builder.write("static", manifest))
+        if seconds > share * builder.get_seconds_left() and share < 1:
+            return False
+        builder.try_manifest("static", STATIC, {}, manifest)
+        return True
 
     def _convert_teacher(self, other: Shape) -> None:
         """Try the teacher itself in the form of a shape, and served like it."""
@@ -130,7 +145,7 @@ class Search:
         size = Size(spec.layers or 0, spec.heads or 0, spec.ffn or 0)
         if name not in self._builder.found.systems:
             shape = with_serving(Shape(size, other.form), other)
-            manifest = make_converted_manifest(self._request, shape)
+            manifest = make_converted_manifest(self._request, shape, self._builder.vocabulary)
             self._builder.try_manifest(name, CONVERTED, shape.describe(), manifest)
 
     def _time_sizes(
@@ -178,8 +193,7 @@ class Search:
         def make_system(shape: Shape) -> System:
             return self._builder.write_student("untrained", shape, UNTRAINED)
 
-        vocabulary = self._request.space.vocabulary
-        meter = self._builder.speed_meter
+        meter, vocabulary = self._builder.speed_meter, self._builder.vocabulary
         speeds, left_over = meter.time_shapes(shapes, vocabulary, make_system, seconds)
         if left_over:
             self._builder.not_tried.append(

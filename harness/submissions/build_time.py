@@ -111,15 +111,17 @@ def estimate_build_seconds(steps: Iterable[PlannedStep]) -> dict[str, float]:
         if task.name not in sizes:
             sizes[task.name] = _measure_texts(task)
         texts = sizes[task.name].count_texts(params)
-        if not isinstance(params, Schedule):
-            seconds[key] += STATIC_SECONDS * texts * epochs
-            continue
-        epochs = params.count_updates(round(texts))[1]
-        flops_per_token = 6 * models[key].count_parameters() * epochs
+        flops_per_token = 0.0
         if planned_step.teacher:
             flops_per_token += 2 * models[planned_step.teacher].count_parameters()
-        tokens = min(sizes[task.name].tokens, params.max_length or task.max_length)
-        seconds[key] += texts * tokens * flops_per_token / rate
+        max_length = task.max_length
+        if isinstance(params, Schedule):
+            epochs = params.count_updates(round(texts))[1]
+            flops_per_token += 6 * models[key].count_parameters() * epochs
+            max_length = params.max_length or max_length
+        else:
+            seconds[key] += STATIC_SECONDS * texts * epochs
+        seconds[key] += texts * min(sizes[task.name].tokens, max_length) * flops_per_token / rate
     return seconds
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from harness.models import tokenization
 from harness.optimize import vocabulary
 from harness.optimize.base import Artifact, Inputs, StepContext
 from harness.optimize.vocabulary import Vocabulary
+from harness.tasks.task import Example
 from tests.support.words import TASK, keep, scores
 
 
@@ -53,9 +55,21 @@ def test_frequency_floor_keeps_fewer_tokens(finetuned: Artifact, tmp_path: Path)
     assert sizes[-1] == 4  # the special tokens
 
 
+def test_share_of_tokens_that_a_task_loses(finetuned: Artifact) -> None:
+    """The special tokens count, too: they are never lost."""
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    texts = {"train": ["quick bad"], "selection": ["quick bad", "quick quick bad story"]}
+    task = replace(TASK, load=lambda split: tuple(Example(((text,),), 0) for text in texts[split]))
+    pieces = tokenizer.encode("story", add_special_tokens=False).ids
+    lost = vocabulary.measure_lost_share(task, tokenizer)
+    assert lost == pytest.approx(len(pieces) / (4 + 5 + len(pieces)))
+    assert vocabulary.measure_lost_share(TASK, tokenizer) == 0.0
+
+
 def test_other_tokenizers_are_refused() -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
+    assert vocabulary.measure_lost_share(TASK, Tokenizer(BPE())) == 1.0
     with pytest.raises(BuildError, match="only WordPiece can be restricted"):
         vocabulary.restrict_tokenizer(Tokenizer(BPE()), {1})
