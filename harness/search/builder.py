@@ -59,7 +59,7 @@ class Builder:
         self._check_settings()
         self.found = FoundSystems.read(request.workspace / "found.json")
         self.not_tried: list[str] = []
-        self._estimated = self._taken = 30.0  # as if one build had taken as long as estimated
+        self._estimated, self._taken = 30.0, 45.0  # half as long again, until more is known
         self._scorer = Scorer(request.task, context, request.limits.keep)
         self.speed_meter = self._prepare_teacher(context)
         self.vocabulary = request.space.vocabulary and self._has_all_tokens()

@@ -123,6 +123,8 @@ def _render(request: SearchRequest, outcome: Outcome, out: Path) -> str:
         machine=f"{machine['cpu']}, {request.configuration.name}",
         commands=list_commands(request, out),
         keeps_enough=chosen.score.keeps_enough,
+        teacher=request.teacher_title,
+        is_model=_is_path(request.teacher_name),
         common=split_details([*outcome.found.systems.values()])[1],
         table=compact_table(format_table(list_rows(outcome))),
         teacher_rate=format_number(outcome.teacher_rate),

@@ -42,7 +42,7 @@ def find_folder(name: str, folders: Mapping[str, Path], root: Path) -> Path:
         HarnessError: there is no such system; the message names the nearest one.
     """
     if "/" in name and (expand_home(name) / "submission.toml").is_file():
-        return expand_home(name)
+        return expand_home(name).resolve()  # records have the names of it and its parent
     if "/" in name and (expand_home(name) / "config.json").is_file():
         raise HarnessError(
             f"{name} is a model, not a system. Measure it first (wattbench run --model), then name "

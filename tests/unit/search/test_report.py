@@ -140,6 +140,8 @@ def test_readme_states_what_was_found_and_what_was_not_tried(
     assert "- exits: it would take 9 min" in readme
     assert "| cascade * | cascade |" in readme
     assert "It keeps too little" not in readme
+    model = Path(request_.teacher.encoder).name
+    assert f"If {model} was trained on these examples, too, its score on them is too high" in readme
     for command in list_commands(request_, out):
         assert command in readme
 
