@@ -45,7 +45,7 @@ from harness.search.found import (
 )
 from harness.search.request import Outcome, SearchRequest
 from harness.search.speed import TIMING, Speed
-from harness.search.study import Choice, Proposal, Study
+from harness.search.study import Choice, Proposal, Study, list_as_long, list_epochs
 from harness.store.cache import digest
 from harness.submissions.build_time import format_duration
 from harness.submissions.system import System
@@ -221,20 +221,23 @@ class Search:
         while True:
             fastest = self._find_fastest()
             count = sum(speeds[shapes[0]].offline > fastest for shapes in students)
-            tried = {choice for choice in study.list_tried() | set(lacking) if choice.index < count}
-            if len(tried) == count * trainings:
+            ended = {choice for choice in study.list_tried() if choice.index < count}
+            too_long = {choice: lacking[choice] for choice in lacking if choice.index < count}
+            tried = ended | too_long.keys()
+            used_up = self._builder.get_seconds_left() <= reserved and too_long
+            if len(tried) == count * trainings or used_up:
                 break
             proposal = study.propose(count, tried)
             shapes = students[proposal.choice.index]
-            seconds = self._train_student(study, proposal, shapes, speeds, reserved)
+            rung, seconds = self._train_student(study, proposal, shapes, speeds, reserved)
             if seconds:
-                lacking[proposal.choice] = seconds
-        too_long = [seconds for choice, seconds in lacking.items() if choice.index < count]
+                choices = [proposal.choice] if rung else list_as_long(proposal.choice, space)
+                lacking |= dict.fromkeys(choices, seconds)
         if too_long:
             self._builder.not_tried.append(
-                f"{len(too_long)} of {count * trainings} trainings of faster students, or not to "
-                f"the end: what is left of the shortest takes {format_duration(min(too_long))}, "
-                "and less of the budget is left"
+                f"{count * trainings - len(ended)} of {count * trainings} trainings of faster "
+                "students, or not to the end: what is left of the shortest takes "
+                f"{format_duration(min(too_long.values()))}, and less of the budget is left"
             )
         else:
             self._log("every student that would be faster was trained in every way")
@@ -255,7 +258,7 @@ class Search:
         shapes: Sequence[Shape],
         speeds: dict[Shape, Speed],
         reserved: float,
-    ) -> float:
+    ) -> tuple[int, float]:
         """Train a student, again for longer while that is worth it.
 
         All its shapes are made of one training, so each of them that would be the fastest is tried.
@@ -268,11 +271,12 @@ class Search:
             reserved: seconds of the budget that are for something else.
 
         Returns:
-            0 if there was time for it, else how many seconds the training takes that has too
-            little.
+            How often it was trained, and the estimated seconds of a training that there was no time
+            for, 0 if there was time for all.
         """
-        builder = self._builder
-        for rung, epochs in enumerate(self._request.space.epochs):
+        builder, request = self._builder, self._request
+        rows = (1 + proposal.choice.augment) * sum(1 for _ in request.task.texts(transfer=True))
+        for rung, epochs in enumerate(list_epochs(request.space, rows)):
             training = proposal.choice.make_training(epochs)
             results: list[tuple[float, float]] = []
             for shape in shapes:
@@ -282,7 +286,7 @@ class Search:
                 planned, seconds = builder.plan(builder.write_student(name, shape, training))
                 if seconds > builder.get_seconds_left() - reserved and not results:
                     study.finish(proposal, complete=False)
-                    return seconds
+                    return rung, seconds
                 details = shape.describe() | training.describe()
                 found = builder.try_system(name, STUDENT, details, planned, speeds[shape])
                 if found is not None:
@@ -290,7 +294,7 @@ class Search:
             if not results or not study.report(proposal, rung, results):
                 break
         study.finish(proposal)
-        return 0.0
+        return rung, 0.0
 
     def _try_combinations(self) -> None:
         """Try early exits of the best encoder, and cascades of what was found."""

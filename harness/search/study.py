@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError
+from harness.optimize.training.schedule import Schedule
 from harness.search.candidate import Training
 from harness.search.space import Space
 
@@ -198,6 +199,34 @@ class Study:
             self._study.tell(proposal.trial, state=self._states.FAIL)
         else:
             self._study.tell(proposal.trial, value)
+
+
+def list_as_long(choice: Choice, space: Space) -> list[Choice]:
+    """Return the choices of a student whose training takes as long as that of one, or longer."""
+    return [
+        Choice(choice.index, augment, temperature, learning_rate)
+        for augment in space.augment
+        if augment >= choice.augment
+        for temperature in space.temperature
+        for learning_rate in space.learning_rate
+    ]
+
+
+def list_epochs(space: Space, rows: int) -> list[int]:
+    """Return for how many epochs a student is trained, and trained again.
+
+    With little text a training has more epochs than it asks for (`MIN_UPDATES`), so that some of
+    those in the space may be the same training.
+
+    Args:
+        space: what trainings are tried.
+        rows: number of texts in an epoch.
+    """
+    different: dict[int, int] = {}
+    for epochs in space.epochs:
+        schedule = Schedule.model_validate({"epochs": epochs})
+        different.setdefault(schedule.count_updates(rows)[1], epochs)
+    return list(different.values())
 
 
 def compute_value(speedup: float, margin: float) -> float:

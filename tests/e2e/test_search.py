@@ -165,6 +165,31 @@ def test_a_training_that_takes_too_long_leaves_the_time_to_shorter_ones(
 
 
 @pytest.mark.slow
+def test_a_search_without_time_for_any_training_ends_soon(
+    tmp_path: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One training of a student says for all of its kind that they take too long."""
+    space = SPACE.replace("temperature = [2.0]", f"temperature = {[*range(1, 41)]}")
+    (tmp_path / "space.toml").write_text(space + "exits = false\ncascade = false\n")
+    plan, planned = builder.Builder.plan, []
+
+    def plan_slowly(self: builder.Builder, system: System) -> tuple[PlannedSystem, float]:
+        if not system.name.startswith("student"):
+            return plan(self, system)
+        planned.append(system.name)
+        return plan(self, system)[0], 1e6
+
+    monkeypatch.setattr(builder.Builder, "plan", plan_slowly)
+    monkeypatch.setattr(builder.Scorer, "score", lambda *arguments: TOO_LITTLE)
+    monkeypatch.setattr(search, "drop_slower", list)
+    assert main(arguments) == 2
+    assert 1 <= len(planned) <= 4, "two sizes of one layer, two of two"
+    assert f"{len(planned) * 40} of {len(planned) * 40} trainings of faster students" in (
+        (tmp_path / "words-fast" / "README.md").read_text()
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limits", "message"),
     [

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.optimize.training import schedule
 from harness.search.space import Space, read_space
-from harness.search.study import Choice, Study, compute_value
+from harness.search.study import Choice, Study, compute_value, list_as_long, list_epochs
+from tests.conftest import MIN_UPDATES
 
 STUDENTS = 5
 
@@ -106,3 +108,23 @@ def test_an_incomplete_trial_is_proposed_again(tmp_path: Path, space: Space, stu
     again = Study(tmp_path / "journal.log", "a", space, STUDENTS, seed=0)
     assert not again.list_tried()
     assert proposal.choice in {end(again) for _ in range(STUDENTS * 4)}
+
+
+def test_what_takes_as_long_or_longer_is_the_student_with_as_many_copies_or_more(
+    space: Space,
+) -> None:
+    few, many = Choice(3, 0, 2.0, 1e-4), Choice(3, 1, 2.0, 3e-4)
+    assert {choice.augment for choice in list_as_long(few, space)} == {0, 1}
+    assert set(list_as_long(many, space)) == {many, Choice(3, 1, 2.0, 1e-4)}
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"),
+    [(300, [1]), (32 * 100, [1, 3, 9]), (32 * 50, [1, 9]), (32 * 1000, [1, 3, 9])],
+)
+def test_epochs_that_make_the_same_training_are_tried_once(
+    space: Space, rows: int, epochs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training has at least 200 updates of 32 rows: with 50 in an epoch it has 4 epochs."""
+    monkeypatch.setattr(schedule, "MIN_UPDATES", MIN_UPDATES)
+    assert list_epochs(space, rows) == epochs
