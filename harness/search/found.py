@@ -118,7 +118,7 @@ class FoundSystems:
 
     def find_admitted(self, limits: Limits, teacher_p50_ms: float) -> list[Found]:
         """Return the systems within the limits, the best first: those that keep enough by speed,
-        then the others by what they keep.
+        then the others by what they keep, and by speed where that is equal.
         """
         admitted = [
             found
@@ -129,7 +129,8 @@ class FoundSystems:
             admitted,
             key=lambda found: (
                 not found.score.keeps_enough,
-                -found.speed.offline if found.score.keeps_enough else -found.score.retained,
+                0.0 if found.score.keeps_enough else -found.score.retained,
+                -found.speed.offline,
                 found.name,
             ),
         )

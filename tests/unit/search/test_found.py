@@ -51,6 +51,13 @@ def test_the_fastest_that_keeps_enough_comes_first_then_what_keeps_most(
     assert names(found.find_admitted(Limits(), 30)) == ["large", "fast", "slow", "bad", "worse"]
 
 
+def test_of_systems_that_keep_as_much_but_not_enough_the_fastest_comes_first(
+    found: FoundSystems,
+) -> None:
+    found.add(make("also bad", 50, 0.80, enough=False))
+    assert names(found.find_admitted(Limits(), 30))[3:] == ["bad", "also bad", "worse"]
+
+
 @pytest.mark.parametrize(
     ("limits", "first"),
     [
