@@ -130,7 +130,7 @@ def add_exits(model: "Classifier", after: Sequence[int]) -> "Classifier":
 
 
 def compute_exit_logits(model: "Classifier", data: "Tokens", rows: Sequence[int]) -> "list[Tensor]":
-    """Compute the logits of every exit and of the last layer, in bf16.
+    """Compute the logits of every exit and of the last layer, in bf16 if that is faster.
 
     Returns:
         For each stage float32 [rows, labels], on the model's device.
@@ -140,7 +140,8 @@ def compute_exit_logits(model: "Classifier", data: "Tokens", rows: Sequence[int]
     from harness.optimize.training import encoders
 
     feeds = encoders.make_feeds(model, data, rows)
-    with torch.autocast(feeds[0].device.type, dtype=torch.bfloat16):
+    device = feeds[0].device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=encoders.has_bf16(device)):
         return [logits.float() for logits in model.exit_logits(*feeds)]
 
 

@@ -114,7 +114,7 @@ def compute_importance(
     ]
     masks = [*head_masks, *ffn_masks]
     sums = [torch.zeros(len(mask)) for mask in masks]
-    model.plain_attention = encoders.PLAIN_ATTENTION
+    model.plain_attention = encoders.PLAIN_ATTENTION_FP32
     model.requires_grad_(False)  # a graph of the weights would need several times the memory
     try:
         batches = encoders.group_by_length(data, BATCH)[::-1]  # shorter ones fit into freed memory

@@ -22,6 +22,7 @@ from harness.models.answers import compute_accuracy
 from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Artifact, Inputs, Step, StepContext, StepParams
 from harness.tasks.task import Task
+from harness.telemetry.kernel import read_processor_flags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,10 +96,7 @@ def has_vnni(flags: Collection[str] | None = None) -> bool:
         flags: the flags of its processor (default: this machine's).
     """
     if flags is None:
-        try:
-            flags = Path("/proc/cpuinfo").read_text().split()
-        except OSError:
-            return False
+        flags = read_processor_flags()
     return any(flag in flags for flag in ("avx512_vnni", "avx_vnni", "asimddp"))
 
 

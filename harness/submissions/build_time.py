@@ -1,8 +1,8 @@
 """Estimates how long a build takes before it starts, within about a factor of two.
 
 Training costs 6 floating-point operations per parameter and token, and a teacher's logits cost 2
-(Kaplan et al. 2020, section 2.1). A training step runs at nearly the rate of a matrix product.
-Steps that do not train take seconds.
+(Kaplan et al. 2020, section 2.1). A training step in bf16 runs at nearly the rate of an fp32 matrix
+product, one in fp32 at half of it. Steps that do not train take seconds.
 """
 
 import time
@@ -19,9 +19,10 @@ from harness.optimize.base import StepParams, get_step
 from harness.optimize.training.schedule import Schedule
 from harness.submissions.plan import PlannedStep
 from harness.tasks.task import Task
+from harness.telemetry.kernel import has_bf16_products
 
-MATMUL_SHARE = 0.9
-"""The measured rate of a training step, as a share of the rate of a matrix product."""
+MATMUL_SHARE_BF16, MATMUL_SHARE_FP32 = 0.9, 0.55
+"""The measured rate of a training step, as a share of the rate of an fp32 matrix product."""
 
 STEP_SECONDS = 8.0
 """Time of a step besides training: loading, exporting, writing."""
@@ -165,7 +166,8 @@ def _measure_flops_per_second() -> float:
         before = time.perf_counter()
         inputs @ weights
         shortest = min(shortest, time.perf_counter() - before)
-    return MATMUL_SHARE * 2 * inputs.size * 1536 / shortest
+    share = MATMUL_SHARE_BF16 if has_bf16_products() else MATMUL_SHARE_FP32
+    return share * 2 * inputs.size * 1536 / shortest
 
 
 def format_duration(seconds: float) -> str:

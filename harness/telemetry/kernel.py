@@ -8,10 +8,30 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 NO_LIMIT = 1 << 62
 """Version 1 states the largest multiple of a page where the memory is not limited."""
+
+
+BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""What Linux calls the instructions of x86 and Arm processors that multiply bf16 numbers."""
+
+
+def read_processor_flags() -> frozenset[str]:
+    """Return what the processor can do, in Linux's words; nothing on other systems."""
+    for line in read_kernel_file("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("flags", "Features"):
+            return frozenset(value.split())
+    return frozenset()
+
+
+@cache
+def has_bf16_products() -> bool:
+    """Return whether the processor has instructions that multiply bf16 numbers."""
+    return not BF16_FLAGS.isdisjoint(read_processor_flags())
 
 
 def read_kernel_file(path: str | Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import extensions
 from harness.telemetry.gpu import Gpu
-from harness.telemetry.kernel import read_cpu_quota, read_kernel_file
+from harness.telemetry.kernel import read_cpu_quota, read_kernel_file, read_processor_flags
 
 PACKAGES = (
     "wattbench",
@@ -46,7 +46,7 @@ def build_fingerprint(isolation: str, gpu: Gpu | None = None) -> dict[str, Any]:
     lines = read_kernel_file("/proc/cpuinfo").splitlines()
     pairs = (line.split(":", 1) for line in lines if ":" in line)
     info = {key.strip(): value.strip() for key, value in pairs}
-    flags = (info.get("flags") or info.get("Features") or "").split()
+    flags = read_processor_flags()
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
     )

@@ -1,10 +1,10 @@
 """Training of encoder classifiers: AdamW, a linear schedule, bf16, batches of similar length.
 
 It runs on the device of the configuration. On a CPU it is fast for four reasons: bf16 matrix
-products; attention without dropout, in plain form for short inputs (`PLAIN_ATTENTION`) and by the
-fused kernel for long ones; batches of similar length, which need little padding; and an allocator
-that keeps its memory (build.py starts the process with `MALLOC_TUNABLES`). The encoder's other
-dropout is unchanged, unless `dropout` is off.
+products where the processor has them (`has_bf16`); attention without dropout, in plain form for
+short inputs (`get_plain_attention`) and by the fused kernel for long ones; batches of similar
+length, which need little padding; and an allocator that keeps its memory (build.py starts the
+process with `MALLOC_TUNABLES`). The encoder's other dropout is unchanged, unless `dropout` is off.
 """
 
 import random
@@ -28,14 +28,16 @@ from harness.optimize.training.loop import Training, run_epochs
 from harness.optimize.training.schedule import Schedule
 from harness.optimize.training.tokens import Tokens
 from harness.tasks.task import Example, Task
+from harness.telemetry.kernel import has_bf16_products
 
 BATCHES_SORTED_TOGETHER = 50
 """Number of batches whose examples are sorted by length together, after shuffling."""
 
-PLAIN_ATTENTION = 256
-"""Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU, whose
-backward pass takes seven to nine times as long there for 27 to 145 tokens
-(docs/methodology/recipe.md). Long inputs need less memory with it."""
+PLAIN_ATTENTION_BF16, PLAIN_ATTENTION_FP32 = 256, 128
+"""Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU. In
+bf16 that kernel's backward pass takes seven to nine times as long there for 27 to 145 tokens, in
+fp32 a fifth to a third longer for 27 (docs/methodology/recipe.md). Long inputs need less memory
+with it."""
 
 MOST_TOKENS = 8192
 """Number of tokens, with padding, of a forward and backward pass. A batch with more is divided into
@@ -112,7 +114,7 @@ def train(
     trained = nn.ModuleList([model, *helpers]).to(context.device)
     if not params.dropout:
         _disable_dropout(trained)
-    model.plain_attention = PLAIN_ATTENTION if context.device == "cpu" else 0
+    model.plain_attention = get_plain_attention(context.device)
     optimizer = _build_optimizer(trained, params)
     updates_per_epoch, epochs = params.count_updates(len(lengths))
     updates = epochs * updates_per_epoch
@@ -183,6 +185,21 @@ def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
     return loss
 
 
+def has_bf16(device: str) -> bool:
+    """Return whether a device multiplies bf16 matrices.
+
+    A processor without such instructions takes up to four times as long for them as for fp32.
+    """
+    return device != "cpu" or has_bf16_products()
+
+
+def get_plain_attention(device: str) -> int:
+    """Return the number of tokens up to which training does without the fused kernel."""
+    if device != "cpu":
+        return 0
+    return PLAIN_ATTENTION_BF16 if has_bf16(device) else PLAIN_ATTENTION_FP32
+
+
 def compute_logits(
     model: Classifier,
     data: Tokens,
@@ -190,12 +207,14 @@ def compute_logits(
     bf16: bool = True,
     length: int | None = None,
 ) -> Tensor:
-    """Return float32 [rows, labels] on the model's device, computed in bf16 unless that is off.
+    """Return float32 [rows, labels] on the model's device.
 
-    The rows are padded to the longest of them, or to `length`.
+    They are computed in bf16 where the device has it, unless that is off. The rows are padded to
+    the longest of them, or to `length`.
     """
     feeds = make_feeds(model, data, rows, length)
-    with torch.autocast(feeds[0].device.type, dtype=torch.bfloat16, enabled=bf16):
+    device = feeds[0].device.type
+    with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16 and has_bf16(device)):
         logits: Tensor = model(*feeds)
     return logits.float()
 

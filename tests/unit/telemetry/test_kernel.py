@@ -138,3 +138,21 @@ def test_memory_limit_of_a_container_is_that_of_a_configuration(
     assert large.find_misfit() == (
         "it needs 3.5 GiB of memory, and the control group (container) allows 3.0"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "flags"),
+    [
+        ("processor\t: 0\nflags\t\t: fpu avx512_bf16\n\nflags\t\t: fpu\n", {"fpu", "avx512_bf16"}),
+        ("BogoMIPS\t: 2100.00\nFeatures\t: fp asimd bf16\n", {"fp", "asimd", "bf16"}),
+        ("flags\t\t: fpu avx512f\n", {"fpu", "avx512f"}),
+        ("", set()),
+    ],
+    ids=["x86", "Arm", "without bf16", "not Linux"],
+)
+def test_flags_are_those_of_the_first_processor(
+    monkeypatch: pytest.MonkeyPatch, content: str, flags: set[str]
+) -> None:
+    monkeypatch.setattr(kernel, "read_kernel_file", {"/proc/cpuinfo": content}.get)
+    assert kernel.read_processor_flags() == flags
+    assert kernel.has_bf16_products.__wrapped__() == bool(flags & {"avx512_bf16", "bf16"})

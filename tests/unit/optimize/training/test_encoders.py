@@ -43,6 +43,28 @@ def test_first_token_alone_gives_the_same_logits_and_gradients(finetuned: Artifa
         assert torch.allclose(expected, gradient, atol=1e-6)
 
 
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_bf16_is_computed_only_where_the_processor_has_it(
+    finetuned: Artifact, monkeypatch: pytest.MonkeyPatch, has_bf16: bool
+) -> None:
+    """Elsewhere it takes several times as long as fp32."""
+    monkeypatch.setattr(encoders, "has_bf16_products", lambda: has_bf16)
+    model = classifier.load(finetuned.folder, EncoderSpec.from_dict(finetuned.metadata.model))
+    tokenizer = tokenization.load_tokenizer(finetuned.folder / "tokenizer.json", 64)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("selection"))
+    dtypes = []
+    model.classifier.register_forward_hook(lambda *arguments: dtypes.append(arguments[-1].dtype))
+    logits = encoders.compute_logits(model, data, [0, 1])
+    assert dtypes == [torch.bfloat16 if has_bf16 else torch.float32]
+    assert encoders.get_plain_attention("cpu") == (256 if has_bf16 else 128)
+    assert logits.dtype == torch.float32
+
+
+def test_a_gpu_has_bf16_and_needs_no_plain_attention() -> None:
+    assert encoders.has_bf16("cuda")
+    assert encoders.get_plain_attention("cuda") == 0
+
+
 @pytest.mark.parametrize("length", [3, 4])
 def test_plain_attention_gives_the_same_gradients_up_to_its_length(
     finetuned: Artifact, length: int, monkeypatch: pytest.MonkeyPatch
