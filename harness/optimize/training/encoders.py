@@ -35,13 +35,13 @@ BATCHES_SORTED_TOGETHER = 50
 
 PLAIN_ATTENTION_BF16, PLAIN_ATTENTION_FP32 = 256, 128
 """Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU. In
-bf16 that kernel's backward pass takes seven to nine times as long there for 27 to 145 tokens, in
-fp32 a fifth to a third longer for 27 (docs/methodology/recipe.md). Long inputs need less memory
-with it."""
+bf16 that kernel's backward pass takes seven to nine times as long there for 27 to 145 tokens; in
+fp32 both passes take a third longer for 27 (docs/methodology/recipe.md). Long inputs need less
+memory with it."""
 
-MOST_TOKENS = 8192
+MOST_TOKENS = 4096
 """Number of tokens, with padding, of a forward and backward pass. A batch with more is divided into
-several passes: the gradients are the same, and the memory is less."""
+several passes: the gradients are the same, and MPNet-base in fp32 needs 7 GB instead of 10."""
 
 Loss = Callable[[list[int]], Tensor]
 """From row numbers to the mean loss of these rows, a scalar."""

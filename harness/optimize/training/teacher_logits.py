@@ -1,8 +1,8 @@
 """A teacher's logits, kept by input in the cache: each input is computed once for a teacher.
 
-All steps and systems that learn from the same teacher share them. They are computed in bf16, and
-the kernels that multiply matrices round differently for another shape. So the shape of a batch
-depends only on the length of its inputs, and the logits of an input not on what else is computed.
+All steps and systems that learn from the same teacher share them. The kernels that multiply
+matrices round differently for another shape, most of all in bf16. So the shape of a batch depends
+only on the length of its inputs, and the logits of an input not on what else is computed.
 """
 
 import hashlib
