@@ -36,8 +36,8 @@ BATCHES_SORTED_TOGETHER = 50
 PLAIN_ATTENTION_BF16, PLAIN_ATTENTION_FP32 = 256, 128
 """Number of tokens up to which attention is computed without PyTorch's fused kernel on a CPU. In
 bf16 that kernel's backward pass takes seven to nine times as long there for 27 to 145 tokens; in
-fp32 both passes take a third longer for 27 (docs/methodology/recipe.md). Long inputs need less
-memory with it."""
+fp32 both passes together take up to a half longer for 27 (docs/methodology/recipe.md). Long inputs
+need less memory with it."""
 
 MOST_TOKENS = 4096
 """Number of tokens, with padding, of a forward and backward pass. A batch with more is divided into
@@ -188,7 +188,7 @@ def build_cross_entropy(model: Classifier, data: Tokens) -> Loss:
 def has_bf16(device: str) -> bool:
     """Return whether a device multiplies bf16 matrices.
 
-    A processor without such instructions takes up to four times as long for them as for fp32.
+    A processor without such instructions takes about four times as long for them as for fp32.
     """
     return device != "cpu" or has_bf16_products()
 
