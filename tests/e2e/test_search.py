@@ -113,6 +113,8 @@ def test_ctrl_c_ends_with_what_was_found_and_resume_goes_on(
     out = tmp_path / "words-fast"
     readme = (out / "README.md").read_text()
     assert "**It keeps too little.**" in readme
+    assert "what keeps most of the teacher's gain over the constant answer, of 1 built" in readme
+    assert "the fastest of" not in readme
     assert "- what was left when the search was interrupted" in readme
     assert len(read_found(tmp_path).systems) == 2
     out.rename(tmp_path / "earlier")
