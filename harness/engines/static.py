@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from harness.engines.base import Candidates, Engine, EngineConfig
 from harness.models import static
@@ -19,6 +20,8 @@ class StaticEngine:
     def __init__(self, config: EngineConfig) -> None:
         self.model = static.load(config.folder)
         self.instances = config.instances
+        # more of them wait for each other: NumPy would use all cores for each of the small matrices
+        threadpool_limits(config.threads_per_instance, "blas")
         self.pool = ThreadPoolExecutor(self.instances) if self.instances > 1 else None
 
     def scores(self, examples: Sequence[Candidates]) -> Scores:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from harness.engines import registry
 from harness.engines.base import EngineConfig, ServeConfig
@@ -87,6 +88,16 @@ def test_instances_share_the_work_and_agree(student: Artifact) -> None:
     examples = [example.candidates for example in TASK.examples("train")] * 3
     single, double = (load_engine(student, instances=count).scores(examples) for count in (1, 2))
     np.testing.assert_allclose(single, double, atol=1e-6)
+
+
+def test_instances_divide_the_threads_of_blas(student: Artifact) -> None:
+    with threadpool_limits(2, "blas"):  # which also restores what was set before
+        for instances, threads in ((2, {1}), (1, {2})):
+            load_engine(student, instances=instances)
+            found = {
+                info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"
+            }
+            assert found == threads
 
 
 def test_every_candidate_of_a_choice_has_scores(student: Artifact) -> None:
