@@ -29,6 +29,10 @@ READ_BYTES = 1 << 16
 """Less than the size from which malloc maps new memory for each read, which costs as much as a
 small query."""
 
+GC_OBJECTS = 100_000
+"""New objects after which the garbage collector runs. A message has up to 8,192 lists without a
+cycle, which would start it a dozen times."""
+
 
 class Connection:
     """The two pipes to the driver, which the instances of the engine share.
@@ -126,12 +130,15 @@ def serve(connection: Connection) -> None:
         )
         engine = load_engine(config)
         connection.command = None
+        gc.collect()
+        gc.freeze()  # a collection while queries are answered does not look at the engine
         connection.send({"ready": True})
         while _answer_until_command(connection, engine, config) == "report":
             connection.command = None
             report = engine.report() if isinstance(engine, ReportingEngine) else {}
             connection.send({"report": report})
         del engine  # the next one can use its memory
+        gc.unfreeze()
         gc.collect()
 
 
@@ -177,6 +184,7 @@ def main() -> None:
     """Serve, with stdout redirected to stderr, so that what a library prints is not taken for a
     reply.
     """
+    gc.set_threshold(GC_OBJECTS)
     connection = Connection(0, os.dup(1))
     os.dup2(2, 1)
     try:
