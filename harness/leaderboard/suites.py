@@ -67,18 +67,20 @@ class MeasuredSuite:
         """Return which tasks were not measured, as sentences; '' if all were."""
         if not self.missing:
             return ""
+        place = " on this machine" if self.on_one_machine else ""
         return (
-            f"Not measured: {', '.join(self.missing)}. `wattbench run --suite {self.suite.name}` "
-            "measures them where their full data is available."
+            f"Not measured{place}: {', '.join(self.missing)}. "
+            f"`wattbench run --suite {self.suite.name}` measures them where their full data is "
+            "available."
         )
 
 
 def find_measured_suites(sections: Sequence[Section]) -> list[MeasuredSuite]:
     """Find the suites with several tasks whose tasks have an offline section.
 
-    For each reference these are the machines that have all tasks. Where none has, the machines with
-    most of them together, of which only the scores are combined; and where those do not have all
-    tasks either, the machine with most of them, if these are at least half.
+    For each reference these are the machines that have all tasks. Where none has: all machines
+    together, of which only the scores are combined, if they have more tasks than any of them; and
+    the machine with most tasks, if one is missing on all machines. Each has at least half of them.
     """
     suites = [suite for suite in all_suites().values() if len(suite.tasks) > 1]
     offline = [section for section in sections if section.scenario == "offline"]
@@ -101,15 +103,17 @@ def _find_measured(
         by_machine.setdefault(machine, {})[str(section.task["name"])] = section
     tasks = set(suite.tasks)
     found = [by_task for by_task in by_machine.values() if tasks <= by_task.keys()]
-    if not found:
-        combined: dict[str, Section] = {}
-        for by_task in sorted(by_machine.values(), key=lambda part: len(tasks & part.keys())):
-            combined |= by_task  # the machine with most tasks comes last
-        found = [combined] if tasks <= combined.keys() else []
     if not found and by_machine:
-        # of machines with equally many the one that was measured last
-        most = max(reversed(by_machine.values()), key=lambda by_task: len(tasks & by_task.keys()))
-        found = [most] if 2 * len(tasks & most.keys()) >= len(tasks) else []
+        by_count = sorted(by_machine.values(), key=lambda by_task: len(tasks & by_task.keys()))
+        most = by_count[-1]  # of machines with equally many the one that was measured last
+        combined: dict[str, Section] = {}
+        for by_task in by_count:
+            combined |= by_task
+        if len(tasks & combined.keys()) > len(tasks & most.keys()):
+            found.append(combined)
+        if not tasks <= combined.keys():
+            found.append(most)
+        found = [by_task for by_task in found if 2 * len(tasks & by_task.keys()) >= len(tasks)]
     return [
         MeasuredSuite(
             suite, reference, tuple(by_task[task] for task in suite.tasks if task in by_task)

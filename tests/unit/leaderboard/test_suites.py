@@ -113,7 +113,23 @@ def test_half_of_the_tasks_are_combined_and_the_others_named(tmp_path: Path) -> 
     place = "cpu-2, CPU, 2 cores (avx2)"
     head = f"<summary>2 of 3 tasks of the suite embedded on {place}, reference ref</summary>"
     assert head in text
-    assert "Not measured: boolq. `wattbench run --suite embedded` measures" in text
+    assert "Not measured on this machine: boolq. `wattbench run --suite embedded` measures" in text
+
+
+def test_incomplete_suite_has_the_scores_of_all_machines_and_the_speed_of_one(
+    tmp_path: Path,
+) -> None:
+    machines = {"boolq": "one", "cb": "one", "copa": "one", "rte": "one", "multirc": "two"}
+    for task, cpu in machines.items():
+        times = {"ref": [10.0, 11.0], "fast": [5.0, 5.5]}
+        write_task(tmp_path, task, f"a-{cpu}", times, cpu=cpu)
+    together, largest = find_measured_suites(load_board(tmp_path)[0])
+    assert together.heading.startswith("5 of 8 tasks of the suite superglue on 2 machines")
+    assert together.missing == ["record", "wic", "wsc"]
+    assert "speed-up" not in format_suite_table(together)
+    assert largest.heading.startswith("4 of 8 tasks of the suite superglue on cpu-2, one")
+    assert largest.missing == ["multirc", "record", "wic", "wsc"]
+    assert "speed-up" in format_suite_table(largest)
 
 
 def test_tasks_without_records_are_named(tmp_path: Path) -> None:
@@ -121,7 +137,8 @@ def test_tasks_without_records_are_named(tmp_path: Path) -> None:
         write_task(tmp_path, task, "a", {"ref": [10.0, 11.0], "fast": [5.0, 5.5]})
     (measured,) = find_measured_suites(load_board(tmp_path)[0])
     assert measured.missing == ["multirc", "record", "wic", "wsc"]
-    assert measured.describe_missing().startswith("Not measured: multirc, record, wic, wsc. ")
+    text = measured.describe_missing()
+    assert text.startswith("Not measured on this machine: multirc, record, wic, wsc. ")
 
 
 def test_leaderboard_has_the_suite_table(tmp_path: Path) -> None:
