@@ -87,8 +87,13 @@ def kill(job: Job, work: Work) -> Ended:
         while not is_over.wait(0.05):
             for process in psutil.Process().children():
                 with suppress(psutil.NoSuchProcess):  # it ended, or is a zombie of another test
-                    if "harness.fleet.node" in process.cmdline() and process.children():
-                        orphans.extend(process.children())  # one of them builds
+                    if "harness.fleet.node" not in process.cmdline():
+                        continue
+                    builds = [
+                        child for child in process.children() if "harness.build" in child.cmdline()
+                    ]
+                    if builds:
+                        orphans.extend(builds)
                         process.kill()
                         return
 
