@@ -1,10 +1,12 @@
-"""Structured pruning of attention heads and feed-forward neurons.
+"""Structured pruning of attention heads, feed-forward neurons and the width of hidden states.
 
 Importance is first-order: the mean over batches of |dL/d mask|, with a mask of ones on the output
 of every head and neuron (Michel et al. 2019; Molchanov et al. 2017), as in FastFormers (Kim &
-Hassan 2020, section 3.2). It is computed on training data.
+Hassan 2020, section 3.2). Hidden states are projected onto their principal
+components, as in SliceGPT (Ashkboos et al. 2024). Both are computed on training data.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Prune(StepParams):
-    """Keep the most important heads and neurons."""
+    """Keep the most important heads and neurons, and the first components of hidden states."""
 
     heads: int = Field(ge=1, description="attention heads to keep in each layer")
     ffn: int = Field(ge=1, description="feed-forward neurons to keep in each layer")
@@ -34,8 +36,14 @@ class Prune(StepParams):
         description="`layer` keeps that many in every layer; `global` keeps that many on average, "
         "the most important ones wherever they are, and at least one in each layer",
     )
+    width: int = Field(
+        0,
+        ge=0,
+        description="principal components of the hidden states to keep; 0 for the whole width",
+        json_schema_extra={"added": True},
+    )
     examples: int = Field(
-        2048, ge=1, description="training examples that importance is computed on"
+        2048, ge=1, description="training examples that importance and components are computed on"
     )
 
 
@@ -48,9 +56,10 @@ def validate(params: Prune, spec: ModelSpec) -> list[str]:
     for key, keep, available in (
         ("heads", params.heads, spec.heads),
         ("neurons", params.ffn, spec.ffn),
+        ("columns", params.width, spec.width),
     ):
         if available and keep > available:
-            name = "ffn" if key == "neurons" else key
+            name = {"neurons": "ffn", "columns": "width"}.get(key, key)
             faults.append(
                 f"{name} = {keep}, but {spec.name} has {available} {key}. Choose 1..{available}"
             )
@@ -61,7 +70,7 @@ def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict
     """Write the smaller model.
 
     Raises:
-        BuildError: the model has fewer heads or neurons than are to be kept.
+        BuildError: the model has fewer heads, neurons or columns than are to be kept.
     """
     from harness.optimize.training import encoders, loop
 
@@ -78,6 +87,10 @@ def run(inputs: Inputs, task: Task, params: Prune, context: StepContext) -> dict
     heads, ffn = compute_importance(model, data, context.log)
     select = select_per_layer if params.scope == "layer" else select_globally
     pruned = keep_heads_and_neurons(model, select(heads, params.heads), select(ffn, params.ffn))
+    if params.width:
+        if params.width > pruned.spec.width:
+            raise BuildError(f"a hidden state cannot keep {params.width} of {pruned.spec.width}.")
+        pruned = project(pruned, find_components(pruned, data, params.width))
     return encoders.save_model(pruned, tokenizer, context.out)
 
 
@@ -239,6 +252,89 @@ def keep_heads_and_neurons(
     return pruned.eval()
 
 
+def find_components(model: "Classifier", data: "Tokens", width: int) -> "Tensor":
+    """Return the principal components of the hidden states of all layers, not centered.
+
+    Args:
+        model: a fine-tuned classifier.
+        data: training data; padding does not count.
+        width: number of components.
+
+    Returns:
+        float32 [width of the model, components], orthonormal.
+    """
+    import torch
+
+    from harness.optimize.training import encoders
+
+    moments = torch.zeros(model.spec.width, model.spec.width, dtype=torch.float64)
+    is_token = torch.empty(0)
+
+    def add(module: "nn.Module", inputs: Any, output: "Tensor") -> None:
+        states = output[is_token].double()
+        moments.add_(states.T @ states)
+
+    layers = model.bert.encoder.layer
+    names = ("attention.output", "output")
+    modules = [layer.get_submodule(name) for layer in layers for name in names]
+    hooks = [module.register_forward_hook(add) for module in (model.bert.embeddings, *modules)]
+    try:
+        with torch.inference_mode():
+            for rows in encoders.group_by_length(data, BATCH):
+                for part in encoders.split_by_tokens(rows, data.lengths):
+                    ids, mask, segments = encoders.make_feeds(model, data, part)
+                    is_token = mask.bool()
+                    model(ids, mask, segments)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    _, vectors = torch.linalg.eigh(moments)  # in ascending order
+    components: Tensor = vectors[:, -width:].float()
+    return components
+
+
+READ = re.compile(r"(_embeddings|query|key|value|intermediate\.dense)\.weight$")
+"""Names of the weights that have a row for each output, and a column for each of the width."""
+
+WRITTEN = re.compile(r"(output\.dense\.(weight|bias)|LayerNorm\.bias)$")
+"""Names of the weights that have a row for each of the width."""
+
+
+def project(model: "Classifier", components: "Tensor") -> "Classifier":
+    """Return a narrower model whose hidden states are those of the model in other coordinates.
+
+    The layer norms in between are approximated: they have one weight for each new coordinate, and
+    see the dropped ones no more. So the model has to be trained again.
+
+    Args:
+        model: the wide model.
+        components: float32 [width, new width], orthonormal.
+    """
+    from harness.models.classifier import Classifier, assign_weights
+
+    weights = {name: value.detach() for name, value in model.state_dict().items()}
+    for name, value in weights.items():
+        if READ.search(name):
+            weights[name] = value @ components
+        elif WRITTEN.search(name):
+            weights[name] = components.T @ value
+        elif name.endswith("LayerNorm.weight"):
+            weights[name] = (components**2).T @ value
+    width = components.shape[1]
+    exits = [f"exits.{number}." for number in range(len(model.spec.exits))]
+    for pooler, head in (("bert.", ""), *zip(exits, exits, strict=True)):
+        # a pooler keeps those outputs that the classification layer weighs most
+        weight = weights[f"{head}classifier.weight"]
+        outputs = weight.norm(dim=0).argsort(descending=True, stable=True)[:width]
+        weights[f"{head}classifier.weight"] = weight[:, outputs]
+        dense = f"{pooler}pooler.dense"
+        weights[f"{dense}.weight"] = weights[f"{dense}.weight"][outputs] @ components
+        weights[f"{dense}.bias"] = weights[f"{dense}.bias"][outputs]
+    narrow = Classifier(replace(model.spec, width=width))
+    assign_weights(narrow, {name: value.clone() for name, value in weights.items()})
+    return narrow.eval()
+
+
 def _multiply_output(module: "nn.Module", mask: "Tensor") -> Any:
     return module.register_forward_hook(lambda module, inputs, output: output * mask)
 
@@ -250,6 +346,8 @@ STEP = Step(
     ("safetensors",),
     run,
     validate,
-    output_spec=lambda params, spec: replace(spec, heads=params.heads, ffn=params.ffn),
+    output_spec=lambda params, spec: replace(
+        spec, heads=params.heads, ffn=params.ffn, width=params.width or spec.width
+    ),
     trains=True,
 )

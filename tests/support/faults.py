@@ -7,7 +7,7 @@ from harness.models.model_spec import ModelSpec
 from harness.optimize.base import Step
 from harness.schema import Faults
 
-TINY = ModelSpec("safetensors", "tiny", layers=2, heads=4, ffn=64)
+TINY = ModelSpec("safetensors", "tiny", layers=2, width=32, heads=4, ffn=64)
 
 
 def step_faults(step: Step, values: dict[str, Any], spec: ModelSpec = TINY) -> list[str]:

@@ -98,6 +98,52 @@ def test_importance_is_the_mean_absolute_gradient_of_the_mask(finetuned: Artifac
         torch.testing.assert_close(ffn[index], expected, atol=1e-3, rtol=0)
 
 
+def test_components_keep_more_of_the_hidden_states_than_any_columns(finetuned: Artifact) -> None:
+    model, tokenizer = encoders.load_model(finetuned, TASK)
+    data = encoders.tokenize_examples(tokenizer, TASK.examples("train")[:80])
+    components = prune.find_components(model, data, 8)
+    torch.testing.assert_close(components.T @ components, torch.eye(8), atol=1e-5, rtol=0)
+    states: list[torch.Tensor] = []
+    layers = model.bert.encoder.layer
+    modules = [model.bert.embeddings]
+    modules += [
+        layer.get_submodule(name) for layer in layers for name in ("attention.output", "output")
+    ]
+    for module in modules:
+        module.register_forward_hook(lambda module, inputs, output: states.append(output[0]))
+    for row in range(len(data)):  # one by one, so without padding
+        encoders.compute_logits(model, data, [row], bf16=False)
+    hidden = torch.cat(states).detach()
+    assert ((hidden @ components) ** 2).sum() > (hidden**2).sum(0).topk(8).values.sum()
+    whole = prune.find_components(model, data, 32)
+    torch.testing.assert_close(((hidden @ whole) ** 2).sum(), (hidden**2).sum())
+
+
+def test_narrow_model_reads_and_writes_projected_hidden_states(finetuned: Artifact) -> None:
+    model = load_classifier(finetuned)
+    torch.manual_seed(0)
+    components = torch.linalg.qr(torch.randn(32, 12)).Q
+    narrow = prune.project(model, components)
+    assert narrow.spec.width == 12
+    hidden = torch.randn(5, 12)
+    layer, narrow_layer = (part.bert.encoder.layer[1] for part in (model, narrow))
+    for name in ("attention.self.query", "attention.self.value", "intermediate.dense"):
+        read, narrow_read = (part.get_submodule(name) for part in (layer, narrow_layer))
+        torch.testing.assert_close(narrow_read(hidden), read(hidden @ components.T))
+    for name, size in (("attention.output.dense", 32), ("output.dense", 64)):
+        inner = torch.randn(5, size)
+        write, narrow_write = (part.get_submodule(name) for part in (layer, narrow_layer))
+        torch.testing.assert_close(narrow_write(inner), write(inner) @ components)
+    ids = torch.tensor([[1, 2, 3]])
+    words, narrow_words = (part.bert.embeddings.word_embeddings(ids) for part in (model, narrow))
+    torch.testing.assert_close(narrow_words, words @ components)
+    weight = model.classifier.weight
+    outputs = weight.norm(dim=0).argsort(descending=True, stable=True)[:12]
+    pooled = model.bert.pooler(hidden @ components.T)[:, outputs]
+    torch.testing.assert_close(narrow.bert.pooler(hidden), pooled)
+    torch.testing.assert_close(narrow.classifier.weight, weight[:, outputs])
+
+
 def test_importance_of_several_passes_equals_that_of_one(
     finetuned: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,11 +226,11 @@ def test_step_writes_a_smaller_model_that_can_be_loaded(
     finetuned: Artifact, tmp_path: Path
 ) -> None:
     metadata = prune.run(
-        Inputs(finetuned), TASK, Prune(heads=2, ffn=16), StepContext(tmp_path, 0, 1)
+        Inputs(finetuned), TASK, Prune(heads=2, ffn=16, width=24), StepContext(tmp_path, 0, 1)
     )
     artifact = keep(tmp_path, json.loads(json.dumps(metadata)))
     model = load_classifier(artifact)
-    assert (model.spec.heads, model.spec.ffn) == ((2, 2), (16, 16))
+    assert (model.spec.heads, model.spec.ffn, model.spec.width) == ((2, 2), (16, 16), 24)
     assert metadata["model"]["parameters"] < finetuned.metadata.model["parameters"]
     with torch.inference_mode():
         assert model(*batch(artifact)).shape == (16, 2)
@@ -193,6 +239,12 @@ def test_step_writes_a_smaller_model_that_can_be_loaded(
 def test_more_heads_than_the_model_has_is_refused(finetuned: Artifact, tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="cannot keep 5 of 4"):
         prune.run(Inputs(finetuned), TASK, Prune(heads=5, ffn=16), StepContext(tmp_path, 0, 1))
+    with pytest.raises(BuildError, match="cannot keep 40 of 32"):
+        params = Prune(heads=4, ffn=16, width=40)
+        prune.run(Inputs(finetuned), TASK, params, StepContext(tmp_path, 0, 1))
+    assert step_faults(prune.STEP, {"heads": 4, "ffn": 64, "width": 33}) == [
+        "width = 33, but tiny has 32 columns. Choose 1..32"
+    ]
     assert step_faults(prune.STEP, {"heads": 5, "ffn": 64}) == [
         "heads = 5, but tiny has 4 heads. Choose 1..4"
     ]
