@@ -1,6 +1,11 @@
 "use strict";
 
 const sections = JSON.parse(document.getElementById("data").textContent);
+for (const { columns, rows } of sections) {
+  const name = (list, keys) => Object.fromEntries(keys.map((key, index) => [key, list[index]]));
+  const keys = columns.map(({ key }) => key);
+  for (const row of rows) [row.values, row.cells] = [name(row.values, ["score_se", ...keys]), name(row.cells, keys)];
+}
 const byId = (id) => document.getElementById(id);
 const historyHeadings = JSON.parse(byId("history-headings").textContent);
 const state = { section: 0, sort: null, down: false, open: null, axis: null };

@@ -74,7 +74,8 @@ def test_queries_per_watt_hour_are_in_csv_page_comparison_and_energy_report(boar
     shown = page_data(board)[0]
     (on_page,) = [column for column in shown["columns"] if column["key"] == "queries_per_wh"]
     assert (on_page["better"], on_page["axis"]) == ("higher", "queries per watt-hour")
-    assert all("queries_per_wh" in row["cells"] for row in shown["rows"])
+    assert {len(row["cells"]) for row in shown["rows"]} == {len(shown["columns"])}
+    assert {len(row["values"]) for row in shown["rows"]} == {1 + len(shown["columns"])}
     compared = compare_systems(sections, "minilm-l6", "onnx-int8", "sentiment")
     assert "queries/Wh (measured)" in compared
     assert "queries/Wh (modelled)" in (board / "energy-report.md").read_text()
