@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,20 @@ def test_narrow_model_reads_and_writes_projected_hidden_states(finetuned: Artifa
     pooled = model.bert.pooler(hidden @ components.T)[:, outputs]
     torch.testing.assert_close(narrow.bert.pooler(hidden), pooled)
     torch.testing.assert_close(narrow.classifier.weight, weight[:, outputs])
+
+
+def test_early_exits_become_narrow_too(finetuned: Artifact) -> None:
+    model = Classifier(replace(load_classifier(finetuned).spec, exits=(0,))).eval()
+    torch.manual_seed(0)
+    components = torch.linalg.qr(torch.randn(32, 12)).Q
+    narrow = prune.project(model, components)
+    hidden = torch.randn(5, 3, 12)
+    pooled = model.exits[0].get_submodule("pooler")(hidden[:, 0] @ components.T)
+    weight = model.exits[0].get_submodule("classifier").weight
+    outputs = weight.norm(dim=0).argsort(descending=True, stable=True)[:12]
+    expected = pooled[:, outputs] @ weight[:, outputs].T
+    bias = model.exits[0].get_submodule("classifier").bias
+    torch.testing.assert_close(narrow.exits[0](hidden), expected + bias)
 
 
 def test_importance_of_several_passes_equals_that_of_one(
